@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Makes a fresh Debian 12 or 13 machine able to run the lab: packages, kernel, QEMU, parent, image, programs.
+# What is already there is left alone. `setup.sh --packages` stops after the packages.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+readonly rust_min=1.95
+
+say() { printf '\033[1m==\033[0m %s\n' "$*" >&2; }
+
+install_packages() {
+    local missing=() package
+    while read -r package; do
+        dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || missing+=("$package")
+    done < <(sed -nE 's/^([a-z0-9][a-z0-9.+-]*).*/\1/p' bootstrap/lab/packages.txt | sort -u)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            say "these Debian packages are missing; as root: apt-get install --no-install-recommends ${missing[*]}"
+            return 1
+        fi
+        as_root=(sudo)
+    fi
+    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+require_rust() {
+    local have
+    have=$(cargo --version 2>/dev/null | cut -d' ' -f2) || have=
+    if [ -z "$have" ] || [ "$(printf '%s\n' "$rust_min" "$have" | sort -V | head -n 1)" != "$rust_min" ]; then
+        say "cargo $rust_min or newer is needed, found ${have:-none}: install rustup (Debian 13: apt-get install rustup), then: rustup toolchain install stable"
+        return 1
+    fi
+}
+
+install_packages
+require_rust
+[ "${1:-}" != --packages ] || exit 0
+
+bootstrap/lab/qemu/build.sh >/dev/null
+enclave-kernel/build.sh >/dev/null
+bootstrap/lab/parent/build.sh >/dev/null
+say "building lab and wg-server"
+cargo build --locked --release -p lab -p wg-server
+bootstrap/eif/image.sh bootstrap/lab/config/enclave target/lab-eif >&2

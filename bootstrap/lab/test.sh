@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The whole gate: static checks, unit tests, then the tests that need kernels, in the lab's VMs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+bootstrap/lab/setup.sh
+bootstrap/lab/check.sh
+cargo test --locked --workspace --exclude lab
+# The lab's own: one lab at a time, or two cores are too few for the VMs.
+cargo test --locked --release -p lab -- --test-threads=1
