@@ -1,0 +1,243 @@
+//! Control messages: how a gateway and an enclave learn each other's WireGuard keys.
+//!
+//! Each message is a CBOR array (RFC 8949) behind its length, a big-endian `u16` of at most [`MAX_LEN`]. The gateway
+//! speaks first. The stream stays open as long as the enclave is a peer; the gateway may send a further [`Offer`] on it
+//! at any time, and the end of the stream means that the other side is gone.
+//!
+//! ```text
+//! gateway                                   enclave
+//!    | Offer: nonce, public key, addresses ->  |   sets up wg0
+//!    | <- Answer: public key, document         |
+//!    | Accepted, or Refused with the reason -> |
+//! ```
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// The longest message in bytes, without its length: an attestation document (at most 0x3000 bytes, the NSM driver's
+/// response limit) and what goes with it.
+pub const MAX_LEN: usize = 16_000;
+
+/// A Curve25519 public key, as WireGuard prints it: standard base64.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct PublicKey(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
+
+/// What the gateway says first, and again whenever its key changes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Offer {
+    /// Random and never used twice; the enclave's document binds it.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub nonce: [u8; 32],
+    /// The gateway's WireGuard key.
+    #[n(1)]
+    pub public_key: PublicKey,
+    /// The enclave's own address in the tunnel; the enclave refuses one outside of its measured networks.
+    #[cbor(n(2), with = "address", has_nil)]
+    pub ipv4: Option<Ipv4Addr>,
+    /// As `ipv4`.
+    #[cbor(n(3), with = "address", has_nil)]
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// What the enclave answers to an [`Offer`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Answer {
+    /// The enclave's WireGuard key, made at this boot.
+    #[n(0)]
+    pub public_key: PublicKey,
+    /// The NSM's attestation document over `public_key` and the offer's nonce and key.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub document: Option<Vec<u8>>,
+}
+
+/// Messages from the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ToEnclave {
+    /// Starts an exchange.
+    #[n(0)]
+    Offer(#[n(0)] Offer),
+    /// The enclave is now a peer.
+    #[n(1)]
+    Accepted,
+    /// The enclave is not a peer, for the reason given.
+    #[n(2)]
+    Refused(#[n(0)] String),
+}
+
+/// Messages from the enclave.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ToGateway {
+    /// Ends an exchange.
+    #[n(0)]
+    Answer(#[n(0)] Answer),
+}
+
+/// Why a message could not be read.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The peer closed the stream, between two messages.
+    #[error("the peer closed the control stream")]
+    Closed,
+    /// The stream's own.
+    #[error("the control stream")]
+    Stream(#[from] io::Error),
+    /// Longer than [`MAX_LEN`], or empty.
+    #[error("a control message of {0} bytes, expected 1 to {MAX_LEN}")]
+    Length(usize),
+    /// Not CBOR, not this message, or bytes behind it.
+    #[error("a control message that cannot be read")]
+    Malformed(#[from] minicbor::decode::Error),
+    /// Bytes behind the message.
+    #[error("a control message with {0} bytes too many")]
+    Trailing(usize),
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads one message.
+///
+/// Not cancel safe: a future that is dropped may have taken a part of the message, and the stream is of no use then. The
+/// caller sets the deadline.
+///
+/// # Errors
+/// See [`ControlError`]; every one of them ends the stream.
+pub async fn read<M, R>(reader: &mut R) -> Result<M, ControlError>
+where
+    M: for<'b> Decode<'b, ()>,
+    R: AsyncRead + Unpin,
+{
+    let mut header = [0; 2];
+    if reader.read(&mut header[..1]).await? == 0 {
+        return Err(ControlError::Closed);
+    }
+    reader.read_exact(&mut header[1..]).await?;
+    let len = usize::from(u16::from_be_bytes(header));
+    check(len)?;
+    let mut bytes = vec![0; len];
+    reader.read_exact(&mut bytes).await?;
+    decode(&bytes)
+}
+
+/// Writes one message, and flushes.
+///
+/// Not cancel safe, as [`read`].
+///
+/// # Errors
+/// The stream's own, and a message over [`MAX_LEN`], of which nothing is written.
+pub async fn write<M, W>(writer: &mut W, message: &M) -> Result<(), ControlError>
+where
+    M: Encode<()>,
+    W: AsyncWrite + Unpin,
+{
+    writer.write_all(&encode(message)?).await?;
+    Ok(writer.flush().await?)
+}
+
+/// The message behind its length.
+///
+/// # Errors
+/// A message over [`MAX_LEN`].
+pub fn encode<M: Encode<()>>(message: &M) -> Result<Vec<u8>, ControlError> {
+    let mut bytes = vec![0; 2];
+    minicbor::encode(message, &mut bytes).expect("a Vec takes every byte, and no encoder here has errors of its own");
+    let len = bytes.len() - 2;
+    check(len)?;
+    let [.., hi, lo] = len.to_be_bytes();
+    if let Some(header) = bytes.first_chunk_mut() {
+        *header = [hi, lo];
+    }
+    Ok(bytes)
+}
+
+/// The message in `bytes`, without its length.
+///
+/// # Errors
+/// Anything but exactly one message.
+pub fn decode<M: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<M, ControlError> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let message = decoder.decode()?;
+    match bytes.len() - decoder.position() {
+        0 => Ok(message),
+        trailing => Err(ControlError::Trailing(trailing)),
+    }
+}
+
+fn check(len: usize) -> Result<(), ControlError> {
+    if (1..=MAX_LEN).contains(&len) { Ok(()) } else { Err(ControlError::Length(len)) }
+}
+
+/// An address as its 4 or 16 bytes; none is null, or absent at the end.
+mod address {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use minicbor::data::Type;
+    use minicbor::decode::{self, Decoder};
+    use minicbor::encode::{self, Encoder, Write};
+
+    pub(super) trait Octets: Copy + Into<IpAddr> {
+        fn from_octets(octets: &[u8]) -> Option<Self>;
+    }
+
+    impl Octets for Ipv4Addr {
+        fn from_octets(octets: &[u8]) -> Option<Self> {
+            <[u8; 4]>::try_from(octets).ok().map(Self::from)
+        }
+    }
+
+    impl Octets for Ipv6Addr {
+        fn from_octets(octets: &[u8]) -> Option<Self> {
+            <[u8; 16]>::try_from(octets).ok().map(Self::from)
+        }
+    }
+
+    pub(super) fn encode<C, A: Octets, W: Write>(
+        address: &Option<A>,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        match (*address).map(Into::into) {
+            Some(IpAddr::V4(v4)) => encoder.bytes(&v4.octets())?.ok(),
+            Some(IpAddr::V6(v6)) => encoder.bytes(&v6.octets())?.ok(),
+            None => encoder.null()?.ok(),
+        }
+    }
+
+    pub(super) fn decode<C, A: Octets>(decoder: &mut Decoder<'_>, _: &mut C) -> Result<Option<A>, decode::Error> {
+        if decoder.datatype()? == Type::Null {
+            decoder.skip()?;
+            return Ok(None);
+        }
+        let at = decoder.position();
+        let wrong_length = || decode::Error::message("an IP address of another length").at(at);
+        A::from_octets(decoder.bytes()?).ok_or_else(wrong_length).map(Some)
+    }
+
+    pub(super) fn is_nil<A>(address: &Option<A>) -> bool {
+        address.is_none()
+    }
+
+    pub(super) fn nil<A>() -> Option<Option<A>> {
+        Some(None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

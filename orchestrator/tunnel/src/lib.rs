@@ -1,0 +1,27 @@
+//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, and the
+//! pump that carries WireGuard's datagrams between a UDP socket and a byte stream.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+pub mod backoff;
+pub mod control;
+pub mod counters;
+pub mod datagram;
+pub mod frame;
+pub mod liveness;
+pub mod port;
+pub mod preface;
+pub mod pump;
+pub mod queue;
+pub mod udp;
+pub mod vsock;
+
+mod sys;
