@@ -1,0 +1,123 @@
+//! The measured configuration: the regular files of one folder, in the order of their names.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+
+use crate::input;
+use crate::private_key::sign_of_secret;
+
+/// Configuration is small; whatever is larger landed in the folder by mistake.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILES: usize = 64;
+
+/// Contents by name; a map, so that the order in which the file system lists them cannot matter.
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+
+/// Reads every file in `dir`; refuses, by name, what must not be in an image.
+pub(crate) fn read(dir: &Path) -> anyhow::Result<Files> {
+    read_dir(dir).with_context(|| format!("--config {}", dir.display()))
+}
+
+fn read_dir(dir: &Path) -> anyhow::Result<Files> {
+    let mut files = Files::new();
+    for entry in std::fs::read_dir(dir).context("list the folder")? {
+        let entry = entry.context("list the folder")?;
+        let Ok(name) = entry.file_name().into_string() else {
+            bail!("{:?}: the name is not UTF-8", entry.file_name());
+        };
+        check_name(&name)?;
+        let kind = entry.file_type().with_context(|| format!("{name}: file type"))?;
+        ensure!(kind.is_file(), "{name}: it is {}; only regular files can be measured", input::name_of(kind));
+        let mode = entry.metadata().with_context(|| format!("{name}: permissions"))?.permissions().mode();
+        ensure!(
+            mode & 0o111 == 0,
+            "{name}: it is executable (mode {:04o}); configuration is data, so make it 0644",
+            mode & 0o7777
+        );
+        let bytes = input::read("file", &entry.path(), MAX_FILE_BYTES)?;
+        if let Some(sign) = sign_of_secret(&name, &bytes) {
+            bail!("{name}: {sign}, and no private key may be in an image");
+        }
+        files.insert(name, bytes);
+        ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files; is this the right folder?");
+    }
+    ensure!(!files.is_empty(), "the folder is empty; the enclave reads /config/enclave.toml");
+    Ok(files)
+}
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    ensure!(
+        is_plain && !name.starts_with('.') && name.len() <= 100,
+        "{name:?}: a name is at most 100 letters, digits, '.', '_' and '-', and does not start with '.'"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir_with(name: &str, bytes: &[u8]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("enclave.toml"), "mtu = 1420\n").unwrap();
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+        dir
+    }
+
+    fn refusal(dir: &tempfile::TempDir) -> String {
+        format!("{:#}", read(dir.path()).unwrap_err())
+    }
+
+    #[test]
+    fn files_come_in_the_order_of_their_names() {
+        let dir = dir_with("b", b"2");
+        std::fs::write(dir.path().join("a"), "1").unwrap();
+        let names: Vec<String> = read(dir.path()).unwrap().into_keys().collect();
+        assert_eq!(names, ["a", "b", "enclave.toml"]);
+    }
+
+    #[test]
+    fn a_symlink_is_refused_by_name() {
+        let dir = dir_with("a", b"1");
+        std::os::unix::fs::symlink("enclave.toml", dir.path().join("link")).unwrap();
+        assert!(refusal(&dir).contains("link: it is a symlink"), "{}", refusal(&dir));
+    }
+
+    #[test]
+    fn a_subfolder_is_refused_by_name() {
+        let dir = dir_with("a", b"1");
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        assert!(refusal(&dir).contains("sub: it is a directory"));
+    }
+
+    #[test]
+    fn an_executable_is_refused_by_name() {
+        let dir = dir_with("run", b"1");
+        let path = dir.path().join("run");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(refusal(&dir).contains("run: it is executable (mode 0755)"));
+    }
+
+    #[test]
+    fn a_private_key_is_refused_by_name() {
+        let dir = dir_with("peer", format!("-----BEGIN PRIVATE {}-----\n", "KEY").as_bytes());
+        let text = refusal(&dir);
+        assert!(text.contains("peer: it holds a private key"), "{text}");
+    }
+
+    #[test]
+    fn a_hidden_or_odd_name_is_refused() {
+        assert!(refusal(&dir_with(".hidden", b"1")).contains("\".hidden\""));
+        assert!(refusal(&dir_with("a b", b"1")).contains("\"a b\""));
+    }
+
+    #[test]
+    fn an_empty_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(refusal(&dir).contains("/config/enclave.toml"));
+    }
+}

@@ -1,0 +1,92 @@
+//! The program that becomes `/init`: it must run where there is no other file.
+
+use anyhow::{Context, ensure};
+use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PT_INTERP};
+use elf::endian::AnyEndian;
+use elf::file::Class;
+
+/// Refuses a program that the enclave's kernel could not start: it has no loader and no libraries.
+pub(crate) fn check(bytes: &[u8]) -> anyhow::Result<()> {
+    let file = elf::ElfBytes::<AnyEndian>::minimal_parse(bytes).context("a statically linked ELF program is needed")?;
+    let header = file.ehdr;
+    ensure!(
+        header.class == Class::ELF64 && header.e_machine == EM_X86_64,
+        "the program is for another machine (ELF machine {}); x86_64 is needed",
+        header.e_machine
+    );
+    ensure!(
+        header.e_type == ET_EXEC || header.e_type == ET_DYN,
+        "ELF type {} is no program; did the linker's output come here?",
+        header.e_type
+    );
+    let segments = file.segments().context("the ELF file has no program headers")?;
+    ensure!(
+        segments.iter().all(|segment| segment.p_type != PT_INTERP),
+        "the program asks for a dynamic loader, which the image does not have: link it statically (-C target-feature=+crt-static)"
+    );
+    Ok(())
+}
+
+/// A static ELF program of 120 bytes, for tests: a header and one PT_LOAD segment, or one PT_INTERP.
+#[cfg(test)]
+pub(crate) fn sample(wants_loader: bool) -> Vec<u8> {
+    let mut bytes = vec![0; 120];
+    bytes[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);
+    bytes[16..20].copy_from_slice(&[2, 0, 62, 0]);
+    bytes[20] = 1;
+    bytes[32] = 64; // e_phoff
+    bytes[52] = 64; // e_ehsize
+    bytes[54] = 56; // e_phentsize
+    bytes[56] = 1; // e_phnum
+    bytes[58] = 64; // e_shentsize
+    bytes[64] = if wants_loader { 3 } else { 1 };
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_static_program_is_taken() {
+        check(&sample(false)).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_wants_a_loader_is_refused() {
+        let text = check(&sample(true)).unwrap_err().to_string();
+        assert!(text.contains("dynamic loader"), "{text}");
+    }
+
+    #[test]
+    fn a_script_is_refused() {
+        assert!(check(b"#!/bin/sh\necho no shell in there\n").is_err());
+    }
+
+    #[test]
+    fn a_program_for_another_machine_is_refused() {
+        let mut bytes = sample(false);
+        bytes[18] = 183;
+        let text = check(&bytes).unwrap_err().to_string();
+        assert!(text.contains("another machine"), "{text}");
+    }
+
+    #[test]
+    fn an_object_file_is_refused() {
+        let mut bytes = sample(false);
+        bytes[16] = 1;
+        assert!(check(&bytes).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_check_panic(position in 0..120usize, byte: u8, len in 0..120usize) {
+            let mut bytes = sample(false);
+            bytes[position] = byte;
+            bytes.truncate(len.max(1));
+            check(&bytes).ok();
+        }
+    }
+}
