@@ -1,0 +1,137 @@
+//! The operator's `parent.toml`: read once, checked once, typed from then on.
+
+mod addresses;
+mod file;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub(crate) use addresses::{Range, Ranges};
+
+/// Everything that `parent.toml` says, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) wireguard: WireGuard,
+    pub(crate) enclaves: Enclaves,
+    pub(crate) nat: Nat,
+    pub(crate) dns: Dns,
+}
+
+/// `[wireguard]`: the gateway's own interface.
+#[derive(Clone, Debug)]
+pub(crate) struct WireGuard {
+    pub(crate) interface: InterfaceName,
+    pub(crate) private_key_path: PathBuf,
+    pub(crate) listen_port: u16,
+    /// At most one per IP version, at least one.
+    pub(crate) addresses: Vec<ipnet::IpNet>,
+    pub(crate) mtu: u16,
+    pub(crate) persistent_keepalive: Duration,
+}
+
+/// `[enclaves]`: who gets which address.
+#[derive(Clone, Debug)]
+pub(crate) struct Enclaves {
+    pub(crate) ranges: Ranges,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) enclave_to_enclave: bool,
+}
+
+/// `[nat]`: the way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Nat {
+    /// `None`: the interface of the default route.
+    pub(crate) uplink: Option<InterfaceName>,
+    pub(crate) nft_path: PathBuf,
+}
+
+/// `[dns]`: what BIND answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Dns {
+    pub(crate) allow_list_path: PathBuf,
+    pub(crate) forwarders: Vec<Forwarder>,
+    pub(crate) deny: Deny,
+    pub(crate) dnssec: bool,
+    pub(crate) query_log_path: PathBuf,
+    pub(crate) named_path: PathBuf,
+}
+
+/// A name server that answers for the allowed names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forwarder {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+}
+
+/// What a name that is not allowed gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Deny {
+    /// The name does not exist.
+    NxDomain,
+    /// The question is not answered.
+    Refused,
+}
+
+/// The name of a network interface as Linux and nftables take it, and that is safe inside a path under `/proc/sys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InterfaceName(String);
+
+impl Config {
+    /// Reads and checks a file.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Checks the text of a file.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        toml::from_str::<file::File>(text)?.check()
+    }
+}
+
+impl WireGuard {
+    /// The gateway's addresses without their networks' lengths.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(ipnet::IpNet::addr)
+    }
+}
+
+impl InterfaceName {
+    /// IFNAMSIZ (include/uapi/linux/if.h) is 16 with the terminating zero.
+    const MAX_LEN: usize = 15;
+
+    /// Checks a name; the error says what would be right.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        anyhow::ensure!(
+            !text.is_empty()
+                && text.len() <= Self::MAX_LEN
+                && text.bytes().all(is_plain)
+                && !text.starts_with(['.', '-'])
+                // "all" and "default" are not interfaces but folders under /proc/sys/net/ipv4/conf.
+                && !matches!(text, "all" | "default" | "lo"),
+            "{text:?} is not an interface's name, expected 1 to {} letters, digits, `-`, `_` or `.`, like \"wg0\"",
+            Self::MAX_LEN
+        );
+        Ok(Self(text.to_owned()))
+    }
+
+    /// As Linux knows it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests;

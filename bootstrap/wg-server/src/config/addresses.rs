@@ -1,0 +1,97 @@
+//! The ranges that the enclaves' addresses come from.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::IpNet;
+
+/// `first` to `last`, both included, inside one network of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) first: IpAddr,
+    pub(crate) last: IpAddr,
+}
+
+/// One range per IP version, at least one. An enclave has the same place in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ranges {
+    pub(crate) ipv4: Option<Range>,
+    pub(crate) ipv6: Option<Range>,
+    len: u16,
+}
+
+impl Range {
+    /// Reads `first-last` and checks it against the gateway's addresses.
+    pub(crate) fn parse(text: &str, gateways: &[IpNet]) -> Result<Self> {
+        let like = "expected first and last address like \"203.0.113.2-203.0.113.254\"";
+        let (first, last) = text.split_once('-').with_context(|| format!("{text:?}, {like}"))?;
+        let address = |text: &str| text.trim().parse::<IpAddr>().with_context(|| format!("{text:?}, {like}"));
+        let range = Self { first: address(first)?, last: address(last)? };
+        if range.first.is_ipv4() != range.last.is_ipv4() {
+            bail!("{text:?} mixes IP versions, {like}");
+        }
+        ensure!(range.first <= range.last, "{text:?} ends before it starts, {like}");
+        let net = gateways.iter().find(|net| net.contains(&range.first) && net.contains(&range.last));
+        let net = net.with_context(|| format!("{text:?} is not inside one network of wireguard.addresses"))?;
+        for (address, what) in [
+            (net.addr(), "the gateway's own address"),
+            (net.network(), "the network's own address"),
+            (net.broadcast(), "the network's last address"),
+        ] {
+            ensure!(!range.contains(address), "{text:?} holds {address}, {what}; leave it out");
+        }
+        Ok(range)
+    }
+
+    /// Is this address one of an enclave?
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
+    }
+
+    fn len(&self) -> u128 {
+        let span = match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => u128::from(last.to_bits().saturating_sub(first.to_bits())),
+            (IpAddr::V6(first), IpAddr::V6(last)) => last.to_bits().saturating_sub(first.to_bits()),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => 0,
+        };
+        span.saturating_add(1)
+    }
+}
+
+impl Ranges {
+    /// Checks that there is an address to give.
+    pub(crate) fn new(ipv4: Option<Range>, ipv6: Option<Range>) -> Result<Self> {
+        for (range, key, is_version) in [
+            (ipv4, "ipv4_range", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
+            (ipv6, "ipv6_range", IpAddr::is_ipv6 as fn(&IpAddr) -> bool),
+        ] {
+            if let Some(range) = range {
+                ensure!(is_version(&range.first), "{key}: {} is of the other IP version", range.first);
+            }
+        }
+        let len = [ipv4, ipv6].into_iter().flatten().map(|range| range.len()).min();
+        let len = len.context("neither ipv4_range nor ipv6_range, expected at least one of them")?;
+        Ok(Self { ipv4, ipv6, len: u16::try_from(len).unwrap_or(u16::MAX) })
+    }
+
+    /// How many enclaves have room.
+    pub(crate) fn len(&self) -> u16 {
+        self.len
+    }
+
+    /// The IPv4 address at a place below [`Ranges::len`].
+    pub(crate) fn ipv4_at(&self, place: u16) -> Option<Ipv4Addr> {
+        match self.ipv4?.first {
+            IpAddr::V4(first) => Some(Ipv4Addr::from_bits(first.to_bits().checked_add(u32::from(place))?)),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// The IPv6 address at a place below [`Ranges::len`].
+    pub(crate) fn ipv6_at(&self, place: u16) -> Option<Ipv6Addr> {
+        match self.ipv6?.first {
+            IpAddr::V6(first) => Some(Ipv6Addr::from_bits(first.to_bits().checked_add(u128::from(place))?)),
+            IpAddr::V4(_) => None,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `parent.toml` as it is written, and the way from there to a checked [`Config`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::IpNet;
+use serde::Deserialize;
+use tunnel::frame::MAX_DATAGRAM;
+
+use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
+
+/// IPv6's smallest link (RFC 8200, section 5).
+const SMALLEST_MTU: u16 = 1280;
+/// A WireGuard data message is its packet, padded to 16, and 32 bytes around it (wireguard.com/protocol).
+const LARGEST_MTU: usize = (MAX_DATAGRAM - 32) / 16 * 16;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default = "default_runtime_dir")]
+    runtime_dir: PathBuf,
+    wireguard: WireGuardTable,
+    enclaves: EnclavesTable,
+    #[serde(default)]
+    nat: NatTable,
+    dns: DnsTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireGuardTable {
+    interface: String,
+    private_key_path: PathBuf,
+    listen_port: u16,
+    addresses: Vec<String>,
+    mtu: u32,
+    #[serde(with = "humantime_serde")]
+    persistent_keepalive: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnclavesTable {
+    ipv4_range: Option<String>,
+    ipv6_range: Option<String>,
+    state_dir: PathBuf,
+    #[serde(default)]
+    enclave_to_enclave: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct NatTable {
+    uplink: Option<String>,
+    nft_path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DnsTable {
+    allow_list_path: PathBuf,
+    forwarders: Vec<String>,
+    deny: Deny,
+    #[serde(default = "default_dnssec")]
+    dnssec: bool,
+    query_log_path: PathBuf,
+    named_path: PathBuf,
+}
+
+fn default_runtime_dir() -> PathBuf {
+    crate::status::DEFAULT_RUNTIME_DIR.into()
+}
+
+fn default_dnssec() -> bool {
+    true
+}
+
+impl File {
+    pub(super) fn check(self) -> Result<Config> {
+        let wireguard = self.wireguard.check()?;
+        let enclaves = self.enclaves.check(&wireguard.addresses)?;
+        let nat = self.nat.check()?;
+        let dns = self.dns.check(&wireguard.addresses)?;
+        ensure!(
+            nat.uplink.as_ref() != Some(&wireguard.interface),
+            "nat.uplink: {} is the WireGuard interface itself, expected the one that leads to the outside",
+            wireguard.interface
+        );
+        Ok(Config { runtime_dir: absolute("runtime_dir", self.runtime_dir)?, wireguard, enclaves, nat, dns })
+    }
+}
+
+impl WireGuardTable {
+    fn check(self) -> Result<WireGuard> {
+        let interface = InterfaceName::parse(&self.interface).context("wireguard.interface")?;
+        ensure!(self.listen_port != 0, "wireguard.listen_port: 0 is no port, expected 1 to 65535, usually 51820");
+        let addresses: Vec<IpNet> =
+            self.addresses.iter().map(|text| gateway(text)).collect::<Result<_>>().context("wireguard.addresses")?;
+        for version in [4, 6] {
+            let of_version = addresses.iter().filter(|net| version_of(net.addr()) == version).count();
+            ensure!(
+                of_version <= 1,
+                "wireguard.addresses: {of_version} IPv{version} addresses, expected at most one per IP version"
+            );
+        }
+        ensure!(!addresses.is_empty(), "wireguard.addresses: empty, expected an address like \"203.0.113.1/24\"");
+        let mtu = u16::try_from(self.mtu)
+            .ok()
+            .filter(|mtu| (SMALLEST_MTU..).contains(mtu) && usize::from(*mtu) <= LARGEST_MTU)
+            .with_context(|| format!("wireguard.mtu: {}, expected {SMALLEST_MTU} to {LARGEST_MTU}", self.mtu))?;
+        ensure!(
+            self.persistent_keepalive.subsec_nanos() == 0
+                && (1..=u64::from(u16::MAX)).contains(&self.persistent_keepalive.as_secs()),
+            "wireguard.persistent_keepalive: expected whole seconds from \"1s\" to \"65535s\", usually \"15s\""
+        );
+        Ok(WireGuard {
+            interface,
+            private_key_path: absolute("wireguard.private_key_path", self.private_key_path)?,
+            listen_port: self.listen_port,
+            addresses,
+            mtu,
+            persistent_keepalive: self.persistent_keepalive,
+        })
+    }
+}
+
+impl EnclavesTable {
+    fn check(self, gateways: &[IpNet]) -> Result<Enclaves> {
+        let ipv4 = self.ipv4_range.map(|text| Range::parse(&text, gateways)).transpose();
+        let ipv6 = self.ipv6_range.map(|text| Range::parse(&text, gateways)).transpose();
+        let ranges = Ranges::new(ipv4.context("enclaves.ipv4_range")?, ipv6.context("enclaves.ipv6_range")?);
+        Ok(Enclaves {
+            ranges: ranges.context("enclaves")?,
+            state_dir: absolute("enclaves.state_dir", self.state_dir)?,
+            enclave_to_enclave: self.enclave_to_enclave,
+        })
+    }
+}
+
+impl NatTable {
+    fn check(self) -> Result<Nat> {
+        let uplink = self.uplink.as_deref().map(InterfaceName::parse).transpose().context("nat.uplink")?;
+        let nft_path = self.nft_path.unwrap_or_else(|| "/usr/sbin/nft".into());
+        Ok(Nat { uplink, nft_path: absolute("nat.nft_path", nft_path)? })
+    }
+}
+
+impl DnsTable {
+    fn check(self, gateways: &[IpNet]) -> Result<Dns> {
+        let forwarders: Vec<Forwarder> =
+            self.forwarders.iter().map(|text| forwarder(text)).collect::<Result<_>>().context("dns.forwarders")?;
+        ensure!(!forwarders.is_empty(), "dns.forwarders: empty, expected an address like \"169.254.169.253\"");
+        for forwarder in &forwarders {
+            ensure!(
+                !gateways.iter().any(|net| net.contains(&forwarder.address)),
+                "dns.forwarders: {} is in the enclaves' own network, expected a name server outside of it",
+                forwarder.address
+            );
+        }
+        // BIND would look for the root's keys in the empty root zone that makes it refuse.
+        ensure!(
+            !(self.dnssec && self.deny == Deny::Refused),
+            "dns.dnssec: true does not go with deny = \"refused\", expected dnssec = false or deny = \"nxdomain\""
+        );
+        Ok(Dns {
+            allow_list_path: absolute("dns.allow_list_path", self.allow_list_path)?,
+            forwarders,
+            deny: self.deny,
+            dnssec: self.dnssec,
+            query_log_path: absolute("dns.query_log_path", self.query_log_path)?,
+            named_path: absolute("dns.named_path", self.named_path)?,
+        })
+    }
+}
+
+fn version_of(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 4 } else { 6 }
+}
+
+/// Paths end up in named.conf between quotes and in messages: nothing there may need escaping.
+fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
+    let text = path.to_str().with_context(|| format!("{key}: expected UTF-8"))?;
+    ensure!(path.is_absolute(), "{key}: {text:?}, expected an absolute path");
+    ensure!(
+        !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\' | '%')),
+        "{key}: {text:?}, expected a path without quotes, backslashes, percent signs and control characters"
+    );
+    Ok(path)
+}
+
+/// An address with its network, that a gateway can have.
+fn gateway(text: &str) -> Result<IpNet> {
+    let net: IpNet = text
+        .parse()
+        .with_context(|| format!("{text:?}, expected an address with its network like \"203.0.113.1/24\""))?;
+    let (address, most) = (net.addr(), net.max_prefix_len());
+    let hint = "expected a host's address in a network of its own like \"203.0.113.1/24\"";
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        bail!("{text:?} cannot be used, {hint}");
+    }
+    ensure!(net.prefix_len() > 0 && net.prefix_len() <= most - 2, "{text:?} leaves no room for enclaves, {hint}");
+    ensure!(address != net.network(), "{text:?} is its network's own address, {hint}");
+    ensure!(address.is_ipv6() || address != net.broadcast(), "{text:?} is its network's broadcast address, {hint}");
+    Ok(net)
+}
+
+fn forwarder(text: &str) -> Result<Forwarder> {
+    let address = text.parse::<IpAddr>().map(|address| Forwarder { address, port: 53 });
+    let forwarder = address
+        .or_else(|_| text.parse::<SocketAddr>().map(|socket| Forwarder { address: socket.ip(), port: socket.port() }))
+        .with_context(|| format!("{text:?}, expected an address like \"169.254.169.253\" or \"198.51.100.53:5353\""))?;
+    ensure!(
+        !forwarder.address.is_unspecified() && !forwarder.address.is_multicast() && forwarder.port != 0,
+        "{text:?} cannot be asked, expected a name server's address"
+    );
+    Ok(forwarder)
+}

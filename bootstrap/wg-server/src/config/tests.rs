@@ -1,0 +1,99 @@
+use super::*;
+
+const SAMPLE: &str = include_str!("../../../../config/parent.toml");
+const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+
+fn error(from: &str, to: &str) -> String {
+    assert!(LAB.contains(from), "{from}");
+    format!("{:#}", Config::parse(&LAB.replacen(from, to, 1)).unwrap_err())
+}
+
+#[test]
+fn the_sample_and_the_lab_s_file_are_right() {
+    for (text, list) in [
+        (SAMPLE, include_str!("../../../../config/dns-allow-list.txt")),
+        (LAB, include_str!("../../../lab/config/parent/dns-allow-list.txt")),
+    ] {
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.wireguard.interface.as_str(), "wg0");
+        assert_eq!(config.enclaves.ranges.len(), 253);
+        assert_eq!(config.enclaves.ranges.ipv4_at(0), Some("203.0.113.2".parse().unwrap()));
+        assert_eq!(config.enclaves.ranges.ipv6_at(252), Some("fd3b:74ac:9d21::fe".parse().unwrap()));
+        assert!(crate::dns::AllowList::parse(list).unwrap().len() > 0);
+    }
+    assert!(Config::parse(SAMPLE).unwrap().dns.dnssec);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_those_that_exist() {
+    let error = error("mtu = 15360", "mtuu = 15360");
+    assert!(error.contains("unknown field `mtuu`, expected one of") && error.contains("`mtu`"), "{error}");
+}
+
+#[test]
+fn a_missing_or_mistyped_key_is_named() {
+    assert!(error("listen_port = 51820\n", "").contains("missing field `listen_port`"));
+    assert!(error("listen_port = 51820", "listen_port = \"x\"").contains("listen_port"));
+    assert!(error("deny = \"nxdomain\"", "deny = \"drop\"").contains("expected `nxdomain` or `refused`"));
+}
+
+#[test]
+fn every_value_that_cannot_be_used_is_named_with_what_would_be_right() {
+    for (from, to, expected) in [
+        ("listen_port = 51820", "listen_port = 0", "wireguard.listen_port: 0 is no port"),
+        ("mtu = 15360", "mtu = 1279", "wireguard.mtu: 1279, expected 1280 to 15952"),
+        ("mtu = 15360", "mtu = 15953", "wireguard.mtu: 15953, expected 1280 to 15952"),
+        ("\"15s\"", "\"1500ms\"", "wireguard.persistent_keepalive: expected whole seconds"),
+        ("\"wg0\"", "\"../wg0\"", "wireguard.interface: \"../wg0\" is not an interface's name"),
+        ("\"wg0\"", "\"wireguard-gateway\"", "expected 1 to 15 letters"),
+        ("\"uplink0\"", "\"wg0\"", "nat.uplink: wg0 is the WireGuard interface itself"),
+        ("\"/var/lib/wg-server\"", "\"state\"", "enclaves.state_dir: \"state\", expected an absolute path"),
+        ("query.log\"", "\\\"; evil\"", "dns.query_log_path"),
+        ("[\"198.51.100.53\"]", "[]", "dns.forwarders: empty"),
+        ("\"198.51.100.53\"", "\"dns.test\"", "dns.forwarders: \"dns.test\", expected an address"),
+        ("\"198.51.100.53\"", "\"203.0.113.1\"", "is in the enclaves' own network"),
+        ("dnssec = false", "dnssec = true\n#", ""),
+    ] {
+        if !expected.is_empty() {
+            let error = error(from, to);
+            assert!(error.contains(expected), "{to}: {error}");
+        }
+    }
+    let both = LAB.replacen("dnssec = false", "dnssec = true", 1).replacen("\"nxdomain\"", "\"refused\"", 1);
+    assert!(format!("{:#}", Config::parse(&both).unwrap_err()).contains("dns.dnssec: true does not go with"));
+}
+
+#[test]
+fn unusable_addresses_are_refused() {
+    for (address, expected) in [
+        ("203.0.113.0/24", "its network's own address"),
+        ("203.0.113.255/24", "broadcast"),
+        ("127.0.0.1/8", "cannot be used"),
+        ("224.0.0.1/8", "cannot be used"),
+        ("203.0.113.1/31", "leaves no room"),
+        ("203.0.113.1", "expected an address with its network"),
+        ("fd3b::5/64", "2 IPv6 addresses, expected at most one"),
+    ] {
+        let error = error("\"203.0.113.1/24\"", &format!("\"{address}\""));
+        assert!(error.starts_with("wireguard.addresses: ") && error.contains(expected), "{address}: {error}");
+    }
+}
+
+#[test]
+fn ranges_have_to_fit_the_networks_and_leave_the_gateway_out() {
+    for (range, expected) in [
+        ("203.0.113.1-203.0.113.9", "holds 203.0.113.1, the gateway's own address"),
+        ("203.0.113.0-203.0.113.0", "holds 203.0.113.0, the network's own address"),
+        ("203.0.113.2-203.0.113.255", "holds 203.0.113.255, the network's last address"),
+        ("203.0.113.9-203.0.113.2", "ends before it starts"),
+        ("203.0.113.9-203.0.114.2", "is not inside one network"),
+        ("198.51.100.2-198.51.100.9", "is not inside one network"),
+        ("203.0.113.2", "expected first and last address"),
+        ("203.0.113.2-fd3b::1", "mixes IP versions"),
+    ] {
+        let error = error("203.0.113.2-203.0.113.254", range);
+        assert!(error.starts_with("enclaves.ipv4_range: ") && error.contains(expected), "{range}: {error}");
+    }
+    let swapped = error("\"203.0.113.2-203.0.113.254\"", "\"fd3b:74ac:9d21::2-fd3b:74ac:9d21::9\"");
+    assert!(swapped.contains("ipv4_range: fd3b:74ac:9d21::2 is of the other IP version"), "{swapped}");
+}

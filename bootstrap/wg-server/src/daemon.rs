@@ -1,0 +1,148 @@
+//! `wg-server run`: up in this order, down in the reverse.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::stat::{Mode, umask};
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, InterfaceName};
+use crate::firewall::{self, Firewall};
+use crate::gateway::Gateway;
+use crate::interface::{self, Found, Interface};
+use crate::key::PrivateKey;
+use crate::listener::Ports;
+use crate::lock::Lock;
+use crate::{capabilities, check, dns, forwarding, status};
+
+/// For each thing that has to be undone.
+const GRACE: Duration = Duration::from_secs(5);
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(config_path: &Path) -> Result<()> {
+    let config = Config::load(config_path)?;
+    // Before any thread: both belong to threads, and what they make inherits them. What wg-server makes is its owner's only.
+    umask(Mode::from_bits_truncate(0o077));
+    capabilities::raise()?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    // On this thread, which lives as long as the process: named is bound to it.
+    let result = runtime.block_on(until_told(&config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn until_told(config: &Config) -> Result<()> {
+    let stop = CancellationToken::new();
+    tokio::select! {
+        result = host(config, stop.clone()) => result,
+        error = watch_signals(&stop) => error.map(|never| match never {}),
+    }
+}
+
+/// The first signal cancels the token; the orderly end takes its time, and a further signal does not cut it short.
+async fn watch_signals(stop: &CancellationToken) -> Result<Infallible> {
+    let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+        stop.cancel();
+    }
+}
+
+/// Everything that the layers above the host need.
+struct Parts<'a> {
+    config: &'a Config,
+    key: PrivateKey,
+    uplink: InterfaceName,
+    named_conf_path: PathBuf,
+    ports: Ports,
+    stop: CancellationToken,
+}
+
+/// The lock, the ports, the files and the firewall.
+async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
+    // Nothing outside of its own folders is touched before it is certain that no other wg-server runs.
+    make_dir(&config.runtime_dir)?;
+    let _lock = Lock::take(&config.runtime_dir)?;
+    let ports = Ports::bind()?;
+    let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
+    check::executables(config)?;
+    make_dir(&config.enclaves.state_dir)?;
+    config.dns.query_log_path.parent().map(make_dir).transpose()?;
+    let named_conf_path = dns::prepare(config, &config.runtime_dir.join("named")).await?;
+    let uplink = uplink(config).await.context("nat.uplink")?;
+    let plan = firewall::Plan::new(config, uplink.clone());
+    let (interface, found) = Interface::find(&config.wireguard, &key).await?;
+
+    // The firewall is there before wg0 and until after it.
+    let firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
+    let result = network(Parts { config, key, uplink, named_conf_path, ports, stop }, &interface, found).await;
+    let removed = timeout(GRACE, firewall.remove()).await.context("remove the firewall").and_then(|removed| removed);
+    tracing::info!("stopped");
+    result.and(removed)
+}
+
+/// wg0.
+async fn network(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
+    let result = match interface.set_up(&parts.config.wireguard, &parts.key).await {
+        Ok(()) => services(parts, interface, found).await,
+        Err(error) => Err(error),
+    };
+    let deleted = timeout(GRACE, interface.delete()).await.context("delete the interface").and_then(|deleted| deleted);
+    result.and(deleted)
+}
+
+/// named, the enclaves' streams and the status socket.
+async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
+    let Parts { config, key, uplink, named_conf_path, ports, stop } = parts;
+    let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
+    let (ipv4, ipv6) = (gateways.iter().any(IpAddr::is_ipv4), gateways.iter().any(IpAddr::is_ipv6));
+    let public_key = interface::public_key(&key);
+    drop(key);
+    tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
+    forwarding::enable(interface.name(), &uplink, ipv4, ipv6)?;
+    let gateway = Gateway::new(config, interface.clone(), public_key)?;
+    if found == Found::Ours {
+        gateway.adopt_peers().await?;
+    }
+    let asked = gateways.first().copied().context("no gateway address")?;
+    let named = dns::Named::new(config.dns.named_path.clone(), named_conf_path, asked);
+    let status = status::Server::bind(&config.runtime_dir)?;
+    tracing::info!(%uplink, "serving");
+    tokio::select! {
+        // Both end when told to.
+        _ = async { tokio::join!(named.run(stop.clone()), ports.serve(gateway.clone(), stop.clone())) } => {}
+        never = status.serve(&gateway, &named) => match never {},
+        never = expire(&gateway) => match never {},
+    }
+    std::fs::remove_file(status::socket_path(&config.runtime_dir)).context("remove the status socket")
+}
+
+async fn expire(gateway: &Gateway) -> Infallible {
+    let mut ticks = interval(EXPIRE_EVERY);
+    loop {
+        ticks.tick().await;
+        gateway.expire().await;
+    }
+}
+
+async fn uplink(config: &Config) -> Result<InterfaceName> {
+    let Some(uplink) = &config.nat.uplink else { return interface::default_route_interface().await };
+    nix::net::if_::if_nametoindex(uplink.as_str())
+        .with_context(|| format!("this host has no interface {uplink}; `ip link` lists those that it has"))?;
+    Ok(uplink.clone())
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))
+}

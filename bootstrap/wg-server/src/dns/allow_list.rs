@@ -1,0 +1,155 @@
+//! The names that enclaves may look up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The longest name in text, without the last dot (RFC 1035, section 2.3.4), less what the policy zone puts behind it.
+const MAX_NAME_LEN: usize = 253 - super::zone::POLICY_ZONE.len() - 1;
+const MAX_LABEL_LEN: usize = 63;
+/// Far more than anybody maintains by hand; bounds named's memory.
+const MAX_ENTRIES: usize = 10_000;
+
+/// A host's or domain's name in lower case, without the last dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name(String);
+
+/// What a list says about a name itself and about the names below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) itself: bool,
+    pub(crate) below: bool,
+}
+
+/// Everything on the list; what is not on it is denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AllowList {
+    entries: BTreeMap<Name, Entry>,
+}
+
+impl Name {
+    fn parse(text: &str) -> Result<Self> {
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let like = "expected a name like `aws.com` or `*.aws.com`";
+        ensure!(name.parse::<std::net::IpAddr>().is_err(), "{text:?} is an address, {like}");
+        ensure!(name.len() <= MAX_NAME_LEN, "{} characters, expected at most {MAX_NAME_LEN}", name.len());
+        for label in name.split('.') {
+            ensure!(!label.is_empty(), "{text:?} has nothing between two dots, {like}");
+            ensure!(label.len() <= MAX_LABEL_LEN, "{label:?} is longer than {MAX_LABEL_LEN} characters");
+            if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+                bail!(
+                    "{text:?} holds other characters than letters, digits, `-`, `_` and dots, {like} (punycode for others)"
+                );
+            }
+        }
+        Ok(Self(name))
+    }
+
+    /// The name without its first label.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        self.0.split_once('.').map(|(_, parent)| Self(parent.to_owned()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl AllowList {
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    /// One name a line, `#` starts a comment; errors name the line.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let mut entries = BTreeMap::<Name, Entry>::new();
+        for (line, number) in text.lines().zip(1_u32..) {
+            let entry = line.split('#').next().unwrap_or_default().trim();
+            if entry.is_empty() {
+                continue;
+            }
+            ensure!(entries.len() < MAX_ENTRIES, "line {number}: expected at most {MAX_ENTRIES} names");
+            let (name, is_below) = match entry.strip_prefix("*.") {
+                Some(name) => (name, true),
+                None => (entry, false),
+            };
+            ensure!(entry != "*", "line {number}: `*` would allow every name; list the names that are needed");
+            let name = Name::parse(name).with_context(|| format!("line {number}"))?;
+            let known = entries.entry(name).or_default();
+            let slot = if is_below { &mut known.below } else { &mut known.itself };
+            ensure!(!*slot, "line {number}: {entry} is on the list already");
+            *slot = true;
+        }
+        Ok(Self { entries })
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&Name, Entry)> {
+        self.entries.iter().map(|(name, entry)| (name, *entry))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.values().map(|entry| usize::from(entry.itself) + usize::from(entry.below)).sum()
+    }
+
+    /// May this name be looked up?
+    pub(crate) fn allows(&self, name: &Name) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.itself) || self.allows_below_an_ancestor_of(name)
+    }
+
+    /// May a name directly below this one, that is not on the list itself, be looked up?
+    pub(crate) fn allows_below(&self, name: &Name) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.below) || self.allows_below_an_ancestor_of(name)
+    }
+
+    fn allows_below_an_ancestor_of(&self, name: &Name) -> bool {
+        std::iter::successors(name.parent(), Name::parent)
+            .any(|ancestor| self.entries.get(&ancestor).is_some_and(|entry| entry.below))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> AllowList {
+        AllowList::parse(text).unwrap()
+    }
+
+    fn error(text: &str) -> String {
+        format!("{:#}", AllowList::parse(text).unwrap_err())
+    }
+
+    #[test]
+    fn a_name_allows_itself_and_nothing_else() {
+        let list = list("# names\n\nAWS.com.  # the one\n");
+        assert!(list.allows(&Name::parse("aws.com").unwrap()));
+        for name in ["com", "x.aws.com", "notaws.com", "aws.com.evil.test"] {
+            assert!(!list.allows(&Name::parse(name).unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_allows_everything_below_and_not_the_name_itself() {
+        let list = list("*.aws.com\n");
+        assert!(list.allows(&Name::parse("a.b.aws.com").unwrap()));
+        assert!(!list.allows(&Name::parse("aws.com").unwrap()));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number() {
+        assert!(error("aws.com\n198.51.100.1\n").starts_with("line 2: \"198.51.100.1\" is an address"));
+        assert!(error("a..b\n").starts_with("line 1: \"a..b\" has nothing between two dots"));
+        assert!(error("\n\n*\n").starts_with("line 3: `*` would allow every name"));
+        assert!(error("a.*.b\n").starts_with("line 1: \"a.*.b\" holds other characters"));
+        assert!(error("b\u{fc}cher.example\n").contains("punycode"));
+        assert!(error("aws.com CNAME .\n").starts_with("line 1: "));
+        assert!(error("\"; }; zone \"x\n").starts_with("line 1: "));
+        assert!(error("aws.com\nAWS.COM\n").starts_with("line 2: AWS.COM is on the list already"));
+        assert!(error(&"a".repeat(64)).starts_with("line 1: \"aaaa"));
+    }
+}

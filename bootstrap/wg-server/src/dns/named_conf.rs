@@ -1,0 +1,136 @@
+//! BIND's configuration, worked out from ours.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::allow_list::{AllowList, Name};
+use super::zone;
+use crate::config::{Config, Deny, Forwarder};
+
+/// A file that named reads.
+pub(super) struct GeneratedFile {
+    pub(super) name: &'static str,
+    pub(super) text: String,
+}
+
+pub(super) const CONF_FILE: &str = "named.conf";
+const POLICY_FILE: &str = "policy.zone";
+const ROOT_FILE: &str = "refused-root.zone";
+
+/// Everything that named reads, for a working folder.
+pub(super) fn files(config: &Config, list: &AllowList, dir: &Path) -> Vec<GeneratedFile> {
+    let mut files = vec![
+        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir) },
+        GeneratedFile { name: POLICY_FILE, text: zone::policy(list) },
+    ];
+    if config.dns.deny == Deny::Refused {
+        files.push(GeneratedFile { name: ROOT_FILE, text: zone::refused_root() });
+    }
+    files
+}
+
+fn conf(config: &Config, list: &AllowList, dir: &Path) -> String {
+    let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
+    let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = gateways.into_iter().partition(IpAddr::is_ipv4);
+    let networks: String = config.wireguard.addresses.iter().map(|net| format!(" {};", net.trunc())).collect();
+    let forwarders: String = config.dns.forwarders.iter().map(forwarder).collect();
+    let mut conf = format!(
+        r#"// Written by wg-server at every start; changes here are lost.
+acl enclaves {{{networks} }};
+options {{
+    directory "{dir}";
+    pid-file none;
+    session-keyfile none;
+    listen-on {{{listen_on} }};
+    listen-on-v6 {{{listen_on_v6} }};
+    interface-interval 1;
+
+    recursion yes;
+    allow-query {{ enclaves; }};
+    allow-query-cache {{ enclaves; }};
+    allow-recursion {{ enclaves; }};
+    allow-transfer {{ none; }};
+    notify no;
+    version none;
+    hostname none;
+    server-id none;
+    minimal-responses yes;
+    minimal-any yes;
+
+    forward only;
+    forwarders {{{forwarders} }};
+    dnssec-validation {dnssec};
+
+    recursive-clients 256;
+    tcp-clients 64;
+    max-cache-size 32m;
+    rate-limit {{ responses-per-second 200; ipv4-prefix-length 32; ipv6-prefix-length 64; log-only no; }};
+
+    // A denied name is denied before anybody outside hears of it.
+    response-policy {{ zone "{policy}" policy given log yes; }} qname-wait-recurse no break-dnssec yes;
+}};
+controls {{ }};
+logging {{
+    channel queries {{
+        file "{query_log}" versions 3 size 20m;
+        print-time yes;
+        severity info;
+    }};
+    channel daemon {{ stderr; severity info; }};
+    category default {{ daemon; }};
+    category queries {{ queries; }};
+    category rpz {{ queries; }};
+    category rpz-passthru {{ null; }};
+    category security {{ queries; }};
+    category query-errors {{ queries; }};
+    category rate-limit {{ queries; }};
+    category lame-servers {{ null; }};
+}};
+zone "{policy}" {{ type primary; file "{POLICY_FILE}"; allow-query {{ none; }}; }};
+"#,
+        dir = dir.display(),
+        listen_on = list_of(&ipv4),
+        listen_on_v6 = list_of(&ipv6),
+        dnssec = if config.dns.dnssec { "auto" } else { "no" },
+        policy = zone::POLICY_ZONE,
+        query_log = config.dns.query_log_path.display(),
+    );
+    if config.dns.deny == Deny::Refused {
+        refuse(&mut conf, list, &config.dns.forwarders);
+    }
+    conf
+}
+
+/// A policy zone cannot refuse. A root zone of our own that nobody may ask can, and the allowed names are zones inside it that
+/// are asked of the forwarders. They are static stubs, because a question belongs to the closest *zone*, which a zone of
+/// type `forward` is not.
+fn refuse(conf: &mut String, list: &AllowList, forwarders: &[Forwarder]) {
+    let addresses: String = forwarders.iter().map(forwarder).collect();
+    let servers: String = forwarders.iter().map(|forwarder| format!(" {};", forwarder.address)).collect();
+    // Writing to a string cannot fail.
+    let _infallible = writeln!(conf, "zone \".\" {{ type primary; file \"{ROOT_FILE}\"; allow-query {{ none; }}; }};");
+    let listed: Vec<&Name> = list.entries().map(|(name, _)| name).collect();
+    for name in &listed {
+        let is_inside_another =
+            std::iter::successors(name.parent(), Name::parent).any(|ancestor| listed.binary_search(&&ancestor).is_ok());
+        if !is_inside_another {
+            let _infallible = writeln!(
+                conf,
+                "zone \"{name}\" {{ type static-stub; server-addresses {{{servers} }}; forward only; \
+                 forwarders {{{addresses} }}; allow-query {{ enclaves; }}; }};"
+            );
+        }
+    }
+}
+
+fn list_of(addresses: &[IpAddr]) -> String {
+    match addresses {
+        [] => " none;".to_owned(),
+        _ => addresses.iter().map(|address| format!(" {address};")).collect(),
+    }
+}
+
+fn forwarder(forwarder: &Forwarder) -> String {
+    format!(" {} port {};", forwarder.address, forwarder.port)
+}

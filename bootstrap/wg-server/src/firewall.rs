@@ -1,0 +1,49 @@
+//! The firewall: one nftables table of our own, replaced whole in one transaction and removed at the end.
+
+mod rule;
+mod ruleset;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nftables::helper;
+use nftables::schema::Nftables;
+
+pub(crate) use ruleset::Plan;
+
+/// The table in the kernel. Nobody else's rules are read or touched.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    nft_path: PathBuf,
+}
+
+impl Firewall {
+    /// Puts the table in place, over one that a killed wg-server left.
+    pub(crate) async fn apply(nft_path: &Path, plan: &Plan) -> Result<Self> {
+        run(nft_path, &plan.replacement(), helper::DEFAULT_ARGS)
+            .await
+            .context("set the firewall table inet wg_server")?;
+        Ok(Self { nft_path: nft_path.to_owned() })
+    }
+
+    /// Removes the table.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        run(&self.nft_path, &ruleset::removal(), helper::DEFAULT_ARGS)
+            .await
+            .context("remove the firewall table inet wg_server")
+    }
+}
+
+async fn run(nft_path: &Path, ruleset: &Nftables<'_>, args: &[&str]) -> Result<()> {
+    match helper::apply_ruleset_with_args_async(ruleset, Some(nft_path), args).await {
+        Ok(()) => Ok(()),
+        // The crate's own text quotes the whole ruleset.
+        Err(helper::NftablesError::NftFailed { stderr, .. }) => {
+            anyhow::bail!("{}: {}", nft_path.display(), stderr.lines().next().unwrap_or("no reason given"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The few sentences of nftables that our rules are made of.
+
+use std::net::IpAddr;
+
+use nftables::expr::{BinaryOperation, Range as AddressRange};
+use nftables::expr::{
+    CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, RT, RTKey, SetItem, TcpOption,
+};
+use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, Operator, Statement};
+
+use crate::config::Range;
+
+pub(super) type Rule = Vec<Statement<'static>>;
+
+pub(super) fn accept() -> Statement<'static> {
+    Statement::Accept(None)
+}
+
+/// Counted, so that `nft list table inet wg_server` tells what was dropped where.
+pub(super) fn drop() -> [Statement<'static>; 2] {
+    [Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default()))), Statement::Drop(None)]
+}
+
+pub(super) fn jump(chain: &'static str) -> Statement<'static> {
+    Statement::Jump(JumpTarget { target: chain.into() })
+}
+
+pub(super) fn masquerade() -> Statement<'static> {
+    Statement::Masquerade(None)
+}
+
+pub(super) fn comes_from(interface: &str) -> Statement<'static> {
+    is(meta(MetaKey::Iifname), text(interface))
+}
+
+pub(super) fn comes_not_from(interfaces: &[&str]) -> Statement<'static> {
+    let names = interfaces.iter().map(|name| SetItem::Element(text(name))).collect();
+    matches(meta(MetaKey::Iifname), Operator::NEQ, Expression::Named(NamedExpression::Set(names)))
+}
+
+pub(super) fn goes_to(interface: &str) -> Statement<'static> {
+    is(meta(MetaKey::Oifname), text(interface))
+}
+
+pub(super) fn source_in(range: Range) -> Statement<'static> {
+    is(field(ip(range.first), "saddr"), span(range))
+}
+
+pub(super) fn destination_in(range: Range) -> Statement<'static> {
+    is(field(ip(range.first), "daddr"), span(range))
+}
+
+pub(super) fn destination(address: IpAddr) -> Statement<'static> {
+    is(field(ip(address), "daddr"), text(&address.to_string()))
+}
+
+pub(super) fn destination_port(protocol: &'static str, port: u16) -> Statement<'static> {
+    is(field(protocol, "dport"), Expression::Number(u32::from(port)))
+}
+
+pub(super) fn echo_request(address: IpAddr) -> Statement<'static> {
+    is(field(if address.is_ipv4() { "icmp" } else { "icmpv6" }, "type"), text("echo-request"))
+}
+
+/// Answers, and ICMP errors such as frag-needed that belong to a connection.
+pub(super) fn belongs_to_a_connection() -> Statement<'static> {
+    let state = Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }));
+    matches(state, Operator::IN, Expression::List(vec![text("established"), text("related")]))
+}
+
+/// A TCP connection's first segments say no larger segment size than the way out carries.
+pub(super) fn clamp_segment_size() -> [Statement<'static>; 2] {
+    let flags = BinaryOperation::AND(field("tcp", "flags"), Expression::List(vec![text("syn"), text("rst")]));
+    let size = TcpOption { name: "maxseg".into(), field: Some("size".into()) };
+    [
+        is(Expression::BinaryOperation(Box::new(flags)), text("syn")),
+        Statement::Mangle(Mangle {
+            key: Expression::Named(NamedExpression::TcpOption(size)),
+            value: Expression::Named(NamedExpression::RT(RT { key: RTKey::MTU, family: None })),
+        }),
+    ]
+}
+
+fn ip(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}
+
+fn span(range: Range) -> Expression<'static> {
+    if range.first == range.last {
+        return text(&range.first.to_string());
+    }
+    Expression::Named(NamedExpression::Set(vec![SetItem::Element(Expression::Range(Box::new(AddressRange {
+        range: [text(&range.first.to_string()), text(&range.last.to_string())],
+    })))]))
+}
+
+fn is(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
+    matches(left, Operator::EQ, right)
+}
+
+fn matches(left: Expression<'static>, op: Operator, right: Expression<'static>) -> Statement<'static> {
+    Statement::Match(Match { left, right, op })
+}
+
+fn meta(key: MetaKey) -> Expression<'static> {
+    Expression::Named(NamedExpression::Meta(Meta { key }))
+}
+
+fn field(protocol: &'static str, field: &'static str) -> Expression<'static> {
+    Expression::Named(NamedExpression::Payload(Payload::PayloadField(PayloadField {
+        protocol: protocol.into(),
+        field: field.into(),
+    })))
+}
+
+fn text(text: &str) -> Expression<'static> {
+    Expression::String(text.to_owned().into())
+}

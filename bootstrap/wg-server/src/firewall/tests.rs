@@ -1,0 +1,149 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::*;
+use crate::config::{Config, InterfaceName};
+use crate::namespace::{alone, sh};
+
+const NFT: &str = "/usr/sbin/nft";
+const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+const SOON: Duration = Duration::from_secs(1);
+
+fn plan(toml: &str) -> Plan {
+    Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap())
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn apply() -> Firewall {
+    wait(Firewall::apply(Path::new(NFT), &plan(LAB))).unwrap()
+}
+
+#[test]
+fn the_table_is_replaced_whole_and_removed_and_other_tables_stay() {
+    alone("firewall::tests::inside_replaced_whole");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_replaced_whole() {
+    sh("nft add table inet other; nft add chain inet other mine; nft add rule inet other mine counter");
+    let other = sh("nft list table inet other");
+    apply();
+    sh("nft add rule inet wg_server from_enclaves accept");
+    let firewall = apply();
+    let table = sh("nft list table inet wg_server");
+    assert_eq!(table.matches("masquerade").count(), 2, "{table}");
+    assert!(table.contains("ip saddr 203.0.113.2-203.0.113.254 masquerade"), "{table}");
+    assert!(table.contains("tcp option maxseg size set rt mtu"), "{table}");
+    assert_eq!(table.matches("\t\taccept\n").count(), 0, "the rule that was added by hand is gone: {table}");
+    wait(firewall.remove()).unwrap();
+    assert_eq!(sh("nft list tables"), "table inet other\n");
+    assert_eq!(sh("nft list table inet other"), other);
+    wait(firewall.remove()).unwrap();
+}
+
+#[test]
+fn a_program_that_is_not_nft_is_named() {
+    let error = wait(Firewall::apply(Path::new("/nonexistent/nft"), &plan(LAB))).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.starts_with("set the firewall table inet wg_server: ") && error.contains("/nonexistent/nft"),
+        "{error}"
+    );
+}
+
+#[test]
+fn enclaves_may_only_be_connected_to_each_other_where_configured() {
+    let rules = |text: &str| serde_json::to_string(&plan(text).replacement()).unwrap();
+    assert!(!rules(LAB).contains(r#"{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set""#));
+    let open = LAB.replacen("[nat]", "enclave_to_enclave = true\n[nat]", 1);
+    assert!(rules(&open).contains(r#"{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set""#));
+}
+
+#[test]
+fn packets_go_where_they_may_and_nowhere_else() {
+    alone("firewall::tests::inside_packets");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_packets() {
+    // wg0 is a veth here: the rules know it by its name.
+    sh("mount -t tmpfs none /run; mkdir /run/netns; ip link set lo up
+        ip netns add enclave; ip netns add internet
+        ip link add wg0 mtu 9000 type veth peer name wg0 mtu 9000 netns enclave
+        ip link add uplink0 mtu 1400 type veth peer name outer mtu 9000 netns internet
+        ip addr add 203.0.113.1/24 dev wg0; ip addr add 198.51.100.2/24 dev uplink0
+        ip link set wg0 up; ip link set uplink0 up; echo 1 > /proc/sys/net/ipv4/ip_forward
+        ip -n enclave addr add 203.0.113.2/24 dev wg0; ip -n enclave link set wg0 up
+        ip -n enclave route add default via 203.0.113.1
+        ip -n internet addr add 198.51.100.80/24 dev outer; ip -n internet link set outer up; ip -n internet link set lo up
+        ip -n internet route add 203.0.113.0/24 via 198.51.100.2");
+    apply();
+
+    // Out: translated, and with segments that the uplink carries.
+    let server = within("internet", || TcpListener::bind("198.51.100.80:443").unwrap());
+    let mut client = within("enclave", || TcpStream::connect("198.51.100.80:443").unwrap());
+    let (mut accepted, source) = server.accept().unwrap();
+    assert_eq!(source.ip().to_string(), "198.51.100.2");
+    let segment = nix::sys::socket::getsockopt(&accepted, nix::sys::socket::sockopt::TcpMaxSeg).unwrap();
+    assert!(segment <= 1360, "{segment}");
+    accepted.write_all(b"answer").unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).unwrap();
+
+    // In: nobody may start a connection to an enclave.
+    let enclave = within("enclave", || TcpListener::bind("203.0.113.2:7").unwrap());
+    assert!(within("internet", || connects("203.0.113.2:7")).is_err());
+    assert!(connects("203.0.113.2:7").is_ok(), "the parent itself may");
+    drop(enclave);
+
+    // To the parent: DNS and ping only, and only at the gateway's address.
+    let listeners = ["203.0.113.1:53", "203.0.113.1:22", "198.51.100.2:53"].map(|at| TcpListener::bind(at).unwrap());
+    assert!(within("enclave", || connects("203.0.113.1:53")).is_ok());
+    assert!(within("enclave", || connects("203.0.113.1:22")).is_err());
+    assert!(within("enclave", || connects("198.51.100.2:53")).is_err());
+    sh("ip netns exec enclave ping -c1 -W1 203.0.113.1");
+    // The gateway's address is the enclaves': not for the outside.
+    sh("ip -n internet route replace 203.0.113.0/24 via 198.51.100.2");
+    assert!(within("internet", || connects("203.0.113.1:53")).is_err());
+    drop(listeners);
+
+    // WireGuard's port hears this host only.
+    let wireguard = UdpSocket::bind("0.0.0.0:51820").unwrap();
+    wireguard.set_read_timeout(Some(SOON)).unwrap();
+    within("internet", || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "198.51.100.2:51820").unwrap());
+    assert!(wireguard.recv(&mut [0; 8]).is_err());
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", "127.0.0.1:51820").unwrap();
+    assert!(wireguard.recv(&mut [0; 8]).is_ok());
+
+    // An address that was not given to any enclave does not get out.
+    sh("ip -n enclave addr add 203.0.114.2/24 dev wg0; ip route add 203.0.114.0/24 dev wg0");
+    let spoofing = within("enclave", || UdpSocket::bind("203.0.114.2:9").unwrap());
+    let outside = within("internet", || UdpSocket::bind("198.51.100.80:9").unwrap());
+    outside.set_read_timeout(Some(SOON)).unwrap();
+    spoofing.send_to(b"x", "198.51.100.80:9").unwrap();
+    assert!(outside.recv(&mut [0; 8]).is_err());
+}
+
+fn connects(to: &str) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&to.parse().unwrap(), SOON)
+}
+
+/// Sockets belong to the network that they were made in.
+fn within<T: Send>(namespace: &str, make: impl FnOnce() -> T + Send) -> T {
+    let file = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            make()
+        });
+        thread.join().unwrap()
+    })
+}

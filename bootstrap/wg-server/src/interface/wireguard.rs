@@ -1,0 +1,103 @@
+//! The kernel's WireGuard side of `wg0`, through `wireguard-control`, whose types stay here: its keys print themselves.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::Result;
+use ipnet::IpNet;
+use tunnel::control::PublicKey;
+use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder};
+
+use super::{Peer, PeerChange};
+use crate::config::InterfaceName;
+use crate::key::PrivateKey;
+
+/// A new private key from the kernel's random numbers.
+pub(crate) fn generate_private_key() -> PrivateKey {
+    PrivateKey::new(Key::generate_private().0)
+}
+
+/// The public half.
+pub(crate) fn public_key(key: &PrivateKey) -> PublicKey {
+    PublicKey(Key(*key.expose()).get_public().0)
+}
+
+/// Is this the interface's key? Compared by what is public.
+pub(super) async fn has_private_key(name: &InterfaceName, key: &PrivateKey) -> Result<bool> {
+    let device = device(name).await?;
+    Ok(device.public_key.is_some_and(|theirs| theirs.0 == public_key(key).0))
+}
+
+/// Makes the interface if need be. Setting the key that it has already keeps its sessions (drivers/net/wireguard/netlink.c).
+pub(super) async fn configure(name: &InterfaceName, key: &PrivateKey, listen_port: u16) -> Result<()> {
+    let update = DeviceUpdate::new().set_private_key(Key(*key.expose())).set_listen_port(listen_port);
+    apply_update(name, update).await
+}
+
+pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: Duration) -> Result<()> {
+    let keepalive = u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX);
+    let update = match change {
+        PeerChange::Remove(public_key) => DeviceUpdate::new().remove_peer_by_key(&Key(public_key.0)),
+        PeerChange::Set { public_key, addresses, endpoint } => {
+            let mut peer = PeerConfigBuilder::new(&Key(public_key.0))
+                .replace_allowed_ips()
+                .set_endpoint(endpoint)
+                .set_persistent_keepalive_interval(keepalive);
+            for address in addresses {
+                peer = peer.add_allowed_ip(address, if address.is_ipv4() { 32 } else { 128 });
+            }
+            DeviceUpdate::new().add_peer(peer)
+        }
+        PeerChange::Move { public_key, endpoint } => {
+            DeviceUpdate::new().add_peer(PeerConfigBuilder::new(&Key(public_key.0)).set_endpoint(endpoint))
+        }
+    };
+    apply_update(name, update).await
+}
+
+pub(super) async fn peers(name: &InterfaceName) -> Result<Vec<Peer>> {
+    let peers = device(name).await?.peers.into_iter();
+    Ok(peers
+        .map(|peer| Peer {
+            public_key: PublicKey(peer.config.public_key.0),
+            endpoint: peer.config.endpoint,
+            allowed_ips: peer.config.allowed_ips.iter().filter_map(|ip| IpNet::new(ip.address, ip.cidr).ok()).collect(),
+            latest_handshake: peer.stats.last_handshake_time,
+            rx_bytes: peer.stats.rx_bytes,
+            tx_bytes: peer.stats.tx_bytes,
+        })
+        .collect())
+}
+
+async fn device(name: &InterfaceName) -> Result<Device> {
+    let name = name.as_str().parse()?;
+    Ok(blocking(move || Device::get(&name, Backend::Kernel)).await?)
+}
+
+async fn apply_update(name: &InterfaceName, update: DeviceUpdate) -> Result<()> {
+    let name = name.as_str().parse()?;
+    blocking(move || update.apply(&name, Backend::Kernel)).await.map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::EOPNOTSUPP) => {
+            anyhow::Error::new(error).context("this kernel has no WireGuard: load the module `wireguard`")
+        }
+        _ => error.into(),
+    })
+}
+
+/// Every call of the library opens a netlink socket and waits for the answer.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_key_is_clamped_and_has_a_public_half() {
+        let key = generate_private_key();
+        assert_eq!(key.expose()[0] & 7, 0);
+        assert_eq!(key.expose()[31] & 0xc0, 0x40);
+        assert_ne!(public_key(&key).0, [0; 32]);
+    }
+}

@@ -1,0 +1,22 @@
+//! Tests that need a network of their own: each runs this test binary again, under unshare(1), for one test in it.
+
+use std::process::Command;
+
+/// Runs the ignored test of this name with its own users, network and mounts, and fails as it fails.
+pub(crate) fn alone(test: &str) {
+    let status = Command::new("unshare")
+        .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{test}: {status}");
+}
+
+/// Runs a command, which has to succeed, and gives its output.
+pub(crate) fn sh(script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}

@@ -1,0 +1,183 @@
+//! What the daemon is doing, for people and for programs: a report over a Unix socket that only its owner may open.
+
+mod table;
+
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+use tokio::time::timeout;
+
+use crate::dns;
+use crate::enclaves::Phase;
+use crate::gateway::{Gateway, Seen};
+use crate::interface::Peer;
+
+/// Where wg-server keeps what lives as long as it runs, unless the configuration says otherwise.
+pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
+
+/// For one client, both ways.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// A report of 64 enclaves has about 64 KiB.
+const MAX_REPORT_LEN: u64 = 4 << 20;
+
+/// Everything that `wg-server status` shows. Times are seconds: since 1970, or how long.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    uptime: u64,
+    interface: String,
+    public_key: String,
+    named: String,
+    enclaves: Vec<EnclaveReport>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EnclaveReport {
+    cid: u32,
+    state: String,
+    addresses: Vec<IpAddr>,
+    public_key: Option<String>,
+    endpoint: Option<SocketAddr>,
+    connected_since: Option<u64>,
+    data_stream: bool,
+    latest_handshake: Option<u64>,
+    received_bytes: u64,
+    sent_bytes: u64,
+    relay: RelayReport,
+}
+
+/// The pump's counters under their own names.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct RelayReport {
+    to_enclave_frames: u64,
+    to_enclave_bytes: u64,
+    to_enclave_dropped: u64,
+    to_enclave_unfit: u64,
+    to_enclave_foreign: u64,
+    from_enclave_datagrams: u64,
+    from_enclave_bytes: u64,
+    from_enclave_dropped: u64,
+    udp_errors: u64,
+}
+
+/// Where the socket is.
+pub(crate) fn socket_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("status.sock")
+}
+
+/// The daemon's side.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    started: Instant,
+}
+
+impl Server {
+    /// Binds the socket; the process's umask makes it 0600. Whoever holds the lock may replace an old one.
+    pub(crate) fn bind(runtime_dir: &Path) -> Result<Self> {
+        let path = socket_path(runtime_dir);
+        let doing = || format!("listen on {}", path.display());
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(doing);
+        }
+        Ok(Self { listener: UnixListener::bind(&path).with_context(doing)?, started: Instant::now() })
+    }
+
+    /// Answers one client after the other, for ever.
+    pub(crate) async fn serve(&self, gateway: &Gateway, named: &dns::Named) -> std::convert::Infallible {
+        loop {
+            let answered = timeout(DEADLINE, self.answer(gateway, named.state())).await;
+            match answered {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!("status: {error:#}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                // Nobody came, or somebody did not read.
+                Err(_elapsed) => {}
+            }
+        }
+    }
+
+    async fn answer(&self, gateway: &Gateway, named: dns::State) -> Result<()> {
+        let (mut client, _) = self.listener.accept().await.context("accept")?;
+        let report = report(gateway, named, self.started.elapsed()).await?;
+        client.write_all(&serde_json::to_vec(&report)?).await.context("write")?;
+        client.shutdown().await.context("close")
+    }
+}
+
+/// Asks the daemon.
+pub(crate) fn ask(path: &Path) -> Result<Report> {
+    let doing = || format!("ask {} (does wg-server run?)", path.display());
+    let mut stream = UnixStream::connect(path).with_context(doing)?;
+    stream.set_read_timeout(Some(DEADLINE)).with_context(doing)?;
+    let mut text = String::new();
+    stream.by_ref().take(MAX_REPORT_LEN).read_to_string(&mut text).with_context(doing)?;
+    serde_json::from_str(&text).with_context(doing)
+}
+
+async fn report(gateway: &Gateway, named: dns::State, uptime: Duration) -> Result<Report> {
+    let peers = gateway.interface().peers().await?;
+    let seen = gateway.seen().await;
+    Ok(Report {
+        uptime: uptime.as_secs(),
+        interface: gateway.interface().name().to_string(),
+        public_key: gateway.public_key().to_string(),
+        named: named.to_string(),
+        enclaves: seen.iter().map(|seen| enclave(seen, &peers)).collect(),
+    })
+}
+
+fn enclave(Seen { cid, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport {
+    let peer = peers.iter().find(|peer| Some(peer.public_key) == enclave.peer);
+    EnclaveReport {
+        cid: cid.0,
+        state: match enclave.phase() {
+            Phase::Connecting => "connecting",
+            Phase::Peer => "peer",
+            Phase::Away => "away",
+        }
+        .to_owned(),
+        addresses: enclave.addresses.all(),
+        public_key: enclave.peer.map(|key| key.to_string()),
+        endpoint: peer.and_then(|peer| peer.endpoint),
+        connected_since: enclave.connected_since.map(unix_seconds),
+        data_stream: enclave.data.is_some(),
+        latest_handshake: peer.and_then(|peer| peer.latest_handshake).map(unix_seconds),
+        received_bytes: peer.map_or(0, |peer| peer.rx_bytes),
+        sent_bytes: peer.map_or(0, |peer| peer.tx_bytes),
+        relay: relay.as_ref().map(|relay| RelayReport::from(relay.counters())).unwrap_or_default(),
+    }
+}
+
+impl From<tunnel::counters::Snapshot> for RelayReport {
+    fn from(counters: tunnel::counters::Snapshot) -> Self {
+        Self {
+            to_enclave_frames: counters.to_stream_frames,
+            to_enclave_bytes: counters.to_stream_bytes,
+            to_enclave_dropped: counters.to_stream_dropped,
+            to_enclave_unfit: counters.to_stream_unfit,
+            to_enclave_foreign: counters.to_stream_foreign,
+            from_enclave_datagrams: counters.to_udp_datagrams,
+            from_enclave_bytes: counters.to_udp_bytes,
+            from_enclave_dropped: counters.to_udp_dropped,
+            udp_errors: counters.udp_errors,
+        }
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests;

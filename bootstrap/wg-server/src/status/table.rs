@@ -1,0 +1,60 @@
+//! The report as lines for a terminal, in the manner of `wg show`.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{EnclaveReport, Report};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "interface: {}", self.interface)?;
+        writeln!(f, "  public key: {}", self.public_key)?;
+        writeln!(f, "  up: {}", span(self.uptime))?;
+        writeln!(f, "  named: {}", self.named)?;
+        writeln!(f, "  enclaves: {}", self.enclaves.len())?;
+        self.enclaves.iter().try_for_each(|enclave| enclave.fmt(f))
+    }
+}
+
+impl Display for EnclaveReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        writeln!(f, "\nenclave: CID {}", self.cid)?;
+        writeln!(f, "  state: {}", self.state)?;
+        writeln!(f, "  addresses: {}", addresses.join(", "))?;
+        writeln!(f, "  public key: {}", self.public_key.as_deref().unwrap_or("(none yet)"))?;
+        match self.endpoint {
+            Some(endpoint) => writeln!(f, "  endpoint: {endpoint}")?,
+            None => writeln!(f, "  endpoint: (none)")?,
+        }
+        writeln!(f, "  connected: {}", self.connected_since.map_or_else(|| "(not)".to_owned(), ago))?;
+        writeln!(f, "  latest handshake: {}", self.latest_handshake.map_or_else(|| "(none yet)".to_owned(), ago))?;
+        writeln!(f, "  transfer: {} B received, {} B sent", self.received_bytes, self.sent_bytes)?;
+        let relay = &self.relay;
+        writeln!(
+            f,
+            "  relay: {}; to the enclave {} datagrams, {} dropped, {} refused; from it {} datagrams, {} dropped",
+            if self.data_stream { "connected" } else { "not connected" },
+            relay.to_enclave_frames,
+            relay.to_enclave_dropped,
+            relay.to_enclave_unfit + relay.to_enclave_foreign,
+            relay.from_enclave_datagrams,
+            relay.from_enclave_dropped,
+        )
+    }
+}
+
+fn ago(unix_seconds: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    format!("{} ago", span(now.saturating_sub(unix_seconds)))
+}
+
+fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}

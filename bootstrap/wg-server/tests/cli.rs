@@ -1,0 +1,156 @@
+//! The program as an operator calls it.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::fcntl::{Flock, FlockArg};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_wg-server");
+const LAB: &str = include_str!("../../lab/config/parent/parent.toml");
+
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    /// A folder with everything that the configuration names.
+    fn new() -> Self {
+        let host = Self { dir: tempfile::tempdir().unwrap() };
+        let dir = host.dir.path().to_str().unwrap();
+        let toml = LAB.replace("/etc/wg-server", dir).replace("/var/log/wg-server", dir).replace("/var/lib", dir);
+        fs::write(host.path("parent.toml"), format!("runtime_dir = \"{dir}/run\"\n{toml}")).unwrap();
+        fs::write(host.path("dns-allow-list.txt"), "aws.com\n").unwrap();
+        assert!(call(&["keygen", host.path("private.key").to_str().unwrap()]).status.success());
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn check(&self) -> Output {
+        call(&["check", "--config", self.path("parent.toml").to_str().unwrap()])
+    }
+
+    fn replace(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path("parent.toml")).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(self.path("parent.toml"), text.replace(from, to)).unwrap();
+    }
+
+    /// Runs in a network of its own, where this user is root.
+    fn run_alone(&self) -> Output {
+        let script = format!(
+            "{PROGRAM} run --config {}; code=$?; nft list tables; exit $code",
+            self.path("parent.toml").display()
+        );
+        let unshare = ["--map-root-user", "--net", "sh", "-c", &script];
+        Command::new("unshare").args(unshare).env("RUST_LOG", "info").output().unwrap()
+    }
+}
+
+fn call(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn assert_refused(output: &Output, reason: &str) {
+    assert!(!output.status.success(), "{}", text(output));
+    assert!(text(output).contains(reason), "{reason:?} in {}", text(output));
+}
+
+#[test]
+fn a_host_where_everything_is_right_passes_the_check() {
+    let host = Host::new();
+    let output = host.check();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("room for 253 enclaves, 1 names on the allow-list"), "{}", text(&output));
+}
+
+#[test]
+fn the_check_names_what_is_missing_or_wrong() {
+    let host = Host::new();
+    host.replace("/usr/sbin/named", "/usr/sbin/nonamed");
+    assert_refused(
+        &host.check(),
+        "dns.named_path: /usr/sbin/nonamed cannot be run: it comes with Debian's package bind9",
+    );
+
+    let host = Host::new();
+    host.replace("uplink = \"uplink0\"", "nft_path = \"/usr/sbin/nonft\"");
+    assert_refused(&host.check(), "nat.nft_path: /usr/sbin/nonft cannot be run");
+
+    let host = Host::new();
+    fs::write(host.path("dns-allow-list.txt"), "aws.com\nbad name\n").unwrap();
+    assert_refused(&host.check(), "dns-allow-list.txt: line 2: \"bad name\" holds other characters");
+
+    let host = Host::new();
+    fs::set_permissions(host.path("private.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_refused(&host.check(), "mode 0644 lets others read it");
+
+    let host = Host::new();
+    fs::write(host.path("private.key"), "c2hvcnQ=\n").unwrap();
+    assert_refused(&host.check(), "5 bytes, expected 32 bytes in base64");
+
+    let host = Host::new();
+    host.replace("mtu = 15360", "mtu = 15360\nmut = 1");
+    assert_refused(&host.check(), "unknown field `mut`");
+}
+
+#[test]
+fn keygen_prints_the_public_key_and_never_replaces_a_file() {
+    let host = Host::new();
+    let before = fs::read(host.path("private.key")).unwrap();
+    assert_refused(&call(&["keygen", host.path("private.key").to_str().unwrap()]), "File exists");
+    assert_eq!(fs::read(host.path("private.key")).unwrap(), before);
+    let output = call(&["keygen", host.path("other.key").to_str().unwrap()]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim().len(), 44, "{}", text(&output));
+}
+
+#[test]
+fn status_without_a_daemon_says_so() {
+    let host = Host::new();
+    assert_refused(&call(&["status", "--runtime-dir", host.dir.path().to_str().unwrap()]), "does wg-server run?");
+}
+
+#[test]
+fn a_second_wg_server_names_the_first_and_touches_nothing() {
+    let host = Host::new();
+    fs::create_dir(host.path("run")).unwrap();
+    fs::write(host.path("run/lock"), "4711\n").unwrap();
+    let held = Flock::lock(fs::File::open(host.path("run/lock")).unwrap(), FlockArg::LockExclusive).unwrap();
+    let output = host.run_alone();
+    assert_refused(&output, "another wg-server runs, process 4711");
+    assert!(!text(&output).contains("table inet wg_server"), "{}", text(&output));
+    assert_eq!(entries(&host.path("run")), ["lock"]);
+    drop(held);
+}
+
+#[test]
+fn a_process_without_the_capabilities_is_told_which() {
+    let host = Host::new();
+    fs::set_permissions(host.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let config_path = host.path("parent.toml");
+    // Under `unshare --map-root-user` even a user has capabilities that can be taken away.
+    let script = format!(
+        "exec setpriv --bounding-set -net_admin,-net_bind_service {PROGRAM} run --config {}",
+        config_path.display()
+    );
+    let output = Command::new("unshare").args(["--map-root-user", "--net", "sh", "-c", &script]).output().unwrap();
+    assert_refused(
+        &output,
+        "missing CAP_NET_ADMIN (for wg0, the firewall and the forwarding sysctls) and CAP_NET_BIND_SERVICE",
+    );
+    assert!(!host.path("run").exists());
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
