@@ -1,0 +1,206 @@
+//! The command line.
+
+mod follow;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::fault::FaultCommand;
+use crate::host::{Lab, Options};
+use crate::machine::EnclaveId;
+use crate::{guest, switch, transcript};
+
+/// A Nitro host on a laptop: a parent and its enclaves in QEMU, on one vsock switch that can do wrong on command.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+struct Arguments {
+    /// The lab's folder [default: $ENCLAVE_LAB_DIR, or enclave-wireguard/lab in $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// The project's checkout [default: the one that this program lies in]
+    #[arg(long, global = true)]
+    project: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Boot the parent and enclaves, wait until the tunnels are up, say where things are
+    Up {
+        /// How many enclaves
+        #[arg(long, default_value_t = 1)]
+        enclaves: usize,
+        /// What the switch does wrong from the start, in the words of `lab fault`: "stall --port 820 --for 5s"
+        #[arg(long = "fault", value_name = "WORDS")]
+        faults: Vec<FaultCommand>,
+        /// An enclave image [default: built from bootstrap/lab/config/enclave]
+        #[arg(long)]
+        eif: Option<PathBuf>,
+        /// Do not wait for the tunnels
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Stop everything, leave nothing behind
+    Down,
+    /// What runs, since when, and the tunnels' state
+    Status {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command on the parent; its exit status is ours
+    Exec {
+        /// `parent`
+        #[arg(value_parser = ["parent"])]
+        machine: String,
+        /// The command and its arguments, as they are
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+    /// Show an enclave's console
+    Console {
+        /// CID of the enclave
+        #[arg(default_value_t = EnclaveId::FIRST)]
+        enclave: EnclaveId,
+        /// Go on as it grows
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Have the vsock switch do something wrong
+    #[command(subcommand)]
+    Fault(FaultCommand),
+    /// Start and stop enclaves, as nitro-cli would
+    #[command(subcommand)]
+    Enclave(EnclaveVerb),
+    /// Bring the lab up and show, step by step, that the tunnel works
+    Run {
+        /// An enclave image [default: built from bootstrap/lab/config/enclave]
+        #[arg(long)]
+        eif: Option<PathBuf>,
+    },
+    /// The vsock switch
+    #[command(hide = true)]
+    Switch(switch::Options),
+    /// What runs inside the parent
+    #[command(hide = true)]
+    Guest,
+    /// The self-test server of the lab's internet
+    #[command(hide = true)]
+    Internet,
+    /// Send one command to a self-test agent, print its report
+    #[command(hide = true)]
+    SelfTest {
+        /// Where the agent listens
+        agent: std::net::SocketAddr,
+        /// The command as JSON
+        command: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EnclaveVerb {
+    /// Boot an enclave
+    Start {
+        /// Its CID
+        #[arg(default_value_t = EnclaveId::FIRST)]
+        enclave: EnclaveId,
+        /// Its image [default: the one of `lab up`]
+        #[arg(long)]
+        eif: Option<PathBuf>,
+    },
+    /// Terminate an enclave
+    Stop {
+        /// Its CID
+        #[arg(default_value_t = EnclaveId::FIRST)]
+        enclave: EnclaveId,
+    },
+    /// Terminate it and boot it anew
+    Restart {
+        /// Its CID
+        #[arg(default_value_t = EnclaveId::FIRST)]
+        enclave: EnclaveId,
+        /// Its image [default: the one of `lab up`]
+        #[arg(long)]
+        eif: Option<PathBuf>,
+    },
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Those of the verb.
+pub fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let open = || Lab::open(arguments.dir, arguments.project, None);
+    match arguments.verb {
+        Verb::Up { enclaves, faults, eif, no_wait } => {
+            let lab = open()?;
+            lab.up(&Options { enclaves, faults, eif, wait: !no_wait })?;
+            print(&format!("{}{}", lab.status()?, transcript::WAYS_ON))
+        }
+        Verb::Down => match open()?.down()? {
+            true => print("the lab is down, its folder is removed\n"),
+            false => print("no lab is up\n"),
+        },
+        Verb::Status { json } => {
+            let status = open()?.status()?;
+            print(&if json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { status.to_string() })?;
+            Ok(if status.is_healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Verb::Exec { command, .. } => exec(&open()?, &command),
+        Verb::Console { enclave, follow } => follow::show(&open()?, enclave, follow),
+        Verb::Fault(fault) => print(&format!("{}\n", open()?.fault(&fault)?)),
+        Verb::Enclave(EnclaveVerb::Start { enclave, eif }) => start(&open()?, enclave, eif),
+        Verb::Enclave(EnclaveVerb::Stop { enclave }) => match open()?.enclave(enclave).stop()? {
+            true => print(&format!("enclave {enclave} is terminated\n")),
+            false => print(&format!("enclave {enclave} does not run\n")),
+        },
+        Verb::Enclave(EnclaveVerb::Restart { enclave, eif }) => {
+            let lab = open()?;
+            lab.enclave(enclave).stop()?;
+            start(&lab, enclave, eif)
+        }
+        Verb::Run { eif } => transcript::run(&open()?, eif).map(|()| ExitCode::SUCCESS),
+        Verb::Switch(options) => switch::run(options).map(|()| ExitCode::SUCCESS),
+        Verb::Guest => guest::run().map(|()| ExitCode::SUCCESS),
+        Verb::Internet => guest::internet().map(|()| ExitCode::SUCCESS),
+        Verb::SelfTest { agent, command } => {
+            let command = serde_json::from_str(&command).context("the self-test command")?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let report =
+                runtime.block_on(async { self_test::driver::Driver::connect(agent).await?.run(&command).await })?;
+            print(&format!("{}\n", serde_json::to_string(&report)?))
+        }
+    }
+}
+
+fn start(lab: &Lab, id: EnclaveId, eif: Option<PathBuf>) -> Result<ExitCode> {
+    let enclave = lab.enclave(id);
+    enclave.start(eif.as_deref())?;
+    let handshake = enclave.wait_tunnel()?;
+    let seconds = handshake.since_kernel_start.as_secs_f64();
+    print(&format!("enclave {id} runs, its tunnel came up {seconds:.2} s after its kernel started\n"))
+}
+
+fn exec(lab: &Lab, command: &[String]) -> Result<ExitCode> {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let status = lab.parent()?.command(command, is_terminal).status().context("run ssh")?;
+    // ssh has the command's status, or 255 if it did not get that far; a signal of its own has none.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// To stdout; a reader that leaves early is no error.
+pub(crate) fn print(text: &str) -> Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,69 @@
+//! What an enclave wrote to its console, and what can be read from it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::last_lines;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// One console, a file that grows.
+#[derive(Clone, Debug)]
+pub struct Console {
+    path: PathBuf,
+}
+
+impl Console {
+    pub(crate) const fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything so far.
+    ///
+    /// # Errors
+    /// A file that cannot be read; one that is not there yet is empty.
+    pub fn text(&self) -> Result<String> {
+        match fs::read(&self.path) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).replace('\r', "")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(error).with_context(|| format!("read {}", self.path.display())),
+        }
+    }
+
+    /// Waits until `find` finds something in the text so far.
+    ///
+    /// `is_alive` is asked now and then; its error ends the wait.
+    ///
+    /// # Errors
+    /// Nothing found in time, with the last lines of the console.
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        patience: Duration,
+        is_alive: impl Fn() -> Result<()>,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + patience;
+        loop {
+            let text = self.text()?;
+            if let Some(found) = find(&text) {
+                return Ok(found);
+            }
+            let shown = || format!("the last lines of {}:\n{}", self.path.display(), last_lines(&text, 15));
+            is_alive().with_context(shown).with_context(|| format!("wait for {what}"))?;
+            if Instant::now() > end {
+                bail!("no {what} within {} s; {}", patience.as_secs(), shown());
+            }
+            sleep(POLL);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `lab fault`: words of the command line to requests of the switch's control socket.
+
+use std::num::NonZeroU64;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use humantime_serde::re::humantime;
+
+use crate::host::Lab;
+use crate::switch::{self, Cid, Fault, Filter, Port, Request, Response};
+
+/// One request to the switch.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FaultCommand {
+    /// Show guests, connections and faults as JSON
+    List,
+    /// Reset the connections that match, now
+    Reset(Where),
+    /// Deliver nothing of a direction
+    Stall {
+        /// Where
+        #[command(flatten)]
+        at: Where,
+        /// How long
+        #[command(flatten)]
+        lasts: Lasts,
+    },
+    /// Deliver a direction at this rate
+    Slow {
+        /// Bytes per second
+        #[arg(long)]
+        rate: NonZeroU64,
+        /// Where
+        #[command(flatten)]
+        at: Where,
+        /// How long
+        #[command(flatten)]
+        lasts: Lasts,
+    },
+    /// Deliver a direction byte by byte
+    Dribble {
+        /// Where
+        #[command(flatten)]
+        at: Where,
+        /// How long
+        #[command(flatten)]
+        lasts: Lasts,
+    },
+    /// Turn over one bit, once
+    Flip {
+        /// Bytes from now on that stay as they are
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Where
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Cut a connection, once
+    Cut {
+        /// Bytes from now on that arrive
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Where
+        #[command(flatten)]
+        at: Where,
+    },
+    /// Refuse new connections, as if nobody listened
+    Refuse {
+        /// Where
+        #[command(flatten)]
+        at: Where,
+        /// How long
+        #[command(flatten)]
+        lasts: Lasts,
+    },
+    /// End one fault, or all
+    Clear {
+        /// Its number
+        id: Option<u32>,
+    },
+}
+
+/// Which direction of which connections; what is not given matches all.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Where {
+    /// CID of the sender (the parent is 3)
+    #[arg(long)]
+    from: Option<u32>,
+    /// CID of the receiver
+    #[arg(long)]
+    to: Option<u32>,
+    /// vsock port at either end (820 data, 821 control)
+    #[arg(long)]
+    port: Option<u32>,
+}
+
+/// How long a fault lasts.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Lasts {
+    /// Such as 5s; until `lab fault clear` if not given
+    #[arg(long = "for", value_parser = humantime::parse_duration)]
+    time: Option<Duration>,
+}
+
+/// The words of one fault, as behind `lab up --fault`.
+#[derive(Parser)]
+#[command(name = "--fault", no_binary_name = true, disable_help_flag = true)]
+struct Words {
+    #[command(subcommand)]
+    command: FaultCommand,
+}
+
+impl FromStr for FaultCommand {
+    type Err = String;
+
+    fn from_str(words: &str) -> Result<Self, String> {
+        Words::try_parse_from(words.split_whitespace()).map(|words| words.command).map_err(|error| error.to_string())
+    }
+}
+
+impl Lab {
+    /// Asks the switch; its answer as text.
+    ///
+    /// # Errors
+    /// No lab is up, or the switch refuses.
+    pub fn fault(&self, command: &FaultCommand) -> Result<String> {
+        match switch::ask(&self.layout.socket_dir(), &command.request())? {
+            Response::Done { connections, fault: Some(id) } => {
+                Ok(format!("fault {id} concerns {connections} connections now; `lab fault clear {id}` ends it"))
+            }
+            Response::Done { connections, fault: None } => Ok(format!("done for {connections} connections")),
+            Response::State(state) => Ok(serde_json::to_string_pretty(&state)?),
+            Response::Refused { reason } => bail!("the switch refuses: {reason}"),
+        }
+    }
+}
+
+impl FaultCommand {
+    fn request(&self) -> Request {
+        let inject = |fault, at: &Where, lasts: Option<Duration>| Request::Inject { fault, filter: at.filter(), lasts };
+        match self {
+            Self::List => Request::List,
+            Self::Reset(at) => Request::Reset { filter: at.filter() },
+            Self::Stall { at, lasts } => inject(Fault::Stall, at, lasts.time),
+            Self::Slow { rate, at, lasts } => inject(Fault::Slow { bytes_per_second: *rate }, at, lasts.time),
+            Self::Dribble { at, lasts } => inject(Fault::Dribble, at, lasts.time),
+            Self::Flip { after, at } => inject(Fault::Flip { after_bytes: *after }, at, None),
+            Self::Cut { after, at } => inject(Fault::Cut { after_bytes: *after }, at, None),
+            Self::Refuse { at, lasts } => inject(Fault::Refuse, at, lasts.time),
+            Self::Clear { id } => Request::Clear { fault: *id },
+        }
+    }
+}
+
+impl Where {
+    fn filter(&self) -> Filter {
+        Filter { source: self.from.map(Cid), destination: self.to.map(Cid), port: self.port.map(Port) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(words: &str) -> String {
+        serde_json::to_string(&words.parse::<FaultCommand>().unwrap().request()).unwrap()
+    }
+
+    #[test]
+    fn words_become_requests() {
+        assert_eq!(
+            line("slow --rate 1000 --from 16 --port 820 --for 5s"),
+            r#"{"verb":"inject","fault":{"kind":"slow","bytes_per_second":1000},"filter":{"source":16,"port":820},"lasts":"5s"}"#
+        );
+        assert_eq!(line("reset --to 16"), r#"{"verb":"reset","filter":{"destination":16}}"#);
+        assert_eq!(line("clear 7"), r#"{"verb":"clear","fault":7}"#);
+    }
+
+    #[test]
+    fn unknown_words_are_refused() {
+        assert!("stal".parse::<FaultCommand>().unwrap_err().contains("stal"));
+        assert!("slow".parse::<FaultCommand>().unwrap_err().contains("--rate"));
+    }
+}

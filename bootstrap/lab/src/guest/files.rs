@@ -1,0 +1,99 @@
+//! Configuration of the servers in the lab's internet, and its addresses.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result};
+
+use super::network::command;
+
+/// Where self-test servers listen, TCP and UDP.
+const SELF_TEST_PORT: u16 = 7008;
+/// The self-test servers.
+pub(crate) const SELF_TEST_SERVERS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10)), SELF_TEST_PORT),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0x10)), SELF_TEST_PORT),
+];
+/// Where the parent itself serves raw vsock streams, the reference of the benchmark.
+pub(crate) const VSOCK_PORT: u32 = 7009;
+/// A name that exists, but is not on the lab's allow-list.
+pub(crate) const OFF_LIST_NAME: &str = "off-list.example";
+
+const NAMED_CONF: &str = r#"options {
+    directory "/run/lab/internet";
+    listen-on { 198.51.100.53; };
+    listen-on-v6 { 2001:db8:100::53; };
+    pid-file none;
+    session-keyfile none;
+    recursion no;
+    notify no;
+    dnssec-validation no;
+    allow-transfer { none; };
+};
+controls {};
+zone "." { type primary; file "root.zone"; };
+"#;
+
+/// Everything that this internet has; the root itself, so that all else does not exist.
+const ROOT_ZONE: &str = "$TTL 60
+@ SOA ns.internet.example. root.internet.example. 1 3600 600 86400 5
+@ NS ns.internet.example.
+ns.internet.example. A 198.51.100.53
+ns.internet.example. AAAA 2001:db8:100::53
+aws.com. A 198.51.100.80
+aws.com. AAAA 2001:db8:100::80
+self-test.internet.example. A 198.51.100.10
+self-test.internet.example. AAAA 2001:db8:100::10
+off-list.example. A 198.51.100.80
+";
+
+const HTTPS_KEY: [&str; 16] = [
+    "openssl",
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+    "-nodes",
+    "-days",
+    "30",
+    "-subj",
+    "/CN=aws.com/O=TEST ONLY lab",
+    "-addext",
+    "subjectAltName=DNS:aws.com",
+    "-keyout",
+    "/run/lab/internet/https.key",
+];
+
+/// Writes them.
+pub(super) fn write() -> Result<()> {
+    for (name, content) in [("named.conf", NAMED_CONF), ("root.zone", ROOT_ZONE)] {
+        let path = format!("/run/lab/internet/{name}");
+        fs::write(&path, content).with_context(|| format!("write {path}"))?;
+    }
+    // named writes beside its zone.
+    fs::set_permissions("/run/lab/internet", fs::Permissions::from_mode(0o777)).context("open /run/lab/internet")?;
+    command(&[&HTTPS_KEY[..], &["-out", "/run/lab/internet/https.crt"]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zone_has_what_the_lab_names() {
+        assert!(ROOT_ZONE.contains(&format!("\n{OFF_LIST_NAME}. A ")));
+        for server in SELF_TEST_SERVERS {
+            assert!(ROOT_ZONE.contains(&format!(" {}\n", server.ip())), "{server}");
+        }
+    }
+
+    #[test]
+    fn the_name_off_the_list_is_off_the_list() {
+        let list = include_str!("../../config/parent/dns-allow-list.txt");
+        assert!(list.lines().any(|line| line == "aws.com"));
+        assert!(!list.contains(OFF_LIST_NAME));
+    }
+}

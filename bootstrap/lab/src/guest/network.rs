@@ -1,0 +1,42 @@
+//! The namespace that plays the internet, and the parent's uplink into it.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+const SETUP: &str = "
+ip netns add internet
+ip link add uplink0 type veth peer name inet0 netns internet
+ip address add 198.51.100.2/24 dev uplink0
+ip -6 address add 2001:db8:100::2/64 dev uplink0 nodad
+ip link set uplink0 mtu 1500 up
+ip -n internet link set lo up
+ip -n internet address add 198.51.100.1/24 dev inet0
+ip -n internet address add 198.51.100.10/24 dev inet0
+ip -n internet address add 198.51.100.53/24 dev inet0
+ip -n internet address add 198.51.100.80/24 dev inet0
+ip -n internet -6 address add 2001:db8:100::1/64 dev inet0 nodad
+ip -n internet -6 address add 2001:db8:100::10/64 dev inet0 nodad
+ip -n internet -6 address add 2001:db8:100::53/64 dev inet0 nodad
+ip -n internet -6 address add 2001:db8:100::80/64 dev inet0 nodad
+ip -n internet link set inet0 mtu 1500 up
+ip route add default via 198.51.100.1 dev uplink0
+ip -6 route add default via 2001:db8:100::1 dev uplink0
+";
+
+/// Makes both ends.
+pub(super) fn set_up() -> Result<()> {
+    for line in SETUP.lines().filter(|line| !line.is_empty()) {
+        command(&line.split(' ').collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// Runs a program to its end.
+pub(super) fn command(words: &[&str]) -> Result<()> {
+    let (program, arguments) = words.split_first().context("no program")?;
+    let line = words.join(" ");
+    let output = Command::new(program).args(arguments).output().with_context(|| line.clone())?;
+    ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! A Nitro host: its verbs, for the command line and for tests.
+
+mod bring_up;
+mod enclave;
+mod parent;
+mod status;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::layout::Layout;
+use crate::lock::Lock;
+use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
+use crate::payload::Programs;
+use crate::process::Process;
+use crate::progress::Progress;
+use crate::project::Project;
+
+pub use bring_up::Options;
+pub use enclave::{Enclave, Handshake};
+pub use parent::Parent;
+pub use status::Status;
+
+/// A machine that is told to stop has nothing to save.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// One lab, up or not.
+#[derive(Debug)]
+pub struct Lab {
+    pub(crate) layout: Layout,
+    pub(crate) project: Project,
+    pub(crate) programs: Programs,
+    pub(crate) progress: Progress,
+}
+
+impl Lab {
+    /// The lab in `dir` (default: see the manual), from the checkout `project` (default: around this program), with the
+    /// programs beside `program` (default: this one).
+    ///
+    /// # Errors
+    /// A folder that cannot hold a lab, no checkout, or no wg-server.
+    pub fn open(dir: Option<PathBuf>, project: Option<PathBuf>, program: Option<PathBuf>) -> Result<Self> {
+        Ok(Self {
+            layout: Layout::new(dir)?,
+            project: Project::find(project)?,
+            programs: Programs::beside(program.as_deref())?,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Stops everything and leaves nothing behind. False if there was nothing.
+    ///
+    /// # Errors
+    /// A process that does not stop, or a file that cannot be removed.
+    pub fn down(&self) -> Result<bool> {
+        let lock = self.lock()?;
+        let existed = self.layout.exists();
+        if existed {
+            let mut names: Vec<_> = EnclaveId::first(ENCLAVE_CIDS.count()).map(EnclaveId::name).collect();
+            names.extend([SSH, PARENT, SWITCH].map(str::to_owned));
+            for name in names {
+                if let Some(process) = self.process(&name)? {
+                    process.stop(&self.layout.process_dir(), GRACE)?;
+                }
+            }
+            self.layout.remove()?;
+        }
+        lock.remove()?;
+        Ok(existed)
+    }
+
+    /// The parent.
+    ///
+    /// # Errors
+    /// No lab is up.
+    pub fn parent(&self) -> Result<Parent> {
+        Parent::of(&self.layout)
+    }
+
+    /// One of the enclaves, running or not.
+    pub fn enclave(&self, id: EnclaveId) -> Enclave<'_> {
+        Enclave::new(self, id)
+    }
+
+    /// The lab's folder.
+    pub fn dir(&self) -> &std::path::Path {
+        self.layout.dir()
+    }
+
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        Lock::take(&self.layout.lock_path(), || self.progress.line("another `lab` is at work here: waiting for it"))
+    }
+
+    pub(crate) fn process(&self, name: &str) -> Result<Option<Process>> {
+        Process::find(&self.layout.process_dir(), name)
+    }
+}

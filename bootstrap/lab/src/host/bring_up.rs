@@ -1,0 +1,179 @@
+//! `lab up`: from nothing to tunnels that are up.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Lab, Parent};
+use crate::fault::FaultCommand;
+use crate::guest;
+use crate::layout::Layout;
+use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
+use crate::payload;
+use crate::plan::Plan;
+use crate::process::Process;
+use crate::progress::{Phase, seconds};
+use crate::qemu::{Accelerator, ParentMachine, Qemu};
+use crate::ssh::{self, Ssh};
+use tunnel::port::Cid;
+
+/// How to bring a lab up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many.
+    pub enclaves: usize,
+    /// What the switch does wrong from the start.
+    pub faults: Vec<FaultCommand>,
+    /// The enclaves' image; built from the lab's configuration unless given.
+    pub eif: Option<PathBuf>,
+    /// Whether to wait for the tunnels.
+    pub wait: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { enclaves: 1, faults: Vec::new(), eif: None, wait: true }
+    }
+}
+
+const SWITCH_PATIENCE: Duration = Duration::from_secs(10);
+const PARENT_PATIENCE: Duration = Duration::from_secs(120);
+const SSH_PATIENCE: Duration = Duration::from_secs(30);
+
+impl Lab {
+    /// Boots what does not run yet, and waits until the tunnels are up.
+    ///
+    /// # Errors
+    /// The step that went wrong, with the last words of who did it. What runs goes on running, to be looked at.
+    pub fn up(&self, options: &Options) -> Result<()> {
+        if options.enclaves > ENCLAVE_CIDS.count() {
+            bail!("a lab has at most {} enclaves", ENCLAVE_CIDS.count());
+        }
+        let lock = self.lock()?;
+        if self.layout.exists() {
+            self.check_running()?;
+        } else {
+            self.boot_host(options)?;
+        }
+        let plan = Plan::load(&self.layout)?;
+        let mut started = Vec::new();
+        for id in EnclaveId::first(options.enclaves) {
+            let enclave = self.enclave(id);
+            if !enclave.is_running()? {
+                enclave.boot(&plan, None)?;
+                started.push(id);
+            }
+        }
+        drop(lock);
+        for id in started.into_iter().filter(|_| options.wait) {
+            let handshake =
+                self.progress.phase(&format!("boot enclave {id}, tunnel up"), |_| self.enclave(id).wait_tunnel())?;
+            self.progress
+                .line(&format!("enclave {id}: first handshake {} after power-on", seconds(handshake.since_power_on)));
+        }
+        Ok(())
+    }
+
+    /// Says what runs already; an error if a piece of it has died.
+    fn check_running(&self) -> Result<()> {
+        for name in [SWITCH, PARENT] {
+            let Some(process) = self.process(name)? else {
+                bail!("the lab in {} was not started completely: `lab down`, then `lab up`", self.dir().display());
+            };
+            process.expect_running().context("a piece of the lab has died: `lab down`, then `lab up`")?;
+            let age = process.age().unwrap_or_default();
+            self.progress.line(&format!("{name} already runs, since {}", seconds(age)));
+        }
+        for id in EnclaveId::first(ENCLAVE_CIDS.count()) {
+            if let Some(process) = self.process(&id.name())? {
+                match process.age() {
+                    Some(age) => self.progress.line(&format!("enclave {id} already runs, since {}", seconds(age))),
+                    None => self.progress.line(&format!("enclave {id} has ended: `lab console {id}` shows why")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn boot_host(&self, options: &Options) -> Result<()> {
+        let artefacts = self.progress.phase("QEMU and the parent's system", |phase| self.project.artefacts(phase))?;
+        self.layout.create()?;
+        let eif_path = match &options.eif {
+            Some(path) => std::path::absolute(path)?,
+            None => self
+                .progress
+                .phase("the enclave's image", |phase| self.project.enclave_image(&self.layout.eif_dir(), phase))?,
+        };
+        let ssh_port = ssh::free_port()?;
+        let kernel_path = artefacts.parent_dir.join("vmlinuz");
+        let qemu = self.progress.phase("look whether KVM works", |_| Qemu::new(artefacts.qemu_dir, &kernel_path))?;
+        let ssh = Ssh::new(&self.layout, ssh_port);
+        ssh.make_keys()?;
+        payload::write(&self.layout, &self.project, &self.programs)?;
+        self.progress.phase("start the vsock switch", |_| self.start_switch())?;
+        for fault in &options.faults {
+            self.fault(fault)?;
+        }
+        let how = if qemu.accelerator == Accelerator::Kvm { "with KVM" } else { "with TCG, there is no working KVM" };
+        let machine = parent_machine(&self.layout, &artefacts.parent_dir, ssh_port);
+        self.progress
+            .phase(&format!("boot the parent ({how})"), |phase| self.boot_parent(&qemu, &machine, &ssh, phase))?;
+        let is_kvm = qemu.accelerator == Accelerator::Kvm;
+        Plan { ssh_port, qemu_dir: qemu.dir, is_kvm, eif_path }.save(&self.layout)
+    }
+
+    fn start_switch(&self) -> Result<()> {
+        let mut command = Command::new(&self.programs.lab);
+        command.arg("switch").arg("--dir").arg(self.layout.socket_dir());
+        for cid in [Cid::PARENT.0].into_iter().chain(ENCLAVE_CIDS) {
+            command.arg("--cid").arg(cid.to_string());
+        }
+        let log_path = self.layout.log_path(SWITCH);
+        let process = Process::start(&self.layout.process_dir(), SWITCH, &command, &log_path)?;
+        wait("the switch's sockets", SWITCH_PATIENCE, &process, || {
+            [Cid::PARENT.0].into_iter().chain(ENCLAVE_CIDS).all(|cid| self.layout.guest_socket_path(Cid(cid)).exists())
+                && self.layout.control_socket_path().exists()
+        })
+    }
+
+    fn boot_parent(&self, qemu: &Qemu, machine: &ParentMachine, ssh: &Ssh, phase: &Phase) -> Result<()> {
+        let dir = self.layout.process_dir();
+        let process = Process::start(&dir, PARENT, &qemu.parent(machine), &self.layout.log_path(PARENT))?;
+        let parent = Parent::new(&self.layout, ssh.clone());
+        let ready = |text: &str| text.lines().find(|line| line.starts_with(guest::READY)).map(str::to_owned);
+        let said = parent
+            .console()
+            .wait("parent", PARENT_PATIENCE, || process.expect_running(), ready)
+            .with_context(|| format!("QEMU's own words are in {}", process.log_path.display()))?;
+        phase.note(&said);
+        let process = Process::start(&dir, SSH, &ssh.master(), &self.layout.log_path(SSH))?;
+        wait("connection to the parent's sshd", SSH_PATIENCE, &process, || ssh.has_master())
+    }
+}
+
+fn parent_machine(layout: &Layout, parent_dir: &std::path::Path, ssh_port: u16) -> ParentMachine {
+    ParentMachine {
+        kernel_path: parent_dir.join("vmlinuz"),
+        initrd_path: parent_dir.join("initrd.img"),
+        rootfs_path: parent_dir.join("rootfs.img"),
+        payload_path: layout.payload_path(),
+        vsock_path: layout.guest_socket_path(Cid::PARENT),
+        console_path: layout.console_path(PARENT),
+        ssh_port,
+    }
+}
+
+/// Polls until `is_done`, as long as the process runs.
+fn wait(what: &str, patience: Duration, process: &Process, is_done: impl Fn() -> bool) -> Result<()> {
+    let end = std::time::Instant::now() + patience;
+    while !is_done() {
+        process.expect_running().with_context(|| format!("wait for the {what}"))?;
+        if std::time::Instant::now() > end {
+            bail!("no {what} within {} s; its log is {}", patience.as_secs(), process.log_path.display());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

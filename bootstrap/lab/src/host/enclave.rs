@@ -1,0 +1,173 @@
+//! One enclave: what nitro-cli does with it, and what it shows.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use self_test::{Command as Test, Report};
+
+use super::{GRACE, Lab};
+use crate::console::Console;
+use crate::evidence;
+use crate::layout::Layout;
+use crate::machine::EnclaveId;
+use crate::plan::Plan;
+use crate::process::Process;
+use crate::qemu::EnclaveMachine;
+
+const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
+/// `self_test.port` of the lab's measured configuration.
+const SELF_TEST_PORT: u16 = 7007;
+
+/// An enclave of a lab, running or not.
+#[derive(Debug)]
+pub struct Enclave<'lab> {
+    lab: &'lab Lab,
+    id: EnclaveId,
+}
+
+/// When a tunnel came up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handshake {
+    /// By the host's clock, from the start of QEMU to the console's line.
+    pub since_power_on: Duration,
+    /// By the enclave's kernel.
+    pub since_kernel_start: Duration,
+}
+
+impl<'lab> Enclave<'lab> {
+    pub(super) const fn new(lab: &'lab Lab, id: EnclaveId) -> Self {
+        Self { lab, id }
+    }
+
+    /// Starts it; does nothing if it runs.
+    ///
+    /// # Errors
+    /// No lab is up, or QEMU does not start.
+    pub fn start(&self, eif: Option<&Path>) -> Result<()> {
+        let _lock = self.lab.lock()?;
+        let plan = Plan::load(&self.lab.layout)?;
+        if self.is_running()? { Ok(()) } else { self.boot(&plan, eif) }
+    }
+
+    /// Ends it, as `nitro-cli terminate-enclave` does: without asking. False if it did not run.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn stop(&self) -> Result<bool> {
+        let _lock = self.lab.lock()?;
+        let Some(process) = self.process()? else { return Ok(false) };
+        let was_running = process.is_running();
+        process.stop(&self.lab.layout.process_dir(), GRACE)?;
+        Ok(was_running)
+    }
+
+    /// True while its machine runs.
+    ///
+    /// # Errors
+    /// A state file that cannot be read.
+    pub fn is_running(&self) -> Result<bool> {
+        Ok(self.process()?.is_some_and(|process| process.is_running()))
+    }
+
+    /// Its console since it was last started.
+    pub fn console(&self) -> Console {
+        Console::new(self.console_path())
+    }
+
+    /// Waits for `text` on the console; the line that has it.
+    ///
+    /// # Errors
+    /// Not within `patience`, or the machine has ended.
+    pub fn wait_console(&self, text: &str, patience: Duration) -> Result<String> {
+        let find = |console: &str| console.lines().find(|line| line.contains(text)).map(str::to_owned);
+        self.console().wait(
+            &format!("`{text}` on the console of enclave {}", self.id),
+            patience,
+            || self.expect_running(),
+            find,
+        )
+    }
+
+    /// Waits until the tunnel is up.
+    ///
+    /// # Errors
+    /// Not within a minute, or the machine has ended; with the last lines of the console.
+    pub fn wait_tunnel(&self) -> Result<Handshake> {
+        let what = format!("tunnel of enclave {}", self.id);
+        let since_kernel_start =
+            self.console().wait(&what, TUNNEL_PATIENCE, || self.expect_running(), evidence::first_handshake)?;
+        let process = self.process()?.context("the enclave is gone")?;
+        let since_power_on = process.age().context("the enclave has ended")?;
+        Ok(Handshake { since_power_on, since_kernel_start })
+    }
+
+    /// Its addresses in the tunnel, as wg-server leased them.
+    ///
+    /// # Errors
+    /// wg-server does not know it (yet).
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
+        let text = self.lab.parent()?.output(&["/payload/bin/wg-server", "status", "--json"])?;
+        let addresses = evidence::leased_addresses(&text, self.id.cid()).with_context(|| format!("read {text}"))?;
+        if addresses.is_empty() {
+            bail!("wg-server has no address for enclave {}: is its tunnel up? (`lab status`)", self.id);
+        }
+        Ok(addresses)
+    }
+
+    /// Has its self-test agent do a test.
+    ///
+    /// # Errors
+    /// What the agent says went wrong.
+    pub fn self_test(&self, test: &Test) -> Result<Report> {
+        let address = *self.addresses()?.first().context("no address")?;
+        self.lab.parent()?.self_test(SocketAddr::new(address, SELF_TEST_PORT), test)
+    }
+
+    /// An error with its last words if it has ended.
+    pub(crate) fn expect_running(&self) -> Result<()> {
+        let process = self.process()?;
+        process
+            .with_context(|| format!("enclave {} was never started: `lab enclave start {0}`", self.id))?
+            .expect_running()
+    }
+
+    pub(super) fn boot(&self, plan: &Plan, eif: Option<&Path>) -> Result<()> {
+        let layout: &Layout = &self.lab.layout;
+        let eif_path = match eif {
+            Some(path) => std::path::absolute(path)?,
+            None => plan.eif_path.clone(),
+        };
+        if !eif_path.is_file() {
+            bail!("there is no image {}", eif_path.display());
+        }
+        match fs::remove_file(self.console_path()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("remove the old console")?
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let machine = EnclaveMachine {
+            cid: self.id.cid(),
+            eif_path,
+            vsock_path: layout.guest_socket_path(self.id.cid()),
+            console_path: self.console_path(),
+        };
+        let name = self.id.name();
+        let command = plan.qemu().enclave(&machine);
+        let start = Instant::now();
+        Process::start(&layout.process_dir(), &name, &command, &layout.log_path(&name))?;
+        tracing::debug!(enclave = %self.id, elapsed = ?start.elapsed(), "started");
+        Ok(())
+    }
+
+    pub(super) fn process(&self) -> Result<Option<Process>> {
+        self.lab.process(&self.id.name())
+    }
+
+    fn console_path(&self) -> PathBuf {
+        self.lab.layout.console_path(&self.id.name())
+    }
+}

@@ -1,0 +1,33 @@
+//! A Nitro host on a laptop: parent and enclaves in QEMU on one vsock switch.
+//!
+//! [`Lab`] has the verbs of the command line as functions, for tests.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
+)]
+
+pub mod cli;
+mod console;
+mod evidence;
+mod fault;
+mod guest;
+mod host;
+mod layout;
+mod lock;
+mod machine;
+mod payload;
+mod plan;
+mod process;
+mod progress;
+mod project;
+mod qemu;
+mod ssh;
+mod switch;
+mod transcript;
+
+pub use console::Console;
+pub use fault::FaultCommand;
+pub use host::{Enclave, Handshake, Lab, Options, Parent, Status};
+pub use machine::EnclaveId;
+pub use self_test::{Command as Test, Direction, Report, Transport};

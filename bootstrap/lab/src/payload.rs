@@ -1,0 +1,89 @@
+//! The second disk of the parent: programs, configuration and keys in a tar file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use tar::{Builder, EntryType, Header};
+
+use crate::layout::Layout;
+use crate::project::Project;
+use crate::ssh;
+
+/// `/sbin/lab-init` hands over to this as PID 1: it starts the lab's part and buries orphans.
+const START: &str = "#!/bin/sh
+mkdir -p /var/log/lab
+RUST_LOG=${RUST_LOG:-info} /payload/bin/lab guest >/var/log/lab/guest.log 2>&1 || {
+  echo 'lab: the parent cannot go on:'
+  tail -n 5 /var/log/lab/guest.log
+} >/dev/console &
+while :; do
+  sleep 3600 &
+  wait $!
+done
+";
+
+/// The programs that the parent runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// This program.
+    pub(crate) lab: PathBuf,
+    /// The parent's daemon.
+    pub(crate) wg_server: PathBuf,
+}
+
+impl Programs {
+    /// The programs beside `lab` (this program unless named).
+    ///
+    /// # Errors
+    /// No wg-server there.
+    pub(crate) fn beside(lab: Option<&Path>) -> Result<Self> {
+        let lab = match lab {
+            Some(lab) => lab.to_owned(),
+            None => std::env::current_exe().context("find this program")?,
+        };
+        let wg_server = lab.with_file_name("wg-server");
+        ensure!(
+            wg_server.is_file(),
+            "there is no {}: build it with `cargo build --locked --release -p lab -p wg-server`, or run `make lab`",
+            wg_server.display()
+        );
+        Ok(Self { lab, wg_server })
+    }
+}
+
+/// Writes the tar file.
+pub(crate) fn write(layout: &Layout, project: &Project, programs: &Programs) -> Result<()> {
+    let path = layout.payload_path();
+    let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
+    let mut tar = Builder::new(file);
+    for dir in ["payload", "payload/bin", "payload/ssh", "etc/wg-server"] {
+        append(&mut tar, dir, EntryType::Directory, 0o755, &[])?;
+    }
+    append(&mut tar, "payload/start", EntryType::Regular, 0o755, START.as_bytes())?;
+    let config_dir = project.lab_dir().join("config/parent");
+    let mut files = vec![
+        ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
+        ("payload/bin/wg-server".into(), programs.wg_server.clone(), 0o755),
+        ("etc/wg-server/parent.toml".into(), config_dir.join("parent.toml"), 0o644),
+        ("etc/wg-server/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
+    ];
+    for (name, source) in ssh::PAYLOAD {
+        files.push((format!("payload/ssh/{name}"), layout.ssh_dir().join(source), 0o600));
+    }
+    for (name, source, mode) in files {
+        let bytes = std::fs::read(&source).with_context(|| format!("read {}", source.display()))?;
+        append(&mut tar, &name, EntryType::Regular, mode, &bytes)?;
+    }
+    tar.finish().with_context(|| format!("write {}", path.display()))
+}
+
+fn append(tar: &mut Builder<File>, name: &str, kind: EntryType, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(bytes.len().try_into()?);
+    tar.append_data(&mut header, name, bytes).with_context(|| format!("put {name} into the payload"))
+}

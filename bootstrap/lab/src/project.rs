@@ -1,0 +1,141 @@
+//! The checkout that the lab belongs to, and what its scripts build.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::progress::Phase;
+
+/// The root of a checkout.
+#[derive(Clone, Debug)]
+pub(crate) struct Project {
+    root: PathBuf,
+}
+
+/// What the machines boot from.
+#[derive(Clone, Debug)]
+pub(crate) struct Artefacts {
+    /// Has `bin/qemu-system-x86_64` and `firmware/`.
+    pub(crate) qemu_dir: PathBuf,
+    /// Has `vmlinuz`, `initrd.img` and `rootfs.img`.
+    pub(crate) parent_dir: PathBuf,
+}
+
+impl Project {
+    /// The folder named, or the nearest one above this program that is a checkout, or where it was built.
+    ///
+    /// # Errors
+    /// No such folder.
+    pub(crate) fn find(named: Option<PathBuf>) -> Result<Self> {
+        if let Some(root) = named {
+            ensure!(is_root(&root), "{} is not this project's checkout", root.display());
+            return Ok(Self { root: std::path::absolute(root)? });
+        }
+        let program = env::current_exe().context("find this program")?;
+        let built_in = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = program.ancestors().chain(built_in.ancestors()).find(|dir| is_root(dir));
+        let root = found.context("this program lies outside of its project's checkout: name it with --project")?;
+        Ok(Self { root: root.into() })
+    }
+
+    /// The lab's part of the checkout.
+    pub(crate) fn lab_dir(&self) -> PathBuf {
+        self.root.join("bootstrap/lab")
+    }
+
+    /// Builds, or finds in the cache, QEMU and the parent's system.
+    ///
+    /// # Errors
+    /// A script that goes wrong, with what it said.
+    pub(crate) fn artefacts(&self, phase: &Phase) -> Result<Artefacts> {
+        Ok(Artefacts {
+            qemu_dir: self.built_by("bootstrap/lab/qemu/build.sh", phase)?,
+            parent_dir: self.built_by("bootstrap/lab/parent/build.sh", phase)?,
+        })
+    }
+
+    /// Builds the lab's enclave image into `out_dir`; the image's path.
+    ///
+    /// # Errors
+    /// A script that goes wrong, with what it said.
+    pub(crate) fn enclave_image(&self, out_dir: &Path, phase: &Phase) -> Result<PathBuf> {
+        let mut script = Command::new(self.root.join("bootstrap/eif/image.sh"));
+        script.arg(self.lab_dir().join("config/enclave")).arg(out_dir);
+        last_line(&mut script, phase)?;
+        let eif = out_dir.join("enclave.eif");
+        ensure!(eif.is_file(), "bootstrap/eif/image.sh ended well, but made no {}", eif.display());
+        Ok(eif)
+    }
+
+    fn built_by(&self, script: &str, phase: &Phase) -> Result<PathBuf> {
+        let path = self.root.join(script);
+        let line = last_line(&mut Command::new(path), phase)?;
+        let dir = PathBuf::from(line);
+        ensure!(dir.is_dir(), "{script} names {} as its result, which is no folder", dir.display());
+        Ok(dir)
+    }
+}
+
+fn is_root(dir: &Path) -> bool {
+    dir.join("bootstrap/lab/parent/build.sh").is_file() && dir.join("Cargo.toml").is_file()
+}
+
+/// Runs a script, shows what it says on stderr, and returns its last line of stdout.
+fn last_line(script: &mut Command, phase: &Phase) -> Result<String> {
+    let name = script.get_program().to_string_lossy().into_owned();
+    let mut child = script
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {name}"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut said = Vec::new();
+    let mut last = String::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for line in stderr.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+                phase.note(&line);
+                said.push(line);
+            }
+        });
+        for line in stdout.map(BufReader::new).into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
+            last = line;
+        }
+    });
+    let status = child.wait().with_context(|| format!("wait for {name}"))?;
+    if !status.success() {
+        bail!("{name} ended with {status}; it said last:\n{}", crate::process::last_lines(&said.join("\n"), 20));
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Progress;
+
+    fn sh(script: &str) -> Result<String> {
+        Progress::default().phase("script", |phase| last_line(Command::new("sh").args(["-c", script]), phase))
+    }
+
+    #[test]
+    fn the_result_of_a_script_is_its_last_line() {
+        assert_eq!(sh("echo one; echo progress >&2; echo two").unwrap(), "two");
+    }
+
+    #[test]
+    fn a_script_that_fails_is_quoted() {
+        let error = sh("echo no such package >&2; exit 3").unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("no such package"), "{error}");
+    }
+
+    #[test]
+    fn the_project_is_found_and_another_folder_is_refused() {
+        assert!(Project::find(None).unwrap().lab_dir().join("packages.txt").is_file());
+        assert!(Project::find(Some("/".into())).is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! The command lines of the two kinds of machines.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tunnel::port::Cid;
+
+/// A kernel on working KVM needs about a second to miss its disk.
+const KVM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What runs the guests' instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accelerator {
+    /// The processor.
+    Kvm,
+    /// QEMU's translator; works anywhere.
+    Tcg,
+}
+
+/// The parent instance.
+#[derive(Debug)]
+pub(crate) struct ParentMachine {
+    pub(crate) kernel_path: PathBuf,
+    pub(crate) initrd_path: PathBuf,
+    pub(crate) rootfs_path: PathBuf,
+    /// A tar file.
+    pub(crate) payload_path: PathBuf,
+    pub(crate) vsock_path: PathBuf,
+    pub(crate) console_path: PathBuf,
+    /// On the host's loopback, forwarded to the parent's sshd.
+    pub(crate) ssh_port: u16,
+}
+
+/// An enclave.
+#[derive(Debug)]
+pub(crate) struct EnclaveMachine {
+    pub(crate) cid: Cid,
+    pub(crate) eif_path: PathBuf,
+    pub(crate) vsock_path: PathBuf,
+    pub(crate) console_path: PathBuf,
+}
+
+/// One QEMU with its firmware.
+#[derive(Clone, Debug)]
+pub(crate) struct Qemu {
+    pub(crate) dir: PathBuf,
+    pub(crate) accelerator: Accelerator,
+}
+
+impl Qemu {
+    /// Finds out whether this machine can run guests by itself: some have a `/dev/kvm` that makes machines, but no Linux
+    /// gets far in them. `kernel_path` is the kernel to try; `$ENCLAVE_LAB_ACCEL` set to `tcg` spares the attempt.
+    pub(crate) fn new(dir: PathBuf, kernel_path: &Path) -> Result<Self> {
+        let mut qemu = Self { dir, accelerator: Accelerator::Kvm };
+        let wants_tcg = std::env::var_os("ENCLAVE_LAB_ACCEL").is_some_and(|named| named == "tcg");
+        if wants_tcg || !Path::new("/dev/kvm").exists() || !qemu.boots(kernel_path)? {
+            qemu.accelerator = Accelerator::Tcg;
+        }
+        Ok(qemu)
+    }
+
+    pub(crate) fn parent(&self, machine: &ParentMachine) -> Command {
+        let mut command = self.command();
+        let drive = |id: &str, path: &Path| with_path(&format!("if=none,format=raw,readonly=on,id={id},file="), path);
+        command
+            .args(["-machine", "q35,memory-backend=memory"])
+            .args(["-m", "512M", "-smp", "2"])
+            // Shared: the switch reads and writes the guest's rings.
+            .args(["-object", "memory-backend-memfd,id=memory,size=512M,share=on"])
+            .arg("-kernel")
+            .arg(&machine.kernel_path)
+            .arg("-initrd")
+            .arg(&machine.initrd_path)
+            .args(["-append", "console=ttyS0 quiet loglevel=4 panic=1"])
+            .args([OsString::from("-drive"), drive("root", &machine.rootfs_path)])
+            .args(["-device", "virtio-blk-pci,drive=root"])
+            .args([OsString::from("-drive"), drive("payload", &machine.payload_path)])
+            .args(["-device", "virtio-blk-pci,drive=payload"])
+            // Nothing in the parent reaches the host's network; only ssh comes in.
+            .args(["-netdev", &format!("user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{}-:22", machine.ssh_port)])
+            .args(["-device", "virtio-net-pci,netdev=ssh,romfile="])
+            .args(["-device", "virtio-rng-pci"])
+            .args([OsString::from("-chardev"), with_path("socket,id=vsock,path=", &machine.vsock_path)])
+            .args(["-device", "vhost-user-vsock-pci,chardev=vsock"]);
+        console(&mut command, &machine.console_path);
+        command
+    }
+
+    pub(crate) fn enclave(&self, machine: &EnclaveMachine) -> Command {
+        let mut command = self.command();
+        command
+            .args(["-machine", &format!("nitro-enclave,vsock=vsock,id=lab-{}", machine.cid)])
+            .args(["-m", "256M", "-smp", "2"])
+            .arg("-kernel")
+            .arg(&machine.eif_path)
+            .args([OsString::from("-chardev"), with_path("socket,id=vsock,path=", &machine.vsock_path)]);
+        console(&mut command, &machine.console_path);
+        command
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.dir.join("bin/qemu-system-x86_64"));
+        command.arg("-L").arg(self.dir.join("firmware")).args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        // An enclave that reboots has ended, as on Nitro.
+        command.arg("-no-reboot").args(match self.accelerator {
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // Linux asks only an Intel processor for the rate of its clock. Without one, an enclave's timers, which has no
+            // other clock, are 4 ms ticks.
+            Accelerator::Tcg => ["-accel", "tcg", "-cpu", "max,vendor=GenuineIntel"],
+        });
+        command
+    }
+
+    /// True if a kernel without any disk gets as far as missing one.
+    fn boots(&self, kernel_path: &Path) -> Result<bool> {
+        let mut child = self
+            .command()
+            .args(["-machine", "q35", "-m", "256M", "-smp", "2", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(kernel_path)
+            .args(["-append", "console=ttyS0 panic=-1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start QEMU to see whether KVM works")?;
+        let (sender, lines) = mpsc::channel();
+        let readers = [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].map(|stream| {
+            let sender = sender.clone();
+            // Ends when QEMU does, which is below.
+            std::thread::spawn(move || {
+                for line in
+                    stream.into_iter().flat_map(|stream| BufReader::new(stream).split(b'\n')).map_while(Result::ok)
+                {
+                    // Nobody listens any more once the question is answered.
+                    sender.send(String::from_utf8_lossy(&line).into_owned()).ok();
+                }
+            })
+        });
+        drop(sender);
+        let end = Instant::now() + KVM_PATIENCE;
+        let works = loop {
+            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains("Kernel panic - not syncing: VFS") => break true,
+                Ok(line) if line.contains("KVM internal error") => break false,
+                Ok(_) => {}
+                Err(_) => break false,
+            }
+        };
+        child.kill().context("stop QEMU")?;
+        child.wait().context("wait for QEMU")?;
+        for reader in readers {
+            drop(reader.join());
+        }
+        Ok(works)
+    }
+}
+
+fn boxed(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {
+    Box::new(stream)
+}
+
+fn console(command: &mut Command, path: &Path) {
+    command.args([OsString::from("-chardev"), with_path("file,id=console,append=on,path=", path)]);
+    command.args(["-serial", "chardev:console"]);
+}
+
+/// QEMU's option syntax: a comma in a value is written twice.
+fn with_path(prefix: &str, path: &Path) -> OsString {
+    format!("{prefix}{}", path.to_string_lossy().replace(',', ",,")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(command: &Command) -> String {
+        command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    const QEMU: fn() -> Qemu = || Qemu { dir: "/qemu".into(), accelerator: Accelerator::Tcg };
+
+    #[test]
+    fn an_enclave_boots_its_image_on_the_switch() {
+        let line = arguments(&QEMU().enclave(&EnclaveMachine {
+            cid: Cid(17),
+            eif_path: "/x.eif".into(),
+            vsock_path: "/a,b/17.vsock".into(),
+            console_path: "/log/17".into(),
+        }));
+        assert!(line.contains("nitro-enclave,vsock=vsock,id=lab-17"), "{line}");
+        assert!(line.contains("socket,id=vsock,path=/a,,b/17.vsock"), "{line}");
+        assert!(line.contains("-no-reboot"), "{line}");
+    }
+
+    #[test]
+    fn the_parent_is_reached_from_the_host_s_loopback_only() {
+        let line = arguments(&QEMU().parent(&ParentMachine {
+            kernel_path: "/k".into(),
+            initrd_path: "/i".into(),
+            rootfs_path: "/r".into(),
+            payload_path: "/p".into(),
+            vsock_path: "/s".into(),
+            console_path: "/c".into(),
+            ssh_port: 2222,
+        }));
+        assert!(line.contains("user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"), "{line}");
+        assert!(line.contains("memory-backend-memfd,id=memory,size=512M,share=on"), "{line}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Commands on the parent.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::layout::Layout;
+
+/// Keys of one lab, made by ssh-keygen, and the way to its parent.
+#[derive(Clone, Debug)]
+pub(crate) struct Ssh {
+    dir: PathBuf,
+    socket_path: PathBuf,
+    port: u16,
+}
+
+/// What the parent's sshd needs, by name in `/payload/ssh`.
+pub(crate) const PAYLOAD: [(&str, &str); 2] =
+    [("ssh_host_ed25519_key", "host_key"), ("authorized_keys", "client_key.pub")];
+
+impl Ssh {
+    pub(crate) fn new(layout: &Layout, port: u16) -> Self {
+        Self { dir: layout.ssh_dir(), socket_path: layout.ssh_socket_path(), port }
+    }
+
+    /// Makes the keys of both sides.
+    pub(crate) fn make_keys(&self) -> Result<()> {
+        for name in ["host_key", "client_key"] {
+            let path = self.dir.join(name);
+            if path.exists() {
+                continue;
+            }
+            let output = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-C", "enclave-wireguard lab", "-f"])
+                .arg(&path)
+                .output()
+                .context("run ssh-keygen (apt-get install --no-install-recommends openssh-client)")?;
+            ensure!(output.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let host_key = fs::read_to_string(self.dir.join("host_key.pub")).context("read the host key")?;
+        let known = format!("[127.0.0.1]:{} {host_key}", self.port);
+        fs::write(self.dir.join("known_hosts"), known).context("write known_hosts")
+    }
+
+    /// The connection that all others share; runs until the parent goes down.
+    pub(crate) fn master(&self) -> Command {
+        let mut command = self.base();
+        command.args(["-M", "-N", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6", "root@127.0.0.1"]);
+        command
+    }
+
+    /// A command with exactly these arguments, whatever characters they have.
+    pub(crate) fn command(&self, arguments: &[impl AsRef<str>]) -> Command {
+        let mut command = self.base();
+        command.args(["-o", "ControlMaster=no", "root@127.0.0.1"]).arg(shell_line(arguments));
+        command
+    }
+
+    /// As [`Ssh::command`], with a terminal.
+    pub(crate) fn interactive(&self, arguments: &[impl AsRef<str>]) -> Command {
+        let mut command = self.base();
+        command.args(["-o", "ControlMaster=no", "-t", "root@127.0.0.1"]).arg(shell_line(arguments));
+        command
+    }
+
+    /// Runs a command and takes what it writes.
+    pub(crate) fn output(&self, arguments: &[impl AsRef<str>]) -> Result<Output> {
+        self.command(arguments).stdin(Stdio::null()).output().context("run ssh")
+    }
+
+    pub(crate) fn has_master(&self) -> bool {
+        self.socket_path.exists()
+    }
+
+    fn base(&self) -> Command {
+        let mut command = Command::new("ssh");
+        let option = |name: &str, path: &PathBuf| format!("{name}=\"{}\"", path.display());
+        command
+            .args(["-F", "none", "-q", "-p", &self.port.to_string()])
+            .arg("-i")
+            .arg(self.dir.join("client_key"))
+            .args(["-o", &option("UserKnownHostsFile", &self.dir.join("known_hosts"))])
+            .args(["-o", &option("ControlPath", &self.socket_path)])
+            .args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none", "-o", "BatchMode=yes"])
+            .args(["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"]);
+        command
+    }
+}
+
+/// A TCP port of the host's loopback that nobody uses now.
+pub(crate) fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// What a POSIX shell reads as exactly these words.
+fn shell_line(arguments: &[impl AsRef<str>]) -> String {
+    let quote = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word.to_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    arguments.iter().map(|word| quote(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_parent_as_they_are() {
+        let words = ["printf", "%s\n", "it's", "$HOME", "", "a b", "*", "plain-1"];
+        let line = shell_line(&words);
+        let output = Command::new("sh").args(["-c", &format!("printf '%s\\n' {line}")]).output().unwrap();
+        let expected: String = words.iter().map(|word| format!("{word}\n")).collect();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+}

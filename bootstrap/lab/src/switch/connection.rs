@@ -1,0 +1,171 @@
+//! The connections that pass through the switch.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::fault::{ConnectionState, Traffic};
+use super::packet::{Address, Cid, Credit, Header};
+use super::shaper::Shaper;
+
+/// All open connections, each found by either of its ends' packets.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    table: HashMap<Key, Connection>,
+    opened: u64,
+}
+
+/// The two ends of a connection, in order, so that both directions have the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    low: Address,
+    high: Address,
+}
+
+/// One direction of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flow {
+    pub(crate) source: Address,
+    pub(crate) destination: Address,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Counts up; tells it from an earlier one between the same ends.
+    pub(crate) number: u64,
+    opener: Address,
+    from_opener: Direction,
+    from_listener: Direction,
+}
+
+/// What the switch knows of one direction.
+#[derive(Debug, Default)]
+pub(crate) struct Direction {
+    packets: u64,
+    bytes: u64,
+    /// The newest credit its sender announced.
+    pub(crate) credit: Credit,
+    /// Present while a fault acts on it.
+    pub(crate) shaper: Option<Box<Shaper>>,
+}
+
+impl Connections {
+    /// More at once are refused, so that a guest cannot make the table grow without a bound.
+    const LIMIT: usize = 16 * 1024;
+
+    /// Whether one more fits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.table.len() < Self::LIMIT
+    }
+
+    /// Adds a connection that `flow.source` asks for, in place of one between the same ends.
+    pub(crate) fn open(&mut self, flow: Flow) -> u64 {
+        self.opened += 1;
+        let connection = Connection {
+            number: self.opened,
+            opener: flow.source,
+            from_opener: Direction::default(),
+            from_listener: Direction::default(),
+        };
+        self.table.insert(flow.key(), connection);
+        self.opened
+    }
+
+    /// Takes one away.
+    pub(crate) fn close(&mut self, key: Key) -> Option<Connection> {
+        self.table.remove(&key)
+    }
+
+    /// The connection of a flow.
+    pub(crate) fn find(&mut self, flow: Flow) -> Option<&mut Connection> {
+        self.table.get_mut(&flow.key())
+    }
+
+    /// The direction of a flow.
+    pub(crate) fn direction(&mut self, flow: Flow) -> Option<&mut Direction> {
+        self.find(flow).map(|connection| connection.direction(flow.source))
+    }
+
+    /// Whether this very connection is still open.
+    pub(crate) fn is_open(&self, flow: Flow, number: u64) -> bool {
+        self.table.get(&flow.key()).is_some_and(|connection| connection.number == number)
+    }
+
+    /// The keys of those that `matches`.
+    pub(crate) fn matching(&self, matches: impl Fn(Key) -> bool) -> Vec<Key> {
+        self.table.keys().copied().filter(|&key| matches(key)).collect()
+    }
+
+    /// All of them by age, for people.
+    pub(crate) fn states(&self) -> Vec<ConnectionState> {
+        let mut sorted: Vec<_> = self.table.iter().collect();
+        sorted.sort_by_key(|(_, connection)| connection.number);
+        sorted
+            .into_iter()
+            .map(|(key, connection)| ConnectionState {
+                opener: connection.opener,
+                listener: key.other(connection.opener),
+                from_opener: connection.from_opener.traffic(),
+                from_listener: connection.from_listener.traffic(),
+            })
+            .collect()
+    }
+}
+
+impl Connection {
+    /// The direction of what `source` sends.
+    pub(crate) fn direction(&mut self, source: Address) -> &mut Direction {
+        if source == self.opener { &mut self.from_opener } else { &mut self.from_listener }
+    }
+}
+
+impl Direction {
+    /// Counts a packet of the sender.
+    pub(crate) fn count(&mut self, header: &Header) {
+        self.packets += 1;
+        self.bytes += u64::from(header.payload_len);
+        self.credit = header.credit;
+    }
+
+    /// The shaper, made where there is none.
+    pub(crate) fn shape(&mut self, now: Instant) -> &mut Shaper {
+        self.shaper.get_or_insert_with(|| Box::new(Shaper::new(now)))
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            packets: self.packets,
+            bytes: self.bytes,
+            held_bytes: self.shaper.as_ref().map_or(0, |shaper| shaper.held_bytes()),
+        }
+    }
+}
+
+impl Key {
+    /// Both directions.
+    pub(crate) fn flows(self) -> [Flow; 2] {
+        let Self { low, high } = self;
+        [Flow { source: low, destination: high }, Flow { source: high, destination: low }]
+    }
+
+    /// Whether a guest has an end of it.
+    pub(crate) fn touches(self, cid: Cid) -> bool {
+        self.low.cid == cid || self.high.cid == cid
+    }
+
+    fn other(self, end: Address) -> Address {
+        if end == self.low { self.high } else { self.low }
+    }
+}
+
+impl Flow {
+    /// The direction a packet belongs to.
+    pub(crate) fn of(header: &Header) -> Self {
+        Self { source: header.source, destination: header.destination }
+    }
+
+    /// The connection.
+    pub(crate) fn key(self) -> Key {
+        Key { low: self.source.min(self.destination), high: self.source.max(self.destination) }
+    }
+}

@@ -1,0 +1,397 @@
+//! Decides what happens to each packet: the switch without its rings, sockets and clocks.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::connection::{Connections, Flow, Key};
+use super::fault::{Fault, FaultState, Filter, GuestState, Request, Response, State};
+use super::packet::{Cid, Header, Operation};
+use super::shaper::{Mark, Packet, Release, Shape, Strike};
+
+/// Guests, connections and faults.
+#[derive(Debug)]
+pub(crate) struct Router {
+    guests: BTreeMap<Cid, Guest>,
+    connections: Connections,
+    faults: Vec<ActiveFault>,
+    last_fault: u32,
+    /// The directions that have a shaper.
+    shaped: Vec<Flow>,
+}
+
+/// What to do with the packet at the head of a sender's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Deliver it to its destination; `number` is its connection's, for [`Router::is_open`].
+    Forward { number: u64 },
+    /// Pass it to [`Router::hold`].
+    Hold,
+    /// It ends here.
+    Discard,
+    /// Leave it where it is, and everything behind it.
+    Wait,
+}
+
+#[derive(Debug, Default)]
+struct Guest {
+    is_up: bool,
+    /// Resets made by the switch, oldest first.
+    resets: VecDeque<Header>,
+    malformed: u64,
+    spoofed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ActiveFault {
+    id: u32,
+    fault: Fault,
+    filter: Filter,
+    until: Option<Instant>,
+}
+
+impl Router {
+    /// A guest whose buffers are so far behind gets nothing more taken from it, since each of its packets
+    /// may need another reset in answer.
+    const RESETS_LIMIT: usize = 128;
+
+    /// A switch for these guests, all down.
+    pub(crate) fn new(cids: impl IntoIterator<Item = Cid>) -> Self {
+        Self {
+            guests: cids.into_iter().map(|cid| (cid, Guest::default())).collect(),
+            connections: Connections::default(),
+            faults: Vec::new(),
+            last_fault: 0,
+            shaped: Vec::new(),
+        }
+    }
+
+    /// A guest's driver is ready.
+    pub(crate) fn guest_up(&mut self, cid: Cid) {
+        if let Some(guest) = self.guests.get_mut(&cid) {
+            guest.is_up = true;
+        }
+    }
+
+    /// A guest is gone: whoever was connected to it gets a reset.
+    pub(crate) fn guest_down(&mut self, cid: Cid) {
+        if let Some(guest) = self.guests.get_mut(&cid) {
+            guest.is_up = false;
+            guest.resets.clear();
+        }
+        for key in self.connections.matching(|key| key.touches(cid)) {
+            self.reset(key);
+        }
+    }
+
+    /// Counts a packet that was none.
+    pub(crate) fn malformed(&mut self, from: Cid) {
+        if let Some(guest) = self.guests.get_mut(&from) {
+            guest.malformed += 1;
+        }
+    }
+
+    /// Decides about the packet at the head of `from`'s queue, and counts it unless it has to wait.
+    pub(crate) fn judge(&mut self, from: Cid, header: &Header, now: Instant) -> Verdict {
+        let Some(sender) = self.guests.get_mut(&from) else {
+            return Verdict::Discard;
+        };
+        if sender.resets.len() >= Self::RESETS_LIMIT {
+            return Verdict::Wait;
+        }
+        if header.source.cid != from {
+            sender.spoofed += 1;
+            return Verdict::Discard;
+        }
+        let to = header.destination.cid;
+        let is_reachable = to != from && self.guests.get(&to).is_some_and(|guest| guest.is_up);
+        if !is_reachable || header.socket_type != Header::STREAM {
+            return self.refuse(header);
+        }
+        let flow = Flow::of(header);
+        if header.operation == Operation::Request {
+            self.forget(flow.key());
+            if self.is_refused(flow) || !self.connections.has_room() {
+                return self.refuse(header);
+            }
+            self.connections.open(flow);
+            for flow in flow.key().flows() {
+                self.reshape(flow, now);
+            }
+        }
+        let Some(connection) = self.connections.find(flow) else {
+            return self.refuse(header);
+        };
+        let number = connection.number;
+        let direction = connection.direction(flow.source);
+        if let Some(shaper) = &direction.shaper {
+            if !shaper.has_room() {
+                return Verdict::Wait;
+            }
+            direction.count(header);
+            // Credit is about the other direction, which a fault of this one must not stop.
+            return match header.operation {
+                Operation::CreditUpdate | Operation::CreditRequest => Verdict::Forward { number },
+                Operation::Request | Operation::Response | Operation::Reset | Operation::Shutdown | Operation::Data => {
+                    Verdict::Hold
+                }
+            };
+        }
+        direction.count(header);
+        if header.operation == Operation::Reset {
+            self.forget(flow.key());
+        }
+        Verdict::Forward { number }
+    }
+
+    /// Takes over a packet that [`Self::judge`] said to hold.
+    pub(crate) fn hold(&mut self, header: Header, payload: Vec<u8>) {
+        let direction = self.connections.direction(Flow::of(&header));
+        if let Some(shaper) = direction.and_then(|direction| direction.shaper.as_mut()) {
+            shaper.push(header, payload);
+        }
+    }
+
+    /// Whether the connection of a packet that is being delivered still stands.
+    pub(crate) fn is_open(&self, header: &Header, number: u64) -> bool {
+        self.connections.is_open(Flow::of(header), number)
+    }
+
+    /// Whether [`Self::next_packet`] has something for `to`.
+    pub(crate) fn has_packet(&mut self, to: Cid, now: Instant) -> bool {
+        let Some(guest) = self.guests.get(&to) else {
+            return false;
+        };
+        let connections = &mut self.connections;
+        !guest.resets.is_empty()
+            || self.shaped.iter().filter(|flow| flow.destination.cid == to).any(|&flow| {
+                let direction = connections.direction(flow);
+                direction.and_then(|it| it.shaper.as_ref()).is_some_and(|it| it.is_ready(now))
+            })
+    }
+
+    /// Takes out the next packet that the switch itself has for `to`, of at most `room` payload bytes.
+    pub(crate) fn next_packet(&mut self, to: Cid, room: usize, now: Instant) -> Option<Packet> {
+        loop {
+            if let Some(header) = self.guests.get_mut(&to)?.resets.pop_front() {
+                return Some(Packet { header, payload: Vec::new() });
+            }
+            let (index, flow, release) = self.release(to, room, now)?;
+            // The next turn begins behind this one, so that no direction starves another.
+            self.shaped.get_mut(index..)?.rotate_left(1);
+            match release {
+                Release::Cut { fault } => {
+                    self.end_faults(|active| active.id == fault, now);
+                    self.reset(flow.key());
+                }
+                Release::Packet { mut packet, spent } => {
+                    if let Some(direction) = self.connections.direction(flow) {
+                        packet.header.credit = direction.credit;
+                    }
+                    if packet.header.operation == Operation::Reset {
+                        self.forget(flow.key());
+                    } else {
+                        self.end_faults(|active| spent.contains(&active.id), now);
+                        self.relax(flow);
+                    }
+                    return Some(packet);
+                }
+                Release::Nothing => return None,
+            }
+        }
+    }
+
+    /// When, after `now`, [`Self::tick`] or a held packet is due. What is due already waits for a receiver.
+    pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
+        let ends = self.faults.iter().filter_map(|active| active.until);
+        let connections = &mut self.connections;
+        let held = self.shaped.iter().filter_map(|&flow| connections.direction(flow)?.shaper.as_ref()?.ready_at());
+        ends.chain(held).filter(|&at| at > now).min()
+    }
+
+    /// Ends the faults whose time is over.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.end_faults(|active| active.until.is_some_and(|until| until <= now), now);
+    }
+
+    /// Carries out a request of the control socket.
+    pub(crate) fn apply(&mut self, request: &Request, now: Instant) -> Response {
+        match request {
+            Request::List => Response::State(self.state(now)),
+            Request::Reset { filter } => {
+                let keys = self.connections.matching(|key| is_touched(filter, key));
+                keys.iter().for_each(|&key| self.reset(key));
+                Response::Done { connections: keys.len(), fault: None }
+            }
+            Request::Inject { fault, filter, lasts } => {
+                let connections = self.connections.matching(|key| is_touched(filter, key)).len();
+                let id = self.inject(*fault, *filter, *lasts, now);
+                Response::Done { connections, fault: Some(id) }
+            }
+            Request::Clear { fault } => {
+                let is_meant = |active: &ActiveFault| fault.is_none_or(|id| id == active.id);
+                let found: Vec<Filter> =
+                    self.faults.iter().filter(|active| is_meant(active)).map(|active| active.filter).collect();
+                if let (true, Some(id)) = (found.is_empty(), fault) {
+                    return Response::Refused { reason: format!("no fault {id} is active") };
+                }
+                let connections =
+                    self.connections.matching(|key| found.iter().any(|filter| is_touched(filter, key))).len();
+                self.end_faults(is_meant, now);
+                Response::Done { connections, fault: None }
+            }
+        }
+    }
+
+    fn inject(&mut self, fault: Fault, filter: Filter, lasts: Option<Duration>, now: Instant) -> u32 {
+        self.last_fault += 1;
+        let until = lasts.and_then(|lasts| now.checked_add(lasts));
+        self.faults.push(ActiveFault { id: self.last_fault, fault, filter, until });
+        self.reshape_all(now);
+        self.last_fault
+    }
+
+    fn state(&self, now: Instant) -> State {
+        State {
+            guests: self
+                .guests
+                .iter()
+                .map(|(&cid, guest)| GuestState {
+                    cid,
+                    is_up: guest.is_up,
+                    waiting_resets: guest.resets.len(),
+                    waits_for: None,
+                    malformed: guest.malformed,
+                    spoofed: guest.spoofed,
+                })
+                .collect(),
+            connections: self.connections.states(),
+            faults: self
+                .faults
+                .iter()
+                .map(|active| FaultState {
+                    id: active.id,
+                    fault: active.fault,
+                    filter: active.filter,
+                    remaining: active.until.map(|until| until.saturating_duration_since(now)),
+                })
+                .collect(),
+        }
+    }
+
+    /// Answers a packet that goes nowhere with a reset, unless it is one.
+    fn refuse(&mut self, header: &Header) -> Verdict {
+        if header.operation != Operation::Reset {
+            let answer = Header::reset(header.destination, header.source, header.socket_type);
+            if let Some(sender) = self.guests.get_mut(&header.source.cid) {
+                sender.resets.push_back(answer);
+            }
+        }
+        Verdict::Discard
+    }
+
+    /// Ends a connection: a reset for both ends that are still there.
+    fn reset(&mut self, key: Key) {
+        self.forget(key);
+        for Flow { source, destination } in key.flows() {
+            if let Some(guest) = self.guests.get_mut(&destination.cid).filter(|guest| guest.is_up) {
+                guest.resets.push_back(Header::reset(source, destination, Header::STREAM));
+            }
+        }
+    }
+
+    /// Takes a connection out of the books, with what was held of it.
+    fn forget(&mut self, key: Key) {
+        if self.connections.close(key).is_some() {
+            self.shaped.retain(|flow| flow.key() != key);
+        }
+    }
+
+    fn is_refused(&self, flow: Flow) -> bool {
+        self.faults.iter().any(|active| {
+            matches!(active.fault, Fault::Refuse) && active.filter.matches_request(flow.source, flow.destination)
+        })
+    }
+
+    fn release(&mut self, to: Cid, room: usize, now: Instant) -> Option<(usize, Flow, Release)> {
+        for (index, &flow) in self.shaped.iter().enumerate() {
+            if flow.destination.cid != to {
+                continue;
+            }
+            let direction = self.connections.direction(flow);
+            let Some(shaper) = direction.and_then(|direction| direction.shaper.as_mut()) else {
+                continue;
+            };
+            match shaper.release(room, now) {
+                Release::Nothing => {}
+                release @ (Release::Packet { .. } | Release::Cut { .. }) => return Some((index, flow, release)),
+            }
+        }
+        None
+    }
+
+    fn end_faults(&mut self, is_over: impl Fn(&ActiveFault) -> bool, now: Instant) {
+        let before = self.faults.len();
+        self.faults.retain(|active| !is_over(active));
+        if self.faults.len() != before {
+            self.reshape_all(now);
+        }
+    }
+
+    fn reshape_all(&mut self, now: Instant) {
+        for key in self.connections.matching(|_| true) {
+            for flow in key.flows() {
+                self.reshape(flow, now);
+            }
+        }
+    }
+
+    /// Brings the shaper of a direction in line with the faults that are active.
+    fn reshape(&mut self, flow: Flow, now: Instant) {
+        let mut shape = Shape::default();
+        let mut marks = Vec::new();
+        for active in self.faults.iter().filter(|active| active.filter.matches(flow.source, flow.destination)) {
+            match active.fault {
+                Fault::Stall => shape.is_stalled = true,
+                Fault::Dribble => shape.is_dribbling = true,
+                Fault::Slow { bytes_per_second } => {
+                    shape.rate = Some(shape.rate.map_or(bytes_per_second, |rate| rate.min(bytes_per_second)));
+                }
+                Fault::Flip { after_bytes } => {
+                    marks.push(Mark { fault: active.id, strike: Strike::Flip, after_bytes });
+                }
+                Fault::Cut { after_bytes } => {
+                    marks.push(Mark { fault: active.id, strike: Strike::Cut, after_bytes });
+                }
+                Fault::Refuse => {}
+            }
+        }
+        let Some(direction) = self.connections.direction(flow) else {
+            return;
+        };
+        if direction.shaper.is_some() || shape != Shape::default() || !marks.is_empty() {
+            direction.shape(now).reshape(shape, &marks, now);
+            if !self.shaped.contains(&flow) {
+                self.shaped.push(flow);
+            }
+            self.relax(flow);
+        }
+    }
+
+    /// Takes the shaper away from a direction that needs none any more.
+    fn relax(&mut self, flow: Flow) {
+        if let Some(direction) = self.connections.direction(flow)
+            && direction.shaper.as_ref().is_some_and(|shaper| shaper.is_idle())
+        {
+            direction.shaper = None;
+            self.shaped.retain(|&other| other != flow);
+        }
+    }
+}
+
+/// Whether a filter means either direction of a connection.
+fn is_touched(filter: &Filter, key: Key) -> bool {
+    key.flows().iter().any(|flow| filter.matches(flow.source, flow.destination))
+}
+
+#[cfg(test)]
+mod tests;

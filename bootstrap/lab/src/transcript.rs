@@ -1,0 +1,202 @@
+//! `lab run`: brings the lab up and shows, in five steps, that everything really works.
+
+mod page;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use self_test::command::{Command as Test, Transfer};
+use self_test::{Report, Transport};
+
+use crate::cli::print;
+use crate::evidence;
+use crate::guest::{OFF_LIST_NAME, SELF_TEST_SERVERS};
+use crate::host::{Enclave, Lab, Options, Parent};
+use crate::machine::EnclaveId;
+use page::{amount, indented, tail};
+
+/// What to do next.
+pub(crate) const WAYS_ON: &str = "
+How to go on:
+  target/release/lab console -f                 what the enclave says
+  target/release/lab exec parent -- wg show     any command on the parent
+  target/release/lab fault --help               make the vsock misbehave
+  target/release/lab status                     what runs
+  target/release/lab down                       stop everything
+";
+
+const GATEWAY: &str = "203.0.113.1";
+const NAME: &str = "aws.com";
+/// The probe's interval is 15 s in the lab's configuration.
+const PROBE_PATIENCE: Duration = Duration::from_secs(30);
+const TRANSFER: u64 = 8 << 20;
+const DATAGRAM: u16 = 1200;
+const SEED: u64 = 0x5eed;
+
+/// One lab being shown.
+struct Transcript<'lab> {
+    enclave: Enclave<'lab>,
+    parent: Parent,
+    addresses: Vec<IpAddr>,
+}
+
+/// Shows all steps; an error names the one that went wrong.
+pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
+    lab.up(&Options { eif, ..Options::default() }).context("step 1 of 5, an enclave boots and its tunnel comes up")?;
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    let parent = lab.parent()?;
+    let addresses = enclave.addresses().context("step 1 of 5, an enclave boots")?;
+    let shown = Transcript { enclave, parent, addresses };
+    shown.boot().context("step 1 of 5, an enclave boots and its tunnel comes up")?;
+    shown.wireguard().context("step 2 of 5, `wg show` of both sides")?;
+    shown.pings().context("step 3 of 5, pings from the enclave")?;
+    shown.names().context("step 4 of 5, names resolved by BIND on the parent")?;
+    shown.transfers().context("step 5 of 5, data through the tunnel")?;
+    print(&format!("\nAll five steps happened as shown.\n{WAYS_ON}")).map(drop)
+}
+
+impl Transcript<'_> {
+    fn boot(&self) -> Result<()> {
+        title(1, "QEMU's nitro-enclave machine boots our image; the tunnel comes up")?;
+        let console = self.enclave.console().text()?;
+        let kernel = evidence::first_handshake(&console).context("the console has no first handshake")?;
+        let heartbeats = self.parent.shell("grep 'heartbeat answered' /var/log/lab/guest.log || true")?;
+        let cid = EnclaveId::FIRST.cid();
+        ensure!(heartbeats.contains(&format!("cid={cid}")), "the parent saw no heartbeat of CID {cid}");
+        let boot: Vec<_> = console.lines().filter(|line| line.contains("INFO boot: ")).collect();
+        let list = self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        body(&format!(
+            "The enclave's boot, from its console:\n{}\
+             The parent answered its heartbeat (0xB7 on vsock port 9000), as nitro-cli would.\n\
+             wg-server gave the enclave with CID {cid} the addresses {list}.\n\
+             Power-on to first WireGuard handshake: {:.2} s by the enclave's kernel clock.\n",
+            indented(&boot),
+            kernel.as_secs_f64(),
+        ))
+    }
+
+    fn wireguard(&self) -> Result<()> {
+        title(2, "kernel WireGuard on both sides")?;
+        let console = self.enclave.console();
+        let ours = console.wait("`wg show` with a handshake", PROBE_PATIENCE, || Ok(()), evidence::wg_show)?;
+        let theirs = self.parent.wg_show()?;
+        ensure!(theirs.contains("latest handshake: "), "the parent's wg0 has no handshake:\n{theirs}");
+        for address in &self.addresses {
+            ensure!(theirs.contains(&address.to_string()), "the parent's wg0 allows no {address}:\n{theirs}");
+        }
+        let key = |text: &str, field: &str| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(field).map(str::to_owned));
+            line.with_context(|| format!("no `{field}` in:\n{text}"))
+        };
+        ensure!(key(&ours, "peer: ")? == key(&theirs, "public key: ")?, "the enclave's peer is not the parent");
+        ensure!(theirs.contains(&key(&ours, "public key: ")?), "the enclave is no peer of the parent");
+        body(&format!(
+            "In the enclave (its console; there is no shell to run wg in):\n{}\n\
+             On the parent (wg show wg0):\n{}\n\
+             Each is the other's peer.\n",
+            indented(&ours.lines().collect::<Vec<_>>()),
+            indented(&theirs.lines().collect::<Vec<_>>()),
+        ))
+    }
+
+    fn pings(&self) -> Result<()> {
+        title(3, "the enclave pings its gateway and a host in the internet")?;
+        for target in [GATEWAY, NAME] {
+            let find = |text: &str| evidence::ping(text, target).map(|lines| indented(&lines));
+            let what = format!("answered ping of {target}");
+            let lines = self.enclave.console().wait(&what, PROBE_PATIENCE, || self.enclave.expect_running(), find)?;
+            body(&format!("{lines}\n"))?;
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<()> {
+        title(4, "BIND on the parent resolves the names on its list, and logs them")?;
+        let off_list = Test::Resolve { name: format!("{OFF_LIST_NAME}.") };
+        let report = self.enclave.self_test(&off_list)?;
+        let Report::Resolved(answer) = report else { return unexpected(&report) };
+        ensure!(
+            answer.addresses.is_empty(),
+            "{OFF_LIST_NAME} is not on the list, but resolves to {:?}",
+            answer.addresses
+        );
+        let log = self.parent.query_log()?;
+        let mut lines = evidence::queries(&log, NAME, &self.addresses);
+        ensure!(!lines.is_empty(), "no query for {NAME} by {:?} in BIND's log:\n{log}", self.addresses);
+        lines.dedup();
+        let refused = evidence::queries(&log, OFF_LIST_NAME, &self.addresses);
+        ensure!(!refused.is_empty(), "no query for {OFF_LIST_NAME} in BIND's log:\n{log}");
+        body(&format!(
+            "Its query log (/var/log/wg-server/query.log):\n{}\
+             A name that exists, but is not on the list, is denied ({}):\n{}",
+            indented(tail(&lines, 3)),
+            answer.code.as_deref().unwrap_or("no address"),
+            indented(tail(&refused, 1)),
+        ))
+    }
+
+    fn transfers(&self) -> Result<()> {
+        title(5, "data between the enclave and a host in the internet, through NAT, hashed at both ends")?;
+        for server in SELF_TEST_SERVERS {
+            let tcp = Test::Tcp { server, bytes: TRANSFER, seed: SEED };
+            body(&transfer("TCP", server, &transferred(self.enclave.self_test(&tcp)?)?))?;
+            let udp = Test::Udp { server, bytes: TRANSFER, datagram: DATAGRAM, seed: SEED };
+            body(&transfer("UDP", server, &transferred(self.enclave.self_test(&udp)?)?))?;
+        }
+        let [server, ..] = SELF_TEST_SERVERS;
+        let rtt = Test::Rtt { server, transport: Transport::Udp, count: 100, size: 64 };
+        let report = self.enclave.self_test(&rtt)?;
+        let Report::RoundTrips(trips) = report else { return unexpected(&report) };
+        body(&format!(
+            "Round trip of 64 bytes over UDP: median {:.2} ms, 99th percentile {:.2} ms ({} of {} answered)\n",
+            trips.median.as_secs_f64() * 1e3,
+            trips.p99.as_secs_f64() * 1e3,
+            trips.count,
+            trips.count + trips.lost,
+        ))
+    }
+}
+
+fn transferred(report: Report) -> Result<Transfer> {
+    match report {
+        Report::Transfer(transfer) => {
+            let intact = |hashes: &self_test::command::Hashes| hashes.sender == hashes.receiver;
+            ensure!(intact(&transfer.sent) && intact(&transfer.received), "the hashes differ: {transfer:?}");
+            Ok(transfer)
+        }
+        other @ (Report::Goodput(_) | Report::RoundTrips(_) | Report::Resolved(_)) => unexpected(&other),
+    }
+}
+
+fn transfer(protocol: &str, server: SocketAddr, transfer: &Transfer) -> String {
+    let datagrams = transfer.datagrams.map_or_else(String::new, |counts| {
+        format!(", {} datagrams, {} sent again", counts.needed, counts.retransmitted)
+    });
+    format!(
+        "{protocol} with {server}: {} each way in {:.1} s{datagrams}\n\
+         \x20   enclave -> internet   sent      {}\n\
+         \x20                         received  {}\n\
+         \x20   internet -> enclave   sent      {}\n\
+         \x20                         received  {}\n",
+        amount(transfer.bytes),
+        transfer.elapsed.as_secs_f64(),
+        transfer.sent.sender,
+        transfer.sent.receiver,
+        transfer.received.sender,
+        transfer.received.receiver,
+    )
+}
+
+fn unexpected<T>(report: &Report) -> Result<T> {
+    anyhow::bail!("the agent sent another report than asked for: {report:?}")
+}
+
+fn title(step: u8, text: &str) -> Result<()> {
+    print(&format!("\n== {step} of 5: {text}\n\n")).map(drop)
+}
+
+fn body(text: &str) -> Result<()> {
+    print(text).map(drop)
+}

@@ -1,0 +1,59 @@
+//! One lab for all tests of a binary, one test at a time; it goes down when the binary ends, however it ends.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use lab::{Lab, Options};
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
+
+/// A lab, and who takes it down.
+pub(crate) struct SharedLab {
+    pub(crate) lab: Lab,
+    /// Waits for the end of its stdin, which is the end of this process.
+    _keeper: Child,
+}
+
+static LAB: LazyLock<Mutex<SharedLab>> = LazyLock::new(|| {
+    let dir = fresh_dir();
+    let lab = Lab::open(Some(dir.clone()), None, Some(PROGRAM.into())).expect("open the lab");
+    let keeper = Command::new("setsid")
+        .args(["sh", "-c", "cat >/dev/null; exec \"$0\" --dir \"$1\" down", PROGRAM])
+        .arg(&dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start the keeper");
+    Mutex::new(SharedLab { lab, _keeper: keeper })
+});
+
+/// The lab with at least that many enclaves, their tunnels up; for this test alone until dropped.
+pub(crate) fn lab_with(enclaves: usize) -> MutexGuard<'static, SharedLab> {
+    // A test that panicked before must not fail the others.
+    let shared = LAB.lock().unwrap_or_else(PoisonError::into_inner);
+    let eif = std::env::var_os("ENCLAVE_LAB_EIF").map(PathBuf::from);
+    shared.lab.up(&Options { enclaves, eif, ..Options::default() }).expect("bring the lab up");
+    shared
+}
+
+impl SharedLab {
+    /// Runs the program on this lab.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        run(self.lab.dir(), arguments)
+    }
+}
+
+/// Runs the program on the lab in `dir`.
+pub(crate) fn run(dir: &Path, arguments: &[&str]) -> Output {
+    let dir: [OsString; 2] = ["--dir".into(), dir.into()];
+    Command::new(PROGRAM).args(dir).args(arguments).stdin(Stdio::null()).output().expect("run lab")
+}
+
+/// A short path, for sockets, that nothing has yet.
+pub(crate) fn fresh_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("lab-{}", std::process::id()))
+}

@@ -1,0 +1,50 @@
+//! What PID 1 does before there is a network, one step after the other; the first that fails ends the machine.
+
+mod clock;
+mod heartbeat;
+mod mounts;
+mod nsm;
+mod vsock;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
+
+use crate::config::{CONFIG_PATH, Config};
+use crate::console;
+
+pub(crate) use clock::Clock;
+pub(crate) use mounts::{EMPTY_DIR, SELF_TEST_DIR, seal_root};
+
+/// What the steps found.
+pub(crate) struct Booted {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+}
+
+/// Everything up to the measured configuration.
+///
+/// # Errors
+/// The step's name, its object, and the cause.
+pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
+    // Until the console step, standard error is what the kernel opened for init: the same console, if it has one.
+    console::log();
+    step("mounts", mounts::mount_all)?;
+    step("console", console::open)?;
+    step("nsm", nsm::check_and_seed)?;
+    step("vsock", vsock::check)?;
+    step("heartbeat", || runtime.block_on(heartbeat::beat()))?;
+    let config = step("config", || Config::load(Path::new(CONFIG_PATH)))?;
+    let clock = step("clock", Clock::find)?;
+    Ok(Booted { config, clock })
+}
+
+/// Runs one step of the boot, and says how long it took.
+pub(crate) fn step<T>(name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let result = run().context(name).context("boot")?;
+    tracing::info!(elapsed = ?start.elapsed(), "boot: {name}");
+    Ok(result)
+}

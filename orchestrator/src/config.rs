@@ -1,0 +1,233 @@
+//! The measured configuration: what the image's second ramdisk says about this deployment.
+//!
+//! It is part of PCR2, so the parent cannot change it. Everything in it is checked once, here, by the same code at boot
+//! and by `orchestrator --check` on the build host; behind [`Config`] nobody checks again.
+
+mod network;
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub(crate) use network::Network;
+
+/// Where the image carries it.
+pub(crate) const CONFIG_PATH: &str = "/config/enclave.toml";
+
+/// The longest configuration file that is read.
+const MAX_LEN: u64 = 64 * 1024;
+
+/// IPv6's smallest link MTU (RFC 8200, section 5).
+const MIN_MTU: u16 = 1280;
+
+/// Above 16k WireGuard linearises into big atomic allocations; 15,360 leaves room for its own 80 bytes of headers.
+const MAX_MTU: u16 = 15_360;
+
+/// What an operator decided about this enclave, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) tunnel: Tunnel,
+    /// Asked in this order.
+    pub(crate) name_servers: Vec<IpAddr>,
+    pub(crate) probe: Probe,
+    /// The lab's test agent; absent in production.
+    pub(crate) self_test: Option<SelfTest>,
+}
+
+/// wg0 and what is behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    pub(crate) networks: Vec<Network>,
+    pub(crate) mtu: u16,
+    pub(crate) default_route_mtu: u16,
+    pub(crate) persistent_keepalive: Duration,
+}
+
+/// The connectivity probe on the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) name: String,
+    pub(crate) interval: Duration,
+}
+
+/// Where the lab's test agent listens, in the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SelfTest {
+    pub(crate) port: u16,
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// One sentence with the path, the key and what would be right.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let read = || -> Result<String> {
+            let len = fs::metadata(path)?.len();
+            ensure!(len <= MAX_LEN, "{len} bytes, expected at most {MAX_LEN}");
+            Ok(fs::read_to_string(path)?)
+        };
+        let object = || PathBuf::from(path).display().to_string();
+        Self::parse(&read().with_context(object)?).with_context(object)
+    }
+
+    /// Checks the text of a configuration.
+    ///
+    /// # Errors
+    /// One sentence with the key and what would be right.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let file: File = match toml::from_str(text) {
+            Ok(file) => file,
+            Err(error) => bail!("{}", locate(text, &error)),
+        };
+        Ok(Self {
+            tunnel: file.tunnel.check()?,
+            name_servers: name_servers(file.dns.servers)?,
+            probe: file.probe.check()?,
+            self_test: file.self_test.map(SelfTestTable::check).transpose()?,
+        })
+    }
+}
+
+/// One line out of toml's many: which line of the file, what stands there, what is wrong with it.
+fn locate(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().trim().replace('\n', ", ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message;
+    };
+    let number = before.matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+    format!("line {number}: `{line}`: {message}")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    tunnel: TunnelTable,
+    dns: DnsTable,
+    probe: ProbeTable,
+    self_test: Option<SelfTestTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TunnelTable {
+    networks: Vec<IpNet>,
+    gateways: Vec<IpAddr>,
+    mtu: u16,
+    default_route_mtu: u16,
+    #[serde(with = "humantime_serde")]
+    persistent_keepalive: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DnsTable {
+    servers: Vec<IpAddr>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeTable {
+    name: String,
+    #[serde(with = "humantime_serde")]
+    interval: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SelfTestTable {
+    port: u16,
+}
+
+impl TunnelTable {
+    fn check(self) -> Result<Tunnel> {
+        ensure!(
+            (MIN_MTU..=MAX_MTU).contains(&self.mtu),
+            "tunnel.mtu: {} is out of range: write a number from {MIN_MTU} to {MAX_MTU}",
+            self.mtu
+        );
+        ensure!(
+            (MIN_MTU..=self.mtu).contains(&self.default_route_mtu),
+            "tunnel.default_route_mtu: {} is out of range: write a number from {MIN_MTU} to tunnel.mtu, {}",
+            self.default_route_mtu,
+            self.mtu
+        );
+        let keepalive = self.persistent_keepalive;
+        ensure!(
+            keepalive.subsec_nanos() == 0 && (1..=120).contains(&keepalive.as_secs()),
+            "tunnel.persistent_keepalive: write whole seconds from \"1s\" to \"120s\""
+        );
+        Ok(Tunnel {
+            networks: network::pair(self.networks, self.gateways)?,
+            mtu: self.mtu,
+            default_route_mtu: self.default_route_mtu,
+            persistent_keepalive: keepalive,
+        })
+    }
+}
+
+impl ProbeTable {
+    fn check(self) -> Result<Probe> {
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let name = self.name.trim_end_matches('.');
+        ensure!(
+            name.len() <= 253 && name.split('.').all(is_label),
+            "probe.name: `{}` is not a host name: write one such as \"aws.com\"",
+            self.name.escape_debug()
+        );
+        ensure!(
+            (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.interval),
+            "probe.interval: write a time from \"1s\" to \"24h\""
+        );
+        Ok(Probe { name: name.to_owned(), interval: self.interval })
+    }
+}
+
+impl SelfTestTable {
+    fn check(self) -> Result<SelfTest> {
+        ensure!(self.port != 0, "self_test.port: 0 is no port: write a number from 1 to 65535");
+        Ok(SelfTest { port: self.port })
+    }
+}
+
+fn name_servers(servers: Vec<IpAddr>) -> Result<Vec<IpAddr>> {
+    ensure!(
+        (1..=3).contains(&servers.len()),
+        "dns.servers: {} addresses: write 1 to 3, as resolv.conf(5) reads no more",
+        servers.len()
+    );
+    for server in &servers {
+        if let Some(reason) = network::unusable(*server) {
+            bail!("dns.servers: {server} {reason}: write the address of a name server behind the tunnel");
+        }
+    }
+    Ok(servers)
+}
+
+impl Tunnel {
+    /// The MTU of `network`'s gateway and neighbours is wg0's own; everything else goes through the parent's uplink.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.networks.iter().map(|network| network.gateway)
+    }
+}
+
+impl SelfTest {
+    /// On every address of the enclave.
+    pub(crate) fn listen_addr(&self) -> SocketAddr {
+        SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, self.port))
+    }
+}
+
+#[cfg(test)]
+mod tests;

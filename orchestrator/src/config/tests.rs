@@ -1,0 +1,143 @@
+use super::*;
+
+const GOOD: &str = r#"
+[tunnel]
+networks = ["203.0.113.0/24", "fd3b:74ac:9d21::/64"]
+gateways = ["203.0.113.1", "fd3b:74ac:9d21::1"]
+mtu = 15360
+default_route_mtu = 1420
+persistent_keepalive = "15s"
+[dns]
+servers = ["203.0.113.1"]
+[probe]
+name = "aws.com"
+interval = "60s"
+[self_test]
+port = 7007
+"#;
+
+/// The error of the good file with `from` replaced.
+fn refused(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from} is not in the file");
+    match Config::parse(&GOOD.replacen(from, to, 1)) {
+        Ok(config) => panic!("accepted as {config:?}"),
+        Err(error) => {
+            let line = format!("{error:#}");
+            assert!(!line.contains('\n'), "{line} is more than a line");
+            line
+        }
+    }
+}
+
+#[test]
+fn the_good_file_is_read() {
+    let config = Config::parse(GOOD).unwrap();
+    assert_eq!(
+        config.tunnel.gateways().map(|gateway| gateway.to_string()).collect::<Vec<_>>(),
+        ["203.0.113.1", "fd3b:74ac:9d21::1"]
+    );
+    assert_eq!(config.tunnel.mtu, 15_360);
+    assert_eq!(config.probe.interval, Duration::from_mins(1));
+    assert_eq!(config.self_test, Some(SelfTest { port: 7007 }));
+}
+
+#[test]
+fn the_files_in_the_repository_are_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    assert!(Config::load(&root.join("config/enclave.toml")).unwrap().self_test.is_none(), "a lab's key in the sample");
+    assert!(Config::load(&root.join("bootstrap/lab/config/enclave/enclave.toml")).unwrap().self_test.is_some());
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_what_is_known() {
+    let error = refused("mtu = 15360", "mtuu = 15360");
+    assert!(error.starts_with("line 5: `mtuu = 15360`: unknown field `mtuu`, expected one of `networks`"), "{error}");
+    let error = refused("[dns]", "[dnss]");
+    assert!(error.contains("unknown field `dnss`"), "{error}");
+}
+
+#[test]
+fn a_mistyped_value_is_named_with_its_line() {
+    let error = refused("mtu = 15360", "mtu = \"15360\"");
+    assert!(error.starts_with("line 5: `mtu = \"15360\"`: invalid type: string"), "{error}");
+    let error = refused("\"203.0.113.0/24\"", "\"203.0.113.0/33\"");
+    assert!(error.starts_with("line 3: "), "{error}");
+    let error = refused("\"15s\"", "15");
+    assert!(error.starts_with("line 7: "), "{error}");
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let error = refused("default_route_mtu = 1420\n", "");
+    assert!(error.contains("missing field `default_route_mtu`"), "{error}");
+}
+
+#[test]
+fn networks_that_overlap_are_refused() {
+    let error = refused("\"fd3b:74ac:9d21::/64\"", "\"203.0.113.128/25\"");
+    assert_eq!(
+        error,
+        "tunnel.networks: 203.0.113.0/24 and 203.0.113.128/25 overlap: write networks that share no address"
+    );
+}
+
+#[test]
+fn a_network_with_host_bits_is_refused_with_the_right_one() {
+    let error = refused("203.0.113.0/24", "203.0.113.7/24");
+    assert_eq!(error, "tunnel.networks: 203.0.113.7/24 has bits beyond its prefix: write 203.0.113.0/24");
+}
+
+#[test]
+fn a_network_that_no_host_can_be_in_is_refused() {
+    for (network, reason) in [
+        ("127.0.0.0/8", "is a loopback address"),
+        ("224.0.0.0/8", "is a multicast address"),
+        ("0.0.0.0/8", "is the unspecified address"),
+        ("169.254.0.0/16", "is a link-local address"),
+        ("250.0.0.0/8", "is a reserved address"),
+        ("203.0.113.0/31", "has no room"),
+    ] {
+        let error = refused("203.0.113.0/24", network);
+        assert!(error.contains(reason) && error.starts_with("tunnel.networks: "), "{network}: {error}");
+    }
+    assert!(refused("fd3b:74ac:9d21::/64", "ff02::/64").contains("is a multicast address"));
+}
+
+#[test]
+fn a_gateway_outside_of_its_network_is_refused() {
+    let error = refused("\"203.0.113.1\", ", "\"203.0.114.1\", ");
+    assert!(
+        error.starts_with("tunnel.gateways: 203.0.114.1 is in none of tunnel.networks (203.0.113.0/24, "),
+        "{error}"
+    );
+}
+
+#[test]
+fn each_network_has_one_gateway_that_is_a_host() {
+    assert!(refused("\"203.0.113.1\", ", "").starts_with("tunnel.gateways: 1 addresses for 2 networks"));
+    assert!(refused("\"fd3b:74ac:9d21::1\"", "\"203.0.113.9\"").contains("are both in 203.0.113.0/24"));
+    assert!(refused("\"203.0.113.1\", ", "\"203.0.113.255\", ").contains("names the whole of"));
+    assert!(refused("\"203.0.113.1\", ", "\"127.0.0.1\", ").contains("is a loopback address"));
+    assert!(refused("\"fd3b:74ac:9d21::1\"", "\"fd3b:74ac:9d21::\"").contains("names the whole of"));
+}
+
+#[test]
+fn an_mtu_out_of_range_is_refused_with_the_range() {
+    assert_eq!(refused("= 15360", "= 15361"), "tunnel.mtu: 15361 is out of range: write a number from 1280 to 15360");
+    assert!(refused("= 15360", "= 1279").starts_with("tunnel.mtu: 1279 is out of range"));
+    assert!(refused("= 1420", "= 15361").starts_with("tunnel.default_route_mtu: 15361 is out of range"));
+    assert!(refused("= 15360", "= 1400").starts_with("tunnel.default_route_mtu: 1420 is out of range"));
+}
+
+#[test]
+fn times_names_ports_and_servers_out_of_range_are_refused_by_key() {
+    assert!(refused("\"15s\"", "\"0s\"").starts_with("tunnel.persistent_keepalive: "));
+    assert!(refused("\"15s\"", "\"1500ms\"").starts_with("tunnel.persistent_keepalive: "));
+    assert!(refused("\"60s\"", "\"10ms\"").starts_with("probe.interval: "));
+    assert!(refused("aws.com", "aws..com").starts_with("probe.name: "));
+    assert!(refused("aws.com", "-aws.com").starts_with("probe.name: "));
+    assert!(refused("= 7007", "= 0").starts_with("self_test.port: "));
+    assert!(refused("servers = [\"203.0.113.1\"]", "servers = []").starts_with("dns.servers: 0 addresses"));
+    assert!(refused("servers = [\"203.0.113.1\"]", "servers = [\"127.0.0.53\"]").contains("is a loopback address"));
+    assert!(refused("servers = [\"203.0.113.1\"]", "servers = [\"0.0.0.0\"]").contains("is the unspecified address"));
+}

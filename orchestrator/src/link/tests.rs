@@ -1,0 +1,88 @@
+use super::*;
+
+fn golden_offer() -> (Offer, Vec<u8>) {
+    let offer = Offer {
+        nonce: [0x11; 32],
+        public_key: PublicKey([0x22; 32]),
+        ipv4: Some(Ipv4Addr::new(203, 0, 113, 2)),
+        ipv6: None,
+    };
+    let mut bytes = vec![1, 1];
+    bytes.extend([0x11; 32]);
+    bytes.extend([0x22; 32]);
+    bytes.extend([203, 0, 113, 2]);
+    bytes.extend([0; 16]);
+    (offer, bytes)
+}
+
+#[test]
+fn an_offer_has_these_bytes_and_back() {
+    let (offer, bytes) = golden_offer();
+    assert_eq!(bytes.len(), 86);
+    assert_eq!(ToInit::Offer(offer.clone()).encode(), bytes);
+    assert_eq!(ToInit::decode(&bytes), Ok(ToInit::Offer(offer)));
+}
+
+#[test]
+fn an_answer_has_these_bytes_and_back() {
+    let answer = ToRelay::Answer { public_key: PublicKey([0x33; 32]), document: vec![0xd2, 0x84] };
+    let mut bytes = vec![1];
+    bytes.extend([0x33; 32]);
+    bytes.extend([0, 2, 0xd2, 0x84]);
+    assert_eq!(answer.encode(), bytes);
+    assert_eq!(ToRelay::decode(&bytes), Ok(answer));
+    assert_eq!(ToRelay::decode(&[2]), Ok(ToRelay::Rejected));
+}
+
+#[test]
+fn every_short_message_survives_the_way() {
+    for (byte, message) in [
+        (2, ToInit::Accepted),
+        (3, ToInit::Refused),
+        (4, ToInit::Stream(Stream::Data, State::Up)),
+        (5, ToInit::Stream(Stream::Data, State::Down)),
+        (6, ToInit::Stream(Stream::Control, State::Up)),
+        (7, ToInit::Stream(Stream::Control, State::Down)),
+    ] {
+        assert_eq!(message.encode(), [byte]);
+        assert_eq!(ToInit::decode(&[byte]), Ok(message));
+    }
+}
+
+#[test]
+fn anything_else_is_malformed() {
+    let (_, good) = golden_offer();
+    let long = [&good[..], &[0]].concat();
+    let mut flags = good.clone();
+    flags[1] = 4;
+    for bytes in [&[][..], &[0], &[8], &[255], &[2, 0], &good[..85], &long, &flags] {
+        assert!(ToInit::decode(bytes).is_err(), "{bytes:?}");
+    }
+    let mut short_document = vec![1; 33];
+    short_document.extend([0, 2, 0]);
+    for bytes in [&[][..], &[0], &[3], &[2, 2], &[1; 34], &short_document] {
+        assert!(ToRelay::decode(bytes).is_err(), "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn messages_arrive_whole_and_in_order_and_then_the_end() {
+    let (a, b) = pair().unwrap();
+    let (a, b) = (Link::new(a).unwrap(), Link::new(b).unwrap());
+    let (offer, _) = golden_offer();
+    a.send(&ToInit::Offer(offer.clone())).await.unwrap();
+    a.send(&ToInit::Accepted).await.unwrap();
+    drop(a);
+    assert_eq!(b.receive().await.unwrap(), Some(ToInit::Offer(offer)));
+    assert_eq!(b.receive().await.unwrap(), Some(ToInit::Accepted));
+    assert_eq!(b.receive::<ToInit>().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_message_longer_than_the_longest_is_refused_not_cut() {
+    let (a, b) = pair().unwrap();
+    let b = Link::new(b).unwrap();
+    let long = vec![2; MAX_LEN + 2];
+    send(a.as_raw_fd(), &long, MsgFlags::empty()).unwrap();
+    assert!(b.receive::<ToInit>().await.unwrap_err().to_string().contains("breaks the layout"));
+}

@@ -1,0 +1,114 @@
+//! The enclave's PID 1: boots the machine, brings up the tunnel, supervises its processes.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::wildcard_enum_match_arm,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+mod boot;
+mod cli;
+mod config;
+mod console;
+mod gateway;
+mod link;
+mod network;
+mod offer;
+mod power;
+mod probe;
+mod relay;
+mod role;
+mod sandbox;
+mod self_test_agent;
+mod show;
+mod supervise;
+mod sys;
+mod watch;
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::runtime::Runtime;
+
+use cli::Cli;
+use config::Config;
+use role::Role;
+use supervise::Supervisor;
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        power::guard();
+        let Err(error) = init();
+        power::down(&format!("{error:#}"));
+    }
+    match std::env::args().nth(1).as_deref().and_then(Role::named) {
+        Some(role) => serve(role),
+        None => build_host(&Cli::parse()),
+    }
+}
+
+/// The life of the machine.
+fn init() -> Result<Infallible> {
+    let runtime = runtime()?;
+    let booted = boot::run(&runtime)?;
+    let network = network::up(&runtime, &booted.config)?;
+    let supervisor = Supervisor::new(booted.config, network, booted.clock);
+    let reason = runtime.block_on(supervisor.run())?;
+    power::down(&format!("power off: {reason}"))
+}
+
+/// The life of another process of the machine; PID 1 decides what its end means.
+fn serve(role: Role) -> ExitCode {
+    console::log();
+    power::guard_role(role);
+    let result = match role {
+        Role::Relay => relay::run(),
+        Role::Probe => probe::run(),
+        Role::SelfTest => self_test_agent::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{role}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a person can do with this program.
+fn build_host(cli: &Cli) -> ExitCode {
+    let result = match &cli.check {
+        Some(path) => check(path),
+        None => write(&mut std::io::stdout(), &Cli::usage()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(write(&mut std::io::stderr(), &format!("{error:#}\n")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    let self_test = if config.self_test.is_some() { "; self_test is on: for labs only" } else { "" };
+    write(&mut std::io::stdout(), &format!("{}: good{self_test}\n", path.display()))
+}
+
+fn write(out: &mut dyn Write, text: &str) -> Result<()> {
+    out.write_all(text.as_bytes()).context("write")
+}
+
+/// One thread, no more.
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}

@@ -1,0 +1,66 @@
+//! The machine's two network namespaces, and wg0 between them.
+//!
+//! wg0 is born in the relay's namespace and moved to PID 1's: WireGuard keeps its UDP socket where it was born. So the
+//! relay sees ciphertext only, and whatever runs in PID 1's namespace has no way out but wg0.
+
+mod links;
+mod namespace;
+mod resolver;
+mod sysctl;
+mod wireguard;
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
+
+use crate::boot::{self, step};
+use crate::config::Config;
+
+pub(crate) use links::Links;
+pub(crate) use wireguard::Device;
+
+/// The interface, on both sides of the tunnel.
+pub(crate) const WG0: &str = "wg0";
+
+/// WireGuard's socket in the relay's namespace.
+pub(crate) const WIREGUARD_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 51_820);
+
+/// The relay's socket there, which is the peer's endpoint for WireGuard.
+pub(crate) const RELAY_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 51_821);
+
+/// What exists before the gateway has said anything.
+pub(crate) struct Network {
+    pub(crate) links: Links,
+    pub(crate) device: Device,
+    pub(crate) relay_namespace: OwnedFd,
+    /// Open for as long as PID 1 lives, so that a relay that starts again finds the datagrams.
+    pub(crate) relay_socket: UdpSocket,
+}
+
+/// Makes the namespaces, wg0 (down, with its own key and no peer), and the files and settings that go with them.
+///
+/// # Errors
+/// The step's name, its object, and the cause.
+pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
+    step("sysctl", sysctl::write_all)?;
+    step("resolver", || resolver::write(&config.name_servers))?;
+    let links = step("loopback", || {
+        runtime.block_on(async {
+            let links = Links::open()?;
+            links.loopback_up().await?;
+            Ok(links)
+        })
+    })?;
+    let born = step("wg0", namespace::create)?;
+    step("root", boot::seal_root)?;
+    tracing::info!(public_key = %born.device.public_key, "wg0 has a key, made at this boot");
+    Ok(Network { links, device: born.device, relay_namespace: born.namespace, relay_socket: born.socket })
+}
+
+/// This thread's network namespace.
+fn current_namespace() -> Result<OwnedFd> {
+    const PATH: &str = "/proc/thread-self/ns/net";
+    Ok(std::fs::File::open(PATH).context(PATH)?.into())
+}

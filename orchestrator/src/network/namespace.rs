@@ -1,0 +1,43 @@
+//! The relay's network namespace: `lo`, the relay's UDP socket, and the socket that wg0 leaves there.
+
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, unshare};
+
+use super::links::Links;
+use super::wireguard::Device;
+use super::{RELAY_ADDR, WG0, current_namespace};
+
+/// What the namespace was made for.
+pub(super) struct Born {
+    pub(super) namespace: OwnedFd,
+    pub(super) socket: UdpSocket,
+    pub(super) device: Device,
+}
+
+/// Makes the namespace on a thread of its own, as a thread cannot be in two.
+pub(super) fn create() -> Result<Born> {
+    let home = current_namespace()?;
+    let thread = thread::Builder::new().name("relay-netns".into()).spawn(move || create_here(&home));
+    let result = thread.context("start a thread")?.join();
+    result.unwrap_or_else(|_| Err(anyhow!("the thread of the relay's namespace panicked")))
+}
+
+fn create_here(home: &OwnedFd) -> Result<Born> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).context("make the relay's network namespace")?;
+    let namespace = current_namespace()?;
+    crate::runtime()?.block_on(async {
+        let links = Links::open()?;
+        links.loopback_up().await?;
+        // Before wg0 is up: the first handshake would be lost otherwise, and the next is due only 5 s later.
+        let socket = UdpSocket::bind(RELAY_ADDR).with_context(|| format!("bind UDP {RELAY_ADDR}"))?;
+        tunnel::udp::raise_buffers(&socket).with_context(|| format!("buffers of UDP {RELAY_ADDR}"))?;
+        let device = Device::create()?;
+        links.give_away(WG0, home).await?;
+        Ok(Born { namespace, socket, device })
+    })
+}

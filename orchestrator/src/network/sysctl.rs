@@ -1,0 +1,36 @@
+//! Kernel settings that have no netlink message. Only those of PID 1's namespace and of the whole machine.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Each with its value.
+const SETTINGS: [(&str, &str); 16] = [
+    // Nobody but wg0's peer may talk to us, and it is trusted with availability only.
+    ("net/ipv4/conf/all/rp_filter", "1"),
+    ("net/ipv4/conf/default/rp_filter", "1"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/default/accept_redirects", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    ("net/ipv4/conf/all/accept_source_route", "0"),
+    ("net/ipv4/conf/default/accept_source_route", "0"),
+    ("net/ipv4/icmp_echo_ignore_broadcasts", "1"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+    ("net/ipv6/conf/all/accept_ra", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    // The probe's group may open ping sockets, which need no capability.
+    ("net/ipv4/ping_group_range", "1002 1002"),
+    ("kernel/kptr_restrict", "2"),
+    ("kernel/dmesg_restrict", "1"),
+];
+
+/// Writes them all.
+pub(super) fn write_all() -> Result<()> {
+    for (name, value) in SETTINGS {
+        let path = format!("/proc/sys/{name}");
+        fs::write(&path, value).with_context(|| format!("write {value} to {path}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The connectivity probe: pings the gateways, then a name that the tunnel's name servers know, and tells the console.
+
+mod echo;
+mod report;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::config::{CONFIG_PATH, Config};
+use crate::role::Role;
+use crate::{console, sandbox};
+use echo::Socket;
+use report::{Outcome, Reply};
+
+/// As many as fit into a second or so: the console is not the place for statistics.
+const COUNT: u16 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+/// For each reply.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Probes in the measured rhythm, for ever: in full at first and when something changed, else in one line.
+///
+/// # Errors
+/// The configuration, the resolver, or the sandbox.
+pub(crate) fn run() -> Result<()> {
+    let config = Config::load(Path::new(CONFIG_PATH))?;
+    crate::runtime()?.block_on(async {
+        let resolver = resolver(&config.name_servers)?;
+        sandbox::enter(Role::Probe)?;
+        let mut ticks = interval(config.probe.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = None;
+        loop {
+            ticks.tick().await;
+            let outcomes = probe(&config, &resolver).await;
+            let summary = report::summary(&outcomes);
+            if last.as_ref() == Some(&summary) {
+                tracing::info!("probe: {}", report::line(&outcomes));
+            } else {
+                outcomes.iter().for_each(|outcome| console::print(&format!("\n{outcome}")));
+            }
+            last = Some(summary);
+        }
+    })
+}
+
+fn resolver(servers: &[IpAddr]) -> Result<TokioResolver> {
+    let servers = servers.iter().map(|server| NameServerConfig::udp_and_tcp(*server)).collect();
+    let config = ResolverConfig::from_name_servers(servers);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options = builder.options_mut();
+    // There is no hosts file, and the sandbox ends a process that looks for one.
+    options.use_hosts_file = ResolveHosts::Never;
+    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
+    options.cache_size = 0;
+    options.timeout = DEADLINE;
+    builder.build().context("make a resolver")
+}
+
+async fn probe(config: &Config, resolver: &TokioResolver) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    for gateway in config.tunnel.gateways() {
+        outcomes.push(ping(gateway.to_string(), gateway).await);
+    }
+    let name = &config.probe.name;
+    // The dot keeps the resolver from trying search domains.
+    outcomes.push(match resolver.lookup_ip(format!("{name}.")).await.map(|found| found.iter().next()) {
+        Ok(Some(address)) => ping(name.clone(), address).await,
+        Ok(None) => Outcome::unresolved(name, "no address"),
+        Err(error) => Outcome::unresolved(name, error),
+    });
+    outcomes
+}
+
+async fn ping(name: String, address: IpAddr) -> Outcome {
+    let mut replies = Vec::new();
+    let socket = match Socket::open(address) {
+        Ok(socket) => socket,
+        Err(error) => return Outcome::unresolved(&name, error),
+    };
+    for sequence in 1..=COUNT {
+        if sequence > 1 {
+            sleep(PAUSE).await;
+        }
+        if let Some(reply) = socket.ping(sequence, DEADLINE).await.transpose() {
+            replies.push(reply.map_err(|error| error.to_string()));
+        }
+    }
+    Outcome::pinged(name, address, COUNT, replies)
+}

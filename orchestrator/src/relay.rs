@@ -1,0 +1,42 @@
+//! The relay process: carries wg0's datagrams and the control messages between PID 1 and a hostile parent.
+//!
+//! It is alone in a namespace with only `lo`, sees no inner traffic, and holds no key.
+
+mod control;
+mod data;
+mod retry;
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+
+use crate::link::Link;
+use crate::network::WIREGUARD_ADDR;
+use crate::role::Role;
+use crate::{sandbox, sys};
+
+/// What PID 1 leaves to it, by number.
+const LINK_FD: i32 = 3;
+const UDP_FD: i32 = 4;
+
+/// Runs until PID 1 ends the link; the streams are tried for ever.
+///
+/// # Errors
+/// The sandbox, or a socket that PID 1 should have left.
+pub(crate) fn run() -> Result<()> {
+    let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
+    let udp: OwnedFd = sys::inherited(UDP_FD).context("the UDP socket")?;
+    let runtime = crate::runtime()?;
+    runtime.block_on(async {
+        let link = Link::new(link).context("the link to PID 1")?;
+        let udp = tunnel::udp::UdpSocket::new(UdpSocket::from(udp), WIREGUARD_ADDR).context("the UDP socket")?;
+        sandbox::enter(Role::Relay)?;
+        let (is_up, up) = watch::channel(false);
+        tokio::select! {
+            result = data::run(udp, &link, &is_up) => result.context("data"),
+            result = control::run(&link, up) => result.context("control"),
+        }
+    })
+}

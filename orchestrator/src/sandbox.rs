@@ -1,0 +1,173 @@
+//! What a process besides PID 1 gives up before it reads its first byte from outside: everything it does not need.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
+
+use crate::role::Role;
+use crate::sys;
+
+/// Address space; the relay's queues are a few MiB.
+const MEMORY: u64 = 512 << 20;
+const FILES: u64 = 64;
+
+/// Gives up files, user, capabilities, and every system call that is not on the role's list, for ever.
+///
+/// # Errors
+/// The step that the kernel refused: the process must end then.
+pub(crate) fn enter(role: Role) -> Result<()> {
+    enter_at(role, Path::new(role.root_dir()))
+}
+
+fn enter_at(role: Role, root_dir: &Path) -> Result<()> {
+    limit(role)?;
+    chroot(root_dir).map_err(io::Error::from).with_context(|| format!("chroot to {}", root_dir.display()))?;
+    chdir("/").map_err(io::Error::from).context("chdir to the new root")?;
+    drop_rights(role.user())?;
+    // After the user has changed, which clears both.
+    prctl::set_dumpable(false).map_err(io::Error::from).context("forbid core dumps and ptrace")?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).context("end with the parent process")?;
+    seccompiler::apply_filter(&filter(role)?).context("seccomp filter")
+}
+
+fn limit(role: Role) -> Result<()> {
+    // One process and no thread more: the limit counts the user's tasks, this one included.
+    for (resource, most) in [
+        (Resource::RLIMIT_NOFILE, FILES),
+        (Resource::RLIMIT_AS, MEMORY),
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_FSIZE, 0),
+        (Resource::RLIMIT_NPROC, 1),
+    ] {
+        let result = setrlimit(resource, most, most).map_err(io::Error::from);
+        result.with_context(|| format!("limit {resource:?} of the {role}"))?;
+    }
+    Ok(())
+}
+
+/// The bounding set first, which needs a capability itself; then groups, group, user; then what is left.
+fn drop_rights(user: u32) -> Result<()> {
+    sys::drop_bounding_set().context("empty the capability bounding set")?;
+    setgroups(&[]).map_err(io::Error::from).context("leave all groups")?;
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    setresgid(gid, gid, gid).map_err(io::Error::from).with_context(|| format!("become group {user}"))?;
+    setresuid(uid, uid, uid).map_err(io::Error::from).with_context(|| format!("become user {user}"))?;
+    sys::drop_capabilities().context("drop all capabilities")?;
+    prctl::set_no_new_privs().map_err(io::Error::from).context("no new privileges")
+}
+
+/// What every role needs: memory, time, waiting, and sockets that are already open.
+const COMMON: &[libc::c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_connect,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_futex,
+    libc::SYS_getpeername,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// The families of sockets that a role may open.
+const fn families(role: Role) -> &'static [libc::c_int] {
+    match role {
+        Role::Relay => &[libc::AF_VSOCK],
+        Role::Probe => &[libc::AF_INET, libc::AF_INET6],
+        // vsock: the lab measures the raw stream beside the tunnel.
+        Role::SelfTest => &[libc::AF_INET, libc::AF_INET6, libc::AF_VSOCK],
+    }
+}
+
+const fn own(role: Role) -> &'static [libc::c_long] {
+    match role {
+        Role::Relay => &[],
+        Role::Probe => &[libc::SYS_bind],
+        Role::SelfTest => &[
+            libc::SYS_accept4,
+            libc::SYS_bind,
+            libc::SYS_fstat,
+            libc::SYS_listen,
+            libc::SYS_lseek,
+            libc::SYS_newfstatat,
+            libc::SYS_statx,
+        ],
+    }
+}
+
+/// The program that the kernel runs before each system call: what is not allowed kills the process.
+fn filter(role: Role) -> Result<BpfProgram> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        COMMON.iter().chain(own(role)).map(|call| (*call, Vec::new())).collect();
+    let sockets = families(role).iter().map(|family| only(0, SeccompCmpOp::Eq, *family)).collect::<Result<_>>()?;
+    rules.insert(libc::SYS_socket, sockets);
+    // Memory is never executable again.
+    let data = vec![only(2, SeccompCmpOp::MaskedEq(as_mask(libc::PROT_EXEC)), 0)?];
+    rules.insert(libc::SYS_mmap, data.clone());
+    rules.insert(libc::SYS_mprotect, data);
+    rules.insert(libc::SYS_ioctl, vec![only(1, SeccompCmpOp::Eq, FIONBIO)?]);
+    if role == Role::SelfTest {
+        rules
+            .insert(libc::SYS_openat, vec![only(2, SeccompCmpOp::MaskedEq(as_mask(libc::O_ACCMODE)), libc::O_RDONLY)?]);
+    }
+    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64);
+    BpfProgram::try_from(filter.context("seccomp rules")?).context("seccomp program")
+}
+
+/// How std makes a socket non-blocking.
+const FIONBIO: libc::c_int = 0x5421;
+
+fn as_mask(bits: libc::c_int) -> u64 {
+    u64::from(bits.cast_unsigned())
+}
+
+/// A rule on the 32 low bits of one argument, which is all that the kernel reads of these.
+fn only(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompRule> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, as_mask(value));
+    SeccompRule::new(vec![condition.context("seccomp condition")?]).context("seccomp rule")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! A sandbox cannot be left, so each case has a process of its own: this test program again, with [`CASE`] set.
+
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+
+const CASE: &str = "ORCHESTRATOR_SANDBOX_CASE";
+
+fn run(case: &str) -> Output {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "sandbox::tests::a_case", "--include-ignored", "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .output()
+        .unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+fn is_killed(case: &str) {
+    let output = run(case);
+    assert_eq!(output.status.signal(), Some(libc::SIGSYS), "{case}: {}\n{}", output.status, text(&output));
+}
+
+fn survives(case: &str) {
+    let output = run(case);
+    assert!(output.status.success(), "{case}: {}\n{}", output.status, text(&output));
+}
+
+#[test]
+#[ignore = "run by the other tests, each case in a process of its own"]
+fn a_case() {
+    let filtered = |role| {
+        prctl::set_no_new_privs().unwrap();
+        seccompiler::apply_filter(&filter(role).unwrap()).unwrap();
+    };
+    match env::var(CASE).as_deref() {
+        Ok("relay opens vsock") => {
+            filtered(Role::Relay);
+            drop(Socket::new(Domain::VSOCK, Type::STREAM, None));
+        }
+        Ok("relay opens UDP") => {
+            filtered(Role::Relay);
+            drop(UdpSocket::bind("127.0.0.1:0"));
+        }
+        Ok("relay opens a file") => {
+            filtered(Role::Relay);
+            drop(File::open("/"));
+        }
+        Ok("relay starts a program") => {
+            filtered(Role::Relay);
+            drop(Command::new("/bin/true").spawn());
+        }
+        Ok("probe opens UDP") => {
+            filtered(Role::Probe);
+            UdpSocket::bind("127.0.0.1:0").unwrap();
+        }
+        Ok("probe opens vsock") => {
+            filtered(Role::Probe);
+            drop(Socket::new(Domain::VSOCK, Type::STREAM, None));
+        }
+        Ok("probe opens a file") => {
+            filtered(Role::Probe);
+            drop(File::open("/"));
+        }
+        Ok("self-test reads a file") => {
+            filtered(Role::SelfTest);
+            File::open("/etc/passwd").unwrap();
+        }
+        Ok("self-test writes a file") => {
+            filtered(Role::SelfTest);
+            drop(File::options().append(true).open("/dev/null"));
+        }
+        Ok("rights") => {
+            let root = tempfile::tempdir().unwrap();
+            let mut status = File::open("/proc/thread-self/status").unwrap();
+            enter_at(Role::Relay, root.path()).unwrap();
+            // In one read(2): read_to_string would ask for the file's size, which the filter forbids.
+            let mut buffer = [0; 8192];
+            let len = status.read(&mut buffer).unwrap();
+            crate::console::print(&String::from_utf8_lossy(&buffer[..len]));
+            // Removing the folder is not allowed any more.
+            std::mem::forget(root);
+        }
+        other => panic!("no such case: {other:?}"),
+    }
+}
+
+#[test]
+fn the_relay_opens_vsock_and_nothing_else() {
+    survives("relay opens vsock");
+    is_killed("relay opens UDP");
+    is_killed("relay opens a file");
+    is_killed("relay starts a program");
+}
+
+#[test]
+fn the_probe_opens_inet_sockets_and_nothing_else() {
+    survives("probe opens UDP");
+    is_killed("probe opens vsock");
+    is_killed("probe opens a file");
+}
+
+#[test]
+fn the_self_test_reads_files_but_does_not_write_them() {
+    survives("self-test reads a file");
+    is_killed("self-test writes a file");
+}
+
+#[test]
+fn user_groups_and_capabilities_are_gone() {
+    if !nix::unistd::geteuid().is_root() {
+        crate::console::print("only root can give rights up: this test needs root\n");
+        return;
+    }
+    let output = run("rights");
+    let text = text(&output);
+    for line in [
+        "Uid:\t1001\t1001\t1001\t1001",
+        "Gid:\t1001\t1001\t1001\t1001",
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    let groups = text.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+    assert_eq!(groups.trim(), "", "groups are left");
+}
