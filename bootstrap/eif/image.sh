@@ -2,6 +2,7 @@
 # Builds an enclave image: kernel (cached), orchestrator (static), measured configuration.
 #
 #   image.sh CONFIG_DIR OUT_DIR                    writes OUT_DIR/enclave.eif and OUT_DIR/measurements.json
+#   image.sh --unpatched-kernel CONFIG_DIR OUT_DIR the same with a kernel without our patches: for the lab's deadlock test only
 #   image.sh --verify-reproducible [CONFIG_DIR]    builds from two copies of the sources in folders of different names and
 #                                                  compares the images; CONFIG_DIR is bootstrap/lab/config/enclave if absent
 #
@@ -15,6 +16,7 @@ root=$(cd "$here/../.." && pwd)
 . "$root/enclave-kernel/sh/artefact.sh"
 
 readonly target=x86_64-unknown-linux-gnu
+kernel=bzImage
 readonly max_bytes=$((12 << 20)) # it travels to the hypervisor at each start of an enclave
 
 main() {
@@ -22,6 +24,11 @@ main() {
     --verify-reproducible)
         [ $# -le 2 ] || usage
         verify_reproducible "${2:-$root/bootstrap/lab/config/enclave}"
+        ;;
+    --unpatched-kernel)
+        [ $# -eq 3 ] || usage
+        kernel=bzImage-unpatched
+        build_all "$2" "$3"
         ;;
     -*) usage ;;
     *)
@@ -32,7 +39,7 @@ main() {
 }
 
 usage() {
-    die "usage: image.sh CONFIG_DIR OUT_DIR | image.sh --verify-reproducible [CONFIG_DIR]"
+    die "usage: image.sh [--unpatched-kernel] CONFIG_DIR OUT_DIR | image.sh --verify-reproducible [CONFIG_DIR]"
 }
 
 build_all() {
@@ -114,7 +121,7 @@ check_config() {
 }
 
 build_image() {
-    "$eif" build --kernel "$kernel_dir/bzImage" --kernel-config "$kernel_dir/config" --cmdline-file "$here/cmdline" \
+    "$eif" build --kernel "$kernel_dir/$kernel" --kernel-config "$kernel_dir/config" --cmdline-file "$here/cmdline" \
         --init "$1" --config "$2" --out "$3"
 }
 

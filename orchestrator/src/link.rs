@@ -187,7 +187,7 @@ impl Link {
     /// # Errors
     /// The socket's own, and [`Malformed`].
     pub(crate) async fn receive<M: Message>(&self) -> io::Result<Option<M>> {
-        let mut buffer = [0; MAX_LEN + 1];
+        let mut buffer = [0; MAX_LEN];
         // MSG_TRUNC: the message's own length, so that one that is too long is not taken for its beginning.
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
         let interest = tokio::io::Interest::READABLE;

@@ -5,6 +5,7 @@ mod follow;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -13,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::fault::FaultCommand;
 use crate::host::{Lab, Options};
 use crate::machine::EnclaveId;
-use crate::{guest, switch, transcript};
+use crate::{bench, guest, switch, transcript};
 
 /// A Nitro host on a laptop: a parent and its enclaves in QEMU, on one vsock switch that can do wrong on command.
 #[derive(Debug, Parser)]
@@ -84,6 +85,8 @@ enum Verb {
         #[arg(long)]
         eif: Option<PathBuf>,
     },
+    /// Measure throughput and latency beside their references, write docs/benchmark/
+    Bench(bench::Options),
     /// The vsock switch
     #[command(hide = true)]
     Switch(switch::Options),
@@ -93,6 +96,19 @@ enum Verb {
     /// The self-test server of the lab's internet
     #[command(hide = true)]
     Internet,
+    /// Both ends of the benchmark's traffic
+    #[command(hide = true, subcommand)]
+    Traffic(bench::Traffic),
+    /// Send vsock connection requests to an enclave, wait for no answer
+    #[command(hide = true)]
+    Flood {
+        /// CID of the enclave
+        enclave: EnclaveId,
+        /// A port that nobody listens on
+        port: u32,
+        /// How many
+        count: u32,
+    },
     /// Send one command to a self-test agent, print its report
     #[command(hide = true)]
     SelfTest {
@@ -169,9 +185,16 @@ pub fn main() -> Result<ExitCode> {
             start(&lab, enclave, eif)
         }
         Verb::Run { eif } => transcript::run(&open()?, eif).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
         Verb::Switch(options) => switch::run(options).map(|()| ExitCode::SUCCESS),
         Verb::Guest => guest::run().map(|()| ExitCode::SUCCESS),
         Verb::Internet => guest::internet().map(|()| ExitCode::SUCCESS),
+        Verb::Traffic(traffic) => print(&bench::traffic(traffic)?),
+        Verb::Flood { enclave, port, count } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(self_test::flood(enclave.cid().0, port, count, Duration::ZERO))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::SelfTest { agent, command } => {
             let command = serde_json::from_str(&command).context("the self-test command")?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

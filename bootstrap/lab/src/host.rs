@@ -8,7 +8,8 @@ mod status;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 
 use crate::layout::Layout;
 use crate::lock::Lock;
@@ -19,6 +20,7 @@ use crate::progress::Progress;
 use crate::project::Project;
 
 pub use bring_up::Options;
+pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
 pub use parent::Parent;
 pub use status::Status;
@@ -69,6 +71,18 @@ impl Lab {
         }
         lock.remove()?;
         Ok(existed)
+    }
+
+    /// Runs `meanwhile` while the switch stands still, as a hypervisor does that has something else to do.
+    ///
+    /// # Errors
+    /// No switch runs.
+    pub fn freeze_switch<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<T> {
+        let switch = self.process(SWITCH)?.context("no lab is up: `lab up`")?;
+        switch.signal(Signal::SIGSTOP)?;
+        let result = meanwhile();
+        switch.signal(Signal::SIGCONT)?;
+        Ok(result)
     }
 
     /// The parent.

@@ -7,6 +7,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
 )]
 
+mod bench;
 pub mod cli;
 mod console;
 mod evidence;

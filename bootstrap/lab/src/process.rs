@@ -99,6 +99,16 @@ impl Process {
         Some(uptime.saturating_sub(started))
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It does not run any more.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.expect_running()?;
+        kill(Pid::from_raw(self.pid), signal)
+            .with_context(|| format!("send {signal} to {} (pid {})", self.name, self.pid))
+    }
+
     /// Asks it to end, insists after `grace`, and forgets it.
     ///
     /// # Errors

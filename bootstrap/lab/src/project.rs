@@ -41,6 +41,11 @@ impl Project {
         Ok(Self { root: root.into() })
     }
 
+    /// The checkout itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The lab's part of the checkout.
     pub(crate) fn lab_dir(&self) -> PathBuf {
         self.root.join("bootstrap/lab")

@@ -128,6 +128,10 @@ pub async fn run(command: &Command) -> Result<Report> {
                 .with_context(|| format!("connect vsock to {address}"))?;
             Ok(Report::Goodput(stream::goodput(&mut socket, direction, seconds).await?))
         }
+        Command::VsockFlood { port, count, after_seconds } => {
+            crate::flood(PARENT_CID, port, count, Duration::from_secs(after_seconds)).await?;
+            Ok(Report::Flooded)
+        }
         Command::Resolve { ref name } => Ok(Report::Resolved(resolve::resolve(name).await?)),
     }
 }

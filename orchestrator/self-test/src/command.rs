@@ -12,6 +12,8 @@ pub const MAX_BYTES: u64 = 1 << 30;
 pub const MAX_SECONDS: u64 = 60;
 /// The longest that any command takes before it is given up.
 pub const MAX_DURATION: Duration = Duration::from_secs(300);
+/// The most connection requests of one command.
+pub const MAX_REQUESTS: u32 = 10_000;
 /// The most round trips of one command.
 pub const MAX_ROUND_TRIPS: u32 = 10_000;
 /// The largest message of a round trip.
@@ -77,6 +79,15 @@ pub enum Command {
         /// How long the sender sends.
         seconds: u64,
     },
+    /// Sends vsock connection requests to a port of the parent, as fast as it goes, and waits for no answer.
+    VsockFlood {
+        /// Where nobody listens on CID 3.
+        port: u32,
+        /// How many.
+        count: u32,
+        /// How long to wait before the first.
+        after_seconds: u64,
+    },
     /// Resolves a name as programs in the enclave do.
     Resolve {
         /// A host name.
@@ -126,6 +137,8 @@ pub enum Report {
     RoundTrips(RoundTrips),
     /// Of `resolve`.
     Resolved(Resolved),
+    /// Of `vsock-flood`: all requests were sent.
+    Flooded,
 }
 
 /// Bytes that arrived intact in both directions.
@@ -237,6 +250,10 @@ impl Command {
                 within("count", (*count).into(), 1, MAX_ROUND_TRIPS.into())?;
                 within("size", (*size).into(), MIN_DATAGRAM.into(), MAX_MESSAGE.into())
             }
+            Self::VsockFlood { count, after_seconds, .. } => {
+                within("count", (*count).into(), 1, MAX_REQUESTS.into())?;
+                within("after_seconds", *after_seconds, 0, MAX_SECONDS)
+            }
             Self::Resolve { name } => within("length of name", name.len().try_into().unwrap_or(u64::MAX), 1, 253),
         }
     }
@@ -305,6 +322,8 @@ mod tests {
         );
         let transport = Transport::Tcp;
         assert!(refused(Command::Rtt { server, transport, count: 0, size: 64 }).starts_with("count"));
+        assert!(refused(Command::VsockFlood { port: 1, count: 10_001, after_seconds: 0 }).starts_with("count"));
+        assert!(refused(Command::VsockFlood { port: 1, count: 1, after_seconds: 61 }).starts_with("after_seconds"));
         assert!(refused(Command::Resolve { name: "a".repeat(254) }).starts_with("length of name"));
     }
 

@@ -18,6 +18,7 @@ pub mod agent;
 pub mod command;
 mod datagram;
 pub mod driver;
+mod flood;
 mod line;
 mod pattern;
 mod resolve;
@@ -26,3 +27,4 @@ mod stream;
 mod udp;
 
 pub use command::{Command, Direction, Report, Transport};
+pub use flood::flood;

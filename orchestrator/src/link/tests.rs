@@ -82,7 +82,13 @@ async fn messages_arrive_whole_and_in_order_and_then_the_end() {
 async fn a_message_longer_than_the_longest_is_refused_not_cut() {
     let (a, b) = pair().unwrap();
     let b = Link::new(b).unwrap();
-    let long = vec![2; MAX_LEN + 2];
-    send(a.as_raw_fd(), &long, MsgFlags::empty()).unwrap();
-    assert!(b.receive::<ToInit>().await.unwrap_err().to_string().contains("breaks the layout"));
+    let longest = ToRelay::Answer { public_key: PublicKey([3; 32]), document: vec![4; 0x3000] };
+    let mut long = longest.encode();
+    assert_eq!(long.len(), MAX_LEN);
+    long.push(0);
+    for bytes in [&long, &longest.encode()] {
+        send(a.as_raw_fd(), bytes, MsgFlags::empty()).unwrap();
+    }
+    assert!(b.receive::<ToRelay>().await.unwrap_err().to_string().contains("breaks the layout"));
+    assert_eq!(b.receive().await.unwrap(), Some(longest));
 }

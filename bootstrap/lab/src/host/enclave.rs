@@ -19,7 +19,7 @@ use crate::qemu::EnclaveMachine;
 
 const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
 /// `self_test.port` of the lab's measured configuration.
-const SELF_TEST_PORT: u16 = 7007;
+pub(crate) const SELF_TEST_PORT: u16 = 7007;
 
 /// An enclave of a lab, running or not.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ struct Line {
 struct Pending {
     head: u16,
     header: Header,
-    number: u64,
+    number: Option<u64>,
     /// Payload bytes that are still to be delivered.
     left: u32,
 }

@@ -1,5 +1,7 @@
 //! One lab for all tests of a binary, one test at a time; it goes down when the binary ends, however it ends.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -15,15 +15,18 @@ use crate::datagram::{Header, Kind};
 use crate::pattern::Pattern;
 use crate::stream::{same, statistics};
 
-/// After this long without an answer a datagram is sent again, and after twice as long the next time, up to
-/// [`MAX_PATIENCE`].
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a first datagram may take to be answered; later ones get four times what the answers took so far.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MIN_PATIENCE: Duration = Duration::from_millis(200);
+/// One that is sent again gets twice the time, up to this.
 const MAX_PATIENCE: Duration = Duration::from_secs(2);
 /// A round trip without an answer for this long is lost.
 const LOST: Duration = Duration::from_secs(1);
 
 struct OnTheWay {
+    sent_at: Instant,
     again_at: Instant,
+    is_repeated: bool,
     patience: Duration,
 }
 
@@ -38,6 +41,7 @@ pub(crate) async fn transfer(server: SocketAddr, bytes: u64, datagram: u16, seed
     let mut counts = Datagrams { needed: needed.into(), ..Datagrams::default() };
     let mut on_the_way = BTreeMap::new();
     let mut next = 0;
+    let mut patience = PATIENCE;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     let data = |number| {
         let mut payload = vec![0; payload_len(bytes, each, number)];
@@ -52,15 +56,23 @@ pub(crate) async fn transfer(server: SocketAddr, bytes: u64, datagram: u16, seed
             sent.insert(next, datagram.get(Header::LEN..).unwrap_or_default());
             send(&socket, &datagram).await?;
             counts.sent += 1;
-            on_the_way.insert(next, OnTheWay { again_at: Instant::now() + PATIENCE, patience: PATIENCE });
+            let sent_at = Instant::now();
+            let again_at = sent_at + patience;
+            on_the_way.insert(next, OnTheWay { sent_at, again_at, is_repeated: false, patience });
             next += 1;
             continue;
         }
         let Some(wake_at) = on_the_way.values().map(|waiting| waiting.again_at).min() else { break };
         if let Ok(n) = timeout_at(wake_at, receive(&socket, &mut buffer)).await {
             let Some((header, payload)) = Header::decode(buffer.get(..n?).unwrap_or_default()) else { continue };
-            if header.kind == Kind::DataAnswer && header.transfer == seed && on_the_way.remove(&header.number).is_some()
+            if header.kind == Kind::DataAnswer
+                && header.transfer == seed
+                && let Some(waited) = on_the_way.remove(&header.number)
             {
+                if !waited.is_repeated {
+                    let mean = (patience / 4 * 7 + waited.sent_at.elapsed()) / 8;
+                    patience = (mean * 4).clamp(MIN_PATIENCE, MAX_PATIENCE);
+                }
                 ensure!(
                     payload.len() == payload_len(bytes, each, header.number),
                     "datagram {} came back with another length",
@@ -75,6 +87,7 @@ pub(crate) async fn transfer(server: SocketAddr, bytes: u64, datagram: u16, seed
             send(&socket, &data(*number)).await?;
             counts.sent += 1;
             counts.retransmitted += 1;
+            waiting.is_repeated = true;
             waiting.patience = (waiting.patience * 2).min(MAX_PATIENCE);
             waiting.again_at = now + waiting.patience;
         }

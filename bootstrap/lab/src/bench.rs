@@ -1,0 +1,253 @@
+//! `lab bench`: throughput and latency of the tunnel beside what bounds them, in one run.
+//!
+//! docs/benchmark.md says what is compared with what, and why.
+
+mod chart;
+mod native;
+mod results;
+mod site;
+mod table;
+mod traffic;
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use self_test::{Command as Test, Direction, Report, Transport};
+
+use crate::guest::{SELF_TEST_SERVERS, VSOCK_PORT};
+use crate::host::{Lab, Options as Up, Parent, SELF_TEST_PORT};
+use crate::machine::EnclaveId;
+use crate::plan::Plan;
+use crate::progress::Phase;
+use results::{Conditions, Key, Kind, MTUS, Results, Subject};
+use site::{GATEWAY, Site, VETH};
+
+pub(crate) use traffic::{Traffic, run as traffic};
+
+/// What the enclave's packets to the internet have: `default_route_mtu` of the lab's configuration.
+const DEFAULT_ROUTE_MTU: u16 = 1420;
+/// `mtu` of the lab's configurations.
+const TUNNEL_MTU: u16 = 15360;
+const ROUND_TRIPS: u32 = 200;
+/// Above this, somebody else's work is measured too.
+const QUIET: f64 = 1.0;
+
+/// What to measure, and where the results go.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How often everything is measured, in turns
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repetitions: u32,
+    /// How long each of them sends
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Print the results for programs, write no files
+    #[arg(long)]
+    json: bool,
+    /// Write table and plot of earlier results (results.json) instead of measuring
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// An enclave image [default: built from bootstrap/lab/config/enclave]
+    #[arg(long)]
+    eif: Option<PathBuf>,
+}
+
+/// Measures, and writes `docs/benchmark/` and the table in `docs/benchmark.md`; what to print.
+///
+/// # Errors
+/// The measurement that went wrong, or a file that cannot be written.
+pub(crate) fn run(lab: &Lab, options: &Options) -> Result<String> {
+    let results = match &options.from {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?
+        }
+        None => measure(lab, options)?,
+    };
+    if options.json {
+        return Ok(format!("{}\n", serde_json::to_string_pretty(&results)?));
+    }
+    write(&lab.project.root().join("docs"), &results)?;
+    Ok(format!(
+        "{}\ndocs/benchmark.md, docs/benchmark/results.json and results.svg are written.\n",
+        table::plain(&results)
+    ))
+}
+
+fn write(docs_dir: &Path, results: &Results) -> Result<()> {
+    let dir = docs_dir.join("benchmark");
+    fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+    let put = |path: PathBuf, text: String| fs::write(&path, text).with_context(|| format!("write {}", path.display()));
+    put(dir.join("results.json"), format!("{}\n", serde_json::to_string_pretty(results)?))?;
+    put(dir.join("results.svg"), chart::svg(results))?;
+    let manual_path = docs_dir.join("benchmark.md");
+    let doing = || format!("read {}", manual_path.display());
+    let manual = fs::read_to_string(&manual_path).with_context(doing)?;
+    let manual = table::replace(&manual, results).with_context(doing)?;
+    put(manual_path, manual)
+}
+
+fn measure(lab: &Lab, options: &Options) -> Result<Results> {
+    let load = load()?;
+    if load > QUIET {
+        lab.progress.line(&format!("the host is busy (load {load:.2}): the numbers will be worse and less even"));
+    }
+    let relay = lab.progress.phase("the relay on the host, without machines", |phase| {
+        native::measure(&lab.project, options.repetitions, 1, phase)
+    })?;
+    let was_up = lab.layout.exists();
+    lab.up(&Up { eif: options.eif.clone(), ..Up::default() })?;
+    let is_kvm = Plan::load(&lab.layout)?.is_kvm;
+    let samples = in_lab(lab, options);
+    if !was_up && samples.is_ok() {
+        lab.down()?;
+    }
+    let conditions = Conditions {
+        repetitions: options.repetitions,
+        seconds: options.seconds,
+        processors: std::thread::available_parallelism().context("count processors")?.get(),
+        load,
+        accelerator: if is_kvm { "kvm" } else { "tcg" }.to_owned(),
+    };
+    Ok(Results::new(conditions, &samples?, relay))
+}
+
+/// The host's one-minute load average.
+fn load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
+    let first = text.split(' ').next().unwrap_or_default();
+    first.parse().with_context(|| format!("read {text:?}"))
+}
+
+fn in_lab(lab: &Lab, options: &Options) -> Result<Vec<(Key, f64)>> {
+    let parent = lab.parent()?;
+    let address = *lab.enclave(EnclaveId::FIRST).addresses()?.first().context("the enclave has no address")?;
+    let site = Site::set_up(&parent)?;
+    let bench = Bench { parent: &parent, site: &site, enclave: address, seconds: options.seconds.into() };
+    let mut samples = Vec::new();
+    let mut repeat = || -> Result<()> {
+        for repetition in 1..=options.repetitions {
+            lab.progress.phase(&format!("repetition {repetition} of {}", options.repetitions), |phase| {
+                bench.repetition(phase, &mut samples)
+            })?;
+        }
+        Ok(())
+    };
+    let measured = repeat();
+    site.tear_down()?;
+    measured.map(|()| samples)
+}
+
+/// One lab with everything to measure in it.
+struct Bench<'lab> {
+    parent: &'lab Parent,
+    site: &'lab Site<'lab>,
+    enclave: IpAddr,
+    seconds: u64,
+}
+
+impl Bench<'_> {
+    /// Everything once: what is compared is measured one right after the other, so that drift hits all alike.
+    fn repetition(&self, phase: &Phase, samples: &mut Vec<(Key, f64)>) -> Result<()> {
+        let mut measure = |subject, kind, mtu| -> Result<()> {
+            let key = Key { subject, kind, mtu };
+            let value = self.sample(key).with_context(|| table::name(key))?;
+            phase.note(&format!("{}, MTU {mtu:?}: {value:.2}", table::name(key)));
+            samples.push((key, value));
+            Ok(())
+        };
+        for kind in [Kind::Up, Kind::Down] {
+            measure(Subject::Vsock, kind, None)?;
+        }
+        for mtu in MTUS {
+            self.site.set_tunnel_mtu(mtu)?;
+            self.site.set_reference_mtu(mtu)?;
+            for kind in [Kind::Up, Kind::Down] {
+                measure(Subject::Veth, kind, Some(mtu))?;
+                measure(Subject::Gateway, kind, Some(mtu))?;
+            }
+        }
+        // The last MTU was the tunnel's own.
+        for kind in [Kind::Up, Kind::Down] {
+            measure(Subject::Internet, kind, Some(DEFAULT_ROUTE_MTU))?;
+        }
+        measure(Subject::Veth, Kind::RoundTrip, Some(TUNNEL_MTU))?;
+        measure(Subject::Gateway, Kind::RoundTrip, Some(TUNNEL_MTU))?;
+        measure(Subject::Internet, Kind::RoundTrip, Some(DEFAULT_ROUTE_MTU))
+    }
+
+    fn sample(&self, key: Key) -> Result<f64> {
+        let test = test(key, self.seconds)?;
+        let report = match key.subject {
+            Subject::Veth => self.site.test_reference(&test)?,
+            Subject::Gateway | Subject::Internet | Subject::Vsock => {
+                self.parent.self_test(SocketAddr::new(self.enclave, SELF_TEST_PORT), &test)?
+            }
+        };
+        match report {
+            Report::Goodput(goodput) => Ok(goodput.megabits_per_second()),
+            Report::RoundTrips(trips) if trips.count > 0 => Ok(trips.median.as_secs_f64() * 1e3),
+            Report::RoundTrips(_) | Report::Transfer(_) | Report::Resolved(_) | Report::Flooded => {
+                bail!("no answer to {test:?}: {report:?}")
+            }
+        }
+    }
+}
+
+fn test(key: Key, seconds: u64) -> Result<Test> {
+    let server = match key.subject {
+        Subject::Gateway => GATEWAY,
+        Subject::Veth => VETH,
+        Subject::Internet | Subject::Vsock => *SELF_TEST_SERVERS.first().context("no server")?,
+    };
+    let direction = match key.kind {
+        Kind::Up => Direction::Up,
+        Kind::Down => Direction::Down,
+        Kind::RoundTrip => {
+            return Ok(Test::Rtt { server, transport: Transport::Udp, count: ROUND_TRIPS, size: 64 });
+        }
+    };
+    Ok(match key.subject {
+        Subject::Vsock => Test::Vsock { port: VSOCK_PORT, direction, seconds },
+        Subject::Gateway | Subject::Internet | Subject::Veth => Test::TcpGoodput { server, direction, seconds },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_measurement_asks_for_its_own_test() {
+        let of = |subject, kind| test(Key { subject, kind, mtu: None }, 4).unwrap();
+        let up = Direction::Up;
+        assert_eq!(of(Subject::Gateway, Kind::Up), Test::TcpGoodput { server: GATEWAY, direction: up, seconds: 4 });
+        assert_eq!(of(Subject::Vsock, Kind::Up), Test::Vsock { port: VSOCK_PORT, direction: up, seconds: 4 });
+        assert!(matches!(of(Subject::Veth, Kind::RoundTrip), Test::Rtt { server: VETH, .. }));
+        assert!(matches!(of(Subject::Internet, Kind::Down), Test::TcpGoodput { direction: Direction::Down, .. }));
+    }
+
+    #[test]
+    fn the_mtus_are_those_of_the_lab_s_configurations() {
+        let enclave = include_str!("../config/enclave/enclave.toml");
+        assert!(enclave.contains(&format!("\nmtu = {TUNNEL_MTU}\n")));
+        assert!(enclave.contains(&format!("\ndefault_route_mtu = {DEFAULT_ROUTE_MTU}\n")));
+        assert!(include_str!("../config/parent/parent.toml").contains(&format!("\nmtu = {TUNNEL_MTU}\n")));
+        assert_eq!(MTUS.last(), Some(&TUNNEL_MTU));
+    }
+
+    #[test]
+    fn results_are_written_into_the_manual_and_beside_it() {
+        let docs = tempfile::tempdir().unwrap();
+        let results = results::tests::sample();
+        assert!(write(docs.path(), &results).unwrap_err().to_string().starts_with("read "), "there is no manual yet");
+        let manual = include_str!("../../../docs/benchmark.md");
+        fs::write(docs.path().join("benchmark.md"), manual).unwrap();
+        write(docs.path(), &results).unwrap();
+        for name in ["benchmark/results.json", "benchmark/results.svg", "benchmark.md"] {
+            assert!(fs::metadata(docs.path().join(name)).unwrap().len() > 1000, "{name}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What was measured, and what follows from it: medians and ratios. No input, no output.
+
+use serde::{Deserialize, Serialize};
+
+/// Of the path to the enclave itself; the ordinary size of an uplink's packets; and in between, jumbo frames of EC2.
+pub(super) const MTUS: [u16; 3] = [1420, 8920, 15360];
+/// What is aimed at: goodput over the smaller of its two references.
+pub(super) const GOAL: f64 = 0.8;
+
+/// Everything that one run found; the content of `results.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Results {
+    pub(super) conditions: Conditions,
+    /// Of the lab: each kind of measurement with one sample per repetition.
+    pub(super) lab: Vec<Series>,
+    /// Computed from `lab`; there for readers of the file.
+    pub(super) ratios: Vec<Ratio>,
+    /// Of the relay without machines, on the host itself.
+    pub(super) relay: Vec<Relay>,
+}
+
+/// What the numbers depend on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Conditions {
+    pub(super) repetitions: u32,
+    /// Of sending, per sample.
+    pub(super) seconds: u32,
+    /// Processors of the host.
+    pub(super) processors: usize,
+    /// The host's one-minute load average before the first measurement.
+    pub(super) load: f64,
+    /// `tcg` or `kvm`.
+    pub(super) accelerator: String,
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Subject {
+    /// The tunnel, to the parent's address in it.
+    Gateway,
+    /// The tunnel, then address translation, to the lab's internet.
+    Internet,
+    /// D2: kernel WireGuard between two namespaces of the parent.
+    Veth,
+    /// D1: a vsock stream, nothing else.
+    Vsock,
+}
+
+/// What is counted, as the enclave sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    /// Mbit/s of application data, sent.
+    Up,
+    /// Mbit/s of application data, received.
+    Down,
+    /// Median of many round trips, in ms.
+    RoundTrip,
+}
+
+/// One kind of measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) subject: Subject,
+    pub(super) kind: Kind,
+    /// What TCP sees; absent for vsock.
+    pub(super) mtu: Option<u16>,
+}
+
+/// All samples of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Series {
+    #[serde(flatten)]
+    pub(super) key: Key,
+    pub(super) median: f64,
+    pub(super) samples: Vec<f64>,
+}
+
+/// Goodput of the tunnel beside its references.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ratio {
+    #[serde(flatten)]
+    pub(super) key: Key,
+    pub(super) tunnel: f64,
+    /// D2 at the same MTU, in the same direction.
+    pub(super) veth: f64,
+    /// D1 in the same direction.
+    pub(super) vsock: f64,
+    /// `tunnel` over the smaller of the two.
+    pub(super) ratio: f64,
+    /// The ratio of each repetition by itself.
+    pub(super) lowest: f64,
+    pub(super) highest: f64,
+}
+
+/// Medians of the relay's own benchmark for one size of datagram, as it prints them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Relay {
+    pub(super) bytes: u32,
+    pub(super) repetitions: u32,
+    pub(super) cpu_seconds_per_gb: f64,
+    pub(super) datagrams_per_second: f64,
+    pub(super) plain_cpu_seconds_per_gb: f64,
+    pub(super) plain_datagrams_per_second: f64,
+    pub(super) cpu_ratio: f64,
+    pub(super) rate_ratio: f64,
+}
+
+impl Results {
+    /// Sorts samples into series, in the order of their first appearance.
+    pub(super) fn new(conditions: Conditions, samples: &[(Key, f64)], relay: Vec<Relay>) -> Self {
+        let mut lab: Vec<Series> = Vec::new();
+        for (key, value) in samples {
+            match lab.iter_mut().find(|series| series.key == *key) {
+                Some(series) => series.samples.push(*value),
+                None => lab.push(Series { key: *key, median: 0.0, samples: vec![*value] }),
+            }
+        }
+        for series in &mut lab {
+            series.median = median(&series.samples).unwrap_or_default();
+        }
+        let ratios = ratios(&lab);
+        Self { conditions, lab, ratios, relay }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle; none of nothing.
+pub(super) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    let upper = *sorted.get(half)?;
+    if sorted.len() % 2 == 1 {
+        return Some(upper);
+    }
+    let lower = *sorted.get(half.checked_sub(1)?)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+fn find(lab: &[Series], key: Key) -> Option<&Series> {
+    lab.iter().find(|series| series.key == key)
+}
+
+fn ratios(lab: &[Series]) -> Vec<Ratio> {
+    let is_tunnel =
+        |key: Key| matches!(key.subject, Subject::Gateway | Subject::Internet) && key.kind != Kind::RoundTrip;
+    lab.iter().filter(|series| is_tunnel(series.key)).filter_map(|tunnel| ratio(lab, tunnel)).collect()
+}
+
+fn ratio(lab: &[Series], tunnel: &Series) -> Option<Ratio> {
+    let key = tunnel.key;
+    let veth = find(lab, Key { subject: Subject::Veth, ..key })?;
+    let vsock = find(lab, Key { subject: Subject::Vsock, mtu: None, ..key })?;
+    let each = tunnel.samples.iter().zip(veth.samples.iter().zip(&vsock.samples));
+    let each: Vec<_> = each.map(|(tunnel, (veth, vsock))| over(*tunnel, *veth, *vsock)).collect();
+    Some(Ratio {
+        key,
+        tunnel: tunnel.median,
+        veth: veth.median,
+        vsock: vsock.median,
+        ratio: over(tunnel.median, veth.median, vsock.median),
+        lowest: each.iter().copied().fold(f64::INFINITY, f64::min),
+        highest: each.iter().copied().fold(0.0, f64::max),
+    })
+}
+
+/// Goodput over the smaller of its references; 0 if that is 0, since nothing was measured then.
+fn over(goodput: f64, veth: f64, vsock: f64) -> f64 {
+    let least = veth.min(vsock);
+    if least > 0.0 { goodput / least } else { 0.0 }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const UP: Key = Key { subject: Subject::Gateway, kind: Kind::Up, mtu: Some(15360) };
+
+    /// Three repetitions of everything, with figures that are easy to check.
+    pub(in crate::bench) fn sample() -> Results {
+        let conditions =
+            Conditions { repetitions: 3, seconds: 2, processors: 2, load: 0.25, accelerator: "tcg".to_owned() };
+        let mut samples = Vec::new();
+        for (repetition, wobble) in [1.0, 0.9, 1.2].into_iter().enumerate() {
+            for kind in [Kind::Up, Kind::Down] {
+                samples.push((Key { subject: Subject::Vsock, kind, mtu: None }, 400.0 * wobble));
+                for (mtu, veth) in MTUS.into_iter().zip([80.0, 100.0, 120.0]) {
+                    samples.push((Key { subject: Subject::Veth, kind, mtu: Some(mtu) }, veth));
+                    samples.push((Key { subject: Subject::Gateway, kind, mtu: Some(mtu) }, veth * wobble));
+                }
+                samples.push((Key { subject: Subject::Internet, kind, mtu: Some(1420) }, 40.0));
+            }
+            for subject in [Subject::Gateway, Subject::Veth] {
+                let key = Key { subject, kind: Kind::RoundTrip, mtu: Some(15360) };
+                samples.push((
+                    key,
+                    if subject == Subject::Veth { 0.5 } else { 1.5 + f64::from(u8::from(repetition == 2)) },
+                ));
+            }
+        }
+        let relay = [1452, 8952, 15400].map(|bytes| Relay {
+            bytes,
+            repetitions: 3,
+            cpu_seconds_per_gb: 1.5,
+            datagrams_per_second: 250_000.0,
+            plain_cpu_seconds_per_gb: 3.0,
+            plain_datagrams_per_second: 200_000.0,
+            cpu_ratio: 0.5,
+            rate_ratio: 1.25,
+        });
+        Results::new(conditions, &samples, relay.to_vec())
+    }
+
+    #[test]
+    fn the_median_is_the_middle_or_the_mean_of_the_two_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(&[7.0]), Some(7.0));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn goodput_is_compared_with_the_smaller_reference() {
+        assert!((over(80.0, 100.0, 400.0) - 0.8).abs() < 1e-9);
+        assert!((over(80.0, 400.0, 100.0) - 0.8).abs() < 1e-9);
+        assert_eq!(over(80.0, 0.0, 100.0), 0.0);
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_with_the_spread_of_the_repetitions() {
+        let results = sample();
+        assert_eq!(results.ratios.len(), 8);
+        let ratio = results.ratios.iter().find(|ratio| ratio.key == UP).unwrap();
+        assert!((ratio.ratio - 1.0).abs() < 1e-9, "{ratio:?}");
+        assert!((ratio.lowest - 0.9).abs() < 1e-9 && (ratio.highest - 1.2).abs() < 1e-9, "{ratio:?}");
+    }
+
+    #[test]
+    fn each_direction_and_mtu_has_its_own_reference() {
+        let conditions = sample().conditions;
+        let mut samples = vec![(UP, 50.0)];
+        for (subject, kind, mtu, value) in [
+            (Subject::Veth, Kind::Down, Some(15360), 10.0),
+            (Subject::Veth, Kind::Up, Some(1420), 10.0),
+            (Subject::Veth, Kind::Up, Some(15360), 100.0),
+            (Subject::Vsock, Kind::Down, None, 10.0),
+            (Subject::Vsock, Kind::Up, None, 200.0),
+        ] {
+            samples.push((Key { subject, kind, mtu }, value));
+        }
+        let results = Results::new(conditions.clone(), &samples, Vec::new());
+        assert!((results.ratios[0].ratio - 0.5).abs() < 1e-9);
+        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new());
+        assert!(results.ratios.is_empty(), "no reference, no ratio");
+    }
+
+    #[test]
+    fn the_file_reads_back_as_it_was_written() {
+        let results = sample();
+        let text = serde_json::to_string(&results).unwrap();
+        assert!(text.contains(r#"{"subject":"gateway","kind":"up","mtu":15360,"#), "{text}");
+        assert_eq!(serde_json::from_str::<Results>(&text).unwrap(), results);
+    }
+}

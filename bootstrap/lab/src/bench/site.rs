@@ -1,0 +1,130 @@
+//! What the benchmark sets up on the parent, and takes away again.
+//!
+//! ```text
+//! enclave -- tunnel -- wg0 203.0.113.1:7010 (served for the benchmark's time) -- uplink -- 198.51.100.10:7008
+//!
+//! namespace bench-a: wg0 192.0.2.129 -- veth-a 192.0.2.1 == 192.0.2.2 veth-b -- wg0 192.0.2.130:7010 :namespace bench-b
+//! ```
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result};
+use self_test::{Command as Test, Report};
+
+use crate::host::Parent;
+
+const PORT: u16 = 7010;
+/// The parent's address in the tunnel.
+pub(super) const GATEWAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), PORT);
+/// The far end of the reference.
+pub(super) const VETH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 130)), PORT);
+/// `mtu` of the lab's configurations, to go back to.
+const TUNNEL_MTU: u16 = 15360;
+
+/// wg-server lets enclaves reach the parent for DNS and ping only: one rule more, found again by its comment.
+const SET_UP: &str = "set -eu
+umask 077
+cd /run/lab
+nft insert rule inet wg_server enclaves_to_parent meta l4proto '{ tcp, udp }' th dport 7010 accept comment '\"lab bench\"'
+for side in a b; do
+  ip netns add bench-$side
+  wg genkey >bench-$side.key
+done
+ip link add veth-a netns bench-a type veth peer name veth-b netns bench-b
+for side in a b; do
+  case $side in
+  a) own=1 other=2 peer=b ;;
+  b) own=2 other=1 peer=a ;;
+  esac
+  ip -n bench-$side address add 192.0.2.$own/25 dev veth-$side
+  ip -n bench-$side link set veth-$side mtu 16000 up
+  ip -n bench-$side link add wg0 type wireguard
+  ip -n bench-$side address add 192.0.2.$((128 + own))/25 dev wg0
+  ip netns exec bench-$side wg set wg0 listen-port 51820 private-key bench-$side.key \\
+    peer \"$(wg pubkey <bench-$peer.key)\" allowed-ips 192.0.2.$((128 + other))/32 endpoint 192.0.2.$other:51820
+  ip -n bench-$side link set wg0 up
+done
+/payload/bin/lab traffic serve 203.0.113.1:7010 </dev/null >/var/log/lab/bench-gateway.log 2>&1 &
+echo $! >bench-gateway.pid
+ip netns exec bench-b /payload/bin/lab traffic serve 192.0.2.130:7010 </dev/null >/var/log/lab/bench-veth.log 2>&1 &
+echo $! >bench-veth.pid
+for try in $(seq 100); do
+  if ss -Hltn 'sport = 7010' | grep -q . && ip netns exec bench-b ss -Hltn 'sport = 7010' | grep -q .; then
+    exit 0
+  fi
+  sleep 0.1
+done
+tail /var/log/lab/bench-*.log >&2
+exit 1
+";
+
+/// Of whatever is there.
+const TEAR_DOWN: &str = "cd /run/lab
+for name in bench-gateway bench-veth; do
+  [ ! -e $name.pid ] || kill $(cat $name.pid) || true
+  rm -f $name.pid
+done
+for side in a b; do
+  [ ! -e /run/netns/bench-$side ] || ip netns del bench-$side
+  rm -f bench-$side.key
+done
+for handle in $(nft -a list chain inet wg_server enclaves_to_parent | sed -n 's/.*\"lab bench\" # handle //p'); do
+  nft delete rule inet wg_server enclaves_to_parent handle $handle
+done
+";
+
+/// The parent, made ready for the benchmark.
+#[derive(Debug)]
+pub(super) struct Site<'parent> {
+    parent: &'parent Parent,
+}
+
+impl<'parent> Site<'parent> {
+    /// Sets everything up, after clearing away what a benchmark that was stopped has left.
+    ///
+    /// # Errors
+    /// A step of it.
+    pub(super) fn set_up(parent: &'parent Parent) -> Result<Self> {
+        let site = Self { parent };
+        site.tear_down()?;
+        parent.shell(SET_UP).context("set the references up")?;
+        Ok(site)
+    }
+
+    /// Takes it away again.
+    ///
+    /// # Errors
+    /// The parent cannot be reached.
+    pub(super) fn tear_down(&self) -> Result<()> {
+        self.set_tunnel_mtu(TUNNEL_MTU)?;
+        self.parent.shell(TEAR_DOWN).map(drop).context("take the references away")
+    }
+
+    /// The parent's side of the tunnel decides: its TCP announces that size to the enclave, whose packets then have it too.
+    ///
+    /// # Errors
+    /// No wg0.
+    pub(super) fn set_tunnel_mtu(&self, mtu: u16) -> Result<()> {
+        self.parent.shell(&format!("ip link set wg0 mtu {mtu}")).map(drop)
+    }
+
+    /// Both ends of the reference.
+    ///
+    /// # Errors
+    /// No reference.
+    pub(super) fn set_reference_mtu(&self, mtu: u16) -> Result<()> {
+        let set = |side| format!("ip -n bench-{side} link set wg0 mtu {mtu}");
+        self.parent.shell(&format!("{} && {}", set("a"), set("b"))).map(drop)
+    }
+
+    /// Does a test from the near end of the reference.
+    ///
+    /// # Errors
+    /// What went wrong with it.
+    pub(super) fn test_reference(&self, test: &Test) -> Result<Report> {
+        let json = serde_json::to_string(test)?;
+        let line =
+            self.parent.output(&["ip", "netns", "exec", "bench-a", "/payload/bin/lab", "traffic", "ask", &json])?;
+        serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))
+    }
+}

@@ -1,0 +1,229 @@
+//! The results as tables: for a terminal, and for the manual between its markers.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+
+use super::results::{GOAL, Key, Kind, Results, Subject};
+
+/// Around the generated part of the manual.
+const BEGIN: &str = "<!-- results: begin; written by `lab bench`, not by hand -->";
+const END: &str = "<!-- results: end -->";
+
+/// Rows under a title; the first row names the columns.
+struct Table {
+    title: String,
+    rows: Vec<Vec<String>>,
+}
+
+/// For a terminal.
+pub(super) fn plain(results: &Results) -> String {
+    let mut text = format!("{}\n", conditions(results));
+    for table in tables(results) {
+        text.push_str(&format!("\n{}\n", table.title));
+        let columns = table.rows.first().map_or(0, Vec::len);
+        let widths: Vec<_> = (0..columns)
+            .map(|column| table.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max())
+            .map(Option::unwrap_or_default)
+            .collect();
+        for row in &table.rows {
+            let cells: Vec<_> = row.iter().zip(&widths).enumerate().map(align).collect();
+            text.push_str(&format!("  {}\n", cells.join("  ").trim_end()));
+        }
+    }
+    text
+}
+
+/// Words to the left, numbers to the right.
+fn align((column, (cell, width)): (usize, (&String, &usize))) -> String {
+    if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+}
+
+/// For the manual.
+pub(super) fn markdown(results: &Results) -> String {
+    let mut text = format!("{}\n", conditions(results));
+    for table in tables(results) {
+        text.push_str(&format!("\n{}:\n\n", table.title));
+        for (index, row) in table.rows.iter().enumerate() {
+            text.push_str(&format!("| {} |\n", row.join(" | ")));
+            if index == 0 {
+                text.push_str(&format!("|---|{}\n", "---:|".repeat(row.len().saturating_sub(1))));
+            }
+        }
+    }
+    text
+}
+
+/// The manual with these results in the place of the former ones.
+///
+/// # Errors
+/// A manual without the two markers.
+pub(super) fn replace(manual: &str, results: &Results) -> Result<String> {
+    let (before, rest) = manual.split_once(BEGIN).with_context(|| format!("there is no line `{BEGIN}`"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("there is no line `{END}`"))?;
+    Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", markdown(results)))
+}
+
+/// What each number of the lab has to be read with.
+pub(super) fn caution(results: &Results) -> String {
+    if results.conditions.accelerator == "tcg" {
+        "under TCG, only comparable within this run".to_owned()
+    } else {
+        format!("under {}, comparable within this run", results.conditions.accelerator.to_uppercase())
+    }
+}
+
+fn conditions(results: &Results) -> String {
+    let conditions = &results.conditions;
+    format!(
+        "Medians of {} repetitions of {} s each; a host with {} processors, load {:.2} before the start.",
+        conditions.repetitions, conditions.seconds, conditions.processors, conditions.load
+    )
+}
+
+fn tables(results: &Results) -> Vec<Table> {
+    let tables = [goodput(results), round_trips(results), relay(results)];
+    tables.into_iter().filter(|table| table.rows.len() > 1).collect()
+}
+
+fn goodput(results: &Results) -> Table {
+    let mut rows = vec![words(&[
+        "TCP goodput of the enclave, Mbit/s",
+        "MTU",
+        "tunnel",
+        "D1 raw vsock",
+        "D2 WireGuard over veth",
+        "tunnel / min(D1, D2)",
+        "lowest to highest",
+    ])];
+    for ratio in &results.ratios {
+        let mark = if ratio.ratio < GOAL { " (below the goal)" } else { "" };
+        rows.push(vec![
+            name(ratio.key).to_owned(),
+            mtu(ratio.key),
+            format!("{:.1}", ratio.tunnel),
+            format!("{:.1}", ratio.vsock),
+            format!("{:.1}", ratio.veth),
+            format!("{:.2}{mark}", ratio.ratio),
+            format!("{:.2} to {:.2}", ratio.lowest, ratio.highest),
+        ]);
+    }
+    Table { title: format!("Goodput in the lab ({})", caution(results)), rows }
+}
+
+fn round_trips(results: &Results) -> Table {
+    let mut rows = vec![words(&["UDP round trip, 64 bytes, ms", "MTU", "median", "over D2's"])];
+    let is_round_trip = |key: Key| key.kind == Kind::RoundTrip;
+    let reference = results.lab.iter().find(|series| is_round_trip(series.key) && series.key.subject == Subject::Veth);
+    for series in results.lab.iter().filter(|series| is_round_trip(series.key)) {
+        let ratio =
+            reference.filter(|reference| reference.median > 0.0).map(|reference| series.median / reference.median);
+        rows.push(vec![
+            name(series.key).to_owned(),
+            mtu(series.key),
+            format!("{:.2}", series.median),
+            ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}")),
+        ]);
+    }
+    Table { title: format!("Round trips in the lab ({})", caution(results)), rows }
+}
+
+fn relay(results: &Results) -> Table {
+    let mut rows = vec![words(&[
+        "relay on the host, bytes per datagram",
+        "CPU s/GB",
+        "plain loop",
+        "ratio",
+        "datagrams/s",
+        "plain loop",
+        "ratio",
+    ])];
+    for relay in &results.relay {
+        rows.push(vec![
+            relay.bytes.to_string(),
+            format!("{:.3}", relay.cpu_seconds_per_gb),
+            format!("{:.3}", relay.plain_cpu_seconds_per_gb),
+            format!("{:.2}", relay.cpu_ratio),
+            format!("{:.0}", relay.datagrams_per_second),
+            format!("{:.0}", relay.plain_datagrams_per_second),
+            format!("{:.2}", relay.rate_ratio),
+        ]);
+    }
+    Table { title: "The relay without machines, both ends together, one direction".to_owned(), rows }
+}
+
+/// What a row or a group of bars is about.
+pub(super) const fn name(key: Key) -> &'static str {
+    match (key.subject, key.kind) {
+        (Subject::Gateway, Kind::Up) => "to the gateway",
+        (Subject::Gateway, Kind::Down) => "from the gateway",
+        (Subject::Gateway, Kind::RoundTrip) => "tunnel, gateway",
+        (Subject::Internet, Kind::Up) => "to the internet, NAT",
+        (Subject::Internet, Kind::Down) => "from the internet, NAT",
+        (Subject::Internet, Kind::RoundTrip) => "tunnel, internet",
+        (Subject::Veth, _) => "D2: WireGuard over veth",
+        (Subject::Vsock, _) => "D1: raw vsock",
+    }
+}
+
+fn mtu(key: Key) -> String {
+    let mut text = String::new();
+    if let Some(mtu) = key.mtu {
+        // To a String: nothing can go wrong.
+        write!(text, "{mtu}").ok();
+    }
+    text
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::results::tests::sample;
+
+    #[test]
+    fn the_terminal_s_columns_line_up() {
+        let text = plain(&sample());
+        let rows: Vec<_> = text.lines().filter(|line| line.contains("the gateway  ")).collect();
+        assert_eq!(rows.len(), 6, "{text}");
+        assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
+        assert!(rows[2].contains("15360") && rows[2].contains("120.0"), "{text}");
+        assert!(text.contains("under TCG, only comparable within this run"), "{text}");
+    }
+
+    #[test]
+    fn every_row_of_the_manual_has_the_columns_of_its_head() {
+        let text = markdown(&sample());
+        let pipes = |line: &str| line.matches('|').count();
+        let mut columns = None;
+        for line in text.lines() {
+            if !line.starts_with('|') {
+                columns = None;
+                continue;
+            }
+            assert_eq!(pipes(line), *columns.get_or_insert(pipes(line)), "{line}");
+        }
+        assert_eq!(text.matches("|---|").count(), 3);
+    }
+
+    #[test]
+    fn a_ratio_below_the_goal_says_so() {
+        let text = markdown(&sample());
+        let row = text.lines().find(|line| line.contains("to the internet, NAT")).unwrap();
+        assert!(row.contains("0.50 (below the goal)"), "{row}");
+        assert!(!text.lines().any(|line| line.contains("to the gateway") && line.contains("below")), "{text}");
+    }
+
+    #[test]
+    fn only_what_is_between_the_markers_is_replaced() {
+        let manual = format!("# Before\n{BEGIN}\nold\n{END}\nAfter\n");
+        let once = replace(&manual, &sample()).unwrap();
+        assert!(once.starts_with("# Before\n") && once.ends_with(&format!("{END}\nAfter\n")), "{once}");
+        assert!(!once.contains("old") && once.contains("15360"), "{once}");
+        assert_eq!(replace(&once, &sample()).unwrap(), once);
+        assert!(replace("nothing here", &sample()).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! Two guests wired back to back that ask each other for more replies than fit in their rings: Linux 6.12 as it is stops
+//! receiving on both sides and never starts again; our kernel goes on.
+//!
+//! The parent runs Debian's kernel, which has the push-back that our patch removes from the enclave's.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, as it should")]
+
+#[path = "support/shared_lab.rs"]
+mod shared_lab;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use lab::{EnclaveId, Lab, Test};
+use shared_lab::lab_with;
+
+/// Nobody listens there.
+const PORT: u32 = 7999;
+/// Several times the 128 entries of a ring.
+const REQUESTS: u32 = 4000;
+/// From the command to the enclave's flood; the switch stands still by then.
+const AFTER: Duration = Duration::from_secs(3);
+/// A tunnel that has not answered for so long, with both sides idle, does not recover.
+const FOR_EVER: Duration = Duration::from_secs(30);
+
+/// Has both sides flood each other while nothing is delivered, then lets everything go.
+fn flood_each_other(lab: &Lab) {
+    let parent = lab.parent().unwrap();
+    let agent = format!("{}:7007", lab.enclave(EnclaveId::FIRST).addresses().unwrap().first().unwrap());
+    let flood = Test::VsockFlood { port: PORT, count: REQUESTS, after_seconds: AFTER.as_secs() };
+    // Its answer may never come.
+    let mut driver = parent
+        .command(&["/payload/bin/lab", "self-test", &agent, &serde_json::to_string(&flood).unwrap()], false)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    sleep(AFTER / 2);
+    lab.freeze_switch(|| {
+        let requests = REQUESTS.to_string();
+        parent.output(&["/payload/bin/lab", "flood", "16", &PORT.to_string(), &requests]).unwrap();
+        sleep(AFTER);
+    })
+    .unwrap();
+    sleep(Duration::from_secs(3));
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+}
+
+/// Whether the enclave answers through the tunnel within `patience`.
+fn answers(lab: &Lab, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    while Instant::now() < end {
+        if lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok() {
+            return true;
+        }
+        sleep(Duration::from_millis(200));
+    }
+    false
+}
+
+/// Who waits for whose buffers, as the switch sees it.
+fn waits(lab: &Lab) -> String {
+    lab.fault(&"list".parse().unwrap()).unwrap()
+}
+
+fn image_with_unpatched_kernel(dir: &Path) -> std::path::PathBuf {
+    let lab_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(lab_dir.join("../eif/image.sh"))
+        .arg("--unpatched-kernel")
+        .args([lab_dir.join("config/enclave"), dir.into()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    dir.join("enclave.eif")
+}
+
+#[test]
+fn the_patched_kernel_survives_what_stops_the_unpatched_one_for_ever() {
+    let shared = lab_with(1);
+    let lab = &shared.lab;
+    flood_each_other(lab);
+    assert!(answers(lab, FOR_EVER), "the patched kernel hangs: {}", waits(lab));
+
+    let dir = tempfile::tempdir().unwrap();
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    enclave.stop().unwrap();
+    enclave.start(Some(&image_with_unpatched_kernel(dir.path()))).unwrap();
+    enclave.wait_tunnel().unwrap();
+    flood_each_other(lab);
+    assert!(!answers(lab, FOR_EVER), "the unpatched kernel does not hang: this test proves nothing any more");
+    let waits = waits(lab);
+    assert!(waits.contains("\"waits_for\": 3") && waits.contains("\"waits_for\": 16"), "{waits}");
+    // The parent's kernel hangs as well: only a new machine helps.
+    assert!(lab.down().unwrap());
+}

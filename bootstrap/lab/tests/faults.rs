@@ -1,0 +1,229 @@
+//! What a bad vsock, a bad parent, or a bad moment does to a tunnel in use: it comes back, and no byte is wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+#[path = "support/shared_lab.rs"]
+mod shared_lab;
+
+use std::sync::MutexGuard;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::{EnclaveId, Lab, Report, Test};
+use shared_lab::{SharedLab, lab_with};
+
+/// Enough for a fault to hit it in the middle.
+const TRANSFER: u64 = 24 << 20;
+/// How soon traffic has to be back after wg-server is.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// A lab whose tunnel works, whatever the test before left behind.
+fn healthy() -> MutexGuard<'static, SharedLab> {
+    let shared = lab_with(1);
+    fault(&shared.lab, "clear");
+    shared.lab.parent().unwrap().release("wg-server").unwrap();
+    wait_answer(&shared.lab, Duration::from_secs(60));
+    shared
+}
+
+/// Runs a hashed transfer both ways through the tunnel, and `disturb` in the middle of it.
+fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 7 };
+    thread::scope(|scope| {
+        let transfer = scope.spawn(|| enclave.self_test(&test));
+        let before = received(lab);
+        wait("the transfer to be under way", Duration::from_secs(30), || received(lab) > before + (1 << 20));
+        assert!(!transfer.is_finished(), "the transfer is over before anything could disturb it");
+        disturb();
+        // The report compares the hashes of both ends; a difference is an error.
+        let report = transfer.join().unwrap().expect("the transfer");
+        assert!(matches!(report, Report::Transfer(_)), "{report:?}");
+    });
+}
+
+/// Bytes that the parent's wg0 has received from the first enclave.
+fn received(lab: &Lab) -> u64 {
+    let text = lab.parent().unwrap().output(&["wg", "show", "wg0", "transfer"]).unwrap();
+    text.split_whitespace().nth(1).and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
+fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited {patience:?} for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn fault(lab: &Lab, words: &str) {
+    lab.fault(&words.parse().unwrap()).unwrap();
+}
+
+/// Times that the enclave's console has had `text`.
+fn said(lab: &Lab, text: &str) -> usize {
+    lab.enclave(EnclaveId::FIRST).console().text().unwrap().matches(text).count()
+}
+
+/// Whether the enclave answers a ping from the parent through the tunnel.
+fn answers(lab: &Lab) -> bool {
+    lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
+}
+
+fn wait_answer(lab: &Lab, patience: Duration) {
+    wait("an answer through the tunnel", patience, || answers(lab));
+}
+
+#[test]
+fn a_reset_stream_is_dialled_again_and_the_transfer_goes_on() {
+    let shared = healthy();
+    let before = said(&shared.lab, "relay: the data stream ended");
+    transfer_while(&shared.lab, || fault(&shared.lab, "reset --port 820"));
+    assert!(
+        said(&shared.lab, "relay: the data stream ended") > before,
+        "the console does not mention the stream's end"
+    );
+}
+
+#[test]
+fn a_stream_cut_in_the_middle_of_a_frame_loses_nothing() {
+    let shared = healthy();
+    transfer_while(&shared.lab, || {
+        fault(&shared.lab, "cut --after 100001 --port 820 --from 16");
+        fault(&shared.lab, "cut --after 300007 --port 820 --from 3");
+    });
+}
+
+#[test]
+fn a_flipped_bit_costs_datagrams_and_never_data() {
+    let shared = healthy();
+    transfer_while(&shared.lab, || {
+        for after in ["1000", "20011", "300017"] {
+            fault(&shared.lab, &format!("flip --after {after} --port 820 --from 16"));
+            fault(&shared.lab, &format!("flip --after {after} --port 820 --from 3"));
+        }
+    });
+}
+
+#[test]
+fn a_direction_that_stalls_is_noticed_and_left() {
+    let shared = healthy();
+    let before = said(&shared.lab, "has taken nothing");
+    transfer_while(&shared.lab, || {
+        fault(&shared.lab, "stall --port 820 --from 16 --for 14s");
+        wait("the stall to be noticed", Duration::from_secs(20), || said(&shared.lab, "has taken nothing") > before);
+    });
+}
+
+#[test]
+fn a_stream_that_dribbles_byte_by_byte_is_slow_and_right() {
+    let shared = healthy();
+    transfer_while(&shared.lab, || fault(&shared.lab, "dribble --port 820 --for 3s"));
+}
+
+#[test]
+fn refused_connections_are_retried_until_they_are_taken() {
+    let shared = healthy();
+    transfer_while(&shared.lab, || {
+        fault(&shared.lab, "refuse --port 820 --for 3s");
+        fault(&shared.lab, "reset --port 820");
+    });
+    wait_answer(&shared.lab, BACK_WITHIN);
+}
+
+#[test]
+fn a_lost_control_stream_disturbs_no_data() {
+    let shared = healthy();
+    let latest = || shared.lab.parent().unwrap().output(&["wg", "show", "wg0", "peers"]).unwrap();
+    let before = latest();
+    transfer_while(&shared.lab, || fault(&shared.lab, "reset --port 821"));
+    assert_eq!(latest(), before, "the peer is the same as before");
+}
+
+#[test]
+fn a_wg_server_killed_in_a_transfer_is_back_in_five_seconds_and_the_session_lives() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let handshakes = said(&shared.lab, "first handshake");
+    transfer_while(&shared.lab, || {
+        parent.signal("wg-server", "KILL").unwrap();
+        wait_answer(&shared.lab, BACK_WITHIN);
+    });
+    assert!(parent.wg_server_log().unwrap().contains("peer adopted"), "{}", parent.wg_server_log().unwrap());
+    assert_eq!(said(&shared.lab, "first handshake"), handshakes, "the enclave started over");
+}
+
+#[test]
+fn a_wg_server_restarted_in_order_is_back_in_five_seconds() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    transfer_while(&shared.lab, || {
+        parent.hold("wg-server").unwrap();
+        let left = parent.shell("nft list tables; ip -o link show wg0 2>/dev/null; true").unwrap();
+        assert!(!left.contains("wg_server") && !left.contains("wg0"), "left behind: {left}");
+        parent.release("wg-server").unwrap();
+        wait("wg0", BACK_WITHIN, || parent.wg_show().is_ok());
+        wait_answer(&shared.lab, BACK_WITHIN);
+    });
+}
+
+#[test]
+fn a_killed_named_is_started_again() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let pid = || parent.shell("pgrep -P $(cat /run/lab/wg-server.pid) named").unwrap_or_default();
+    let before = pid();
+    assert!(!before.is_empty(), "wg-server has no named");
+    parent.shell(&format!("kill -9 {before}")).unwrap();
+    wait("another named", Duration::from_secs(15), || !pid().is_empty() && pid() != before);
+    wait("a name to resolve", Duration::from_secs(15), || {
+        let test = Test::Resolve { name: "aws.com.".into() };
+        matches!(shared.lab.enclave(EnclaveId::FIRST).self_test(&test),
+            Ok(Report::Resolved(resolved)) if !resolved.addresses.is_empty())
+    });
+}
+
+#[test]
+fn a_second_wg_server_says_that_the_first_runs_and_touches_nothing() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let state =
+        || parent.shell("cat /run/lab/wg-server.pid; wg show wg0 peers; nft list table inet wg_server").unwrap();
+    let before = state();
+    let second = "/payload/bin/wg-server run --config /etc/wg-server/parent.toml";
+    let output = parent.shell(&format!("{second} 2>&1 && echo ended well; true")).unwrap();
+    assert!(output.contains("another wg-server runs") && !output.contains("ended well"), "{output}");
+    assert_eq!(state(), before);
+    wait_answer(&shared.lab, BACK_WITHIN);
+}
+
+#[test]
+fn an_enclave_without_its_gateway_waits_says_so_and_comes_up_when_it_appears() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let enclave = shared.lab.enclave(EnclaveId::FIRST);
+    parent.hold("wg-server").unwrap();
+    enclave.stop().unwrap();
+    enclave.start(None).unwrap();
+    enclave.wait_console("no control stream to the parent yet", Duration::from_secs(30)).unwrap();
+    parent.release("wg-server").unwrap();
+    enclave.wait_tunnel().unwrap();
+    wait_answer(&shared.lab, BACK_WITHIN);
+}
+
+#[test]
+fn an_enclave_that_is_gone_is_no_peer_any_more() {
+    let shared = lab_with(2);
+    let parent = shared.lab.parent().unwrap();
+    let second: EnclaveId = "17".parse().unwrap();
+    let peers = || parent.output(&["wg", "show", "wg0", "peers"]).unwrap().lines().count();
+    assert_eq!(peers(), 2);
+    shared.lab.enclave(second).stop().unwrap();
+    wait("the peer's end", Duration::from_secs(60), || peers() == 1);
+    assert!(answers(&shared.lab), "the other enclave is not concerned");
+}
