@@ -98,6 +98,8 @@ build_orchestrator() {
         -C target-feature=+crt-static
         # A static program is loaded at a random address only if it is position independent.
         -C relocation-model=pie
+        # Randomness comes from the system call, not from a file that a process in an empty root does not have.
+        "--cfg=getrandom_backend=\"linux_getrandom\""
         # Paths reach the program through panic messages. The last option that fits wins, so the outermost folder is first.
         "--remap-path-prefix=$cargo_home=/cargo"
         "--remap-path-prefix=$(rustc --print sysroot)=/rust"

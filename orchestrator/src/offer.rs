@@ -76,7 +76,7 @@ mod tests {
     const OWN: PublicKey = PublicKey([9; 32]);
 
     fn tunnel() -> Tunnel {
-        Config::parse(include_str!("../../config/enclave.toml")).unwrap().tunnel
+        Config::parse(include_str!("../../config/enclave/enclave.toml")).unwrap().tunnel
     }
 
     fn offer(ipv4: Option<&str>, ipv6: Option<&str>) -> Offer {

@@ -58,7 +58,7 @@ impl Qemu {
     pub(crate) fn new(dir: PathBuf, kernel_path: &Path) -> Result<Self> {
         let mut qemu = Self { dir, accelerator: Accelerator::Kvm };
         let wants_tcg = std::env::var_os("ENCLAVE_LAB_ACCEL").is_some_and(|named| named == "tcg");
-        if wants_tcg || !Path::new("/dev/kvm").exists() || !qemu.boots(kernel_path)? {
+        if wants_tcg || !Path::new("/dev/kvm").exists() || !has_virtualisation() || !qemu.boots(kernel_path)? {
             qemu.accelerator = Accelerator::Tcg;
         }
         Ok(qemu)
@@ -76,7 +76,8 @@ impl Qemu {
             .arg(&machine.kernel_path)
             .arg("-initrd")
             .arg(&machine.initrd_path)
-            .args(["-append", "console=ttyS0 quiet loglevel=4 panic=1"])
+            // no_timer_check: an emulated timer may be late on a busy host, and the kernel would take it for broken.
+            .args(["-append", "console=ttyS0 quiet loglevel=4 panic=1 no_timer_check"])
             .args([OsString::from("-drive"), drive("root", &machine.rootfs_path)])
             .args(["-device", "virtio-blk-pci,drive=root"])
             .args([OsString::from("-drive"), drive("payload", &machine.payload_path)])
@@ -159,6 +160,12 @@ impl Qemu {
         }
         Ok(works)
     }
+}
+
+/// Whether the processor says that it can; a /dev/kvm without that exists, and boots nothing.
+fn has_virtualisation() -> bool {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpuinfo.split_ascii_whitespace().any(|word| word == "vmx" || word == "svm")
 }
 
 fn boxed(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {

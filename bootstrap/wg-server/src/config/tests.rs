@@ -1,6 +1,6 @@
 use super::*;
 
-const SAMPLE: &str = include_str!("../../../../config/parent.toml");
+const SAMPLE: &str = include_str!("../../../../config/parent/parent.toml");
 const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
 
 fn error(from: &str, to: &str) -> String {
@@ -11,7 +11,7 @@ fn error(from: &str, to: &str) -> String {
 #[test]
 fn the_sample_and_the_lab_s_file_are_right() {
     for (text, list) in [
-        (SAMPLE, include_str!("../../../../config/dns-allow-list.txt")),
+        (SAMPLE, include_str!("../../../../config/parent/dns-allow-list.txt")),
         (LAB, include_str!("../../../lab/config/parent/dns-allow-list.txt")),
     ] {
         let config = Config::parse(text).unwrap();
