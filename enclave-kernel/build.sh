@@ -174,13 +174,15 @@ compile() {
   run_logged kernel_make "$1" -j"$(nproc)" KBUILD_BUILD_VERSION="$2" KBUILD_BUILD_TIMESTAMP="$date" bzImage
 }
 
-# kernel_make DIR ARGUMENTS: make with nothing of this machine in the environment that gets into the image.
+# kernel_make DIR ARGUMENTS: make with nothing of this machine in the environment that gets into the image. Kconfig writes the
+# versions of a Rust compiler and of pahole into the configuration where it finds them; nothing here uses either.
 kernel_make() {
   local dir=$1
   shift
   env -u KCFLAGS -u KAFLAGS -u KCPPFLAGS -u MAKEFLAGS -u LOCALVERSION -u CROSS_COMPILE -u ARCH \
     make -C "$dir" --no-print-directory \
     KBUILD_BUILD_USER=enclave KBUILD_BUILD_HOST=enclave \
+    RUSTC=no-rustc PAHOLE=no-pahole \
     KCFLAGS="-ffile-prefix-map=$dir=." KAFLAGS="-ffile-prefix-map=$dir=." \
     "$@"
 }

@@ -97,6 +97,8 @@ impl Qemu {
         command
             .args(["-machine", &format!("nitro-enclave,vsock=vsock,id=lab-{}", machine.cid)])
             .args(["-m", "256M", "-smp", "2"])
+            // What `reboot=k` resets the machine with; without it some reboots go past -no-reboot.
+            .args(["-device", "i8042"])
             .arg("-kernel")
             .arg(&machine.eif_path)
             .args([OsString::from("-chardev"), with_path("socket,id=vsock,path=", &machine.vsock_path)]);
