@@ -44,7 +44,10 @@ fn the_good_file_is_read() {
 #[test]
 fn the_files_in_the_repository_are_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    assert!(Config::load(&root.join("config/enclave/enclave.toml")).unwrap().self_test.is_none(), "a lab's key in the sample");
+    assert!(
+        Config::load(&root.join("config/enclave/enclave.toml")).unwrap().self_test.is_none(),
+        "a lab's key in the sample"
+    );
     assert!(Config::load(&root.join("bootstrap/lab/config/enclave/enclave.toml")).unwrap().self_test.is_some());
 }
 

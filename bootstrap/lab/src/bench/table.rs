@@ -1,7 +1,5 @@
 //! The results as tables: for a terminal, and for the manual between its markers.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context, Result};
 
 use super::results::{GOAL, Key, Kind, Results, Subject};
@@ -166,13 +164,19 @@ pub(super) const fn name(key: Key) -> &'static str {
     }
 }
 
+/// What a person sees while it is measured.
+pub(super) fn label(key: Key) -> String {
+    let kind = match key.kind {
+        Kind::Up => "Mbit/s up",
+        Kind::Down => "Mbit/s down",
+        Kind::RoundTrip => "ms per round trip",
+    };
+    let mtu = key.mtu.map_or_else(String::new, |mtu| format!(", MTU {mtu}"));
+    format!("{}{mtu}, {kind}", name(key))
+}
+
 fn mtu(key: Key) -> String {
-    let mut text = String::new();
-    if let Some(mtu) = key.mtu {
-        // To a String: nothing can go wrong.
-        write!(text, "{mtu}").ok();
-    }
-    text
+    key.mtu.map_or_else(String::new, |mtu| mtu.to_string())
 }
 
 fn words(words: &[&str]) -> Vec<String> {
