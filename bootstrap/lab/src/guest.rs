@@ -31,6 +31,10 @@ pub(crate) const RUN_DIR: &str = "/run/lab";
 pub(crate) const LOG_DIR: &str = "/var/log/lab";
 const PROGRAM: &str = "/payload/bin/lab";
 const WG_SERVER: &str = "/payload/bin/wg-server";
+/// User and group, which need no name.
+const WG_SERVER_USER: &str = "998:998";
+/// What systemd would make for it, and its configuration.
+const WG_SERVER_DIRS: [&str; 4] = ["/run/wg-server", "/var/lib/wg-server", "/var/log/wg-server", "/etc/wg-server"];
 
 /// Sets everything up and keeps it running; returns only when something goes wrong.
 ///
@@ -38,12 +42,15 @@ const WG_SERVER: &str = "/payload/bin/wg-server";
 /// A step of the setup, or a task that ended.
 pub(crate) fn run() -> Result<()> {
     runtime()?.block_on(async {
-        for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet", "/var/log/wg-server", "/var/lib/wg-server"] {
+        for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet"].iter().chain(&WG_SERVER_DIRS) {
             fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
         }
         network::set_up().context("the lab's internet")?;
         files::write().context("the lab's internet")?;
         make_key().context("the parent's WireGuard key")?;
+        for dir in WG_SERVER_DIRS {
+            network::command(&["chown", "-R", WG_SERVER_USER, dir])?;
+        }
 
         let mut tasks = JoinSet::new();
         tasks.spawn(heartbeat::serve());
@@ -81,7 +88,24 @@ fn services() -> Vec<Service> {
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
         in_internet("internet-self-test", PROGRAM, &["internet"]),
-        Service::new("wg-server", WG_SERVER, &["run", "--config", "/etc/wg-server/parent.toml"]),
+        // As the service that docs/aws.md describes: no root, two capabilities.
+        Service::new(
+            "wg-server",
+            "setpriv",
+            &[
+                "--reuid=998",
+                "--regid=998",
+                "--clear-groups",
+                "--bounding-set=-all,+net_admin,+net_bind_service",
+                "--inh-caps=+net_admin,+net_bind_service",
+                "--ambient-caps=+net_admin,+net_bind_service",
+                "--no-new-privs",
+                WG_SERVER,
+                "run",
+                "--config",
+                "/etc/wg-server/parent.toml",
+            ],
+        ),
     ]
 }
 

@@ -187,6 +187,20 @@ fn a_wg_server_restarted_in_order_is_back_in_five_seconds() {
 }
 
 #[test]
+fn wg_server_and_named_have_two_capabilities_and_no_root() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let status =
+        parent.shell("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/$(cat /run/lab/wg-server.pid)/status").unwrap();
+    // CAP_NET_BIND_SERVICE is bit 10, CAP_NET_ADMIN bit 12 (linux/capability.h).
+    assert!(status.contains("Uid:\t998\t998") && status.contains("CapEff:\t0000000000001400"), "{status}");
+    assert!(status.contains("CapBnd:\t0000000000001400") && status.contains("NoNewPrivs:\t1"), "{status}");
+    let named = "$(pgrep -P $(cat /run/lab/wg-server.pid) named)";
+    let status = parent.shell(&format!("grep -E '^(Uid|CapEff)' /proc/{named}/status")).unwrap();
+    assert!(status.contains("Uid:\t998\t998") && !status.contains("CapEff:\t0000000000001400"), "{status}");
+}
+
+#[test]
 fn a_killed_named_is_started_again() {
     let shared = healthy();
     let parent = shared.lab.parent().unwrap();
