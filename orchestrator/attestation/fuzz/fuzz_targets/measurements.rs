@@ -1,0 +1,22 @@
+//! Any text is refused with a text, or holds three registers that survive being written down.
+#![no_main]
+
+use attestation::{Measurements, Pcr};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    match Measurements::parse(text) {
+        Ok(Measurements { pcr0, pcr1, pcr2 }) => {
+            for pcr in [pcr0, pcr1, pcr2] {
+                assert!(!pcr.is_zero());
+                assert_eq!(pcr.to_string().parse(), Ok(pcr));
+            }
+            let written = format!(r#"{{"PCR0": "{pcr0}", "PCR1": "{pcr1}", "PCR2": "{pcr2}"}}"#);
+            assert_eq!(Measurements::parse(&written).unwrap(), Measurements { pcr0, pcr1, pcr2 });
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    if let Ok(pcr) = text.parse::<Pcr>() {
+        assert_eq!(pcr.to_string(), text.to_ascii_lowercase());
+    }
+});

@@ -1,0 +1,178 @@
+//! Which enclaves are right: the operator's choice, against what a document claims.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use crate::document::Claims;
+use crate::measurements::Measurements;
+use crate::pcr::Pcr;
+
+/// Which registers a policy may speak of: PCR0-2 are the image, PCR3 the parent instance's role, PCR4 the parent
+/// instance, PCR8 the image's signer. AWS defines no others.
+const MEANINGFUL: [u8; 6] = [0, 1, 2, 3, 4, 8];
+
+/// The registers that say what runs. The others say where, or which configuration of an unknown image.
+const IDENTIFYING: [u8; 3] = [0, 1, 8];
+
+/// Which images an enclave may run, and which values other registers may have.
+///
+/// An enclave is right if its PCR0-2 are those of any one image, and every register for which values are given has one
+/// of them. A policy without any image, and without values for PCR0, PCR1 or PCR8, refuses everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    images: Vec<(String, Measurements)>,
+    values: BTreeMap<u8, BTreeSet<Pcr>>,
+}
+
+/// Why a value cannot be part of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PolicyError {
+    /// A register without a meaning.
+    #[error("PCR{0} says nothing about an enclave, expected PCR0, PCR1, PCR2, PCR3, PCR4 or PCR8")]
+    Index(u8),
+    /// A register that nothing was measured into.
+    #[error("zero is what PCR{0} holds when nothing was measured, expected the value to ask for")]
+    Zero(u8),
+}
+
+/// What a policy does not allow. Its labels are `Box<str>` to keep every error of this crate below 128 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// See [`Policy::is_empty`].
+    #[error("the policy names no image, so none is right")]
+    Empty,
+    /// The hypervisor hides PCR0-2 of an enclave whose console the parent can read.
+    #[error("PCR{0} is zero: the enclave runs in debug mode, which is never right")]
+    Debug(u8),
+    /// Not in the document, which always has PCR0 to PCR15.
+    #[error("PCR{0} is not in the document")]
+    Absent(u8),
+    /// PCR1 is that of an allowed image, PCR2 is not.
+    #[error("PCR2 is {actual}, measurements {label} say {expected}: same release (PCR1), another configuration")]
+    Configuration {
+        /// The document's PCR2.
+        actual: Pcr,
+        /// Which of the policy's images.
+        label: Box<str>,
+        /// That image's PCR2.
+        expected: Pcr,
+    },
+    /// PCR2 is that of an allowed image, PCR1 is not.
+    #[error("PCR1 is {actual}, measurements {label} say {expected}: same configuration (PCR2), another release")]
+    Release {
+        /// The document's PCR1.
+        actual: Pcr,
+        /// Which of the policy's images.
+        label: Box<str>,
+        /// That image's PCR1.
+        expected: Pcr,
+    },
+    /// PCR0 is that of no allowed image.
+    #[error("PCR0 is {actual}: not the image of measurements {labels}")]
+    Image {
+        /// The document's PCR0.
+        actual: Pcr,
+        /// All of the policy's images.
+        labels: String,
+    },
+    /// A register for which the policy has values, and this is none of them.
+    #[error("PCR{index} is {actual}, expected {expected}")]
+    Value {
+        /// Which register.
+        index: u8,
+        /// The document's value.
+        actual: Pcr,
+        /// The policy's values.
+        expected: String,
+    },
+}
+
+impl Policy {
+    /// A policy that refuses everything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an image; `label` names it in a [`Violation`], for instance by the file that its measurements come from.
+    pub fn allow_image(&mut self, label: impl Into<String>, measurements: Measurements) {
+        self.images.push((label.into(), measurements));
+    }
+
+    /// Adds a value to those that a register may have.
+    ///
+    /// # Errors
+    /// Registers that AWS gives no meaning, and zero.
+    pub fn allow(&mut self, index: u8, value: Pcr) -> Result<(), PolicyError> {
+        if !MEANINGFUL.contains(&index) {
+            return Err(PolicyError::Index(index));
+        }
+        if value.is_zero() {
+            return Err(PolicyError::Zero(index));
+        }
+        self.values.entry(index).or_default().insert(value);
+        Ok(())
+    }
+
+    /// Whether the policy says of no image that it is right, and so refuses everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty() && !IDENTIFYING.iter().any(|index| self.values.contains_key(index))
+    }
+
+    /// Compares what a document claims with what is allowed.
+    ///
+    /// # Errors
+    /// The first register that is not as allowed.
+    pub fn check(&self, claims: &Claims) -> Result<(), Violation> {
+        let register = |index| claims.pcrs.get(&index).copied().ok_or(Violation::Absent(index));
+        let actual = Measurements { pcr0: register(0)?, pcr1: register(1)?, pcr2: register(2)? };
+        for (index, pcr) in [(0, actual.pcr0), (1, actual.pcr1), (2, actual.pcr2)] {
+            if pcr.is_zero() {
+                return Err(Violation::Debug(index));
+            }
+        }
+        if self.is_empty() {
+            return Err(Violation::Empty);
+        }
+        self.check_image(&actual)?;
+        for (&index, allowed) in &self.values {
+            let actual = register(index)?;
+            if !allowed.contains(&actual) {
+                return Err(Violation::Value { index, actual, expected: list(allowed, " or ") });
+            }
+        }
+        Ok(())
+    }
+
+    /// Of several images, the error speaks of the one that is nearest.
+    fn check_image(&self, actual: &Measurements) -> Result<(), Violation> {
+        if self.images.is_empty() || self.images.iter().any(|(_, image)| image == actual) {
+            return Ok(());
+        }
+        if let Some((label, image)) = self.images.iter().find(|(_, image)| image.pcr1 == actual.pcr1)
+            && image.pcr2 != actual.pcr2
+        {
+            return Err(Violation::Configuration {
+                actual: actual.pcr2,
+                label: label.as_str().into(),
+                expected: image.pcr2,
+            });
+        }
+        if let Some((label, image)) = self.images.iter().find(|(_, image)| image.pcr2 == actual.pcr2)
+            && image.pcr1 != actual.pcr1
+        {
+            return Err(Violation::Release { actual: actual.pcr1, label: label.as_str().into(), expected: image.pcr1 });
+        }
+        let labels = list(self.images.iter().map(|(label, _)| label), ", ");
+        Err(Violation::Image { actual: actual.pcr0, labels })
+    }
+}
+
+fn list(items: impl IntoIterator<Item = impl ToString>, separator: &str) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(separator)
+}
+
+#[cfg(test)]
+mod tests;
