@@ -3,11 +3,13 @@
 #
 #   image.sh CONFIG_DIR OUT_DIR                    writes OUT_DIR/enclave.eif and OUT_DIR/measurements.json
 #   image.sh --unpatched-kernel CONFIG_DIR OUT_DIR the same with a kernel without our patches: for the lab's deadlock test only
+#   image.sh --impostor CONFIG_DIR OUT_DIR         the same with the lab's impostor as /init: for the lab's attestation tests only
 #   image.sh --verify-reproducible [CONFIG_DIR]    builds from two copies of the sources in folders of different names and
 #                                                  compares the images; CONFIG_DIR is bootstrap/lab/config/enclave if absent
 #
 # The image depends on the sources, Cargo.lock, the Rust and C toolchains and CONFIG_DIR; not on folders, users or dates.
 set -euo pipefail
+shopt -s inherit_errexit # a build that goes wrong inside $(...) must not leave the last one to be taken
 export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +19,7 @@ root=$(cd "$here/../.." && pwd)
 
 readonly target=x86_64-unknown-linux-gnu
 kernel=bzImage
+program=orchestrator
 readonly max_bytes=$((12 << 20)) # it travels to the hypervisor at each start of an enclave
 
 main() {
@@ -30,6 +33,11 @@ main() {
         kernel=bzImage-unpatched
         build_all "$2" "$3"
         ;;
+    --impostor)
+        [ $# -eq 3 ] || usage
+        program=impostor
+        build_all "$2" "$3"
+        ;;
     -*) usage ;;
     *)
         [ $# -eq 2 ] || usage
@@ -39,14 +47,14 @@ main() {
 }
 
 usage() {
-    die "usage: image.sh [--unpatched-kernel] CONFIG_DIR OUT_DIR | image.sh --verify-reproducible [CONFIG_DIR]"
+    die "usage: image.sh [--unpatched-kernel | --impostor] CONFIG_DIR OUT_DIR | image.sh --verify-reproducible [CONFIG_DIR]"
 }
 
 build_all() {
     local config_dir=$1 out_dir=$2 init bytes
     prepare "$config_dir"
-    init=$(build_orchestrator "$root" "$root/target/image")
-    check_config "$init" "$config_dir"
+    init=$(build_init "$root" "$root/target/image")
+    [ "$program" = impostor ] || check_config "$init" "$config_dir"
     phase "image"
     build_image "$init" "$config_dir" "$out_dir"
     bytes=$(stat --format=%s "$out_dir/enclave.eif")
@@ -62,7 +70,7 @@ verify_reproducible() {
     for dir in "$work_dir/a" "$work_dir/another-folder/with/a/longer/name"; do
         copy_sources "$dir"
         phase "build in $dir"
-        init=$(build_orchestrator "$dir" "$dir/target/image")
+        init=$(build_init "$dir" "$dir/target/image")
         build_image "$init" "$config_dir" "$dir/out" >&2
         images+=("$dir/out/enclave.eif")
     done
@@ -88,9 +96,9 @@ prepare() {
     eif=$root/target/debug/eif
 }
 
-# build_orchestrator SOURCES TARGET_DIR: prints the program's path. The flags have a target folder of their own, so that
+# build_init SOURCES TARGET_DIR: builds $program, prints its path. The flags have a target folder of their own, so that
 # they do not make cargo build everything else anew.
-build_orchestrator() {
+build_init() {
     local sources=$1 target_dir=$2 flags cargo_home
     cargo_home=$(cd "${CARGO_HOME:-$HOME/.cargo}" && pwd)
     flags=(
@@ -105,16 +113,16 @@ build_orchestrator() {
         "--remap-path-prefix=$(rustc --print sysroot)=/rust"
         "--remap-path-prefix=$sources=/sources"
     )
-    phase "orchestrator"
+    phase "$program"
     # Encoded, since folders may have spaces in their names. What a caller set for other programs must not get in here.
     (
         cd "$sources"
         env --unset=RUSTFLAGS --unset=CARGO_BUILD_RUSTFLAGS --unset=RUSTC_WRAPPER --unset=RUSTC_WORKSPACE_WRAPPER \
             CARGO_ENCODED_RUSTFLAGS="$(printf '%s\x1f' "${flags[@]}" | sed 's/\x1f$//')" \
             CFLAGS="-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$sources=/sources" \
-            cargo build --locked --release --package orchestrator --target "$target" --target-dir "$target_dir" >&2
+            cargo build --locked --release --package "$program" --target "$target" --target-dir "$target_dir" >&2
     )
-    printf '%s\n' "$target_dir/$target/release/orchestrator"
+    printf '%s\n' "$target_dir/$target/release/$program"
 }
 
 # check_config PROGRAM CONFIG_DIR: the enclave would refuse a wrong configuration at boot; say so now.

@@ -3,7 +3,6 @@
 mod clock;
 mod heartbeat;
 mod mounts;
-mod nsm;
 mod vsock;
 
 use std::path::Path;
@@ -11,9 +10,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
+use tunnel::port::Cid;
 
 use crate::config::{CONFIG_PATH, Config};
 use crate::console;
+use crate::nsm::Nsm;
 
 pub(crate) use clock::Clock;
 pub(crate) use mounts::{EMPTY_DIR, SELF_TEST_DIR, seal_root};
@@ -22,6 +23,8 @@ pub(crate) use mounts::{EMPTY_DIR, SELF_TEST_DIR, seal_root};
 pub(crate) struct Booted {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
+    pub(crate) nsm: Nsm,
+    pub(crate) cid: Cid,
 }
 
 /// Everything up to the measured configuration.
@@ -33,12 +36,12 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
     console::log();
     step("mounts", mounts::mount_all)?;
     step("console", console::open)?;
-    step("nsm", nsm::check_and_seed)?;
-    step("vsock", vsock::check)?;
+    let nsm = step("nsm", || runtime.block_on(Nsm::open_and_seed()))?;
+    let cid = step("vsock", vsock::check)?;
     step("heartbeat", || runtime.block_on(heartbeat::beat()))?;
     let config = step("config", || Config::load(Path::new(CONFIG_PATH)))?;
     let clock = step("clock", Clock::find)?;
-    Ok(Booted { config, clock })
+    Ok(Booted { config, clock, nsm, cid })
 }
 
 /// Runs one step of the boot, and says how long it took.

@@ -13,6 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use serde::Deserialize;
+use tunnel::binding::sha256;
+use tunnel::control::PublicKey;
 
 pub(crate) use network::Network;
 
@@ -31,6 +33,8 @@ const MAX_MTU: u16 = 15_360;
 /// What an operator decided about this enclave, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
+    /// SHA-256 of the file.
+    pub(crate) digest: [u8; 32],
     pub(crate) tunnel: Tunnel,
     /// Asked in this order.
     pub(crate) name_servers: Vec<IpAddr>,
@@ -43,6 +47,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tunnel {
     pub(crate) networks: Vec<Network>,
+    /// The only gateway that is accepted, if the file names one.
+    pub(crate) gateway_key: Option<PublicKey>,
     pub(crate) mtu: u16,
     pub(crate) default_route_mtu: u16,
     pub(crate) persistent_keepalive: Duration,
@@ -86,6 +92,7 @@ impl Config {
             Err(error) => bail!("{}", locate(text, &error)),
         };
         Ok(Self {
+            digest: sha256(text.as_bytes()),
             tunnel: file.tunnel.check()?,
             name_servers: name_servers(file.dns.servers)?,
             probe: file.probe.check()?,
@@ -119,6 +126,7 @@ struct File {
 struct TunnelTable {
     networks: Vec<IpNet>,
     gateways: Vec<IpAddr>,
+    gateway_key: Option<String>,
     mtu: u16,
     default_route_mtu: u16,
     #[serde(with = "humantime_serde")]
@@ -165,6 +173,7 @@ impl TunnelTable {
         );
         Ok(Tunnel {
             networks: network::pair(self.networks, self.gateways)?,
+            gateway_key: self.gateway_key.as_deref().map(gateway_key).transpose()?,
             mtu: self.mtu,
             default_route_mtu: self.default_route_mtu,
             persistent_keepalive: keepalive,
@@ -199,6 +208,16 @@ impl SelfTestTable {
         ensure!(self.port != 0, "self_test.port: 0 is no port: write a number from 1 to 65535");
         Ok(SelfTest { port: self.port })
     }
+}
+
+fn gateway_key(text: &str) -> Result<PublicKey> {
+    let key: Option<PublicKey> = text.parse().ok();
+    key.filter(|key| key.0 != [0; 32]).with_context(|| {
+        format!(
+            "tunnel.gateway_key: `{}` is no WireGuard public key: write the 44 characters that `wg-server keygen` prints",
+            text.escape_debug()
+        )
+    })
 }
 
 fn name_servers(servers: Vec<IpAddr>) -> Result<Vec<IpAddr>> {

@@ -1,133 +1,116 @@
-//! PID 1's side of the control handshake: checks what the gateway offers, and sets wg0 up for it.
+//! PID 1's side of the control handshake: makes keys for what the gateway offers, has the module vouch for them, and takes
+//! them into use once the gateway knows them.
+//!
+//! Every exchange makes new keys: the first, each renewal that the gateway asks for, and each reconnect. Until the gateway has
+//! accepted them the old ones stay in use, so that an exchange that fails costs nothing.
 
-use std::time::{Duration, Instant};
+use anyhow::{Context, Result};
+use tunnel::binding::{self, Binding};
+use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey};
+use tunnel::port::Cid;
+use tunnel::preshared::Decapsulator;
 
-use anyhow::Result;
-use tunnel::control::Offer;
-
-use crate::config::Tunnel;
+use crate::config::Config;
 use crate::link::ToRelay;
-use crate::network::{Device, Links};
+use crate::network::{Device, KeyPair, Links, Session};
+use crate::nsm::Nsm;
 use crate::offer::Assignment;
-
-/// How long the gateway has to speak first.
-///
-/// It does as soon as it knows our key. An initiation of ours that comes before is lost, one that crosses its own
-/// makes both fail, and either way the next is due only 5 s later (REKEY_TIMEOUT).
-const GATEWAY_FIRST: Duration = Duration::from_secs(3);
 
 /// What the gateway and we agree on.
 pub(crate) struct Gateway {
-    tunnel: Tunnel,
+    config: Config,
+    nsm: Nsm,
+    cid: Cid,
     /// What wg0 is set up for.
-    current: Option<Assignment>,
-    voice: Voice,
+    current: Option<Current>,
+    /// An answer that the gateway has not accepted yet.
+    pending: Option<Pending>,
 }
 
-/// Whether wg0 speaks without being spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Voice {
-    /// The gateway does not know our key.
-    Silent,
-    /// The gateway knows it, and has until then to speak first.
-    From(Instant),
-    /// The keepalive is set.
-    Speaking,
+/// What wg0 is set up for.
+struct Current {
+    assignment: Assignment,
+    public_key: PublicKey,
 }
 
-impl Voice {
-    /// A gateway that accepts us again finds us speaking.
-    fn accepted(self, now: Instant) -> Self {
-        match self {
-            Self::Silent => Self::From(now + GATEWAY_FIRST),
-            Self::From(_) | Self::Speaking => self,
-        }
-    }
-
-    fn is_due(self, now: Instant, has_handshake: bool) -> bool {
-        matches!(self, Self::From(time) if has_handshake || now >= time)
-    }
+/// One exchange under way.
+struct Pending {
+    offer: Offer,
+    assignment: Assignment,
+    keys: KeyPair,
+    decapsulator: Decapsulator,
 }
 
 impl Gateway {
-    pub(crate) const fn new(tunnel: Tunnel) -> Self {
-        Self { tunnel, current: None, voice: Voice::Silent }
+    pub(crate) const fn new(config: Config, nsm: Nsm, cid: Cid) -> Self {
+        Self { config, nsm, cid, current: None, pending: None }
     }
 
-    /// Answers an offer; one that repeats the last changes nothing, so that a session survives its relay.
-    ///
-    /// # Errors
-    /// The kernel refused what the measured configuration allows.
-    pub(crate) async fn offered(&mut self, offer: &Offer, links: &Links, device: &Device) -> Result<ToRelay> {
-        let assignment = match Assignment::check(offer, &self.tunnel, device.public_key) {
+    /// Answers an offer with new keys and the module's document over them; wg0 stays as it is.
+    pub(crate) async fn offered(&mut self, offer: Offer) -> ToRelay {
+        self.pending = None;
+        let own = self.current.as_ref().map(|current| current.public_key);
+        let assignment = match Assignment::check(&offer, &self.config.tunnel, own) {
             Ok(assignment) => assignment,
             Err(misfit) => {
                 tracing::warn!("tunnel: the gateway's offer does not fit the measured configuration: {misfit}");
-                return Ok(ToRelay::Rejected);
+                return ToRelay::Rejected;
             }
         };
-        if self.current.as_ref() != Some(&assignment) {
-            if self.current.as_ref().is_none_or(|current| current.gateway != assignment.gateway) {
-                device.set_peer(assignment.gateway)?;
-                self.voice = Voice::Silent;
+        match self.prove(offer, assignment).await {
+            Ok(answer) => ToRelay::Answer(Box::new(answer)),
+            Err(error) => {
+                tracing::error!("tunnel: answer the gateway's offer: {error:#}");
+                ToRelay::Rejected
             }
-            self.assign(&assignment, links).await?;
-            self.current = Some(assignment);
-        }
-        // The attestation document has its place here.
-        Ok(ToRelay::Answer { public_key: device.public_key, document: Vec::new() })
-    }
-
-    async fn assign(&self, assignment: &Assignment, links: &Links) -> Result<()> {
-        let Assignment { gateway, addresses } = assignment;
-        links.assign(&self.tunnel, addresses).await?;
-        let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        tracing::info!(%addresses, %gateway, "tunnel: wg0 is set up as the gateway offered");
-        Ok(())
-    }
-
-    /// The gateway knows our key now.
-    pub(crate) fn accepted(&mut self, now: Instant) {
-        if self.current.is_some() {
-            self.voice = self.voice.accepted(now);
-        } else {
-            tracing::warn!("tunnel: the gateway accepts what it was never told");
         }
     }
 
-    /// Sets the keepalive once there was a handshake, or should have been.
+    async fn prove(&mut self, offer: Offer, assignment: Assignment) -> Result<Answer> {
+        let keys = KeyPair::generate()?;
+        let (decapsulator, kem_key) = Decapsulator::generate()?;
+        let binding = Binding {
+            public_key: keys.public,
+            kem_key: binding::kem_key_digest(&kem_key),
+            tls_key: None,
+            config: self.config.digest,
+            gateway: offer.public_key,
+            cid: self.cid,
+        };
+        let document = self.nsm.attest(offer.nonce, binding.encode().to_vec()).await?;
+        let answer = Answer { public_key: keys.public, kem_key, document };
+        self.pending = Some(Pending { offer, assignment, keys, decapsulator });
+        Ok(answer)
+    }
+
+    /// The gateway knows the keys of the last answer: wg0 gets them, and speaks.
     ///
     /// # Errors
-    /// The kernel's.
-    pub(crate) fn speak(&mut self, device: &Device, now: Instant, has_handshake: bool) -> Result<()> {
-        if let Some(current) = self.current.as_ref().filter(|_| self.voice.is_due(now, has_handshake)) {
-            device.keep_alive(current.gateway, self.tunnel.persistent_keepalive)?;
-            self.voice = Voice::Speaking;
+    /// The kernel refused what the measured configuration allows.
+    pub(crate) async fn accepted(&mut self, ciphertext: &KemCiphertext, links: &Links, device: &Device) -> Result<()> {
+        let Some(Pending { offer, assignment, keys, decapsulator }) = self.pending.take() else {
+            tracing::warn!("tunnel: the gateway accepts what it was never told");
+            return Ok(());
+        };
+        let public_key = keys.public;
+        let preshared_key = decapsulator.open(ciphertext, &offer, public_key).context("the gateway's ciphertext")?;
+        let former = self.current.as_ref().map(|current| &current.assignment);
+        if former != Some(&assignment) {
+            links.assign(&self.config.tunnel, &assignment.addresses).await?;
         }
+        let is_same_peer = former.is_some_and(|former| former.gateway == assignment.gateway);
+        let keepalive = self.config.tunnel.persistent_keepalive;
+        device.start(keys, &Session { gateway: assignment.gateway, preshared_key, keepalive, is_same_peer })?;
+        let addresses = assignment.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let what = if is_same_peer { "new keys" } else { "set up as the gateway offered" };
+        tracing::info!(%public_key, %addresses, gateway = %assignment.gateway, "tunnel: wg0: {what}");
+        self.current = Some(Current { assignment, public_key });
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wg0_is_silent_until_the_gateway_has_spoken_or_had_its_time() {
-        let now = Instant::now();
-        assert!(!Voice::Silent.is_due(now, true));
-        let accepted = Voice::Silent.accepted(now);
-        assert!(!accepted.is_due(now, false));
-        assert!(accepted.is_due(now, true));
-        assert!(accepted.is_due(now + GATEWAY_FIRST, false));
-    }
-
-    #[test]
-    fn a_gateway_that_accepts_again_changes_nothing() {
-        let now = Instant::now();
-        let accepted = Voice::Silent.accepted(now);
-        assert_eq!(accepted.accepted(now + Duration::from_secs(1)), accepted);
-        assert_eq!(Voice::Speaking.accepted(now), Voice::Speaking);
-        assert!(!Voice::Speaking.is_due(now + GATEWAY_FIRST, true));
+    /// The gateway does not want the keys of the last answer: those in use stay.
+    pub(crate) fn refused(&mut self) {
+        self.pending = None;
+        tracing::warn!("tunnel: the gateway refuses this enclave");
     }
 }

@@ -6,8 +6,8 @@
 //! ```text
 //! relay                                    PID 1
 //!   | Offer: what the gateway said ->        |  checks it against the measured configuration, sets up wg0
-//!   | <- Answer: our key, or Rejected        |
-//!   | Accepted or Refused ->                 |  on Accepted: wg0 starts to speak
+//!   | <- Answer: keys, document; or Rejected |
+//!   | Accepted: ciphertext; or Refused ->    |  on Accepted: wg0 has the new keys, and speaks
 //!   | Data/Control stream up/down ->         |  for the console
 //! ```
 
@@ -18,12 +18,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
-use tunnel::control::{Offer, PublicKey};
+use tunnel::control::{Answer, KemCiphertext, KemKey, Offer, PublicKey};
 
 use crate::sys;
 
 /// The longest message, either way: an answer with the largest attestation document (0x3000 bytes).
-const MAX_LEN: usize = 1 + 32 + 2 + 0x3000;
+const MAX_LEN: usize = 1 + 32 + 1184 + 2 + 0x3000;
 
 /// What the relay tells PID 1.
 ///
@@ -31,7 +31,8 @@ const MAX_LEN: usize = 1 + 32 + 2 + 0x3000;
 /// |--------|-------|----------------------------------------------------------------------------------|
 /// | 0      | 1     | 1 offer, 2 accepted, 3 refused, 4/5 data stream up/down, 6/7 control stream up/down |
 ///
-/// An offer goes on, and is 86 bytes long in all; the others end here.
+/// Accepted goes on with the 1088 bytes of the ciphertext. An offer goes on, and is 86 bytes long in all; the others end
+/// here.
 ///
 /// | offset | bytes | meaning                                            |
 /// |--------|-------|----------------------------------------------------|
@@ -43,7 +44,7 @@ const MAX_LEN: usize = 1 + 32 + 2 + 0x3000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToInit {
     Offer(Offer),
-    Accepted,
+    Accepted(KemCiphertext),
     Refused,
     Stream(Stream, State),
 }
@@ -67,12 +68,13 @@ pub(crate) enum State {
 /// | offset | bytes | meaning                                                                        |
 /// |--------|-------|--------------------------------------------------------------------------------|
 /// | 0      | 1     | 1 answer, 2 rejected: the offer does not fit the measured configuration; ends here |
-/// | 1      | 32    | wg0's public key                                                               |
-/// | 33     | 2     | length of the attestation document, big endian; zero: none                     |
-/// | 35     |       | the document                                                                   |
+/// | 1      | 32    | wg0's next public key                                                          |
+/// | 33     | 1184  | the KEM key                                                                    |
+/// | 1217   | 2     | length of the attestation document, big endian                                 |
+/// | 1219   |       | the document                                                                   |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ToRelay {
-    Answer { public_key: PublicKey, document: Vec<u8> },
+    Answer(Box<Answer>),
     Rejected,
 }
 
@@ -99,7 +101,7 @@ impl Message for ToInit {
                 let ipv6 = offer.ipv6.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
                 [&[1, flags], &offer.nonce[..], &offer.public_key.0, &ipv4, &ipv6].concat()
             }
-            Self::Accepted => vec![2],
+            Self::Accepted(KemCiphertext(ciphertext)) => [&[2], &ciphertext[..]].concat(),
             Self::Refused => vec![3],
             Self::Stream(Stream::Data, State::Up) => vec![4],
             Self::Stream(Stream::Data, State::Down) => vec![5],
@@ -111,7 +113,7 @@ impl Message for ToInit {
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         Ok(match bytes {
             [1, rest @ ..] => return offer(rest).map(Self::Offer).ok_or_else(|| malformed(bytes)),
-            [2] => Self::Accepted,
+            [2, rest @ ..] => return accepted(rest).ok_or_else(|| malformed(bytes)),
             [3] => Self::Refused,
             [4] => Self::Stream(Stream::Data, State::Up),
             [5] => Self::Stream(Stream::Data, State::Down),
@@ -125,9 +127,10 @@ impl Message for ToInit {
 impl Message for ToRelay {
     fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Answer { public_key, document } => {
+            Self::Answer(answer) => {
+                let Answer { public_key, kem_key, document } = answer.as_ref();
                 let len = u16::try_from(document.len()).unwrap_or(u16::MAX).to_be_bytes();
-                [&[1], &public_key.0[..], &len, document].concat()
+                [&[1], &public_key.0[..], &kem_key.0, &len, document].concat()
             }
             Self::Rejected => vec![2],
         }
@@ -160,11 +163,17 @@ fn offer(bytes: &[u8]) -> Option<Offer> {
     })
 }
 
+fn accepted(bytes: &[u8]) -> Option<ToInit> {
+    bytes.try_into().ok().map(|ciphertext| ToInit::Accepted(KemCiphertext(ciphertext)))
+}
+
 fn answer(bytes: &[u8]) -> Option<ToRelay> {
     let (public_key, bytes) = bytes.split_first_chunk()?;
+    let (kem_key, bytes) = bytes.split_first_chunk()?;
     let (len, document) = bytes.split_first_chunk()?;
-    (document.len() == usize::from(u16::from_be_bytes(*len)))
-        .then(|| ToRelay::Answer { public_key: PublicKey(*public_key), document: document.to_vec() })
+    let answer =
+        || Answer { public_key: PublicKey(*public_key), kem_key: KemKey(*kem_key), document: document.to_vec() };
+    (document.len() == usize::from(u16::from_be_bytes(*len))).then(|| ToRelay::Answer(Box::new(answer())))
 }
 
 /// One end of the link.

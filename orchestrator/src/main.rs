@@ -17,6 +17,7 @@ mod console;
 mod gateway;
 mod link;
 mod network;
+mod nsm;
 mod offer;
 mod power;
 mod probe;
@@ -60,7 +61,7 @@ fn init() -> Result<Infallible> {
     let runtime = runtime()?;
     let booted = boot::run(&runtime)?;
     let network = network::up(&runtime, &booted.config)?;
-    let supervisor = Supervisor::new(booted.config, network, booted.clock);
+    let supervisor = Supervisor::new(booted, network);
     let reason = runtime.block_on(supervisor.run())?;
     power::down(&format!("power off: {reason}"))
 }

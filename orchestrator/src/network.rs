@@ -19,7 +19,7 @@ use crate::boot::{self, step};
 use crate::config::Config;
 
 pub(crate) use links::Links;
-pub(crate) use wireguard::Device;
+pub(crate) use wireguard::{Device, KeyPair, Session};
 
 /// The interface, on both sides of the tunnel.
 pub(crate) const WG0: &str = "wg0";
@@ -39,7 +39,7 @@ pub(crate) struct Network {
     pub(crate) relay_socket: UdpSocket,
 }
 
-/// Makes the namespaces, wg0 (down, with its own key and no peer), and the files and settings that go with them.
+/// Makes the namespaces, wg0 (down, without a key or a peer), and the files and settings that go with them.
 ///
 /// # Errors
 /// The step's name, its object, and the cause.
@@ -55,7 +55,6 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
     })?;
     let born = step("wg0", namespace::create)?;
     step("root", boot::seal_root)?;
-    tracing::info!(public_key = %born.device.public_key, "wg0 has a key, made at this boot");
     Ok(Network { links, device: born.device, relay_namespace: born.namespace, relay_socket: born.socket })
 }
 

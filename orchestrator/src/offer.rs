@@ -24,6 +24,9 @@ pub(crate) enum Misfit {
     /// A gateway that reflects our own messages.
     #[error("the gateway's public key is our own")]
     OwnKey,
+    /// Another gateway than the one that the image names.
+    #[error("the gateway's public key is {0}, and not that of tunnel.gateway_key")]
+    NotPinned(PublicKey),
     /// Not in the measured networks.
     #[error("{0} is in none of tunnel.networks")]
     Outside(IpAddr),
@@ -36,13 +39,16 @@ pub(crate) enum Misfit {
 }
 
 impl Assignment {
-    /// Checks an offer; `own` is our public key.
-    pub(crate) fn check(offer: &Offer, tunnel: &Tunnel, own: PublicKey) -> Result<Self, Misfit> {
+    /// Checks an offer; `own` is our public key, if we have one yet.
+    pub(crate) fn check(offer: &Offer, tunnel: &Tunnel, own: Option<PublicKey>) -> Result<Self, Misfit> {
         if offer.public_key.0 == [0; 32] {
             return Err(Misfit::ZeroKey);
         }
-        if offer.public_key == own {
+        if Some(offer.public_key) == own {
             return Err(Misfit::OwnKey);
+        }
+        if tunnel.gateway_key.is_some_and(|pinned| pinned != offer.public_key) {
+            return Err(Misfit::NotPinned(offer.public_key));
         }
         let offered = [(4, offer.ipv4.map(IpAddr::from)), (6, offer.ipv6.map(IpAddr::from))];
         let mut addresses = Vec::new();
@@ -73,7 +79,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    const OWN: PublicKey = PublicKey([9; 32]);
+    const OWN: Option<PublicKey> = Some(PublicKey([9; 32]));
 
     fn tunnel() -> Tunnel {
         Config::parse(include_str!("../../config/enclave/enclave.toml")).unwrap().tunnel
@@ -130,6 +136,14 @@ mod tests {
     fn a_zero_key_and_our_own_key_are_refused() {
         let with = |key| Offer { public_key: PublicKey(key), ..offer(Some("203.0.113.2"), Some("fd3b:74ac:9d21::2")) };
         assert_eq!(Assignment::check(&with([0; 32]), &tunnel(), OWN), Err(Misfit::ZeroKey));
-        assert_eq!(Assignment::check(&with(OWN.0), &tunnel(), OWN), Err(Misfit::OwnKey));
+        assert_eq!(Assignment::check(&with([9; 32]), &tunnel(), OWN), Err(Misfit::OwnKey));
+        assert!(Assignment::check(&with([9; 32]), &tunnel(), None).is_ok());
+    }
+    #[test]
+    fn another_gateway_than_the_pinned_one_is_refused() {
+        let offer = offer(Some("203.0.113.2"), Some("fd3b:74ac:9d21::2"));
+        let pinned = |key| Tunnel { gateway_key: Some(PublicKey([key; 32])), ..tunnel() };
+        assert!(Assignment::check(&offer, &pinned(1), OWN).is_ok());
+        assert_eq!(Assignment::check(&offer, &pinned(2), OWN), Err(Misfit::NotPinned(PublicKey([1; 32]))));
     }
 }

@@ -31,11 +31,6 @@ pub(crate) struct Peer {
 }
 
 impl Interface {
-    /// Whether any peer ever answered.
-    pub(crate) fn has_handshake(&self) -> bool {
-        self.peers.iter().any(|peer| peer.latest_handshake.is_some())
-    }
-
     /// The text that `wg show` prints at `now`.
     pub(crate) fn show(&self, now: SystemTime) -> impl Display + '_ {
         fmt::from_fn(move |f| self.write(f, now))

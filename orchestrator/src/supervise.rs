@@ -13,8 +13,7 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep_until};
 
-use crate::boot::Clock;
-use crate::config::Config;
+use crate::boot::{Booted, Clock};
 use crate::console;
 use crate::gateway::Gateway;
 use crate::link::{self, Link, State, ToInit};
@@ -46,12 +45,13 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(config: Config, network: Network, clock: Clock) -> Self {
+    pub(crate) fn new(booted: Booted, network: Network) -> Self {
+        let Booted { config, clock, nsm, cid } = booted;
         Self {
             network,
-            gateway: Gateway::new(config.tunnel),
-            clock,
             has_self_test: config.self_test.is_some(),
+            gateway: Gateway::new(config, nsm, cid),
+            clock,
             watch: Watch::default(),
             link: None,
             running: HashMap::new(),
@@ -146,7 +146,6 @@ impl Supervisor {
         let interface = self.network.device.snapshot().context("watch")?;
         let now = SystemTime::now();
         let news = self.watch.look(&interface, now);
-        self.gateway.speak(&self.network.device, Instant::now(), interface.has_handshake()).context("tunnel")?;
         if news != News::Nothing {
             console::print(&format!("\n{}\n", interface.show(now)));
         }
@@ -166,14 +165,16 @@ impl Supervisor {
         let Some(link) = &self.link else { return Ok(()) };
         match message {
             Ok(Some(ToInit::Offer(offer))) => {
-                let Network { links, device, .. } = &self.network;
-                let reply = self.gateway.offered(&offer, links, device).await.context("tunnel")?;
+                let reply = self.gateway.offered(offer).await;
                 if let Err(error) = link.send(&reply).await {
                     tracing::warn!("supervise: answer the relay: {error}");
                 }
             }
-            Ok(Some(ToInit::Accepted)) => self.gateway.accepted(Instant::now()),
-            Ok(Some(ToInit::Refused)) => tracing::warn!("tunnel: the gateway refuses this enclave"),
+            Ok(Some(ToInit::Accepted(ciphertext))) => {
+                let Network { links, device, .. } = &self.network;
+                self.gateway.accepted(&ciphertext, links, device).await.context("tunnel")?;
+            }
+            Ok(Some(ToInit::Refused)) => self.gateway.refused(),
             Ok(Some(ToInit::Stream(stream, state))) => {
                 tracing::debug!(?stream, up = (state == State::Up), "tunnel: a stream of the relay");
             }

@@ -8,12 +8,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::fault::FaultCommand;
-use crate::host::{Lab, Options};
+use crate::host::{Blind, Lab, Options};
 use crate::machine::EnclaveId;
+use crate::rogue::Rogue;
 use crate::{bench, guest, switch, transcript};
 
 /// A Nitro host on a laptop: a parent and its enclaves in QEMU, on one vsock switch that can do wrong on command.
@@ -79,6 +82,14 @@ enum Verb {
     /// Start and stop enclaves, as nitro-cli would
     #[command(subcommand)]
     Enclave(EnclaveVerb),
+    /// Blind mode: the gateway moves to a host of the lab's internet, the parent only carries
+    #[command(subcommand)]
+    Blind(BlindVerb),
+    /// Have wg-server take enclaves of this image for peers, and no others
+    Trust {
+        /// The image; its measurements.json is beside it
+        eif: PathBuf,
+    },
     /// Bring the lab up and show, step by step, that the tunnel works
     Run {
         /// An enclave image [default: built from bootstrap/lab/config/enclave]
@@ -109,6 +120,9 @@ enum Verb {
         /// How many
         count: u32,
     },
+    /// Play the gateway until an enclave has answered, print the answer in base64
+    #[command(hide = true)]
+    Record(guest::RecordOptions),
     /// Send one command to a self-test agent, print its report
     #[command(hide = true)]
     SelfTest {
@@ -118,6 +132,30 @@ enum Verb {
         command: String,
     },
 }
+
+#[derive(Debug, Subcommand)]
+enum BlindVerb {
+    /// Start the gateway and the parent's relay, and boot an enclave whose image pins the gateway's key
+    On {
+        /// Its CID
+        #[arg(default_value_t = EnclaveId::SECOND)]
+        enclave: EnclaveId,
+    },
+    /// Terminate that enclave, and put the parent's own gateway back
+    Off {
+        /// Its CID
+        #[arg(default_value_t = EnclaveId::SECOND)]
+        enclave: EnclaveId,
+    },
+}
+
+/// What to look at in blind mode.
+const BLIND_WAYS_ON: &str = "
+  target/release/lab exec parent -- ip netns exec gateway wg show                   the gateway's side of the tunnel
+  target/release/lab exec parent -- tcpdump -n -i uplink0 not port 22               what the parent sees of it
+  target/release/lab exec parent -- /payload/bin/wg-server status --runtime-dir /run/wg-gateway
+  target/release/lab blind off                                                      back to the parent's own gateway
+";
 
 #[derive(Debug, Subcommand)]
 enum EnclaveVerb {
@@ -132,6 +170,14 @@ enum EnclaveVerb {
     },
     /// Terminate an enclave
     Stop {
+        /// Its CID
+        #[arg(default_value_t = EnclaveId::FIRST)]
+        enclave: EnclaveId,
+    },
+    /// Boot one that the gateway must refuse in the place of an enclave, show what the gateway says
+    Rogue {
+        /// What is wrong with it
+        rogue: Rogue,
         /// Its CID
         #[arg(default_value_t = EnclaveId::FIRST)]
         enclave: EnclaveId,
@@ -179,6 +225,25 @@ pub fn main() -> Result<ExitCode> {
             true => print(&format!("enclave {enclave} is terminated\n")),
             false => print(&format!("enclave {enclave} does not run\n")),
         },
+        Verb::Enclave(EnclaveVerb::Rogue { rogue, enclave }) => {
+            let reason = open()?.enclave(enclave).replace(rogue)?;
+            print(&format!("the gateway refuses enclave {enclave}: {reason}\n"))
+        }
+        Verb::Blind(BlindVerb::On { enclave }) => {
+            let lab = open()?;
+            Blind::begin(&lab)?.boot(enclave)?;
+            print(&format!("enclave {enclave} has a tunnel to 192.0.2.10, which its image pins\n{BLIND_WAYS_ON}"))
+        }
+        Verb::Blind(BlindVerb::Off { enclave }) => {
+            let lab = open()?;
+            lab.enclave(enclave).stop()?;
+            Blind::end(&lab)?;
+            print("the parent's own wg-server is the gateway again\n")
+        }
+        Verb::Trust { eif } => {
+            open()?.parent()?.trust(&eif)?;
+            print(&format!("wg-server takes enclaves of {} for peers, and no others\n", eif.display()))
+        }
         Verb::Enclave(EnclaveVerb::Restart { enclave, eif }) => {
             let lab = open()?;
             lab.enclave(enclave).stop()?;
@@ -194,6 +259,10 @@ pub fn main() -> Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(self_test::flood(enclave.cid().0, port, count, Duration::ZERO))?;
             Ok(ExitCode::SUCCESS)
+        }
+        Verb::Record(options) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            print(&format!("{}\n", STANDARD.encode(runtime.block_on(guest::record(&options))?)))
         }
         Verb::SelfTest { agent, command } => {
             let command = serde_json::from_str(&command).context("the self-test command")?;

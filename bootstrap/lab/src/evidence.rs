@@ -18,6 +18,21 @@ fn stamp(line: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(time.trim().parse().ok()?).ok()
 }
 
+/// What the gateway said of this enclave: the reason of its first refusal, or, as an error, the line that says that it was
+/// taken for a peer.
+pub(crate) fn gateway_verdict(console: &str) -> Option<Result<String, String>> {
+    console.lines().find_map(|line| {
+        let reason = ["the gateway refuses this enclave: ", "impostor: refused: "]
+            .iter()
+            .find_map(|start| line.split_once(start).map(|(_, reason)| reason))
+            // The relay says after the reason how long the stream lived.
+            .map(|reason| reason.rsplit_once(" lived=").map_or(reason, |(reason, _)| reason));
+        let is_end =
+            ["impostor: accepted", "impostor: error: ", "first handshake"].iter().any(|text| line.contains(text));
+        reason.map(|reason| Ok(reason.to_owned())).or_else(|| is_end.then(|| Err(line.to_owned())))
+    })
+}
+
 /// The last `wg show` text of a console that has a handshake in it.
 pub(crate) fn wg_show(console: &str) -> Option<String> {
     let lines: Vec<_> = console.lines().collect();
@@ -78,6 +93,23 @@ pub(crate) fn leased_addresses(status: &str, cid: Cid) -> serde_json::Result<Vec
     Ok(found)
 }
 
+/// What `wg-server status` says that an enclave proved: `PCR0: 00...` and so on.
+pub(crate) fn attested(status: &str, cid: Cid) -> Option<Vec<&str>> {
+    let of_enclave = status.split("\nenclave: ").find_map(|block| block.strip_prefix(&format!("CID {cid}\n")))?;
+    let is_of_document =
+        |line: &&str| ["module: ", "PCR", "configuration: "].iter().any(|start| line.starts_with(start));
+    let lines: Vec<_> = of_enclave.lines().map(str::trim).filter(is_of_document).collect();
+    (!lines.is_empty()).then_some(lines)
+}
+
+/// The attestation document of one enclave in what `wg-server status --json` prints, in base64.
+pub(crate) fn document(status: &str, cid: Cid) -> Option<String> {
+    let status: Value = serde_json::from_str(status).ok()?;
+    let enclaves = status.get("enclaves")?.as_array()?;
+    let enclave = enclaves.iter().find(|enclave| enclave.get("cid").and_then(Value::as_u64) == Some(cid.0.into()))?;
+    Some(enclave.get("attested")?.get("document")?.as_str()?.to_owned())
+}
+
 fn collect_addresses(value: &Value, cid: Cid, found: &mut Vec<IpAddr>) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| collect_addresses(value, cid, found)),
@@ -131,6 +163,16 @@ PING 203.0.113.1 (203.0.113.1) 56 data bytes
     }
 
     #[test]
+    fn the_verdict_is_the_first_refusal_or_what_shows_that_there_was_none() {
+        let console = "boot\n[    3.0]  WARN relay: the gateway refuses this enclave: PCR2 is 00 lived=8.1ms\n[    4.0] first handshake";
+        assert_eq!(gateway_verdict(console), Some(Ok("PCR2 is 00".into())));
+        assert_eq!(gateway_verdict("impostor: refused: the nonce"), Some(Ok("the nonce".into())));
+        assert_eq!(gateway_verdict("boot\nimpostor: accepted\n"), Some(Err("impostor: accepted".into())));
+        assert_eq!(gateway_verdict(CONSOLE), Some(Err("[    2.350000]  INFO first handshake with the gateway".into())));
+        assert_eq!(gateway_verdict("boot"), None);
+    }
+
+    #[test]
     fn the_wg_block_ends_where_the_next_text_begins() {
         let block = wg_show(CONSOLE).unwrap();
         assert!(block.starts_with("interface: wg0\n") && block.ends_with("latest handshake: Now\n"), "{block}");
@@ -158,6 +200,16 @@ PING 203.0.113.1 (203.0.113.1) 56 data bytes
         assert_eq!(queries(log, "aws.com", &client), [log]);
         assert!(queries(log, "aws.com", &["203.0.113.22".parse().unwrap()]).is_empty());
         assert!(queries(log, "ws.com", &client).is_empty());
+    }
+
+    #[test]
+    fn what_an_enclave_proved_is_not_another_s() {
+        let status = "trust root: x\n\nenclave: CID 16\n  module: lab-16\n  PCR0: 00\n  relay: y\n\nenclave: CID 17\n  PCR0: 11\n";
+        assert_eq!(attested(status, Cid(16)), Some(vec!["module: lab-16", "PCR0: 00"]));
+        assert_eq!(attested(status, Cid(17)), Some(vec!["PCR0: 11"]));
+        assert_eq!(attested(status, Cid(18)), None);
+        let json = r#"{"enclaves":[{"cid":16,"attested":null},{"cid":17,"attested":{"document":"AA=="}}]}"#;
+        assert_eq!((document(json, Cid(16)), document(json, Cid(17))), (None, Some("AA==".into())));
     }
 
     #[test]

@@ -2,14 +2,19 @@
 //!
 //! ```text
 //! parent: wg0 203.0.113.1 -- uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 :namespace `internet`
+//!                                                           inet1 192.0.2.1 ==veth== uplink0 192.0.2.10 :namespace `gateway`
 //! ```
+//!
+//! In blind mode the parent has `wg-server relay` in place of its wg0, and wg0 is the gateway's. Both are held until then.
 //!
 //! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
 
 mod files;
 mod heartbeat;
 mod network;
+mod record;
 mod service;
+mod services;
 
 use std::fs;
 use std::path::Path;
@@ -19,9 +24,9 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use service::Service;
-
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
+pub(crate) use record::{Options as RecordOptions, record};
+pub(crate) use services::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};
 
 /// The line on the parent's console that `lab up` waits for.
 pub(crate) const READY: &str = "lab: parent ready";
@@ -30,11 +35,12 @@ pub(crate) const RUN_DIR: &str = "/run/lab";
 /// Where logs are.
 pub(crate) const LOG_DIR: &str = "/var/log/lab";
 const PROGRAM: &str = "/payload/bin/lab";
-const WG_SERVER: &str = "/payload/bin/wg-server";
 /// User and group, which need no name.
 const WG_SERVER_USER: &str = "998:998";
 /// What systemd would make for it, and its configuration.
 const WG_SERVER_DIRS: [&str; 4] = ["/run/wg-server", "/var/lib/wg-server", "/var/log/wg-server", "/etc/wg-server"];
+/// The same for the gateway in the lab's internet.
+const GATEWAY_DIRS: [&str; 4] = ["/run/wg-gateway", "/var/lib/wg-gateway", "/var/log/wg-gateway", "/etc/wg-gateway"];
 
 /// Sets everything up and keeps it running; returns only when something goes wrong.
 ///
@@ -42,20 +48,24 @@ const WG_SERVER_DIRS: [&str; 4] = ["/run/wg-server", "/var/lib/wg-server", "/var
 /// A step of the setup, or a task that ended.
 pub(crate) fn run() -> Result<()> {
     runtime()?.block_on(async {
-        for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet"].iter().chain(&WG_SERVER_DIRS) {
+        for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet"].iter().chain(&WG_SERVER_DIRS).chain(&GATEWAY_DIRS) {
             fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
         }
         network::set_up().context("the lab's internet")?;
         files::write().context("the lab's internet")?;
-        make_key().context("the parent's WireGuard key")?;
-        for dir in WG_SERVER_DIRS {
+        make_key("/etc/wg-server/private.key").context("the parent's WireGuard key")?;
+        make_key("/etc/wg-gateway/private.key").context("the gateway's WireGuard key")?;
+        for dir in WG_SERVER_DIRS.iter().chain(&GATEWAY_DIRS) {
             network::command(&["chown", "-R", WG_SERVER_USER, dir])?;
+        }
+        for service in [RELAY_SERVICE, GATEWAY_SERVICE] {
+            fs::write(service::hold_path(service), "").with_context(|| format!("hold {service}"))?;
         }
 
         let mut tasks = JoinSet::new();
         tasks.spawn(heartbeat::serve());
         tasks.spawn(self_test::server::run_vsock(VSOCK_PORT));
-        for service in services() {
+        for service in services::all() {
             tasks.spawn(service.keep());
         }
         announce()?;
@@ -74,44 +84,8 @@ pub(crate) fn internet() -> Result<()> {
     runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS))
 }
 
-fn services() -> Vec<Service> {
-    let in_internet = |name, program: &str, arguments: &[&str]| {
-        let enter = ["--net=/run/netns/internet", "--", program];
-        Service::new(name, "nsenter", &[&enter, arguments].concat())
-    };
-    let https = |name, address: &str| {
-        let files = ["-cert", "/run/lab/internet/https.crt", "-key", "/run/lab/internet/https.key"];
-        in_internet(name, "openssl", &[&["s_server", "-quiet", "-www", "-accept", address], &files[..]].concat())
-    };
-    vec![
-        in_internet("internet-dns", "/usr/sbin/named", &["-f", "-c", "/run/lab/internet/named.conf"]),
-        https("internet-https", "198.51.100.80:443"),
-        https("internet-https6", "[2001:db8:100::80]:443"),
-        in_internet("internet-self-test", PROGRAM, &["internet"]),
-        // As the service that docs/aws.md describes: no root, two capabilities.
-        Service::new(
-            "wg-server",
-            "setpriv",
-            &[
-                "--reuid=998",
-                "--regid=998",
-                "--clear-groups",
-                "--bounding-set=-all,+net_admin,+net_bind_service",
-                "--inh-caps=+net_admin,+net_bind_service",
-                "--ambient-caps=+net_admin,+net_bind_service",
-                "--no-new-privs",
-                WG_SERVER,
-                "run",
-                "--config",
-                "/etc/wg-server/parent.toml",
-            ],
-        ),
-    ]
-}
-
-fn make_key() -> Result<()> {
-    let path = "/etc/wg-server/private.key";
-    if Path::new(path).exists() { Ok(()) } else { network::command(&[WG_SERVER, "keygen", path]) }
+fn make_key(path: &str) -> Result<()> {
+    if Path::new(path).exists() { Ok(()) } else { network::command(&[services::WG_SERVER, "keygen", path]) }
 }
 
 /// Says on the console that the parent is complete, but for wg-server, which says so itself.

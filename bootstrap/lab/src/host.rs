@@ -1,5 +1,6 @@
 //! A Nitro host: its verbs, for the command line and for tests.
 
+mod blind;
 mod bring_up;
 mod enclave;
 mod parent;
@@ -19,6 +20,7 @@ use crate::process::Process;
 use crate::progress::Progress;
 use crate::project::Project;
 
+pub use blind::{Blind, Captures};
 pub use bring_up::Options;
 pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};

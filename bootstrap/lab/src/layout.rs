@@ -137,6 +137,26 @@ impl Layout {
     pub(crate) fn eif_dir(&self) -> PathBuf {
         self.dir.join("eif")
     }
+
+    /// The image of an enclave that the gateway must refuse.
+    pub(crate) fn rogue_dir(&self) -> PathBuf {
+        self.dir.join("rogue")
+    }
+
+    /// The image of an enclave in blind mode.
+    pub(crate) fn blind_dir(&self) -> PathBuf {
+        self.dir.join("blind")
+    }
+
+    /// What the enclaves' security modules sign documents with.
+    pub(crate) fn signer_dir(&self) -> PathBuf {
+        self.dir.join("signer")
+    }
+
+    /// The certificate that documents of this lab lead to.
+    pub(crate) fn root_path(&self) -> PathBuf {
+        self.dir.join("lab-root.pem")
+    }
 }
 
 /// `$ENCLAVE_LAB_DIR`, or `enclave-wireguard/lab` in `$XDG_STATE_HOME`, which is `~/.local/state` unless set.

@@ -7,6 +7,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
 )]
 
+mod authority;
 mod bench;
 pub mod cli;
 mod console;
@@ -23,12 +24,14 @@ mod process;
 mod progress;
 mod project;
 mod qemu;
+mod rogue;
 mod ssh;
 mod switch;
 mod transcript;
 
 pub use console::Console;
 pub use fault::FaultCommand;
-pub use host::{Enclave, Handshake, Lab, Options, Parent, Status};
+pub use host::{Blind, Captures, Enclave, Handshake, Lab, Options, Parent, Status};
 pub use machine::EnclaveId;
+pub use rogue::Rogue;
 pub use self_test::{Command as Test, Direction, Report, Transport};

@@ -23,6 +23,9 @@ impl EnclaveId {
     /// The first enclave of every lab.
     pub const FIRST: Self = Self(Cid(*ENCLAVE_CIDS.start()));
 
+    /// The second.
+    pub const SECOND: Self = Self(Cid(*ENCLAVE_CIDS.start() + 1));
+
     /// The first `count` enclaves, or as many as a lab may have.
     pub(crate) fn first(count: usize) -> impl Iterator<Item = Self> {
         ENCLAVE_CIDS.map(|cid| Self(Cid(cid))).take(count)

@@ -52,21 +52,27 @@ impl Programs {
     }
 }
 
-/// Writes the tar file.
-pub(crate) fn write(layout: &Layout, project: &Project, programs: &Programs) -> Result<()> {
+/// Writes the tar file; enclaves of the image `eif_path` will be the ones that wg-server takes for peers.
+pub(crate) fn write(layout: &Layout, project: &Project, programs: &Programs, eif_path: &Path) -> Result<()> {
     let path = layout.payload_path();
     let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
     let mut tar = Builder::new(file);
-    for dir in ["payload", "payload/bin", "payload/ssh", "etc/wg-server"] {
+    for dir in ["payload", "payload/bin", "payload/ssh", "etc/wg-server", "etc/wg-gateway"] {
         append(&mut tar, dir, EntryType::Directory, 0o755, &[])?;
     }
     append(&mut tar, "payload/start", EntryType::Regular, 0o755, START.as_bytes())?;
     let config_dir = project.lab_dir().join("config/parent");
+    let blind_dir = project.blind_dir();
     let mut files = vec![
         ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
         ("payload/bin/wg-server".into(), programs.wg_server.clone(), 0o755),
         ("etc/wg-server/parent.toml".into(), config_dir.join("parent.toml"), 0o644),
         ("etc/wg-server/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
+        ("etc/wg-server/relay.toml".into(), blind_dir.join("relay.toml"), 0o644),
+        ("etc/wg-gateway/gateway.toml".into(), blind_dir.join("gateway.toml"), 0o644),
+        ("etc/wg-gateway/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
+        ("etc/wg-server/lab-root.pem".into(), layout.root_path(), 0o644),
+        ("etc/wg-server/measurements.json".into(), measurements_of(eif_path)?, 0o644),
     ];
     for (name, source) in ssh::PAYLOAD {
         files.push((format!("payload/ssh/{name}"), layout.ssh_dir().join(source), 0o600));
@@ -76,6 +82,16 @@ pub(crate) fn write(layout: &Layout, project: &Project, programs: &Programs) -> 
         append(&mut tar, &name, EntryType::Regular, mode, &bytes)?;
     }
     tar.finish().with_context(|| format!("write {}", path.display()))
+}
+
+/// What `eif build` writes beside an image.
+///
+/// # Errors
+/// An image without.
+pub(crate) fn measurements_of(eif_path: &Path) -> Result<PathBuf> {
+    let path = eif_path.with_file_name("measurements.json");
+    ensure!(path.is_file(), "there is no {}: `make eif` writes it together with the image", path.display());
+    Ok(path)
 }
 
 fn append(tar: &mut Builder<File>, name: &str, kind: EntryType, mode: u32, bytes: &[u8]) -> Result<()> {

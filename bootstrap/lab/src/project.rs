@@ -62,13 +62,23 @@ impl Project {
         })
     }
 
-    /// Builds the lab's enclave image into `out_dir`; the image's path.
+    /// The measured configuration of the lab's enclaves.
+    pub(crate) fn config_dir(&self) -> PathBuf {
+        self.lab_dir().join("config/enclave")
+    }
+
+    /// Everything that blind mode needs: of the gateway, of the parent, and in `enclave` what is measured.
+    pub(crate) fn blind_dir(&self) -> PathBuf {
+        self.lab_dir().join("config/blind")
+    }
+
+    /// Builds an enclave image into `out_dir`, measurements beside it; the image's path.
     ///
     /// # Errors
     /// A script that goes wrong, with what it said.
-    pub(crate) fn enclave_image(&self, out_dir: &Path, phase: &Phase) -> Result<PathBuf> {
+    pub(crate) fn image(&self, flags: &[&str], config_dir: &Path, out_dir: &Path, phase: &Phase) -> Result<PathBuf> {
         let mut script = Command::new(self.root.join("bootstrap/eif/image.sh"));
-        script.arg(self.lab_dir().join("config/enclave")).arg(out_dir);
+        script.args(flags).arg(config_dir).arg(out_dir);
         last_line(&mut script, phase)?;
         let eif = out_dir.join("enclave.eif");
         ensure!(eif.is_file(), "bootstrap/eif/image.sh ended well, but made no {}", eif.display());

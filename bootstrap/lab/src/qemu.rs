@@ -43,6 +43,8 @@ pub(crate) struct EnclaveMachine {
     pub(crate) eif_path: PathBuf,
     pub(crate) vsock_path: PathBuf,
     pub(crate) console_path: PathBuf,
+    /// What its security module signs documents with.
+    pub(crate) signer_dir: PathBuf,
 }
 
 /// One QEMU with its firmware.
@@ -97,6 +99,8 @@ impl Qemu {
         command
             .args(["-machine", &format!("nitro-enclave,vsock=vsock,id=lab-{}", machine.cid)])
             .args(["-m", "256M", "-smp", "2"])
+            // The machine makes the module itself. This form of -global takes the value as it is, commas included.
+            .args([OsString::from("-global"), global("virtio-nsm-device", "signer", &machine.signer_dir)])
             // What `reboot=k` resets the machine with; without it some reboots go past -no-reboot.
             .args(["-device", "i8042"])
             .arg("-kernel")
@@ -184,6 +188,13 @@ fn with_path(prefix: &str, path: &Path) -> OsString {
     format!("{prefix}{}", path.to_string_lossy().replace(',', ",,")).into()
 }
 
+/// A property of every device of a kind.
+fn global(driver: &str, property: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(format!("{driver}.{property}="));
+    text.push(path);
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,9 +212,11 @@ mod tests {
             eif_path: "/x.eif".into(),
             vsock_path: "/a,b/17.vsock".into(),
             console_path: "/log/17".into(),
+            signer_dir: "/a,b/signer".into(),
         }));
         assert!(line.contains("nitro-enclave,vsock=vsock,id=lab-17"), "{line}");
         assert!(line.contains("socket,id=vsock,path=/a,,b/17.vsock"), "{line}");
+        assert!(line.contains("-global virtio-nsm-device.signer=/a,b/signer "), "{line}");
         assert!(line.contains("-no-reboot"), "{line}");
     }
 

@@ -1,5 +1,7 @@
-//! `lab run`: brings the lab up and shows, in five steps, that everything really works.
+//! `lab run`: brings the lab up and shows, in nine steps, that everything really works.
 
+mod attestation;
+mod blind;
 mod page;
 
 use std::net::{IpAddr, SocketAddr};
@@ -23,10 +25,13 @@ How to go on:
   target/release/lab console -f                 what the enclave says
   target/release/lab exec parent -- wg show     any command on the parent
   target/release/lab fault --help               make the vsock misbehave
+  target/release/lab blind on                   move the gateway away from the parent
   target/release/lab status                     what runs
   target/release/lab down                       stop everything
 ";
 
+/// As `wg show` prints a pre-shared key that is there.
+const HIDDEN: &str = "preshared key: (hidden)";
 const GATEWAY: &str = "203.0.113.1";
 const NAME: &str = "aws.com";
 /// The probe's interval is 15 s in the lab's configuration.
@@ -40,6 +45,7 @@ const SEED: u64 = 0x5eed;
 
 /// One lab being shown.
 struct Transcript<'lab> {
+    lab: &'lab Lab,
     enclave: Enclave<'lab>,
     parent: Parent,
     addresses: Vec<IpAddr>,
@@ -47,17 +53,21 @@ struct Transcript<'lab> {
 
 /// Shows all steps; an error names the one that went wrong.
 pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
-    lab.up(&Options { eif, ..Options::default() }).context("step 1 of 5, an enclave boots and its tunnel comes up")?;
+    lab.up(&Options { eif, ..Options::default() }).context("step 1 of 9, an enclave boots and its tunnel comes up")?;
     let enclave = lab.enclave(EnclaveId::FIRST);
     let parent = lab.parent()?;
-    let addresses = enclave.addresses().context("step 1 of 5, an enclave boots")?;
-    let shown = Transcript { enclave, parent, addresses };
-    shown.boot().context("step 1 of 5, an enclave boots and its tunnel comes up")?;
-    shown.wireguard().context("step 2 of 5, `wg show` of both sides")?;
-    shown.pings().context("step 3 of 5, pings from the enclave")?;
-    shown.names().context("step 4 of 5, names resolved by BIND on the parent")?;
-    shown.transfers().context("step 5 of 5, data through the tunnel")?;
-    print(&format!("\nAll five steps happened as shown.\n{WAYS_ON}")).map(drop)
+    let addresses = enclave.addresses().context("step 1 of 9, an enclave boots")?;
+    let shown = Transcript { lab, enclave, parent, addresses };
+    shown.boot().context("step 1 of 9, an enclave boots and its tunnel comes up")?;
+    shown.attestation().context("step 2 of 9, the enclave's attestation")?;
+    shown.wireguard().context("step 3 of 9, `wg show` of both sides")?;
+    shown.pings().context("step 4 of 9, pings from the enclave")?;
+    shown.names().context("step 5 of 9, names resolved by BIND on the parent")?;
+    shown.transfers().context("step 6 of 9, data through the tunnel")?;
+    shown.changed_image().context("step 7 of 9, a changed image is refused")?;
+    shown.impostors().context("step 8 of 9, impostors are refused")?;
+    shown.blind_mode().context("step 9 of 9, blind mode")?;
+    print(&format!("\nAll nine steps happened as shown.\n{WAYS_ON}")).map(drop)
 }
 
 impl Transcript<'_> {
@@ -81,7 +91,7 @@ impl Transcript<'_> {
     }
 
     fn wireguard(&self) -> Result<()> {
-        title(2, "kernel WireGuard on both sides")?;
+        title(3, "kernel WireGuard on both sides")?;
         let console = self.enclave.console();
         let ours = console.wait("`wg show` with a handshake", PROBE_PATIENCE, || Ok(()), evidence::wg_show)?;
         let theirs = self.parent.wg_show()?;
@@ -95,17 +105,20 @@ impl Transcript<'_> {
         };
         ensure!(key(&ours, "peer: ")? == key(&theirs, "public key: ")?, "the enclave's peer is not the parent");
         ensure!(theirs.contains(&key(&ours, "public key: ")?), "the enclave is no peer of the parent");
+        for (side, text) in [("enclave", &ours), ("parent", &theirs)] {
+            ensure!(text.contains(HIDDEN), "the {side}'s wg0 has no pre-shared key:\n{text}");
+        }
         body(&format!(
             "In the enclave (its console; there is no shell to run wg in):\n{}\n\
              On the parent (wg show wg0):\n{}\n\
-             Each is the other's peer.\n",
+             Each is the other's peer, with a pre-shared key that ML-KEM-768 carried.\n",
             indented(&ours.lines().collect::<Vec<_>>()),
             indented(&theirs.lines().collect::<Vec<_>>()),
         ))
     }
 
     fn pings(&self) -> Result<()> {
-        title(3, "the enclave pings its gateway and a host in the internet")?;
+        title(4, "the enclave pings its gateway and a host in the internet")?;
         for target in [GATEWAY, NAME] {
             let find = |text: &str| evidence::ping(text, target).map(|lines| indented(&lines));
             let what = format!("answered ping of {target}");
@@ -116,7 +129,7 @@ impl Transcript<'_> {
     }
 
     fn names(&self) -> Result<()> {
-        title(4, "BIND on the parent resolves the names on its list, and logs them")?;
+        title(5, "BIND on the parent resolves the names on its list, and logs them")?;
         let off_list = Test::Resolve { name: format!("{OFF_LIST_NAME}.") };
         let report = self.enclave.self_test(&off_list)?;
         let Report::Resolved(answer) = report else { return unexpected(&report) };
@@ -141,7 +154,7 @@ impl Transcript<'_> {
     }
 
     fn transfers(&self) -> Result<()> {
-        title(5, "data between the enclave and a host in the internet, through NAT, hashed at both ends")?;
+        title(6, "data between the enclave and a host in the internet, through NAT, hashed at both ends")?;
         for server in SELF_TEST_SERVERS {
             let bytes = if server.is_ipv4() { IPV4_TRANSFER } else { IPV6_TRANSFER };
             let tcp = Test::Tcp { server, bytes, seed: SEED };
@@ -194,7 +207,7 @@ fn unexpected<T>(report: &Report) -> Result<T> {
 }
 
 fn title(step: u8, text: &str) -> Result<()> {
-    print(&format!("\n== {step} of 5: {text}\n\n")).map(drop)
+    print(&format!("\n== {step} of 9: {text}\n\n")).map(drop)
 }
 
 fn body(text: &str) -> Result<()> {

@@ -149,10 +149,11 @@ fn refused_connections_are_retried_until_they_are_taken() {
 #[test]
 fn a_lost_control_stream_disturbs_no_data() {
     let shared = healthy();
-    let latest = || shared.lab.parent().unwrap().output(&["wg", "show", "wg0", "peers"]).unwrap();
-    let before = latest();
+    let before = said(&shared.lab, "relay: the data stream ended");
     transfer_while(&shared.lab, || fault(&shared.lab, "reset --port 821"));
-    assert_eq!(latest(), before, "the peer is the same as before");
+    assert_eq!(said(&shared.lab, "relay: the data stream ended"), before, "the data stream was lost too");
+    let peers = shared.lab.parent().unwrap().output(&["wg", "show", "wg0", "peers"]).unwrap();
+    assert_eq!(peers.lines().count(), 1, "{peers}");
 }
 
 #[test]

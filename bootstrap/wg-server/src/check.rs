@@ -25,17 +25,21 @@ impl std::fmt::Display for Checked {
 pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     let config = Config::load(config_path)?;
     let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
+    let attestation = config.attestation.load()?;
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
     executables(&config)?;
     let summary = format!(
-        "{} is right: {} with public key {}, room for {} enclaves, {} names on the allow-list",
+        "{} is right: {} with public key {}, room for {} enclaves, {} names on the allow-list; enclaves are attested by {}",
         config_path.display(),
         config.wireguard.interface,
         interface::public_key(&key),
         config.enclaves.ranges.len(),
         list.len(),
+        attestation.root,
     );
-    Ok(Checked { summary })
+    let remote =
+        config.remote.map(|remote| format!("; they are elsewhere, and their parents connect to {}", remote.listen));
+    Ok(Checked { summary: summary + &remote.unwrap_or_default() })
 }
 
 /// The programs that wg-server starts.

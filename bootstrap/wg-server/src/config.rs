@@ -1,7 +1,9 @@
 //! The operator's `parent.toml`: read once, checked once, typed from then on.
 
 mod addresses;
+mod attestation;
 mod file;
+mod remote;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,14 +11,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+pub(crate) use self::attestation::{Attestation, AttestationFiles, measurements, root};
 pub(crate) use addresses::{Range, Ranges};
+pub(crate) use remote::Remote;
 
 /// Everything that `parent.toml` says, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) runtime_dir: PathBuf,
     pub(crate) wireguard: WireGuard,
+    /// `None`: the enclaves are this host's.
+    pub(crate) remote: Option<Remote>,
     pub(crate) enclaves: Enclaves,
+    /// To be [loaded](AttestationFiles::load): what an enclave must prove is in files of its own.
+    pub(crate) attestation: AttestationFiles,
     pub(crate) nat: Nat,
     pub(crate) dns: Dns,
 }

@@ -1,41 +1,94 @@
-//! One control stream: the offer, the enclave's answer, and the wait for its end.
+//! One control stream: the offer, the enclave's answer, the renewal of its keys, and the wait for its end.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::time::timeout;
-use tunnel::control::{self, ControlError, Offer, ToEnclave, ToGateway};
-use tunnel::port::Cid;
-use tunnel::vsock::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+use tunnel::control::{self, ControlError, Offer, PublicKey, ToEnclave, ToGateway};
 
+use crate::enclaves::EnclaveId;
 use crate::gateway::{Admitted, Gateway};
 
 /// From the offer to the answer; the enclave's NSM may take seconds for a document.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// A message is small: an enclave that does not take it is stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+/// The enclave shakes hands at once; until wg-server has seen it, what the enclave sends is dropped.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// An enclave whose datagrams do not get through is looked at this often.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Makes the enclave a peer and stays until its stream ends or is replaced; says why in words.
-pub(crate) async fn serve(mut stream: Stream, cid: Cid, gateway: &Gateway, admitted: &Admitted) -> Result<String> {
+/// Makes the enclave a peer, renews its keys, and stays until its stream ends or is replaced; says why in words.
+pub(crate) async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    id: EnclaveId,
+    gateway: &Gateway,
+    admitted: &Admitted,
+) -> Result<String> {
+    let session = Session { id, gateway, admitted };
     tokio::select! {
         () = admitted.replaced.cancelled() => Ok("a newer stream took over".to_owned()),
-        end = exchange(&mut stream, cid, gateway, admitted) => end,
+        end = session.run(&mut stream) => end,
     }
 }
 
-async fn exchange(stream: &mut Stream, cid: Cid, gateway: &Gateway, admitted: &Admitted) -> Result<String> {
-    let addresses = admitted.admission.addresses;
-    let offer =
-        Offer { nonce: rand::random(), public_key: gateway.public_key(), ipv4: addresses.ipv4, ipv6: addresses.ipv6 };
-    write(stream, &ToEnclave::Offer(offer)).await.context("send the offer")?;
-    let answer = timeout(ANSWER_DEADLINE, control::read::<ToGateway, _>(stream)).await;
-    let ToGateway::Answer(answer) = answer.context("wait for the answer")?.context("read the answer")?;
-    if let Err(refusal) = gateway.answer(cid, admitted, answer.public_key).await? {
-        write(stream, &ToEnclave::Refused(refusal.to_string())).await.context("send the refusal")?;
-        bail!("refused: {refusal}");
+struct Session<'a> {
+    id: EnclaveId,
+    gateway: &'a Gateway,
+    admitted: &'a Admitted,
+}
+
+impl Session<'_> {
+    async fn run(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<String> {
+        loop {
+            let public_key = self.exchange(stream).await?;
+            tokio::select! {
+                end = wait_for_end(stream) => return end,
+                renew = self.until_renewal(public_key) => renew?,
+            }
+        }
     }
-    write(stream, &ToEnclave::Accepted).await.context("send the acceptance")?;
-    tracing::info!(%cid, public_key = %answer.public_key, addresses = ?addresses.all(), "the enclave is a peer");
+
+    /// One offer and what comes of it: the key that the enclave has proved.
+    async fn exchange(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<PublicKey> {
+        let addresses = self.admitted.admission.addresses;
+        let public_key = self.gateway.public_key();
+        let offer = Offer { nonce: rand::random(), public_key, ipv4: addresses.ipv4, ipv6: addresses.ipv6 };
+        write(stream, &ToEnclave::Offer(offer.clone())).await.context("send the offer")?;
+        let answer = timeout(ANSWER_DEADLINE, control::read::<ToGateway, _>(stream)).await;
+        let ToGateway::Answer(answer) = answer.context("wait for the answer")?.context("read the answer")?;
+        let public_key = answer.public_key;
+        match self.gateway.answer(self.id, self.admitted, &offer, answer).await? {
+            Ok(ciphertext) => {
+                write(stream, &ToEnclave::Accepted(ciphertext)).await.context("send the acceptance")?;
+                Ok(public_key)
+            }
+            Err(reason) => {
+                write(stream, &ToEnclave::Refused(reason.clone())).await.context("send the refusal")?;
+                bail!("refused: {reason}")
+            }
+        }
+    }
+
+    /// Until the key has had its handshake, and then until it is to be replaced.
+    async fn until_renewal(&self, public_key: PublicKey) -> Result<()> {
+        let mut pause = FIRST_LOOK;
+        while !self.gateway.confirm(self.id, public_key).await? {
+            sleep(pause).await;
+            pause = (pause * 5 / 4).min(LAST_LOOK);
+        }
+        let reason = tokio::select! {
+            () = sleep(self.gateway.key_lifetime()) => "they have had their time",
+            () = self.admitted.renew.notified() => "asked for",
+        };
+        tracing::info!(enclave = %self.id, reason, "renewing the keys");
+        Ok(())
+    }
+}
+
+/// Nothing is due from the enclave between two offers.
+async fn wait_for_end(stream: &mut (impl AsyncRead + Unpin)) -> Result<String> {
     match control::read::<ToGateway, _>(stream).await {
         Err(ControlError::Closed) => Ok("the enclave closed it".to_owned()),
         Err(error) => Err(error).context("wait for the end"),
@@ -43,6 +96,6 @@ async fn exchange(stream: &mut Stream, cid: Cid, gateway: &Gateway, admitted: &A
     }
 }
 
-async fn write(stream: &mut Stream, message: &ToEnclave) -> Result<()> {
+async fn write(stream: &mut (impl AsyncWrite + Unpin), message: &ToEnclave) -> Result<()> {
     Ok(timeout(WRITE_DEADLINE, control::write(stream, message)).await??)
 }

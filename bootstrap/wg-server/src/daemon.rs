@@ -8,18 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, InterfaceName};
+use crate::config::{Attestation, Config, InterfaceName};
 use crate::firewall::{self, Firewall};
 use crate::gateway::Gateway;
 use crate::interface::{self, Found, Interface};
 use crate::key::PrivateKey;
-use crate::listener::Ports;
+use crate::listener::Listener;
 use crate::lock::Lock;
-use crate::{capabilities, check, dns, forwarding, status};
+use crate::{capabilities, check, dns, forwarding, signals, status};
 
 /// For each thing that has to be undone.
 const GRACE: Duration = Duration::from_secs(5);
@@ -42,30 +41,18 @@ async fn until_told(config: &Config) -> Result<()> {
     let stop = CancellationToken::new();
     tokio::select! {
         result = host(config, stop.clone()) => result,
-        error = watch_signals(&stop) => error.map(|never| match never {}),
-    }
-}
-
-/// The first signal cancels the token; the orderly end takes its time, and a further signal does not cut it short.
-async fn watch_signals(stop: &CancellationToken) -> Result<Infallible> {
-    let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
-        stop.cancel();
+        error = signals::watch(&stop) => error.map(|never| match never {}),
     }
 }
 
 /// Everything that the layers above the host need.
 struct Parts<'a> {
     config: &'a Config,
+    attestation: Attestation,
     key: PrivateKey,
     uplink: InterfaceName,
     named_conf_path: PathBuf,
-    ports: Ports,
+    listener: Listener,
     stop: CancellationToken,
 }
 
@@ -74,8 +61,9 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     // Nothing outside of its own folders is touched before it is certain that no other wg-server runs.
     make_dir(&config.runtime_dir)?;
     let _lock = Lock::take(&config.runtime_dir)?;
-    let ports = Ports::bind()?;
+    let listener = Listener::bind(config.remote.as_ref()).await?;
     let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
+    let attestation = config.attestation.load()?;
     check::executables(config)?;
     make_dir(&config.enclaves.state_dir)?;
     config.dns.query_log_path.parent().map(make_dir).transpose()?;
@@ -86,7 +74,8 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 
     // The firewall is there before wg0 and until after it.
     let firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
-    let result = network(Parts { config, key, uplink, named_conf_path, ports, stop }, &interface, found).await;
+    let result =
+        network(Parts { config, attestation, key, uplink, named_conf_path, listener, stop }, &interface, found).await;
     let removed = timeout(GRACE, firewall.remove()).await.context("remove the firewall").and_then(|removed| removed);
     tracing::info!("stopped");
     result.and(removed)
@@ -104,24 +93,24 @@ async fn network(parts: Parts<'_>, interface: &Interface, found: Found) -> Resul
 
 /// named, the enclaves' streams and the status socket.
 async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
-    let Parts { config, key, uplink, named_conf_path, ports, stop } = parts;
+    let Parts { config, attestation, key, uplink, named_conf_path, listener, stop } = parts;
     let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
     let (ipv4, ipv6) = (gateways.iter().any(IpAddr::is_ipv4), gateways.iter().any(IpAddr::is_ipv6));
     let public_key = interface::public_key(&key);
     drop(key);
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
     forwarding::enable(interface.name(), &uplink, ipv4, ipv6)?;
-    let gateway = Gateway::new(config, interface.clone(), public_key)?;
+    let gateway = Gateway::new(config, attestation, interface.clone(), public_key)?;
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
     let asked = gateways.first().copied().context("no gateway address")?;
     let named = dns::Named::new(config.dns.named_path.clone(), named_conf_path, asked);
     let status = status::Server::bind(&config.runtime_dir)?;
-    tracing::info!(%uplink, "serving");
+    tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     tokio::select! {
         // Both end when told to.
-        _ = async { tokio::join!(named.run(stop.clone()), ports.serve(gateway.clone(), stop.clone())) } => {}
+        _ = async { tokio::join!(named.run(stop.clone()), listener.serve(gateway.clone(), stop.clone())) } => {}
         never = status.serve(&gateway, &named) => match never {},
         never = expire(&gateway) => match never {},
     }

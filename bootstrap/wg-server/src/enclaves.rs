@@ -1,11 +1,15 @@
 //! Which enclave is connected, which is a peer, and what the kernel has to be told: decisions without I/O.
 //!
-//! An enclave is known by its CID, which the hypervisor vouches for. It has at most one control and one data stream; a newer
-//! one replaces the older. The answer on its control stream makes it a peer. When the control stream ends, the peer stays for
-//! a grace period, so that a reconnect finds its session as it was.
+//! An enclave is known by its CID, which the hypervisor vouches for, or by its parent's address and the CID that it has there. It has at most one control and one data stream; a newer
+//! one replaces the older. A verified answer on its control stream makes its key a candidate: a peer of the kernel's without
+//! addresses. The first handshake with that key makes it the peer, and moves the addresses to it from the key before. When the
+//! control stream ends, the peer stays for a grace period, so that a reconnect finds its session as it was.
+
+mod id;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
@@ -14,14 +18,20 @@ use tunnel::control::PublicKey;
 use tunnel::port::Cid;
 use tunnel::preface::Role;
 
+use crate::admission::Attested;
 use crate::config::Ranges;
 use crate::interface::PeerChange;
 use crate::lease::Leases;
+
+pub(crate) use id::{EnclaveId, is_enclave};
 
 /// How long a peer outlives its control stream; an enclave's reconnect takes at most 5 s and a handshake's deadline.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// The same for peers of a wg-server that was killed: their enclaves have been without a gateway already.
 pub(crate) const ADOPTED_GRACE: Duration = Duration::from_secs(120);
+/// How long the peer stays when the enclave could not prove its next keys: WireGuard itself gives up a session of this age
+/// (REJECT_AFTER_TIME, its paper, section 6.1).
+pub(crate) const REFUSED_GRACE: Duration = Duration::from_secs(180);
 /// Nitro allows four enclaves per instance; what goes beyond that is a fault.
 const MAX_ENCLAVES: usize = 64;
 
@@ -58,7 +68,7 @@ pub(crate) enum Refusal {
     ZeroKey,
     #[error("the public key is the gateway's own")]
     OwnKey,
-    #[error("the public key is that of another enclave")]
+    #[error("the public key is in use already")]
     KeyTaken,
     #[error("a newer control stream has taken over")]
     Replaced,
@@ -81,7 +91,7 @@ pub(crate) struct Enclaves {
     own_key: PublicKey,
     ranges: Ranges,
     leases: Leases,
-    entries: BTreeMap<Cid, Enclave>,
+    entries: BTreeMap<EnclaveId, Enclave>,
     last_stream: u64,
 }
 
@@ -89,11 +99,23 @@ pub(crate) struct Enclaves {
 #[derive(Clone, Debug)]
 pub(crate) struct Enclave {
     pub(crate) addresses: Addresses,
-    pub(crate) peer: Option<PublicKey>,
+    pub(crate) peer: Option<Member>,
+    /// The next peer, which has not had a handshake yet.
+    pub(crate) candidate: Option<Member>,
     pub(crate) control: Option<StreamId>,
     pub(crate) data: Option<StreamId>,
     pub(crate) connected_since: Option<SystemTime>,
     remove_at: Option<Instant>,
+    /// The last document was refused, which sets an end that no reconnect changes.
+    is_refused: bool,
+}
+
+/// A key and what its enclave proved.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) public_key: PublicKey,
+    /// None for the key of an enclave that an earlier wg-server let in.
+    pub(crate) attested: Option<Arc<Attested>>,
 }
 
 impl Addresses {
@@ -104,7 +126,7 @@ impl Addresses {
 
 impl Enclave {
     pub(crate) fn phase(&self) -> Phase {
-        match (self.peer, self.control) {
+        match (&self.peer, self.control) {
             (None, _) => Phase::Connecting,
             (Some(_), Some(_)) => Phase::Peer,
             (Some(_), None) => Phase::Away,
@@ -121,6 +143,10 @@ impl Enclave {
     fn is_unused(&self) -> bool {
         self.peer.is_none() && self.control.is_none() && self.data.is_none()
     }
+
+    fn has_key(&self, public_key: PublicKey) -> bool {
+        [&self.peer, &self.candidate].into_iter().flatten().any(|member| member.public_key == public_key)
+    }
 }
 
 impl Enclaves {
@@ -128,12 +154,12 @@ impl Enclaves {
         Self { own_key, ranges, leases, entries: BTreeMap::new(), last_stream: 0 }
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (Cid, &Enclave)> {
-        self.entries.iter().map(|(cid, enclave)| (*cid, enclave))
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (EnclaveId, &Enclave)> {
+        self.entries.iter().map(|(id, enclave)| (*id, enclave))
     }
 
-    pub(crate) fn contains(&self, cid: Cid) -> bool {
-        self.entries.contains_key(&cid)
+    pub(crate) fn contains(&self, id: EnclaveId) -> bool {
+        self.entries.contains_key(&id)
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -141,20 +167,19 @@ impl Enclaves {
     }
 
     /// An enclave has connected and said what for.
-    pub(crate) fn opened(&mut self, cid: Cid, role: Role, now: SystemTime) -> Result<Admission, Refusal> {
-        // 0 hypervisor, 1 this host through vsock's loopback, 2 host, 3 this host: any local user could connect from there.
-        if cid <= Cid::PARENT || cid == Cid(u32::MAX) {
-            return Err(Refusal::NotAnEnclave(cid));
+    pub(crate) fn opened(&mut self, id: EnclaveId, role: Role, now: SystemTime) -> Result<Admission, Refusal> {
+        if !is_enclave(id.cid) {
+            return Err(Refusal::NotAnEnclave(id.cid));
         }
-        if !self.entries.contains_key(&cid) && self.entries.len() >= MAX_ENCLAVES {
+        if !self.entries.contains_key(&id) && self.entries.len() >= MAX_ENCLAVES {
             return Err(Refusal::Full);
         }
         let Self { entries, leases, .. } = self;
-        let place = leases.place(cid, |other| entries.contains_key(&other)).ok_or(Refusal::NoAddress)?;
+        let place = leases.place(id, |other| entries.contains_key(&other)).ok_or(Refusal::NoAddress)?;
         let addresses = addresses_at(&self.ranges, place);
         self.last_stream += 1;
         let stream = StreamId(self.last_stream);
-        let enclave = self.entries.entry(cid).or_insert_with(|| Enclave::new(addresses));
+        let enclave = self.entries.entry(id).or_insert_with(|| Enclave::new(addresses));
         let replaces = enclave.stream(role).replace(stream);
         if role == Role::Control {
             enclave.connected_since = Some(now);
@@ -162,47 +187,71 @@ impl Enclaves {
         Ok(Admission { stream, addresses, replaces })
     }
 
-    /// The enclave has answered with its key: what the kernel has to be told, in this order.
+    /// The enclave has proved its key, which is now the candidate; the candidate before it, which the kernel has to forget.
     pub(crate) fn answered(
         &mut self,
-        cid: Cid,
+        id: EnclaveId,
         stream: StreamId,
-        public_key: PublicKey,
-        endpoint: SocketAddr,
-    ) -> Result<Vec<PeerChange>, Refusal> {
+        attested: Arc<Attested>,
+    ) -> Result<Option<PeerChange>, Refusal> {
+        let public_key = attested.binding.public_key;
         if public_key.0 == [0; 32] {
             return Err(Refusal::ZeroKey);
         }
         if public_key == self.own_key {
             return Err(Refusal::OwnKey);
         }
-        // The kernel knows a peer by its key: the other enclave would lose its addresses to this one.
-        if self.entries.iter().any(|(other, enclave)| *other != cid && enclave.peer == Some(public_key)) {
+        // The kernel knows a peer by its key: whoever had it would lose its addresses to this enclave.
+        if self.entries.values().any(|enclave| enclave.has_key(public_key)) {
             return Err(Refusal::KeyTaken);
         }
-        let enclave = self.entries.get_mut(&cid).filter(|enclave| enclave.control == Some(stream));
+        let enclave = self.entries.get_mut(&id).filter(|enclave| enclave.control == Some(stream));
         let enclave = enclave.ok_or(Refusal::Replaced)?;
-        enclave.remove_at = None;
-        let former = enclave.peer.replace(public_key).filter(|former| *former != public_key);
-        let set = PeerChange::Set { public_key, addresses: enclave.addresses.all(), endpoint };
-        Ok(former.map(PeerChange::Remove).into_iter().chain([set]).collect())
+        (enclave.remove_at, enclave.is_refused) = (None, false);
+        let former = enclave.candidate.replace(Member { public_key, attested: Some(attested) });
+        Ok(former.map(|former| PeerChange::Remove(former.public_key)))
     }
 
-    /// A stream has ended; an enclave that has nothing left is forgotten.
-    pub(crate) fn closed(&mut self, cid: Cid, role: Role, stream: StreamId, now: Instant) {
-        let Some(enclave) = self.entries.get_mut(&cid) else { return };
+    /// The candidate had a handshake: what the kernel has to be told, in this order. Nothing if it is no candidate any more.
+    pub(crate) fn confirmed(&mut self, id: EnclaveId, public_key: PublicKey) -> Vec<PeerChange> {
+        let Some(enclave) = self.entries.get_mut(&id) else { return Vec::new() };
+        let Some(member) = enclave.candidate.take_if(|candidate| candidate.public_key == public_key) else {
+            return Vec::new();
+        };
+        let own = PeerChange::Own { public_key, addresses: enclave.addresses.all() };
+        let former = enclave.peer.replace(member).map(|former| PeerChange::Remove(former.public_key));
+        std::iter::once(own).chain(former).collect()
+    }
+
+    /// The enclave could not prove its next keys: those in use stay until their session ends, and no longer.
+    pub(crate) fn refused(&mut self, id: EnclaveId, stream: StreamId, now: Instant) {
+        let Some(enclave) = self.entries.get_mut(&id).filter(|enclave| enclave.control == Some(stream)) else { return };
+        if enclave.peer.is_some() && !enclave.is_refused {
+            (enclave.remove_at, enclave.is_refused) = (Some(now + REFUSED_GRACE), true);
+        }
+    }
+
+    /// A stream has ended; an enclave that has nothing left is forgotten. A candidate goes with the stream that brought it: on
+    /// the next one the enclave has other keys.
+    pub(crate) fn closed(&mut self, id: EnclaveId, role: Role, stream: StreamId, now: Instant) -> Option<PeerChange> {
+        let enclave = self.entries.get_mut(&id)?;
         let current = enclave.stream(role);
         if *current != Some(stream) {
-            return;
+            return None;
         }
         *current = None;
+        let mut change = None;
         if role == Role::Control {
             enclave.connected_since = None;
-            enclave.remove_at = enclave.peer.map(|_| now + GRACE);
+            change = enclave.candidate.take().map(|candidate| PeerChange::Remove(candidate.public_key));
+            if !enclave.is_refused {
+                enclave.remove_at = enclave.peer.as_ref().map(|_| now + GRACE);
+            }
         }
         if enclave.is_unused() {
-            self.entries.remove(&cid);
+            self.entries.remove(&id);
         }
+        change
     }
 
     /// Peers whose grace period is over.
@@ -210,35 +259,45 @@ impl Enclaves {
         let mut changes = Vec::new();
         self.entries.retain(|_, enclave| {
             if enclave.remove_at.is_some_and(|at| at <= now) {
-                enclave.remove_at = None;
-                changes.extend(enclave.peer.take().map(PeerChange::Remove));
+                (enclave.remove_at, enclave.is_refused) = (None, false);
+                changes.extend(enclave.peer.take().map(|peer| PeerChange::Remove(peer.public_key)));
             }
             !enclave.is_unused()
         });
         changes
     }
 
-    /// Takes over a peer of a wg-server that was killed: its CID, or `None` if it belongs to nobody and has to go.
-    pub(crate) fn adopt(&mut self, public_key: PublicKey, allowed_ips: &[IpNet], now: Instant) -> Option<Cid> {
-        let cid = (0..self.ranges.len()).find_map(|place| {
+    /// Takes over a peer of a wg-server that was killed: its enclave, or `None` if it belongs to nobody and has to go.
+    pub(crate) fn adopt(&mut self, public_key: PublicKey, allowed_ips: &[IpNet], now: Instant) -> Option<EnclaveId> {
+        let found = (0..self.ranges.len()).find_map(|place| {
             let addresses = addresses_at(&self.ranges, place);
             let expected: Vec<IpNet> = addresses.all().into_iter().map(IpNet::from).collect();
             let is_same = expected.len() == allowed_ips.len() && expected.iter().all(|net| allowed_ips.contains(net));
-            if is_same { self.leases.holder(place).map(|cid| (cid, addresses)) } else { None }
+            if is_same { self.leases.holder(place).map(|id| (id, addresses)) } else { None }
         });
-        let (cid, addresses) = cid?;
-        if self.entries.contains_key(&cid) || self.entries.len() >= MAX_ENCLAVES {
+        let (id, addresses) = found?;
+        if self.entries.contains_key(&id) || self.entries.len() >= MAX_ENCLAVES {
             return None;
         }
         let remove_at = Some(now + ADOPTED_GRACE);
-        self.entries.insert(cid, Enclave { peer: Some(public_key), remove_at, ..Enclave::new(addresses) });
-        Some(cid)
+        let peer = Some(Member { public_key, attested: None });
+        self.entries.insert(id, Enclave { peer, remove_at, ..Enclave::new(addresses) });
+        Some(id)
     }
 }
 
 impl Enclave {
     fn new(addresses: Addresses) -> Self {
-        Self { addresses, peer: None, control: None, data: None, connected_since: None, remove_at: None }
+        Self {
+            addresses,
+            peer: None,
+            candidate: None,
+            control: None,
+            data: None,
+            connected_since: None,
+            remove_at: None,
+            is_refused: false,
+        }
     }
 }
 

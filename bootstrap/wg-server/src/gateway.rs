@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio_util::sync::CancellationToken;
-use tunnel::control::PublicKey;
+use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey};
 use tunnel::port::Cid;
 use tunnel::preface::Role;
+use tunnel::preshared;
 
-use crate::config::Config;
-use crate::enclaves::{Admission, Enclave, Enclaves, Refusal, StreamId};
-use crate::interface::{Interface, PeerChange};
+use crate::admission;
+use crate::config::{Attestation, Config};
+use crate::enclaves::{Admission, Enclave, EnclaveId, Enclaves, Refusal, StreamId};
+use crate::interface::{Interface, Peer, PeerChange};
 use crate::lease::Leases;
 use crate::relay::Relay;
 
@@ -32,6 +34,7 @@ struct Shared {
     listen_port: u16,
     keepalive: Duration,
     state_dir: PathBuf,
+    attestation: Attestation,
     // Held while the kernel is told: its answer takes less than a millisecond, and the order of changes is that of decisions.
     state: Mutex<State>,
 }
@@ -39,30 +42,45 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     enclaves: Enclaves,
-    relays: BTreeMap<Cid, Arc<Relay>>,
-    streams: BTreeMap<StreamId, CancellationToken>,
+    relays: BTreeMap<EnclaveId, Arc<Relay>>,
+    streams: BTreeMap<StreamId, Handle>,
+}
+
+/// How a stream's task is told something.
+#[derive(Clone, Debug)]
+struct Handle {
+    replaced: CancellationToken,
+    renew: Arc<Notify>,
 }
 
 /// A stream that was let in.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) admission: Admission,
-    pub(crate) relay: Arc<Relay>,
+    /// None for an enclave elsewhere, whose parent has it.
+    pub(crate) relay: Option<Arc<Relay>>,
     /// Cancelled when a newer stream takes over.
     pub(crate) replaced: CancellationToken,
+    /// Notified when somebody wants new keys now.
+    pub(crate) renew: Arc<Notify>,
 }
 
 /// One enclave as the status shows it.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    pub(crate) cid: Cid,
+    pub(crate) id: EnclaveId,
     pub(crate) enclave: Enclave,
     pub(crate) relay: Option<Arc<Relay>>,
 }
 
 impl Gateway {
     /// Reads the leases. The interface is up already.
-    pub(crate) fn new(config: &Config, interface: Interface, public_key: PublicKey) -> Result<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        attestation: Attestation,
+        interface: Interface,
+        public_key: PublicKey,
+    ) -> Result<Self> {
         let ranges = config.enclaves.ranges;
         let leases = Leases::load(&config.enclaves.state_dir, ranges.len())?;
         let state = State {
@@ -77,6 +95,7 @@ impl Gateway {
                 listen_port: config.wireguard.listen_port,
                 keepalive: config.wireguard.persistent_keepalive,
                 state_dir: config.enclaves.state_dir.clone(),
+                attestation,
                 state: Mutex::new(state),
             }),
         })
@@ -84,6 +103,15 @@ impl Gateway {
 
     pub(crate) fn public_key(&self) -> PublicKey {
         self.shared.public_key
+    }
+
+    /// After this time an enclave gets new keys.
+    pub(crate) fn key_lifetime(&self) -> Duration {
+        self.shared.attestation.key_lifetime
+    }
+
+    pub(crate) fn attestation(&self) -> &Attestation {
+        &self.shared.attestation
     }
 
     pub(crate) fn interface(&self) -> &Interface {
@@ -96,64 +124,120 @@ impl Gateway {
         for peer in self.shared.interface.peers().await? {
             let adopted = state.enclaves.adopt(peer.public_key, &peer.allowed_ips, Instant::now());
             let change = match adopted {
-                Some(cid) => {
-                    let endpoint = self.relay(&mut state, cid)?.endpoint();
-                    tracing::info!(%cid, public_key = %peer.public_key, %endpoint, "peer adopted");
-                    PeerChange::Move { public_key: peer.public_key, endpoint }
+                Some(id) => {
+                    let endpoint = self.relay(&mut state, id)?.map(|relay| relay.endpoint());
+                    tracing::info!(enclave = %id, public_key = %peer.public_key, ?endpoint, "peer adopted");
+                    // Where an enclave elsewhere is, the kernel knows from its last datagram.
+                    endpoint.map(|endpoint| PeerChange::Move { public_key: peer.public_key, endpoint })
                 }
                 None => {
                     tracing::info!(public_key = %peer.public_key, "peer of no known enclave removed");
-                    PeerChange::Remove(peer.public_key)
+                    Some(PeerChange::Remove(peer.public_key))
                 }
             };
-            self.shared.interface.apply(change, self.shared.keepalive).await?;
+            self.tell(change).await?;
         }
         Ok(())
     }
 
     /// Lets a stream in, ends the one that it replaces, and leases an address if the enclave is new.
-    pub(crate) async fn open(&self, cid: Cid, role: Role) -> Result<Result<Admitted, Refusal>> {
+    pub(crate) async fn open(&self, id: EnclaveId, role: Role) -> Result<Result<Admitted, Refusal>> {
         let mut state = self.shared.state.lock().await;
-        let admission = match state.enclaves.opened(cid, role, SystemTime::now()) {
+        let admission = match state.enclaves.opened(id, role, SystemTime::now()) {
             Ok(admission) => admission,
             Err(refusal) => return Ok(Err(refusal)),
         };
         if let Some(former) = admission.replaces.and_then(|stream| state.streams.remove(&stream)) {
-            former.cancel();
+            former.replaced.cancel();
         }
-        let prepared = self.prepare(&mut state, cid).await;
+        let prepared = self.prepare(&mut state, id).await;
         match prepared {
             Ok(relay) => {
-                let replaced = CancellationToken::new();
-                state.streams.insert(admission.stream, replaced.clone());
-                Ok(Ok(Admitted { admission, relay, replaced }))
+                let (replaced, renew) = (CancellationToken::new(), Arc::new(Notify::new()));
+                let handle = Handle { replaced: replaced.clone(), renew: Arc::clone(&renew) };
+                state.streams.insert(admission.stream, handle);
+                Ok(Ok(Admitted { admission, relay, replaced, renew }))
             }
             Err(error) => {
-                state.enclaves.closed(cid, role, admission.stream, Instant::now());
+                let change = state.enclaves.closed(id, role, admission.stream, Instant::now());
+                self.tell(change).await?;
                 Err(error)
             }
         }
     }
 
-    /// The enclave's key makes it a peer.
-    pub(crate) async fn answer(&self, cid: Cid, admitted: &Admitted, key: PublicKey) -> Result<Result<(), Refusal>> {
+    /// Verifies an answer; its key is then known to the kernel, and the enclave gets at the pre-shared key by the ciphertext.
+    /// The inner error is the reason for the enclave.
+    pub(crate) async fn answer(
+        &self,
+        id: EnclaveId,
+        admitted: &Admitted,
+        offer: &Offer,
+        answer: Answer,
+    ) -> Result<Result<KemCiphertext, String>> {
+        let (stream, public_key) = (admitted.admission.stream, answer.public_key);
+        let secret = preshared::encapsulate(&answer.kem_key, offer, public_key).map_err(anyhow::Error::new);
+        let verified = admission::verify(answer, offer, id.cid, &self.shared.attestation, SystemTime::now());
         let mut state = self.shared.state.lock().await;
-        let changes = match state.enclaves.answered(cid, admitted.admission.stream, key, admitted.relay.endpoint()) {
-            Ok(changes) => changes,
-            Err(refusal) => return Ok(Err(refusal)),
+        let ((preshared_key, ciphertext), attested) = match secret.and_then(|secret| Ok((secret, verified?))) {
+            Ok(proved) => proved,
+            Err(error) => {
+                state.enclaves.refused(id, stream, Instant::now());
+                return Ok(Err(format!("{error:#}")));
+            }
         };
-        for change in changes {
-            self.shared.interface.apply(change, self.shared.keepalive).await?;
+        let former = match state.enclaves.answered(id, stream, Arc::new(attested)) {
+            Ok(former) => former,
+            Err(refusal) => return Ok(Err(refusal.to_string())),
+        };
+        self.tell(former).await?;
+        let endpoint = admitted.relay.as_ref().map(|relay| relay.endpoint());
+        self.shared.interface.admit(public_key, &preshared_key, endpoint).await?;
+        Ok(Ok(ciphertext))
+    }
+
+    /// Whether the key has had its handshake, and is thereby the enclave's.
+    pub(crate) async fn confirm(&self, id: EnclaveId, public_key: PublicKey) -> Result<bool> {
+        let peers = self.shared.interface.peers().await?;
+        let has_handshake = |peer: &Peer| peer.public_key == public_key && peer.latest_handshake.is_some();
+        if !peers.iter().any(has_handshake) {
+            return Ok(false);
         }
-        Ok(Ok(()))
+        let mut state = self.shared.state.lock().await;
+        let changes = state.enclaves.confirmed(id, public_key);
+        let is_renewal = changes.len() > 1;
+        for change in changes {
+            self.tell(Some(change)).await?;
+        }
+        tracing::info!(enclave = %id, %public_key, is_renewal, "the enclave is a peer: its document matches, and it has the key");
+        Ok(true)
+    }
+
+    /// Has the keys of an enclave, or of all, renewed now; how many.
+    pub(crate) async fn renew(&self, cid: Option<Cid>) -> usize {
+        let state = self.shared.state.lock().await;
+        let meant = state.enclaves.entries().filter(|(of, _)| cid.is_none_or(|cid| cid == of.cid));
+        let streams: Vec<_> = meant.filter_map(|(_, enclave)| state.streams.get(&enclave.control?)).collect();
+        streams.iter().for_each(|stream| stream.renew.notify_one());
+        streams.len()
     }
 
     /// A stream has ended.
-    pub(crate) async fn close(&self, cid: Cid, role: Role, stream: StreamId) {
+    pub(crate) async fn close(&self, id: EnclaveId, role: Role, stream: StreamId) {
         let mut state = self.shared.state.lock().await;
         state.streams.remove(&stream);
-        state.enclaves.closed(cid, role, stream, Instant::now());
+        let change = state.enclaves.closed(id, role, stream, Instant::now());
+        if let Err(error) = self.tell(change).await {
+            tracing::warn!("{error:#}");
+        }
         state.forget_relays();
+    }
+
+    async fn tell(&self, change: Option<PeerChange>) -> Result<()> {
+        match change {
+            Some(change) => self.shared.interface.apply(change, self.shared.keepalive).await,
+            None => Ok(()),
+        }
     }
 
     /// Removes the peers whose grace period is over.
@@ -161,7 +245,7 @@ impl Gateway {
         let mut state = self.shared.state.lock().await;
         for change in state.enclaves.expired(Instant::now()) {
             tracing::info!(?change, "grace period over");
-            if let Err(error) = self.shared.interface.apply(change, self.shared.keepalive).await {
+            if let Err(error) = self.tell(Some(change)).await {
                 tracing::warn!("{error:#}");
             }
         }
@@ -173,32 +257,35 @@ impl Gateway {
         let state = self.shared.state.lock().await;
         let entries = state.enclaves.entries();
         entries
-            .map(|(cid, enclave)| Seen { cid, enclave: enclave.clone(), relay: state.relays.get(&cid).cloned() })
+            .map(|(id, enclave)| Seen { id, enclave: enclave.clone(), relay: state.relays.get(&id).cloned() })
             .collect()
     }
 
-    async fn prepare(&self, state: &mut MutexGuard<'_, State>, cid: Cid) -> Result<Arc<Relay>> {
-        let relay = self.relay(state, cid)?;
+    async fn prepare(&self, state: &mut MutexGuard<'_, State>, id: EnclaveId) -> Result<Option<Arc<Relay>>> {
+        let relay = self.relay(state, id)?;
         let (leases, dir) = (state.enclaves.leases().clone(), self.shared.state_dir.clone());
         tokio::task::spawn_blocking(move || leases.save(&dir)).await.context("save the leases")??;
         Ok(relay)
     }
 
-    /// The relay of a CID, which keeps its UDP socket for as long as the enclave is known.
-    fn relay(&self, state: &mut State, cid: Cid) -> Result<Arc<Relay>> {
-        if let Some(relay) = state.relays.get(&cid) {
-            return Ok(Arc::clone(relay));
+    /// The relay of an enclave of this host, which keeps its UDP socket for as long as the enclave is known.
+    fn relay(&self, state: &mut State, id: EnclaveId) -> Result<Option<Arc<Relay>>> {
+        if id.via.is_some() {
+            return Ok(None);
+        }
+        if let Some(relay) = state.relays.get(&id) {
+            return Ok(Some(Arc::clone(relay)));
         }
         let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, self.shared.listen_port));
-        let relay = Arc::new(Relay::new(wireguard).with_context(|| format!("make the UDP socket of CID {cid}"))?);
-        state.relays.insert(cid, Arc::clone(&relay));
-        Ok(relay)
+        let relay = Arc::new(Relay::here(wireguard).with_context(|| format!("make the UDP socket of {id}"))?);
+        state.relays.insert(id, Arc::clone(&relay));
+        Ok(Some(relay))
     }
 }
 
 impl State {
     fn forget_relays(&mut self) {
         let Self { enclaves, relays, .. } = self;
-        relays.retain(|cid, _| enclaves.contains(*cid));
+        relays.retain(|id, _| enclaves.contains(*id));
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use tunnel::control::PublicKey;
+use tunnel::preshared::PresharedKey;
 
 use crate::config::{InterfaceName, WireGuard};
 use crate::key::PrivateKey;
@@ -27,8 +28,8 @@ pub(crate) struct Interface {
 pub(crate) enum PeerChange {
     /// No longer a peer.
     Remove(PublicKey),
-    /// A peer with exactly these addresses.
-    Set { public_key: PublicKey, addresses: Vec<IpAddr>, endpoint: SocketAddr },
+    /// A peer that exactly these addresses belong to; whoever had them has them no longer.
+    Own { public_key: PublicKey, addresses: Vec<IpAddr> },
     /// A peer that stays as it is, but is reached elsewhere.
     Move { public_key: PublicKey, endpoint: SocketAddr },
 }
@@ -85,6 +86,19 @@ impl Interface {
     /// Tells the kernel about a peer.
     pub(crate) async fn apply(&self, change: PeerChange, keepalive: Duration) -> Result<()> {
         wireguard::apply(&self.name, change, keepalive).await.with_context(|| format!("change a peer of {}", self.name))
+    }
+
+    /// Adds a peer without addresses: it can shake hands, and nothing else.
+    /// Without an endpoint, the kernel learns it from the handshake.
+    pub(crate) async fn admit(
+        &self,
+        public_key: PublicKey,
+        key: &PresharedKey,
+        endpoint: Option<SocketAddr>,
+    ) -> Result<()> {
+        wireguard::admit(&self.name, public_key, key, endpoint)
+            .await
+            .with_context(|| format!("add a peer to {}", self.name))
     }
 
     /// What the kernel knows about the peers.

@@ -1,22 +1,27 @@
-//! Which CID has which place in the ranges of addresses, across restarts.
+//! Which enclave has which place in the ranges of addresses, across restarts.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tunnel::port::Cid;
 
+use crate::enclaves::EnclaveId;
+
 const FILE: &str = "leases.json";
 /// Far more than 65,535 leases need.
 const MAX_FILE_LEN: u64 = 16 << 20;
+/// Nitro allows four enclaves per instance; a parent elsewhere may make up as many as it likes.
+pub(crate) const MAX_PER_PARENT: usize = 8;
 
 /// Every lease, and what decides which one goes when there is no free place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leases {
     capacity: u16,
-    leases: BTreeMap<Cid, Lease>,
+    leases: BTreeMap<EnclaveId, Lease>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,9 @@ struct Lease {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
+    /// The parent, of an enclave that is not this host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    via: Option<IpAddr>,
     cid: u32,
     place: u16,
     used: u64,
@@ -39,22 +47,28 @@ impl Leases {
         Self { capacity, leases: BTreeMap::new() }
     }
 
-    /// The place of a CID: the one that it had, else the lowest free one, else that of the CID that was away the longest.
+    /// The place of an enclave: the one that it had, else the lowest free one, else that of whoever was away the longest.
     ///
-    /// nitro-cli may give every launch a new CID, so that leases of CIDs that never come back must not fill the range.
-    pub(crate) fn place(&mut self, cid: Cid, is_live: impl Fn(Cid) -> bool) -> Option<u16> {
+    /// nitro-cli may give every launch a new CID, so that leases of CIDs that never come back must not fill the range. Those
+    /// of one parent elsewhere take each other's places before they take anybody else's.
+    pub(crate) fn place(&mut self, id: EnclaveId, is_live: impl Fn(EnclaveId) -> bool) -> Option<u16> {
         let used = self.leases.values().map(|lease| lease.used).max().unwrap_or(0).saturating_add(1);
-        let place = match self.leases.get(&cid) {
+        let place = match self.leases.get(&id) {
             Some(lease) => lease.place,
+            None if self.has_all_of_its_share(id) => self.reclaim(|other| other.via != id.via || is_live(other))?,
             None => self.lowest_free().or_else(|| self.reclaim(is_live))?,
         };
-        self.leases.insert(cid, Lease { place, used });
+        self.leases.insert(id, Lease { place, used });
         Some(place)
     }
 
-    /// The CID that has a place.
-    pub(crate) fn holder(&self, place: u16) -> Option<Cid> {
-        self.leases.iter().find(|(_, lease)| lease.place == place).map(|(cid, _)| *cid)
+    /// The enclave that has a place.
+    pub(crate) fn holder(&self, place: u16) -> Option<EnclaveId> {
+        self.leases.iter().find(|(_, lease)| lease.place == place).map(|(id, _)| *id)
+    }
+
+    fn has_all_of_its_share(&self, id: EnclaveId) -> bool {
+        id.via.is_some() && self.leases.keys().filter(|other| other.via == id.via).count() >= MAX_PER_PARENT
     }
 
     fn lowest_free(&self) -> Option<u16> {
@@ -62,10 +76,10 @@ impl Leases {
         (0..self.capacity).find(|place| !taken.contains(place))
     }
 
-    fn reclaim(&mut self, is_live: impl Fn(Cid) -> bool) -> Option<u16> {
-        let away = self.leases.iter().filter(|(cid, _)| !is_live(**cid));
-        let (cid, place) = away.min_by_key(|(_, lease)| lease.used).map(|(cid, lease)| (*cid, lease.place))?;
-        self.leases.remove(&cid);
+    fn reclaim(&mut self, is_kept: impl Fn(EnclaveId) -> bool) -> Option<u16> {
+        let away = self.leases.iter().filter(|(id, _)| !is_kept(**id));
+        let (id, place) = away.min_by_key(|(_, lease)| lease.used).map(|(id, lease)| (*id, lease.place))?;
+        self.leases.remove(&id);
         Some(place)
     }
 
@@ -87,12 +101,13 @@ impl Leases {
 
     fn parse(text: &str, capacity: u16) -> Result<Self> {
         let mut leases = Self::new(capacity);
-        for Saved { cid, place, used } in serde_json::from_str::<Vec<Saved>>(text)? {
+        for Saved { via, cid, place, used } in serde_json::from_str::<Vec<Saved>>(text)? {
             if place >= capacity {
                 continue;
             }
             ensure!(leases.holder(place).is_none(), "place {place} is there twice");
-            ensure!(leases.leases.insert(Cid(cid), Lease { place, used }).is_none(), "CID {cid} is there twice");
+            let id = EnclaveId { via, cid: Cid(cid) };
+            ensure!(leases.leases.insert(id, Lease { place, used }).is_none(), "{id} is there twice");
         }
         Ok(leases)
     }
@@ -104,8 +119,10 @@ impl Leases {
     }
 
     fn replace(&self, dir: &Path, path: &Path) -> Result<()> {
-        let saved: Vec<Saved> =
-            self.leases.iter().map(|(cid, lease)| Saved { cid: cid.0, place: lease.place, used: lease.used }).collect();
+        let saved = self.leases.iter();
+        let saved: Vec<Saved> = saved
+            .map(|(id, lease)| Saved { via: id.via, cid: id.cid.0, place: lease.place, used: lease.used })
+            .collect();
         let new_path = dir.join(format!("{FILE}.new"));
         let mut file = std::fs::File::create(&new_path)?;
         file.write_all(serde_json::to_string(&saved)?.as_bytes())?;
@@ -120,42 +137,50 @@ impl Leases {
 mod tests {
     use super::*;
 
-    fn nobody(_: Cid) -> bool {
+    fn nobody(_: EnclaveId) -> bool {
         false
+    }
+
+    fn here(cid: u32) -> EnclaveId {
+        EnclaveId::here(Cid(cid))
+    }
+
+    fn elsewhere(cid: u32) -> EnclaveId {
+        EnclaveId::elsewhere("192.0.2.2".parse().unwrap(), Cid(cid))
     }
 
     #[test]
     fn the_first_enclave_gets_the_first_place_and_keeps_it() {
         let mut leases = Leases::new(3);
-        assert_eq!(leases.place(Cid(16), nobody), Some(0));
-        assert_eq!(leases.place(Cid(17), nobody), Some(1));
-        assert_eq!(leases.place(Cid(16), nobody), Some(0));
+        assert_eq!(leases.place(here(16), nobody), Some(0));
+        assert_eq!(leases.place(here(17), nobody), Some(1));
+        assert_eq!(leases.place(here(16), nobody), Some(0));
     }
 
     #[test]
     fn a_full_range_takes_the_place_of_whoever_was_away_the_longest() {
         let mut leases = Leases::new(2);
-        leases.place(Cid(16), nobody);
-        leases.place(Cid(17), nobody);
-        leases.place(Cid(16), nobody);
-        assert_eq!(leases.place(Cid(18), nobody), Some(1));
-        assert_eq!(leases.holder(1), Some(Cid(18)));
+        leases.place(here(16), nobody);
+        leases.place(here(17), nobody);
+        leases.place(here(16), nobody);
+        assert_eq!(leases.place(here(18), nobody), Some(1));
+        assert_eq!(leases.holder(1), Some(here(18)));
     }
 
     #[test]
     fn a_live_enclave_never_loses_its_place() {
         let mut leases = Leases::new(1);
-        leases.place(Cid(16), nobody);
-        assert_eq!(leases.place(Cid(17), |cid| cid == Cid(16)), None);
-        assert_eq!(leases.place(Cid(16), |_| true), Some(0));
+        leases.place(here(16), nobody);
+        assert_eq!(leases.place(here(17), |id| id == here(16)), None);
+        assert_eq!(leases.place(here(16), |_| true), Some(0));
     }
 
     #[test]
     fn leases_outlive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut leases = Leases::load(dir.path(), 4).unwrap();
-        leases.place(Cid(16), nobody);
-        leases.place(Cid(17), nobody);
+        leases.place(here(16), nobody);
+        leases.place(elsewhere(16), nobody);
         leases.save(dir.path()).unwrap();
         assert_eq!(Leases::load(dir.path(), 4).unwrap(), leases);
         assert_eq!(Leases::load(dir.path(), 1).unwrap().holder(1), None, "a smaller range forgets what it cannot hold");
@@ -169,5 +194,28 @@ mod tests {
         std::fs::write(dir.path().join(FILE), "[{").unwrap();
         let error = format!("{:#}", Leases::load(dir.path(), 4).unwrap_err());
         assert!(error.starts_with("read the leases /") && error.contains("addresses are given anew"), "{error}");
+    }
+
+    #[test]
+    fn the_file_names_a_parent_only_where_there_is_one() {
+        let text = r#"[{"cid":16,"place":0,"used":1},{"via":"192.0.2.2","cid":16,"place":1,"used":2}]"#;
+        let leases = Leases::parse(text, 4).unwrap();
+        assert_eq!([leases.holder(0), leases.holder(1)], [Some(here(16)), Some(elsewhere(16))]);
+        let dir = tempfile::tempdir().unwrap();
+        leases.save(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).unwrap(), text);
+    }
+
+    #[test]
+    fn a_parent_that_makes_enclaves_up_costs_nobody_else_a_lease() {
+        let mut leases = Leases::new(100);
+        leases.place(here(16), nobody);
+        for cid in 100..300 {
+            assert!(leases.place(elsewhere(cid), nobody).is_some());
+        }
+        assert_eq!(leases.leases.len(), 1 + MAX_PER_PARENT);
+        assert_eq!(leases.place(here(16), nobody), Some(0));
+        assert_eq!(leases.place(elsewhere(300), |_| true), None, "its own are all in use");
+        assert_eq!(leases.place(here(17), |_| true), Some(9));
     }
 }

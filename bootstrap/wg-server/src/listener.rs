@@ -1,120 +1,180 @@
-//! The two vsock ports: every connection gets a task, a deadline for its first bytes, and a bounded share of the gateway.
+//! Where enclaves come in: each connection has a deadline for its first bytes, and then is a stream of the gateway's.
 
-mod limit;
-
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tunnel::port::{Cid, Port};
+use tunnel::port::Cid;
 use tunnel::preface::{Preface, Role};
-use tunnel::vsock::{self, Listener, Stream};
+use tunnel::via::Via;
+use tunnel::vsock::Stream;
 
+use crate::accept::{self, Waiting};
+use crate::config::Remote;
 use crate::control;
+use crate::enclaves::EnclaveId;
 use crate::gateway::Gateway;
-use limit::Limit;
+use crate::ports::Ports;
+use crate::remote::Parents;
 
 /// From the connection to the end of the peer's preface.
-const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
-/// After an error of accept(2), such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The listening sockets. Having them is also the proof that no other wg-server runs.
+/// The listening sockets.
 #[derive(Debug)]
-pub(crate) struct Ports {
-    data: Listener,
-    control: Listener,
+pub(crate) enum Listener {
+    /// Of this host's enclaves.
+    Enclaves(Ports),
+    /// Of parents elsewhere, which carry their enclaves' streams.
+    Parents(Parents),
 }
 
-impl Ports {
-    pub(crate) fn bind() -> Result<Self> {
-        Ok(Self { data: listen(Port::DATA)?, control: listen(Port::CONTROL)? })
+/// A connection whose first bytes are read.
+enum Opened {
+    Data(Stream),
+    Control(Stream),
+    Remote(TcpStream),
+}
+
+impl Listener {
+    pub(crate) async fn bind(remote: Option<&Remote>) -> Result<Self> {
+        match remote {
+            Some(remote) => Parents::bind(remote).await.map(Self::Parents),
+            None => Ports::bind().map(Self::Enclaves),
+        }
     }
 
     /// Serves enclaves until told to stop, and waits for their streams' ends.
     pub(crate) async fn serve(self, gateway: Gateway, stop: CancellationToken) {
-        tokio::join!(
-            accept(&self.data, Role::Data, &gateway, &stop),
-            accept(&self.control, Role::Control, &gateway, &stop)
-        );
-    }
-}
-
-fn listen(port: Port) -> Result<Listener> {
-    vsock::listen(port).map_err(|error| {
-        let errno = std::error::Error::source(&error)
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .and_then(std::io::Error::raw_os_error);
-        let reason = match errno {
-            Some(nix::libc::EADDRINUSE) => format!("vsock port {port} is in use: another wg-server runs"),
-            Some(nix::libc::EAFNOSUPPORT) => "this kernel has no vsock: load the module `vsock`".to_owned(),
-            Some(nix::libc::EACCES) => {
-                format!("vsock port {port} needs CAP_NET_BIND_SERVICE in the first user namespace")
-            }
-            _ => format!("vsock port {port}"),
+        let here = |role| {
+            let gateway = &gateway;
+            move |stream, cid, waiting| serve_enclave(stream, cid, role, waiting, gateway.clone())
         };
-        anyhow::Error::new(error).context(reason)
-    })
-}
-
-async fn accept(listener: &Listener, role: Role, gateway: &Gateway, stop: &CancellationToken) {
-    let limit = Arc::new(Limit::default());
-    let mut streams = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(ended) = streams.join_next() => log_panic(ended),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, cid)) => match limit.admit(cid) {
-                    Some(waiting) => {
-                        streams.spawn(serve(stream, cid, role, waiting, gateway.clone()));
-                    }
-                    None => tracing::debug!(%cid, ?role, "too many connections that have said nothing: closed"),
-                },
-                Err(error) => {
-                    tracing::warn!(?role, error = &error as &dyn std::error::Error, "accept");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+        match self {
+            Self::Enclaves(Ports { data, control }) => {
+                tokio::join!(
+                    accept::each(&data, Role::Data, &stop, here(Role::Data)),
+                    accept::each(&control, Role::Control, &stop, here(Role::Control))
+                );
+            }
+            Self::Parents(parents) => {
+                let there = |stream, parent, waiting| serve_parent(stream, parent, waiting, gateway.clone());
+                accept::each(&parents, Role::Control, &stop, there).await;
+            }
         }
     }
-    // Enclaves see the end of their streams and reconnect to whoever comes next.
-    streams.shutdown().await;
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a stream's task");
-    }
-}
-
-async fn serve(mut stream: Stream, cid: Cid, role: Role, waiting: limit::Waiting, gateway: Gateway) {
-    let end = match timeout(PREFACE_DEADLINE, Preface::first(role).exchange(&mut stream)).await {
-        Ok(Ok(Preface { stream: 0, .. })) => admit(stream, cid, role, waiting, &gateway).await,
-        Ok(Ok(Preface { stream: number, .. })) => Err(anyhow::anyhow!("stream number {number}, expected 0")),
-        Ok(Err(error)) => Err(error).context("exchange prefaces"),
-        Err(elapsed) => Err(elapsed).context("wait for the preface"),
+async fn serve_enclave(mut stream: Stream, cid: Cid, role: Role, waiting: Waiting<Cid>, gateway: Gateway) {
+    let id = EnclaveId::here(cid);
+    let end = match within_deadline(preface(&mut stream, role)).await {
+        Ok(()) => {
+            let opened = match role {
+                Role::Data => Opened::Data(stream),
+                Role::Control => Opened::Control(stream),
+            };
+            admit(opened, id, waiting, &gateway).await
+        }
+        Err(error) => Err(error),
     };
-    match end {
-        Ok(reason) => tracing::info!(%cid, ?role, reason, "stream ended"),
-        Err(error) => tracing::info!(%cid, ?role, reason = format!("{error:#}"), "stream ended"),
+    log_end(&id, role, end);
+}
+
+async fn serve_parent(mut stream: TcpStream, parent: IpAddr, waiting: Waiting<IpAddr>, gateway: Gateway) {
+    match within_deadline(via(&mut stream)).await {
+        Ok(Via { cid }) => {
+            let id = EnclaveId::elsewhere(parent, cid);
+            log_end(&id, Role::Control, admit(Opened::Remote(stream), id, waiting, &gateway).await);
+        }
+        Err(error) => log_end(&format!("of the parent {parent}"), Role::Control, Err(error)),
     }
 }
 
-async fn admit(stream: Stream, cid: Cid, role: Role, waiting: limit::Waiting, gateway: &Gateway) -> Result<String> {
-    let admitted = match gateway.open(cid, role).await? {
+async fn via(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<Via> {
+    let via = Via::read(stream).await.context("read the parent's header")?;
+    preface(stream, Role::Control).await.map(|()| via)
+}
+
+async fn preface(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), role: Role) -> Result<()> {
+    let Preface { stream: number, .. } = Preface::first(role).exchange(stream).await.context("exchange prefaces")?;
+    ensure!(number == 0, "stream number {number}, expected 0");
+    Ok(())
+}
+
+async fn within_deadline<T>(first_bytes: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(PREFACE_DEADLINE, first_bytes).await.context("wait for the preface")?
+}
+
+async fn admit<K: Ord + Copy>(opened: Opened, id: EnclaveId, waiting: Waiting<K>, gateway: &Gateway) -> Result<String> {
+    let role = match &opened {
+        Opened::Data(_) => Role::Data,
+        Opened::Control(_) | Opened::Remote(_) => Role::Control,
+    };
+    let admitted = match gateway.open(id, role).await? {
         Ok(admitted) => admitted,
         Err(refusal) => anyhow::bail!("refused: {refusal}"),
     };
     drop(waiting);
-    tracing::info!(%cid, ?role, "stream open");
-    let end = match role {
-        Role::Data => Ok(admitted.relay.carry(stream, &admitted.replaced).await),
-        Role::Control => control::serve(stream, cid, gateway, &admitted).await,
+    tracing::info!(enclave = %id, ?role, "stream open");
+    let end = match (opened, &admitted.relay) {
+        (Opened::Data(stream), Some(relay)) => Ok(relay.carry(stream, &admitted.replaced).await),
+        (Opened::Data(_), None) => Err(anyhow::anyhow!("its parent carries its datagrams, not this host")),
+        (Opened::Control(stream), _) => control::serve(stream, id, gateway, &admitted).await,
+        (Opened::Remote(stream), _) => control::serve(stream, id, gateway, &admitted).await,
     };
-    gateway.close(cid, role, admitted.admission.stream).await;
+    gateway.close(id, role, admitted.admission.stream).await;
     end
+}
+
+fn log_end(enclave: &impl std::fmt::Display, role: Role, end: Result<String>) {
+    match end {
+        Ok(reason) => tracing::info!(%enclave, ?role, reason, "stream ended"),
+        Err(error) => tracing::info!(%enclave, ?role, reason = format!("{error:#}"), "stream ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_parent_s_header_and_the_enclave_s_preface_say_whose_stream_it_is() {
+        let (mut parent, mut gateway) = tokio::io::duplex(64);
+        parent.write_all(&Via { cid: Cid(16) }.encode()).await.unwrap();
+        parent.write_all(&Preface::first(Role::Control).encode()).await.unwrap();
+        assert_eq!(via(&mut gateway).await.unwrap(), Via { cid: Cid(16) });
+        let mut answer = [0; Preface::LEN];
+        parent.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, Preface::first(Role::Control).encode(), "the header has no answer");
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_the_header_or_of_the_other_role_is_refused() {
+        for (header, role, expected) in [
+            (None, Role::Control, "read the parent's header: the connection starts with"),
+            (Some(Via { cid: Cid(16) }), Role::Data, "expected a stream of role Control, the peer says Data"),
+        ] {
+            let (mut parent, mut gateway) = tokio::io::duplex(64);
+            if let Some(header) = header {
+                parent.write_all(&header.encode()).await.unwrap();
+            }
+            parent.write_all(&Preface::first(role).encode()).await.unwrap();
+            let error = format!("{:#}", via(&mut gateway).await.unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_parent_that_says_half_of_it_is_not_waited_for() {
+        let (mut parent, mut gateway) = tokio::io::duplex(64);
+        parent.write_all(&Via { cid: Cid(16) }.encode()[..7]).await.unwrap();
+        let error = format!("{:#}", within_deadline(via(&mut gateway)).await.unwrap_err());
+        assert!(error.starts_with("wait for the preface: "), "{error}");
+    }
 }

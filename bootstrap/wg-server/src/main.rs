@@ -5,6 +5,10 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
 )]
 
+mod accept;
+mod admission;
+mod attest;
+mod blind;
 mod capabilities;
 mod check;
 mod config;
@@ -22,7 +26,10 @@ mod listener;
 mod lock;
 #[cfg(test)]
 mod namespace;
+mod ports;
 mod relay;
+mod remote;
+mod signals;
 mod status;
 mod sys;
 
@@ -33,6 +40,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use tunnel::port::Cid;
 
 /// Gateway of the enclaves on this parent instance: WireGuard over vsock, NAT and DNS.
 #[derive(Parser)]
@@ -50,6 +58,15 @@ enum Verb {
         #[arg(long, default_value = "/etc/wg-server/parent.toml")]
         config: PathBuf,
     },
+    /// Carries the enclaves' ciphertext to a gateway elsewhere until SIGTERM: the parent's part of blind mode, without a key.
+    Relay {
+        /// The operator's configuration.
+        #[arg(long, default_value = "/etc/wg-server/relay.toml")]
+        config: PathBuf,
+        /// Only say what is wrong with the configuration.
+        #[arg(long)]
+        check: bool,
+    },
     /// Says what is wrong with the configuration and what it names, and touches nothing.
     Check {
         /// The operator's configuration.
@@ -65,6 +82,17 @@ enum Verb {
         #[arg(long, default_value = status::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
+    /// Has the running wg-server renew keys now, which costs no connection; by itself it does so every `attestation.key_lifetime`.
+    Renew {
+        /// Only those of the enclave with this CID.
+        #[arg(long)]
+        cid: Option<u32>,
+        /// The running wg-server's `runtime_dir`.
+        #[arg(long, default_value = status::DEFAULT_RUNTIME_DIR)]
+        runtime_dir: PathBuf,
+    },
+    /// Prints what a Nitro attestation document claims and whether it holds, which is its exit status too.
+    Attest(attest::Options),
     /// Makes a private key in a new file and prints its public key.
     Keygen {
         /// The file, which must not exist.
@@ -93,8 +121,12 @@ fn main() -> ExitCode {
 fn perform(verb: Verb) -> Result<()> {
     match verb {
         Verb::Run { config } => daemon::run(&config),
+        Verb::Relay { config, check: false } => blind::run(&config),
+        Verb::Relay { config, check: true } => say(blind::check(&config)?),
         Verb::Check { config } => say(check::check(&config)?),
         Verb::Status { json, runtime_dir } => show_status(&runtime_dir, json),
+        Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
+        Verb::Attest(options) => attest::attest(&options, |text| Ok(write!(std::io::stdout(), "{text}")?)),
         Verb::Keygen { path } => keygen(&path),
     }
 }
@@ -102,6 +134,12 @@ fn perform(verb: Verb) -> Result<()> {
 fn show_status(runtime_dir: &Path, json: bool) -> Result<()> {
     let report = status::ask(&status::socket_path(runtime_dir))?;
     if json { say(serde_json::to_string_pretty(&report)?) } else { say(report.to_string().trim_end()) }
+}
+
+fn renew(runtime_dir: &Path, cid: Option<Cid>) -> Result<()> {
+    let count = status::renew(&status::socket_path(runtime_dir), cid)?;
+    anyhow::ensure!(count > 0 || cid.is_none(), "no enclave of that CID is connected: see `wg-server status`");
+    say(format_args!("renewing the keys of {count} enclaves"))
 }
 
 fn keygen(path: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! One enclave's datagrams: between WireGuard's UDP socket and the enclave's data stream, whichever that is at the time.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -36,9 +36,20 @@ impl std::fmt::Debug for Carrier {
 }
 
 impl Relay {
-    /// Binds a socket of its own on loopback. Only datagrams from `wireguard` are taken: any local user can send to it.
-    pub(crate) fn new(wireguard: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    /// Binds a socket of its own on loopback, for a WireGuard on this host. Only its datagrams are taken: any local user can
+    /// send to the socket.
+    pub(crate) fn here(wireguard: SocketAddr) -> io::Result<Self> {
+        Self::new(Ipv4Addr::LOCALHOST.into(), wireguard)
+    }
+
+    /// Binds a socket of its own, for a WireGuard elsewhere. Only its datagrams are taken.
+    pub(crate) fn elsewhere(wireguard: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr = if wireguard.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Self::new(any, wireguard)
+    }
+
+    fn new(address: IpAddr, wireguard: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind((address, 0))?;
         let endpoint = socket.local_addr()?;
         let carrier = Carrier { socket: UdpSocket::new(socket, wireguard)?, pump: Pump::new(Settings::default()) };
         Ok(Self { endpoint, counters: Counters::default(), carrier: Mutex::new(carrier) })

@@ -1,19 +1,26 @@
-//! What the daemon is doing, for people and for programs: a report over a Unix socket that only its owner may open.
+//! What the daemon is doing, for people and for programs, and what they may ask of it: over a Unix socket that only its owner
+//! may open. A client writes one request as JSON and closes its side; the daemon writes one answer.
 
 mod table;
 
-use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::time::timeout;
+use tunnel::port::Cid;
 
+use crate::admission::Attested;
 use crate::dns;
 use crate::enclaves::Phase;
 use crate::gateway::{Gateway, Seen};
@@ -26,6 +33,17 @@ pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A report of 64 enclaves has about 64 KiB.
 const MAX_REPORT_LEN: u64 = 4 << 20;
+const MAX_REQUEST_LEN: u64 = 1024;
+
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Request {
+    /// A [`Report`].
+    Status,
+    /// New keys now, for one enclave or for all; the answer is how many.
+    Renew { cid: Option<u32> },
+}
 
 /// Everything that `wg-server status` shows. Times are seconds: since 1970, or how long.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,12 +51,16 @@ pub(crate) struct Report {
     uptime: u64,
     interface: String,
     public_key: String,
+    /// What documents are verified against.
+    trust_root: String,
     named: String,
     enclaves: Vec<EnclaveReport>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct EnclaveReport {
+    /// The parent, of an enclave that is not this host's.
+    via: Option<IpAddr>,
     cid: u32,
     state: String,
     addresses: Vec<IpAddr>,
@@ -47,9 +69,24 @@ struct EnclaveReport {
     connected_since: Option<u64>,
     data_stream: bool,
     latest_handshake: Option<u64>,
+    /// None for an enclave that an earlier wg-server let in, until its keys are renewed.
+    attested: Option<AttestedReport>,
     received_bytes: u64,
     sent_bytes: u64,
     relay: RelayReport,
+}
+
+/// What the enclave proved when it got its present key.
+#[derive(Debug, Serialize, Deserialize)]
+struct AttestedReport {
+    module_id: String,
+    pcrs: BTreeMap<u8, String>,
+    /// SHA-256 of the measured configuration.
+    config_sha256: String,
+    /// Seconds since 1970: since then the keys are these.
+    at: u64,
+    /// Base64; `wg-server attest` reads it.
+    document: String,
 }
 
 /// The pump's counters under their own names.
@@ -94,7 +131,7 @@ impl Server {
     /// Answers one client after the other, for ever.
     pub(crate) async fn serve(&self, gateway: &Gateway, named: &dns::Named) -> std::convert::Infallible {
         loop {
-            let answered = timeout(DEADLINE, self.answer(gateway, named.state())).await;
+            let answered = timeout(DEADLINE, self.answer(gateway, named)).await;
             match answered {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -107,21 +144,37 @@ impl Server {
         }
     }
 
-    async fn answer(&self, gateway: &Gateway, named: dns::State) -> Result<()> {
+    async fn answer(&self, gateway: &Gateway, named: &dns::Named) -> Result<()> {
         let (mut client, _) = self.listener.accept().await.context("accept")?;
-        let report = report(gateway, named, self.started.elapsed()).await?;
-        client.write_all(&serde_json::to_vec(&report)?).await.context("write")?;
+        let mut text = Vec::new();
+        (&mut client).take(MAX_REQUEST_LEN).read_to_end(&mut text).await.context("read")?;
+        let answer = match serde_json::from_slice(&text).context("a request")? {
+            Request::Status => serde_json::to_vec(&report(gateway, named.state(), self.started.elapsed()).await?)?,
+            Request::Renew { cid } => serde_json::to_vec(&gateway.renew(cid.map(Cid)).await)?,
+        };
+        client.write_all(&answer).await.context("write")?;
         client.shutdown().await.context("close")
     }
 }
 
-/// Asks the daemon.
+/// Asks the daemon for its report.
 pub(crate) fn ask(path: &Path) -> Result<Report> {
+    request(path, Request::Status)
+}
+
+/// Asks the daemon for new keys: for how many enclaves it renews them.
+pub(crate) fn renew(path: &Path, cid: Option<Cid>) -> Result<usize> {
+    request(path, Request::Renew { cid: cid.map(|cid| cid.0) })
+}
+
+fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
     let doing = || format!("ask {} (does wg-server run?)", path.display());
     let mut stream = UnixStream::connect(path).with_context(doing)?;
     stream.set_read_timeout(Some(DEADLINE)).with_context(doing)?;
+    stream.write_all(&serde_json::to_vec(&request)?).with_context(doing)?;
+    stream.shutdown(Shutdown::Write).with_context(doing)?;
     let mut text = String::new();
-    stream.by_ref().take(MAX_REPORT_LEN).read_to_string(&mut text).with_context(doing)?;
+    (&stream).take(MAX_REPORT_LEN).read_to_string(&mut text).with_context(doing)?;
     serde_json::from_str(&text).with_context(doing)
 }
 
@@ -132,15 +185,18 @@ async fn report(gateway: &Gateway, named: dns::State, uptime: Duration) -> Resul
         uptime: uptime.as_secs(),
         interface: gateway.interface().name().to_string(),
         public_key: gateway.public_key().to_string(),
+        trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
         enclaves: seen.iter().map(|seen| enclave(seen, &peers)).collect(),
     })
 }
 
-fn enclave(Seen { cid, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport {
-    let peer = peers.iter().find(|peer| Some(peer.public_key) == enclave.peer);
+fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport {
+    let member = enclave.peer.as_ref();
+    let peer = peers.iter().find(|peer| member.is_some_and(|member| member.public_key == peer.public_key));
     EnclaveReport {
-        cid: cid.0,
+        via: id.via,
+        cid: id.cid.0,
         state: match enclave.phase() {
             Phase::Connecting => "connecting",
             Phase::Peer => "peer",
@@ -148,14 +204,29 @@ fn enclave(Seen { cid, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport
         }
         .to_owned(),
         addresses: enclave.addresses.all(),
-        public_key: enclave.peer.map(|key| key.to_string()),
+        public_key: member.map(|member| member.public_key.to_string()),
         endpoint: peer.and_then(|peer| peer.endpoint),
         connected_since: enclave.connected_since.map(unix_seconds),
         data_stream: enclave.data.is_some(),
         latest_handshake: peer.and_then(|peer| peer.latest_handshake).map(unix_seconds),
+        attested: member.and_then(|member| member.attested.as_deref()).map(AttestedReport::from),
         received_bytes: peer.map_or(0, |peer| peer.rx_bytes),
         sent_bytes: peer.map_or(0, |peer| peer.tx_bytes),
         relay: relay.as_ref().map(|relay| RelayReport::from(relay.counters())).unwrap_or_default(),
+    }
+}
+
+impl From<&Attested> for AttestedReport {
+    fn from(attested: &Attested) -> Self {
+        let Attested { claims, binding, document, at } = attested;
+        let pcrs = claims.pcrs.iter().filter(|(_, pcr)| !pcr.is_zero());
+        Self {
+            module_id: claims.module_id.clone(),
+            pcrs: pcrs.map(|(index, pcr)| (*index, pcr.to_string())).collect(),
+            config_sha256: hex(&binding.config),
+            at: unix_seconds(*at),
+            document: STANDARD.encode(document),
+        }
     }
 }
 
@@ -173,6 +244,11 @@ impl From<tunnel::counters::Snapshot> for RelayReport {
             udp_errors: counters.udp_errors,
         }
     }
+}
+
+/// Two digits a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {

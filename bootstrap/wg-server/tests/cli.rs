@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::SystemTime;
 
+use attestation::test_root::TestRoot;
 use nix::fcntl::{Flock, FlockArg};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_wg-server");
@@ -24,6 +26,10 @@ impl Host {
         let toml = LAB.replace("/etc/wg-server", dir).replace("/var/log/wg-server", dir).replace("/var/lib", dir);
         fs::write(host.path("parent.toml"), format!("runtime_dir = \"{dir}/run\"\n{toml}")).unwrap();
         fs::write(host.path("dns-allow-list.txt"), "aws.com\n").unwrap();
+        let [pcr0, pcr1, pcr2] = ["0a", "0b", "0c"].map(|byte| byte.repeat(48));
+        let measurements = format!("{{\"PCR0\": \"{pcr0}\", \"PCR1\": \"{pcr1}\", \"PCR2\": \"{pcr2}\"}}");
+        fs::write(host.path("measurements.json"), measurements).unwrap();
+        fs::write(host.path("lab-root.pem"), TestRoot::new(SystemTime::now()).root_pem()).unwrap();
         assert!(call(&["keygen", host.path("private.key").to_str().unwrap()]).status.success());
         host
     }
@@ -102,6 +108,52 @@ fn the_check_names_what_is_missing_or_wrong() {
     let host = Host::new();
     host.replace("mtu = 15360", "mtu = 15360\nmut = 1");
     assert_refused(&host.check(), "unknown field `mut`");
+}
+
+#[test]
+fn the_check_says_who_vouches_for_enclaves_and_names_what_is_wrong_with_it() {
+    let host = Host::new();
+    assert!(text(&host.check()).contains("enclaves are attested by NOT AWS's root but another, SHA-256 "));
+    host.replace("root_path = ", "# root_path = ");
+    assert!(text(&host.check()).contains("enclaves are attested by AWS's root, SHA-256 641a0321a3e244ef"));
+
+    let host = Host::new();
+    fs::remove_file(host.path("measurements.json")).unwrap();
+    assert_refused(&host.check(), "attestation.measurements_paths: read ");
+    fs::write(host.path("measurements.json"), "{}").unwrap();
+    assert_refused(&host.check(), "measurements.json: expected JSON with \"PCR0\", \"PCR1\" and \"PCR2\"");
+    let zero = "00".repeat(48);
+    let debug = format!("{{\"PCR0\": \"{zero}\", \"PCR1\": \"{zero}\", \"PCR2\": \"{zero}\"}}");
+    fs::write(host.path("measurements.json"), debug).unwrap();
+    assert_refused(&host.check(), "PCR0 is zero: this describes an enclave in debug mode");
+
+    let host = Host::new();
+    fs::write(host.path("lab-root.pem"), "no PEM").unwrap();
+    assert_refused(&host.check(), "attestation.root_path: ");
+
+    let host = Host::new();
+    host.replace("key_lifetime = \"1h\"", "key_lifetime = \"1h\"\npcrs = { 8 = [\"12\"] }");
+    assert_refused(&host.check(), "attestation.pcrs.8: \"12\", expected the 96 hex digits of a SHA-384");
+}
+
+#[test]
+fn a_document_s_verdict_is_the_exit_status() {
+    let host = Host::new();
+    let document = include_bytes!("../../../orchestrator/attestation/tests/nitro-2024-08.cbor");
+    fs::write(host.path("document"), document).unwrap();
+    let path = host.path("document");
+    let path = path.to_str().unwrap();
+    let output = call(&["attest", "--at", "2024-08-07T07:00:00Z", path]);
+    assert!(output.status.success() && text(&output).contains("verdict: genuine"), "{}", text(&output));
+    assert_refused(&call(&["attest", path]), "expired at ");
+    let output = call(&["attest", "--json", path]);
+    assert!(!output.status.success());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json.get("verdict").and_then(serde_json::Value::as_str), Some("refused"));
+    assert_refused(&call(&["attest", "--at", "yesterday", path]), "expected a time like");
+    assert_refused(&call(&["attest", "/nowhere"]), "read /nowhere: No such file");
+    fs::write(host.path("document"), document.split_last().unwrap().1).unwrap();
+    assert_refused(&call(&["attest", "--at", "document", path]), "refused, with AWS's root");
 }
 
 #[test]

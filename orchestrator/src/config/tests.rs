@@ -49,6 +49,8 @@ fn the_files_in_the_repository_are_read() {
         "a lab's key in the sample"
     );
     assert!(Config::load(&root.join("bootstrap/lab/config/enclave/enclave.toml")).unwrap().self_test.is_some());
+    let blind = Config::load(&root.join("bootstrap/lab/config/blind/enclave/enclave.toml")).unwrap();
+    assert!(blind.tunnel.gateway_key.is_some());
 }
 
 #[test]
@@ -143,4 +145,23 @@ fn times_names_ports_and_servers_out_of_range_are_refused_by_key() {
     assert!(refused("servers = [\"203.0.113.1\"]", "servers = []").starts_with("dns.servers: 0 addresses"));
     assert!(refused("servers = [\"203.0.113.1\"]", "servers = [\"127.0.0.53\"]").contains("is a loopback address"));
     assert!(refused("servers = [\"203.0.113.1\"]", "servers = [\"0.0.0.0\"]").contains("is the unspecified address"));
+}
+
+#[test]
+fn a_pinned_gateway_is_a_wireguard_public_key() {
+    let pinned = |key: &str| format!("mtu = 15360\ngateway_key = \"{key}\"");
+    let key = PublicKey([7; 32]);
+    let config = Config::parse(&GOOD.replacen("mtu = 15360", &pinned(&key.to_string()), 1)).unwrap();
+    assert_eq!(config.tunnel.gateway_key, Some(key));
+    assert_eq!(Config::parse(GOOD).unwrap().tunnel.gateway_key, None);
+    for wrong in ["", "BwcH", &PublicKey([0; 32]).to_string()] {
+        let error = refused("mtu = 15360", &pinned(wrong));
+        assert!(error.starts_with(&format!("tunnel.gateway_key: `{wrong}` is no WireGuard public key")), "{error}");
+    }
+}
+
+#[test]
+fn the_digest_is_that_of_the_whole_file() {
+    let changed = format!("{GOOD}# a comment\n");
+    assert_ne!(Config::parse(GOOD).unwrap().digest, Config::parse(&changed).unwrap().digest);
 }

@@ -15,6 +15,11 @@ fn golden_offer() -> (Offer, Vec<u8>) {
     (offer, bytes)
 }
 
+fn answer(document: Vec<u8>) -> ToRelay {
+    let (public_key, kem_key) = (PublicKey([0x33; 32]), KemKey([0x44; 1184]));
+    ToRelay::Answer(Box::new(Answer { public_key, kem_key, document }))
+}
+
 #[test]
 fn an_offer_has_these_bytes_and_back() {
     let (offer, bytes) = golden_offer();
@@ -25,9 +30,10 @@ fn an_offer_has_these_bytes_and_back() {
 
 #[test]
 fn an_answer_has_these_bytes_and_back() {
-    let answer = ToRelay::Answer { public_key: PublicKey([0x33; 32]), document: vec![0xd2, 0x84] };
+    let answer = answer(vec![0xd2, 0x84]);
     let mut bytes = vec![1];
     bytes.extend([0x33; 32]);
+    bytes.extend([0x44; 1184]);
     bytes.extend([0, 2, 0xd2, 0x84]);
     assert_eq!(answer.encode(), bytes);
     assert_eq!(ToRelay::decode(&bytes), Ok(answer));
@@ -37,7 +43,6 @@ fn an_answer_has_these_bytes_and_back() {
 #[test]
 fn every_short_message_survives_the_way() {
     for (byte, message) in [
-        (2, ToInit::Accepted),
         (3, ToInit::Refused),
         (4, ToInit::Stream(Stream::Data, State::Up)),
         (5, ToInit::Stream(Stream::Data, State::Down)),
@@ -50,17 +55,29 @@ fn every_short_message_survives_the_way() {
 }
 
 #[test]
+fn an_acceptance_has_these_bytes_and_back() {
+    let accepted = ToInit::Accepted(KemCiphertext([0x66; 1088]));
+    let mut bytes = vec![2];
+    bytes.extend([0x66; 1088]);
+    assert_eq!(accepted.encode(), bytes);
+    assert_eq!(ToInit::decode(&bytes), Ok(accepted));
+    assert!(ToInit::decode(&bytes[..1088]).is_err());
+    bytes.push(0);
+    assert!(ToInit::decode(&bytes).is_err());
+}
+
+#[test]
 fn anything_else_is_malformed() {
     let (_, good) = golden_offer();
     let long = [&good[..], &[0]].concat();
     let mut flags = good.clone();
     flags[1] = 4;
-    for bytes in [&[][..], &[0], &[8], &[255], &[2, 0], &good[..85], &long, &flags] {
+    for bytes in [&[][..], &[0], &[8], &[255], &[2], &[3, 0], &good[..85], &long, &flags] {
         assert!(ToInit::decode(bytes).is_err(), "{bytes:?}");
     }
-    let mut short_document = vec![1; 33];
+    let mut short_document = vec![1; 1217];
     short_document.extend([0, 2, 0]);
-    for bytes in [&[][..], &[0], &[3], &[2, 2], &[1; 34], &short_document] {
+    for bytes in [&[][..], &[0], &[3], &[2, 2], &[1; 1218], &short_document] {
         assert!(ToRelay::decode(bytes).is_err(), "{bytes:?}");
     }
 }
@@ -71,10 +88,10 @@ async fn messages_arrive_whole_and_in_order_and_then_the_end() {
     let (a, b) = (Link::new(a).unwrap(), Link::new(b).unwrap());
     let (offer, _) = golden_offer();
     a.send(&ToInit::Offer(offer.clone())).await.unwrap();
-    a.send(&ToInit::Accepted).await.unwrap();
+    a.send(&ToInit::Refused).await.unwrap();
     drop(a);
     assert_eq!(b.receive().await.unwrap(), Some(ToInit::Offer(offer)));
-    assert_eq!(b.receive().await.unwrap(), Some(ToInit::Accepted));
+    assert_eq!(b.receive().await.unwrap(), Some(ToInit::Refused));
     assert_eq!(b.receive::<ToInit>().await.unwrap(), None);
 }
 
@@ -82,7 +99,7 @@ async fn messages_arrive_whole_and_in_order_and_then_the_end() {
 async fn a_message_longer_than_the_longest_is_refused_not_cut() {
     let (a, b) = pair().unwrap();
     let b = Link::new(b).unwrap();
-    let longest = ToRelay::Answer { public_key: PublicKey([3; 32]), document: vec![4; 0x3000] };
+    let longest = answer(vec![4; 0x3000]);
     let mut long = longest.encode();
     assert_eq!(long.len(), MAX_LEN);
     long.push(0);

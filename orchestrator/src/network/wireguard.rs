@@ -1,4 +1,4 @@
-//! wg0's keys and peer. The only file that handles a private key, and the only one that calls `wireguard-control`.
+//! wg0's keys and peer. The only file that handles its private key, and the only one that calls `wireguard-control`.
 
 use std::io;
 use std::net::IpAddr;
@@ -6,48 +6,72 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tunnel::control::PublicKey;
+use tunnel::preshared::PresharedKey;
 use wireguard_control::{Backend, DeviceUpdate, InterfaceName, Key, PeerConfigBuilder};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{RELAY_ADDR, WG0, WIREGUARD_ADDR};
 use crate::{show, sys};
 
-/// wg0 as the kernel knows it; the private key is there and nowhere else.
+/// wg0 as the kernel knows it; its private key is there and nowhere else.
 pub(crate) struct Device {
-    pub(crate) public_key: PublicKey,
     name: InterfaceName,
 }
 
+/// A Curve25519 key pair for wg0.
+pub(crate) struct KeyPair {
+    pub(crate) public: PublicKey,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+/// With whom wg0 speaks.
+pub(crate) struct Session {
+    pub(crate) gateway: PublicKey,
+    pub(crate) preshared_key: PresharedKey,
+    pub(crate) keepalive: Duration,
+    /// The gateway is wg0's peer already, and gets new keys only: what it still sends under the old ones is read.
+    pub(crate) is_same_peer: bool,
+}
+
+impl KeyPair {
+    /// A new pair from the kernel's generator, which the NSM has seeded.
+    pub(crate) fn generate() -> Result<Self> {
+        let mut secret = Zeroizing::new([0; 32]);
+        sys::random(&mut *secret).context("random bytes for wg0's key")?;
+        clamp(&mut secret);
+        // `Key` is neither zeroed nor silent: it lives in this block, and is never formatted.
+        let mut key = Key(*secret);
+        let public = PublicKey(key.get_public().0);
+        key.0.zeroize();
+        Ok(Self { public, secret })
+    }
+}
+
 impl Device {
-    /// Creates wg0 in this thread's network namespace, with a new key and no peer.
+    /// Creates wg0 in this thread's network namespace, without a key and without a peer.
     pub(super) fn create() -> Result<Self> {
         let name: InterfaceName = WG0.parse().context("the name wg0")?;
-        // `Key` is neither zeroed nor silent: it lives in this block, and is never formatted.
-        let mut key = Key([0; 32]);
-        sys::random(&mut key.0).context("random bytes for wg0's key")?;
-        clamp(&mut key.0);
-        let public_key = PublicKey(key.get_public().0);
-        let update = DeviceUpdate::new().set_private_key(key.clone()).set_listen_port(WIREGUARD_ADDR.port());
-        let result = update.apply(&name, Backend::Kernel).context("create wg0");
-        key.0.zeroize();
-        result?;
-        Ok(Self { public_key, name })
+        let update = DeviceUpdate::new().set_listen_port(WIREGUARD_ADDR.port());
+        update.apply(&name, Backend::Kernel).context("create wg0")?;
+        Ok(Self { name })
     }
 
-    /// Makes the gateway the only peer; wg0 does not speak first until [`Device::keep_alive`].
-    pub(crate) fn set_peer(&self, gateway: PublicKey) -> Result<()> {
+    /// Takes the keys into use, with the gateway as the only peer, and speaks at once.
+    pub(crate) fn start(&self, keys: KeyPair, session: &Session) -> Result<()> {
+        let gateway = Key(session.gateway.0);
         let everywhere = [IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)];
         let peer = everywhere
             .into_iter()
-            .fold(PeerConfigBuilder::new(&Key(gateway.0)), |peer, address| peer.add_allowed_ip(address, 0))
-            .set_endpoint(RELAY_ADDR);
-        self.apply(DeviceUpdate::new().replace_peers().add_peer(peer)).context("wg0: set the peer")
-    }
-
-    /// Lets the peer hear from us now and in this rhythm.
-    pub(crate) fn keep_alive(&self, gateway: PublicKey, every: Duration) -> Result<()> {
-        let seconds = u16::try_from(every.as_secs()).context("the keepalive of wg0's peer")?;
-        let peer = PeerConfigBuilder::new(&Key(gateway.0)).set_persistent_keepalive_interval(seconds);
+            .fold(PeerConfigBuilder::new(&gateway), |peer, address| peer.add_allowed_ip(address, 0))
+            .set_endpoint(RELAY_ADDR)
+            .set_preshared_key(Key(*session.preshared_key.expose()))
+            // Zero: only the change from zero below makes the kernel speak (drivers/net/wireguard/netlink.c).
+            .set_persistent_keepalive_interval(0);
+        let update = DeviceUpdate::new().set_private_key(Key(*keys.secret));
+        let update = if session.is_same_peer { update } else { update.replace_peers() };
+        self.apply(update.add_peer(peer)).context("wg0: set the keys and the peer")?;
+        let seconds = u16::try_from(session.keepalive.as_secs()).context("the keepalive of wg0's peer")?;
+        let peer = PeerConfigBuilder::new(&gateway).set_persistent_keepalive_interval(seconds);
         self.apply(DeviceUpdate::new().add_peer(peer)).context("wg0: set the peer's keepalive")
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tunnel::control::{self, Answer, Offer, ToEnclave, ToGateway};
+use tunnel::control::{self, Offer, ToEnclave, ToGateway};
 use tunnel::port::{Cid, Port};
 use tunnel::preface::{Preface, Role};
 use tunnel::vsock;
@@ -29,7 +29,7 @@ const INIT_DEADLINE: Duration = Duration::from_secs(10);
 const DATA_FIRST: Duration = Duration::from_secs(1);
 
 /// Of a text that the parent wrote, this much goes on the console.
-const MAX_REASON: usize = 200;
+const MAX_REASON: usize = 600;
 
 /// Dials, serves, and dials again; returns only when PID 1 is gone.
 pub(super) async fn run(link: &Link, data_is_up: watch::Receiver<bool>) -> Result<()> {
@@ -77,8 +77,8 @@ impl Session<'_> {
                     self.answer(offer).await?;
                     timeout(GATEWAY_DEADLINE, self.read()).await.context("wait for a verdict")??
                 }
-                ToEnclave::Accepted => {
-                    self.link.send(&ToInit::Accepted).await.context("tell PID 1")?;
+                ToEnclave::Accepted(ciphertext) => {
+                    self.link.send(&ToInit::Accepted(ciphertext)).await.context("tell PID 1")?;
                     // Nothing more is due: the stream is open for as long as the enclave is a peer.
                     self.read().await?
                 }
@@ -100,9 +100,8 @@ impl Session<'_> {
         self.link.send(&ToInit::Offer(offer)).await.context("tell PID 1")?;
         let reply = timeout(INIT_DEADLINE, self.link.receive()).await.context("wait for PID 1")?;
         match reply.context("hear from PID 1")? {
-            Some(ToRelay::Answer { public_key, document }) => {
-                let document = Some(document).filter(|document| !document.is_empty());
-                let answer = ToGateway::Answer(Answer { public_key, document });
+            Some(ToRelay::Answer(answer)) => {
+                let answer = ToGateway::Answer(*answer);
                 timeout(GATEWAY_DEADLINE, control::write(self.stream, &answer)).await.context("send the answer")??;
                 Ok(())
             }

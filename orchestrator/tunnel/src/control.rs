@@ -1,4 +1,4 @@
-//! Control messages: how a gateway and an enclave learn each other's WireGuard keys.
+//! Control messages: how a gateway and an enclave learn each other's WireGuard keys, and why they may believe them.
 //!
 //! Each message is a CBOR array (RFC 8949) behind its length, a big-endian `u16` of at most [`MAX_LEN`]. The gateway
 //! speaks first. The stream stays open as long as the enclave is a peer; the gateway may send a further [`Offer`] on it
@@ -6,14 +6,17 @@
 //!
 //! ```text
 //! gateway                                   enclave
-//!    | Offer: nonce, public key, addresses ->  |   sets up wg0
-//!    | <- Answer: public key, document         |
-//!    | Accepted, or Refused with the reason -> |
+//!    | Offer: nonce, public key, addresses ->  |   makes new keys, has the NSM sign a document over them
+//!    | <- Answer: keys, document               |
+//!    |   verifies the document, adds the peer  |
+//!    | Accepted: ciphertext,                   |
+//!    |   or Refused with the reason ->         |   takes the new keys into use, and speaks first
 //! ```
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,7 +33,17 @@ pub const MAX_LEN: usize = 16_000;
 #[cbor(transparent)]
 pub struct PublicKey(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 
-/// What the gateway says first, and again whenever its key changes.
+/// An ML-KEM-768 encapsulation key (FIPS 203).
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct KemKey(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 1184]);
+
+/// An ML-KEM-768 ciphertext (FIPS 203).
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct KemCiphertext(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 1088]);
+
+/// What the gateway says first, and again whenever keys are to be renewed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Offer {
     /// Random and never used twice; the enclave's document binds it.
@@ -50,12 +63,15 @@ pub struct Offer {
 /// What the enclave answers to an [`Offer`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Answer {
-    /// The enclave's WireGuard key, made at this boot.
+    /// The enclave's WireGuard key, made for this exchange.
     #[n(0)]
     pub public_key: PublicKey,
-    /// The NSM's attestation document over `public_key` and the offer's nonce and key.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub document: Option<Vec<u8>>,
+    /// What the gateway encapsulates the pre-shared key to, made for this exchange.
+    #[n(1)]
+    pub kem_key: KemKey,
+    /// The NSM's attestation document: the offer's nonce, and a [`Binding`](crate::binding::Binding) of these keys.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub document: Vec<u8>,
 }
 
 /// Messages from the gateway.
@@ -64,9 +80,9 @@ pub enum ToEnclave {
     /// Starts an exchange.
     #[n(0)]
     Offer(#[n(0)] Offer),
-    /// The enclave is now a peer.
+    /// The enclave is now a peer, with the pre-shared key that opens from this.
     #[n(1)]
-    Accepted,
+    Accepted(#[n(0)] KemCiphertext),
     /// The enclave is not a peer, for the reason given.
     #[n(2)]
     Refused(#[n(0)] String),
@@ -75,7 +91,7 @@ pub enum ToEnclave {
 /// Messages from the enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum ToGateway {
-    /// Ends an exchange.
+    /// The enclave's part of an exchange.
     #[n(0)]
     Answer(#[n(0)] Answer),
 }
@@ -106,9 +122,35 @@ impl fmt::Display for PublicKey {
     }
 }
 
+/// Text that is no public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not 32 bytes in base64")]
+pub struct NotAKey;
+
+impl FromStr for PublicKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let bytes = STANDARD.decode(text).map_err(|_| NotAKey)?;
+        bytes.try_into().map(Self).map_err(|_| NotAKey)
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for KemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KemKey(..)")
+    }
+}
+
+impl fmt::Debug for KemCiphertext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KemCiphertext(..)")
     }
 }
 

@@ -1,5 +1,5 @@
-//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, and the
-//! pump that carries WireGuard's datagrams between a UDP socket and a byte stream.
+//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, what a
+//! document binds, how the pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket and a byte stream.
 
 #![cfg_attr(
     test,
@@ -12,6 +12,7 @@
 )]
 
 pub mod backoff;
+pub mod binding;
 pub mod control;
 pub mod counters;
 pub mod datagram;
@@ -19,9 +20,11 @@ pub mod frame;
 pub mod liveness;
 pub mod port;
 pub mod preface;
+pub mod preshared;
 pub mod pump;
 pub mod queue;
 pub mod udp;
+pub mod via;
 pub mod vsock;
 
 mod sys;

@@ -1,4 +1,4 @@
-//! The namespace that plays the internet, and the parent's uplink into it.
+//! The namespaces that play the internet and a gateway in it, and the uplinks of parent and gateway.
 
 use std::process::Command;
 
@@ -22,9 +22,21 @@ ip -n internet -6 address add 2001:db8:100::80/64 dev inet0 nodad
 ip -n internet link set inet0 mtu 1500 up
 ip route add default via 198.51.100.1 dev uplink0
 ip -6 route add default via 2001:db8:100::1 dev uplink0
+ip netns add gateway
+ip -n gateway link add uplink0 type veth peer name inet1 netns internet
+ip -n gateway link set lo up
+ip -n gateway address add 192.0.2.10/24 dev uplink0
+ip -n gateway -6 address add 2001:db8:200::10/64 dev uplink0 nodad
+ip -n gateway link set uplink0 mtu 1500 up
+ip -n internet address add 192.0.2.1/24 dev inet1
+ip -n internet -6 address add 2001:db8:200::1/64 dev inet1 nodad
+ip -n internet link set inet1 mtu 1500 up
+ip -n gateway route add default via 192.0.2.1 dev uplink0
+ip -n gateway -6 route add default via 2001:db8:200::1 dev uplink0
+ip netns exec internet sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 ";
 
-/// Makes both ends.
+/// Makes all ends.
 pub(super) fn set_up() -> Result<()> {
     for line in SETUP.lines().filter(|line| !line.is_empty()) {
         command(&line.split(' ').collect::<Vec<_>>())?;

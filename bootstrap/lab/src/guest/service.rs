@@ -18,29 +18,34 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Service {
     name: &'static str,
-    program: String,
-    arguments: Vec<String>,
+    /// The program and its arguments.
+    command: Vec<String>,
+}
+
+/// What keeps a service from being started while it exists.
+pub(super) fn hold_path(name: &str) -> PathBuf {
+    PathBuf::from(RUN_DIR).join(format!("{name}.hold"))
 }
 
 impl Service {
-    pub(super) fn new(name: &'static str, program: &str, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { name, program: program.into(), arguments }
+    pub(super) const fn new(name: &'static str, command: Vec<String>) -> Self {
+        Self { name, command }
     }
 
     /// Keeps it running, for ever.
     pub(super) async fn keep(self) -> Result<()> {
         let pid_path = PathBuf::from(RUN_DIR).join(format!("{}.pid", self.name));
-        let hold_path = pid_path.with_extension("hold");
+        let hold_path = hold_path(self.name);
+        let (program, arguments) = self.command.split_first().context("a service without a program")?;
         loop {
             if !hold_path.exists() {
-                let mut child = Command::new(&self.program)
-                    .args(&self.arguments)
+                let mut child = Command::new(program)
+                    .args(arguments)
                     .stdin(Stdio::null())
                     .stdout(self.log()?)
                     .stderr(self.log()?)
                     .spawn()
-                    .with_context(|| format!("start {}", self.program))?;
+                    .with_context(|| format!("start {program}"))?;
                 if let Some(pid) = child.id() {
                     fs::write(&pid_path, format!("{pid}\n"))
                         .with_context(|| format!("write {}", pid_path.display()))?;

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
 use super::{Lab, Parent};
+use crate::authority::Authority;
 use crate::fault::FaultCommand;
 use crate::guest;
 use crate::layout::Layout;
@@ -102,16 +103,17 @@ impl Lab {
         self.layout.create()?;
         let eif_path = match &options.eif {
             Some(path) => std::path::absolute(path)?,
-            None => self
-                .progress
-                .phase("the enclave's image", |phase| self.project.enclave_image(&self.layout.eif_dir(), phase))?,
+            None => self.progress.phase("the enclave's image", |phase| {
+                self.project.image(&[], &self.project.config_dir(), &self.layout.eif_dir(), phase)
+            })?,
         };
         let ssh_port = ssh::free_port()?;
         let kernel_path = artefacts.parent_dir.join("vmlinuz");
         let qemu = self.progress.phase("look whether KVM works", |_| Qemu::new(artefacts.qemu_dir, &kernel_path))?;
         let ssh = Ssh::new(&self.layout, ssh_port);
         ssh.make_keys()?;
-        payload::write(&self.layout, &self.project, &self.programs)?;
+        Authority::new(SystemTime::now()).and_then(|authority| authority.save(&self.layout)).context("the lab's CA")?;
+        payload::write(&self.layout, &self.project, &self.programs, &eif_path)?;
         self.progress.phase("start the vsock switch", |_| self.start_switch())?;
         for fault in &options.faults {
             self.fault(fault)?;

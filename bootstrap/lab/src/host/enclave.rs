@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use self_test::{Command as Test, Report};
 
 use super::{GRACE, Lab};
@@ -16,6 +18,7 @@ use crate::machine::EnclaveId;
 use crate::plan::Plan;
 use crate::process::Process;
 use crate::qemu::EnclaveMachine;
+use crate::rogue::{self, Rogue};
 
 const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
 /// `self_test.port` of the lab's measured configuration.
@@ -104,6 +107,50 @@ impl<'lab> Enclave<'lab> {
         Ok(Handshake { since_power_on, since_kernel_start })
     }
 
+    /// Ends it and boots, in its place, one that the gateway must refuse; the gateway's reason.
+    ///
+    /// # Errors
+    /// The gateway takes it for a peer, or it cannot be booted. For a replay: the enclave to be replayed does not run.
+    pub fn replace(&self, rogue: Rogue) -> Result<String> {
+        let progress = &self.lab.progress;
+        let recording = match rogue {
+            Rogue::Replay => progress.phase("record an answer of the enclave", |_| self.record())?,
+            Rogue::ChangedConfig | Rogue::OtherImage => Vec::new(),
+        };
+        let eif = progress.phase("the image to be refused", |phase| {
+            rogue::build(rogue, &recording, &self.lab.project, &self.lab.layout, phase)
+        })?;
+        self.stop()?;
+        self.start(Some(&eif))?;
+        progress.phase("the gateway's verdict", |_| self.wait_refusal())
+    }
+
+    /// Waits until the gateway has refused it; the reason, as the console has it.
+    ///
+    /// # Errors
+    /// Not within a minute, or the gateway takes it for a peer.
+    pub fn wait_refusal(&self) -> Result<String> {
+        let what = format!("verdict on enclave {}", self.id);
+        let verdict =
+            self.console().wait(&what, TUNNEL_PATIENCE, || self.expect_running(), evidence::gateway_verdict)?;
+        verdict.map_err(|line| anyhow!("enclave {} was not refused: {line}", self.id))
+    }
+
+    /// What it answers to a gateway that is not wg-server. Sessions go on meanwhile, as after a crash of wg-server.
+    fn record(&self) -> Result<Vec<u8>> {
+        self.expect_running()?;
+        let parent = self.lab.parent()?;
+        let gateway = parent.output(&["wg", "show", "wg0", "public-key"])?;
+        let addresses = self.addresses()?;
+        parent.hold_after("wg-server", "KILL")?;
+        let mut command: Vec<_> = ["/payload/bin/lab", "record"].map(str::to_owned).into();
+        command.extend([self.id.to_string(), gateway.trim().to_owned()]);
+        command.extend(addresses.iter().map(ToString::to_string));
+        let answer = parent.output(&command);
+        parent.release("wg-server")?;
+        STANDARD.decode(answer?.trim()).context("read the recorded answer")
+    }
+
     /// Its addresses in the tunnel, as wg-server leased them.
     ///
     /// # Errors
@@ -154,6 +201,7 @@ impl<'lab> Enclave<'lab> {
             eif_path,
             vsock_path: layout.guest_socket_path(self.id.cid()),
             console_path: self.console_path(),
+            signer_dir: layout.signer_dir(),
         };
         let name = self.id.name();
         let command = plan.qemu().enclave(&machine);

@@ -1,14 +1,19 @@
 //! The parent as tests and verbs use it.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use self_test::{Command as Test, Report};
 
 use crate::console::Console;
+use crate::evidence;
 use crate::guest;
 use crate::layout::Layout;
-use crate::machine::PARENT;
+use crate::machine::{EnclaveId, PARENT};
+use crate::payload;
 use crate::plan::Plan;
 use crate::ssh::Ssh;
 
@@ -80,7 +85,7 @@ impl Parent {
     /// # Errors
     /// The parent cannot be reached.
     pub fn wg_server_log(&self) -> Result<String> {
-        self.shell(&format!("cat {}/wg-server.log 2>/dev/null || true", guest::LOG_DIR))
+        self.service_log(guest::WG_SERVER_SERVICE)
     }
 
     /// Sends a signal (`TERM`, `KILL`, ...) to a service: `wg-server`, `internet-dns`. It is started again at once unless held.
@@ -97,9 +102,17 @@ impl Parent {
     /// # Errors
     /// It does not end within ten seconds.
     pub fn hold(&self, service: &str) -> Result<()> {
+        self.hold_after(service, "TERM")
+    }
+
+    /// As [`Parent::hold`], but ends the service with a signal of the caller's: `KILL` leaves wg0 and its sessions.
+    ///
+    /// # Errors
+    /// As [`Parent::hold`].
+    pub(crate) fn hold_after(&self, service: &str, signal: &str) -> Result<()> {
         let path = format!("{}/{service}", guest::RUN_DIR);
         self.shell(&format!(
-            "touch {path}.hold; kill $(cat {path}.pid) 2>/dev/null
+            "touch {path}.hold; kill -{signal} $(cat {path}.pid) 2>/dev/null
              for i in $(seq 100); do [ -e {path}.pid ] || exit 0; sleep 0.1; done
              echo '{service} does not end' >&2; exit 1"
         ))
@@ -112,6 +125,59 @@ impl Parent {
     /// The parent cannot be reached.
     pub fn release(&self, service: &str) -> Result<()> {
         self.shell(&format!("rm -f {}/{service}.hold", guest::RUN_DIR)).map(drop)
+    }
+
+    /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that.
+    ///
+    /// # Errors
+    /// An image without measurements beside it, or wg-server does not run.
+    pub fn trust(&self, eif: &Path) -> Result<()> {
+        self.write("/etc/wg-server/measurements.json", &payload::measurements_of(eif)?)?;
+        self.signal("wg-server", "TERM")
+    }
+
+    /// Writes what a text file of the host holds into one of the parent.
+    pub(super) fn write(&self, path: &str, from: &Path) -> Result<()> {
+        let text = fs::read_to_string(from).with_context(|| format!("read {}", from.display()))?;
+        self.output(&["sh", "-c", "printf %s \"$1\" >\"$2\"", "sh", &text, path]).map(drop)
+    }
+
+    /// Empties the log of a service.
+    pub(super) fn forget_log(&self, service: &str) -> Result<()> {
+        self.shell(&format!(": >{}/{service}.log", guest::LOG_DIR)).map(drop)
+    }
+
+    /// What a service logged: `wg-gateway`, `wg-relay`.
+    ///
+    /// # Errors
+    /// The parent cannot be reached.
+    pub fn service_log(&self, service: &str) -> Result<String> {
+        self.shell(&format!("cat {}/{service}.log 2>/dev/null || true", guest::LOG_DIR))
+    }
+
+    /// Waits until a service has said something.
+    pub(super) fn wait_log(&self, service: &str, text: &str, patience: Duration) -> Result<()> {
+        let log = format!("{}/{service}.log", guest::LOG_DIR);
+        let line = "for i in $(seq \"$3\"); do grep -q -F -e \"$1\" \"$2\" 2>/dev/null && exit 0; sleep 1; done
+                    tail -n 5 \"$2\" >&2; exit 1";
+        let seconds = patience.as_secs().to_string();
+        self.output(&["sh", "-c", line, "sh", text, &log, &seconds])
+            .with_context(|| format!("wait until {service} says {text:?}"))
+            .map(drop)
+    }
+
+    /// What `wg-server attest` says of the document that an enclave got its present keys for, or why it refuses it.
+    ///
+    /// # Errors
+    /// The enclave is no peer, or the parent cannot be reached.
+    pub fn attest(&self, enclave: EnclaveId, arguments: &[&str]) -> Result<Result<String, String>> {
+        let status = self.output(&["/payload/bin/wg-server", "status", "--json"])?;
+        let document = evidence::document(&status, enclave.cid())
+            .with_context(|| format!("wg-server has no document of enclave {enclave}:\n{status}"))?;
+        let attest = "base64 -d >/run/lab/document <<END\n$1\nEND\nshift; exec /payload/bin/wg-server attest \"$@\" /run/lab/document";
+        let output = self.ssh.output(&[&["sh", "-c", attest, "sh", &document], arguments].concat())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
     }
 
     /// Has the self-test agent on `agent` (an enclave's `ADDRESS:PORT`) do a test.

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tunnel::frame::MAX_DATAGRAM;
 
+use super::attestation::AttestationTable;
+use super::remote::RemoteTable;
 use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
 
 /// IPv6's smallest link (RFC 8200, section 5).
@@ -22,7 +24,9 @@ pub(super) struct File {
     #[serde(default = "default_runtime_dir")]
     runtime_dir: PathBuf,
     wireguard: WireGuardTable,
+    remote: Option<RemoteTable>,
     enclaves: EnclavesTable,
+    attestation: AttestationTable,
     #[serde(default)]
     nat: NatTable,
     dns: DnsTable,
@@ -80,7 +84,9 @@ fn default_dnssec() -> bool {
 impl File {
     pub(super) fn check(self) -> Result<Config> {
         let wireguard = self.wireguard.check()?;
+        let remote = self.remote.map(RemoteTable::check).transpose()?;
         let enclaves = self.enclaves.check(&wireguard.addresses)?;
+        let attestation = self.attestation.check()?;
         let nat = self.nat.check()?;
         let dns = self.dns.check(&wireguard.addresses)?;
         ensure!(
@@ -88,7 +94,15 @@ impl File {
             "nat.uplink: {} is the WireGuard interface itself, expected the one that leads to the outside",
             wireguard.interface
         );
-        Ok(Config { runtime_dir: absolute("runtime_dir", self.runtime_dir)?, wireguard, enclaves, nat, dns })
+        Ok(Config {
+            runtime_dir: absolute("runtime_dir", self.runtime_dir)?,
+            wireguard,
+            remote,
+            enclaves,
+            attestation,
+            nat,
+            dns,
+        })
     }
 }
 
@@ -180,7 +194,7 @@ fn version_of(address: IpAddr) -> u8 {
 }
 
 /// Paths end up in named.conf between quotes and in messages: nothing there may need escaping.
-fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
+pub(super) fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
     let text = path.to_str().with_context(|| format!("{key}: expected UTF-8"))?;
     ensure!(path.is_absolute(), "{key}: {text:?}, expected an absolute path");
     ensure!(

@@ -2,6 +2,7 @@ use super::*;
 
 const SAMPLE: &str = include_str!("../../../../config/parent/parent.toml");
 const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+const BLIND: &str = include_str!("../../../lab/config/blind/gateway.toml");
 
 fn error(from: &str, to: &str) -> String {
     assert!(LAB.contains(from), "{from}");
@@ -22,6 +23,7 @@ fn the_sample_and_the_lab_s_file_are_right() {
         assert!(crate::dns::AllowList::parse(list).unwrap().len() > 0);
     }
     assert!(Config::parse(SAMPLE).unwrap().dns.dnssec);
+    assert!(Config::parse(BLIND).unwrap().remote.is_some());
 }
 
 #[test]
@@ -61,6 +63,75 @@ fn every_value_that_cannot_be_used_is_named_with_what_would_be_right() {
     }
     let both = LAB.replacen("dnssec = false", "dnssec = true", 1).replacen("\"nxdomain\"", "\"refused\"", 1);
     assert!(format!("{:#}", Config::parse(&both).unwrap_err()).contains("dns.dnssec: true does not go with"));
+}
+
+#[test]
+fn an_attestation_that_allows_nothing_or_makes_no_sense_is_named_with_what_would_be_right() {
+    let paths = "measurements_paths = [\"/etc/wg-server/measurements.json\"]";
+    let pcr = |index: &str, value: &str| format!("{paths}\npcrs = {{ {index} = [{value}] }}");
+    let (zero, one) = (format!("\"{}\"", "0".repeat(96)), format!("\"{}\"", "1".repeat(96)));
+    for (to, expected) in [
+        ("measurements_paths = []".to_owned(), "attestation.measurements_paths: empty, so no image is allowed"),
+        (format!("pcrs = {{ 3 = [{one}] }}"), "attestation.measurements_paths: empty, so no image is allowed"),
+        (
+            "measurements_paths = [\"m.json\"]".to_owned(),
+            "attestation.measurements_paths: \"m.json\", expected an absolute",
+        ),
+        (pcr("3", ""), "attestation.pcrs.3: empty, expected at least one value"),
+        (pcr("3", &zero), "attestation.pcrs.3: zero is what PCR3 holds when nothing was measured"),
+        (pcr("5", &one), "attestation.pcrs.5: PCR5 says nothing about an enclave, expected PCR0"),
+        (pcr("x", &one), "attestation.pcrs.x: \"x\", expected a register's number like 8"),
+        (pcr("300", &one), "attestation.pcrs.300: \"300\", expected a register's number"),
+        (pcr("8", "\"xy\""), "attestation.pcrs.8: \"xy\", expected the 96 hex digits of a SHA-384"),
+    ] {
+        let error = error(paths, &to);
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+    for lifetime in ["59s", "169h"] {
+        let error = error("key_lifetime = \"1h\"", &format!("key_lifetime = \"{lifetime}\""));
+        assert!(error.contains("attestation.key_lifetime: expected \"1m\" to \"7d\""), "{lifetime}: {error}");
+    }
+    assert!(error("key_lifetime = \"1h\"\n", "").contains("missing field `key_lifetime`"));
+    let only_pcrs = LAB.replacen(paths, &format!("pcrs = {{ 0 = [{one}] }}"), 1);
+    assert!(Config::parse(&only_pcrs).is_ok());
+}
+
+#[test]
+fn enclaves_are_elsewhere_only_where_the_file_says_so() {
+    let with = |table: &str| Config::parse(&LAB.replacen("[nat]", &format!("[remote]\n{table}\n[nat]"), 1));
+    let sample: String = SAMPLE
+        .lines()
+        .map(|line| {
+            ["# [remote]", "# listen", "# parents"].iter().find_map(|key| line.starts_with(key).then(|| &line[2..]))
+        })
+        .map(|line| format!("{}\n", line.unwrap_or_default()))
+        .collect();
+    let remote = with(sample.trim().strip_prefix("[remote]").unwrap()).unwrap().remote.unwrap();
+    assert_eq!(remote.listen.to_string(), "192.0.2.10:821");
+    assert_eq!(remote.parents, ["192.0.2.0/24".parse().unwrap()]);
+    assert_eq!(Config::parse(SAMPLE).unwrap().remote, None);
+    let one = with("listen = \"[::]:821\"\nparents = [\"192.0.2.2\"]").unwrap().remote.unwrap();
+    assert_eq!(one.parents, ["192.0.2.2/32".parse().unwrap()]);
+    for (table, expected) in [
+        (
+            "listen = \"821\"\nparents = [\"::/0\"]",
+            "remote.listen: \"821\", expected an address of this host with a TCP port",
+        ),
+        ("listen = \"0.0.0.0:0\"\nparents = [\"::/0\"]", "remote.listen: 0 is no port, expected 1 to 65535"),
+        ("listen = \"0.0.0.0:821\"\nparents = []", "remote.parents: empty, expected the networks"),
+        (
+            "listen = \"0.0.0.0:821\"\nparents = [\"192.0.2.2/24\"]",
+            "has bits beyond its prefix, expected \"192.0.2.0/24\"",
+        ),
+        (
+            "listen = \"0.0.0.0:821\"\nparents = [\"parent\"]",
+            "remote.parents: \"parent\", expected a network or an address",
+        ),
+        ("listen = \"0.0.0.0:821\"", "missing field `parents`"),
+    ] {
+        let error = format!("{:#}", with(table).unwrap_err());
+        assert!(error.contains(expected), "{table}: {error}");
+    }
 }
 
 #[test]

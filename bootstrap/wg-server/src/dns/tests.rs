@@ -58,6 +58,11 @@ fn setup(deny: &str) -> Setup {
     std::fs::write(path("upstream/root.zone"), UPSTREAM_ZONE).unwrap();
     let mut upstream = StdCommand::new("/usr/sbin/named");
     let upstream = upstream.args(["-f", "-c", "named.conf"]).current_dir(path("upstream")).spawn().unwrap();
+    // A question that comes before the upstream listens gets SERVFAIL, and for a second that stays the answer.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !sh("dig -b 203.0.113.2 @198.51.100.53 +tries=1 +time=1 +short aws.com || true").contains("198.51.100.80") {
+        assert!(Instant::now() < end, "the upstream does not answer");
+    }
     std::fs::write(path("list.txt"), LIST).unwrap();
     let toml = LAB
         .replace("/var/log/wg-server", dir.path().to_str().unwrap())

@@ -1,12 +1,14 @@
+use attestation::Claims;
+use tunnel::binding::Binding;
+
 use super::*;
 use crate::config::Range;
 
 const OWN: PublicKey = PublicKey([0xee; 32]);
 const KEY: PublicKey = PublicKey([1; 32]);
 const OTHER: PublicKey = PublicKey([2; 32]);
-const FIRST: Cid = Cid(16);
-const SECOND: Cid = Cid(17);
-const ENDPOINT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
+const FIRST: EnclaveId = EnclaveId::here(Cid(16));
+const SECOND: EnclaveId = EnclaveId::here(Cid(17));
 
 fn enclaves_with(last: &str) -> Enclaves {
     let gateways = ["203.0.113.1/24".parse().unwrap(), "fd3b::1/64".parse().unwrap()];
@@ -20,32 +22,56 @@ fn enclaves() -> Enclaves {
     enclaves_with("254")
 }
 
-fn open(enclaves: &mut Enclaves, cid: Cid, role: Role) -> Admission {
-    enclaves.opened(cid, role, SystemTime::UNIX_EPOCH).unwrap()
+fn open(enclaves: &mut Enclaves, id: EnclaveId, role: Role) -> Admission {
+    enclaves.opened(id, role, SystemTime::UNIX_EPOCH).unwrap()
 }
 
-fn peer(enclaves: &mut Enclaves, cid: Cid, key: PublicKey) -> (StreamId, Vec<PeerChange>) {
-    let stream = open(enclaves, cid, Role::Control).stream;
-    (stream, enclaves.answered(cid, stream, key, ENDPOINT).unwrap())
+fn attested(key: PublicKey) -> Arc<Attested> {
+    let binding =
+        Binding { public_key: key, kem_key: [0; 32], tls_key: None, config: [0; 32], gateway: OWN, cid: FIRST.cid };
+    let claims = Claims {
+        module_id: "module".to_owned(),
+        timestamp: SystemTime::UNIX_EPOCH,
+        pcrs: BTreeMap::new(),
+        public_key: None,
+        user_data: None,
+        nonce: None,
+        not_before: SystemTime::UNIX_EPOCH,
+        not_after: SystemTime::UNIX_EPOCH,
+    };
+    Arc::new(Attested { claims, binding, document: vec![], at: SystemTime::UNIX_EPOCH })
 }
 
-fn set(key: PublicKey, last: u16) -> PeerChange {
+/// A control stream with a verified answer on it.
+fn candidate(enclaves: &mut Enclaves, id: EnclaveId, key: PublicKey) -> StreamId {
+    let stream = open(enclaves, id, Role::Control).stream;
+    enclaves.answered(id, stream, attested(key)).unwrap();
+    stream
+}
+
+/// The same, with the first handshake.
+fn peer(enclaves: &mut Enclaves, id: EnclaveId, key: PublicKey) -> (StreamId, Vec<PeerChange>) {
+    let stream = candidate(enclaves, id, key);
+    (stream, enclaves.confirmed(id, key))
+}
+
+fn own(key: PublicKey, last: u16) -> PeerChange {
     let addresses = vec![format!("203.0.113.{last}").parse().unwrap(), format!("fd3b::{last:x}").parse().unwrap()];
-    PeerChange::Set { public_key: key, addresses, endpoint: ENDPOINT }
+    PeerChange::Own { public_key: key, addresses }
 }
 
 #[test]
 fn two_enclaves_are_peers_with_an_address_of_each_version_of_their_own() {
     let mut enclaves = enclaves();
-    assert_eq!(peer(&mut enclaves, FIRST, KEY).1, [set(KEY, 2)]);
-    assert_eq!(peer(&mut enclaves, SECOND, OTHER).1, [set(OTHER, 3)]);
+    assert_eq!(peer(&mut enclaves, FIRST, KEY).1, [own(KEY, 2)]);
+    assert_eq!(peer(&mut enclaves, SECOND, OTHER).1, [own(OTHER, 3)]);
 }
 
 #[test]
-fn a_rebooted_enclave_replaces_its_former_key() {
+fn a_new_key_gets_the_addresses_before_the_former_one_goes() {
     let mut enclaves = enclaves();
     peer(&mut enclaves, FIRST, KEY);
-    assert_eq!(peer(&mut enclaves, FIRST, OTHER).1, [PeerChange::Remove(KEY), set(OTHER, 2)]);
+    assert_eq!(peer(&mut enclaves, FIRST, OTHER).1, [own(OTHER, 2), PeerChange::Remove(KEY)]);
 }
 
 #[test]
@@ -64,7 +90,7 @@ fn an_answer_on_a_replaced_stream_changes_nothing() {
     let mut enclaves = enclaves();
     let old = open(&mut enclaves, FIRST, Role::Control).stream;
     peer(&mut enclaves, FIRST, KEY);
-    assert_eq!(enclaves.answered(FIRST, old, OTHER, ENDPOINT), Err(Refusal::Replaced));
+    assert_eq!(enclaves.answered(FIRST, old, attested(OTHER)), Err(Refusal::Replaced));
 }
 
 #[test]
@@ -95,8 +121,57 @@ fn a_reconnect_within_the_grace_period_keeps_the_peer() {
     let (stream, _) = peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
     enclaves.closed(FIRST, Role::Control, stream, now);
-    assert_eq!(peer(&mut enclaves, FIRST, KEY).1, [set(KEY, 2)]);
+    let stream = candidate(&mut enclaves, FIRST, OTHER);
     assert_eq!(enclaves.expired(now + GRACE * 2), []);
+    assert_eq!(enclaves.entries().next().unwrap().1.phase(), Phase::Peer);
+    assert_eq!(enclaves.closed(FIRST, Role::Control, stream, now), Some(PeerChange::Remove(OTHER)));
+    assert_eq!(enclaves.expired(now + GRACE), [PeerChange::Remove(KEY)]);
+}
+
+#[test]
+fn an_answer_without_a_handshake_moves_no_address() {
+    let mut enclaves = enclaves();
+    candidate(&mut enclaves, FIRST, KEY);
+    assert!(enclaves.entries().next().unwrap().1.peer.is_none());
+    assert_eq!(enclaves.confirmed(FIRST, OTHER), [], "another key");
+    assert_eq!(enclaves.confirmed(SECOND, KEY), [], "another enclave");
+    assert_eq!(enclaves.confirmed(FIRST, KEY), [own(KEY, 2)]);
+    assert_eq!(enclaves.confirmed(FIRST, KEY), [], "once");
+}
+
+#[test]
+fn a_newer_candidate_replaces_the_older() {
+    let mut enclaves = enclaves();
+    let stream = candidate(&mut enclaves, FIRST, KEY);
+    let changes = enclaves.answered(FIRST, stream, attested(OTHER));
+    assert_eq!(changes, Ok(Some(PeerChange::Remove(KEY))));
+    assert_eq!(enclaves.confirmed(FIRST, KEY), []);
+    assert_eq!(enclaves.confirmed(FIRST, OTHER), [own(OTHER, 2)]);
+}
+
+#[test]
+fn a_refused_renewal_ends_the_peer_with_its_session_whatever_reconnects() {
+    let mut enclaves = enclaves();
+    let (stream, _) = peer(&mut enclaves, FIRST, KEY);
+    let now = Instant::now();
+    enclaves.refused(FIRST, stream, now);
+    enclaves.closed(FIRST, Role::Control, stream, now);
+    let stream = open(&mut enclaves, FIRST, Role::Control).stream;
+    enclaves.refused(FIRST, stream, now + GRACE);
+    enclaves.closed(FIRST, Role::Control, stream, now + GRACE);
+    assert_eq!(enclaves.expired(now + REFUSED_GRACE - Duration::from_millis(1)), []);
+    assert_eq!(enclaves.expired(now + REFUSED_GRACE), [PeerChange::Remove(KEY)]);
+}
+
+#[test]
+fn a_proof_after_a_refusal_keeps_the_enclave() {
+    let mut enclaves = enclaves();
+    let (stream, _) = peer(&mut enclaves, FIRST, KEY);
+    let now = Instant::now();
+    enclaves.refused(FIRST, stream, now);
+    assert_eq!(enclaves.answered(FIRST, stream, attested(OTHER)), Ok(None));
+    assert_eq!(enclaves.confirmed(FIRST, OTHER), [own(OTHER, 2), PeerChange::Remove(KEY)]);
+    assert_eq!(enclaves.expired(now + REFUSED_GRACE), []);
 }
 
 #[test]
@@ -104,16 +179,16 @@ fn keys_that_would_harm_others_are_refused() {
     let mut enclaves = enclaves();
     peer(&mut enclaves, FIRST, KEY);
     let stream = open(&mut enclaves, SECOND, Role::Control).stream;
-    assert_eq!(enclaves.answered(SECOND, stream, KEY, ENDPOINT), Err(Refusal::KeyTaken));
-    assert_eq!(enclaves.answered(SECOND, stream, OWN, ENDPOINT), Err(Refusal::OwnKey));
-    assert_eq!(enclaves.answered(SECOND, stream, PublicKey([0; 32]), ENDPOINT), Err(Refusal::ZeroKey));
+    assert_eq!(enclaves.answered(SECOND, stream, attested(KEY)), Err(Refusal::KeyTaken));
+    assert_eq!(enclaves.answered(SECOND, stream, attested(OWN)), Err(Refusal::OwnKey));
+    assert_eq!(enclaves.answered(SECOND, stream, attested(PublicKey([0; 32]))), Err(Refusal::ZeroKey));
 }
 
 #[test]
 fn a_process_on_the_parent_is_no_enclave() {
     let mut enclaves = enclaves();
     for cid in [0, 1, 2, 3, u32::MAX] {
-        let refusal = enclaves.opened(Cid(cid), Role::Control, SystemTime::UNIX_EPOCH);
+        let refusal = enclaves.opened(EnclaveId::here(Cid(cid)), Role::Control, SystemTime::UNIX_EPOCH);
         assert_eq!(refusal, Err(Refusal::NotAnEnclave(Cid(cid))));
     }
 }
@@ -122,11 +197,11 @@ fn a_process_on_the_parent_is_no_enclave() {
 fn the_number_of_enclaves_is_bounded_and_those_who_left_make_room() {
     let mut enclaves = enclaves();
     for cid in 100..100 + u32::try_from(MAX_ENCLAVES).unwrap() {
-        open(&mut enclaves, Cid(cid), Role::Data);
+        open(&mut enclaves, EnclaveId::here(Cid(cid)), Role::Data);
     }
     assert_eq!(enclaves.opened(FIRST, Role::Data, SystemTime::UNIX_EPOCH), Err(Refusal::Full));
     let stream = enclaves.entries().next().unwrap().1.data.unwrap();
-    enclaves.closed(Cid(100), Role::Data, stream, Instant::now());
+    enclaves.closed(EnclaveId::here(Cid(100)), Role::Data, stream, Instant::now());
     open(&mut enclaves, FIRST, Role::Data);
 }
 
@@ -149,4 +224,26 @@ fn a_restart_adopts_the_peers_that_have_a_lease_and_no_others() {
     assert_eq!(enclaves.adopt(KEY, &nets(["fd3b::2/128", "203.0.113.2/32"]), now), Some(FIRST));
     assert_eq!(enclaves.expired(now + GRACE), [], "an adopted peer has more time");
     assert_eq!(enclaves.expired(now + ADOPTED_GRACE), [PeerChange::Remove(KEY)]);
+}
+
+#[test]
+fn the_same_cid_on_two_parents_is_two_enclaves() {
+    let mut enclaves = enclaves();
+    let [one, other] = ["192.0.2.2", "192.0.2.3"].map(|parent| EnclaveId::elsewhere(parent.parse().unwrap(), Cid(16)));
+    assert_eq!(peer(&mut enclaves, one, KEY).1, [own(KEY, 2)]);
+    let admission = open(&mut enclaves, other, Role::Control);
+    assert_eq!(admission.replaces, None);
+    assert_ne!(admission.addresses, enclaves.entries().next().unwrap().1.addresses);
+}
+
+#[test]
+fn a_parent_that_makes_enclaves_up_leaves_room_for_those_of_others() {
+    let mut enclaves = enclaves();
+    let parent = "192.0.2.2".parse().unwrap();
+    let refused = (100..200).find(|cid| {
+        let id = EnclaveId::elsewhere(parent, Cid(*cid));
+        enclaves.opened(id, Role::Control, SystemTime::UNIX_EPOCH) == Err(Refusal::NoAddress)
+    });
+    assert_eq!(refused, Some(100 + u32::try_from(crate::lease::MAX_PER_PARENT).unwrap()));
+    open(&mut enclaves, EnclaveId::elsewhere("192.0.2.3".parse().unwrap(), Cid(100)), Role::Control);
 }

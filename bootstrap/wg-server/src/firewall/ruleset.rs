@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     interface: InterfaceName,
     uplink: InterfaceName,
     listen_port: u16,
+    /// WireGuard's datagrams come from elsewhere.
+    is_remote: bool,
     gateways: Vec<IpAddr>,
     ranges: Ranges,
     enclave_to_enclave: bool,
@@ -38,6 +40,7 @@ impl Plan {
             interface: config.wireguard.interface.clone(),
             uplink,
             listen_port: config.wireguard.listen_port,
+            is_remote: config.remote.is_some(),
             gateways: config.wireguard.gateways().collect(),
             ranges: config.enclaves.ranges,
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
@@ -87,15 +90,13 @@ impl Plan {
     }
 
     fn input(&self) -> Vec<Rule> {
-        let mut rules = vec![
+        let mut rules = vec![vec![rule::comes_from(self.interface.as_str()), rule::jump("enclaves_to_parent")]];
+        if !self.is_remote {
             // WireGuard hears the relay, which is on this host, and nobody else.
-            [
-                vec![rule::comes_not_from(&["lo"]), rule::destination_port("udp", self.listen_port)],
-                rule::drop().to_vec(),
-            ]
-            .concat(),
-            vec![rule::comes_from(self.interface.as_str()), rule::jump("enclaves_to_parent")],
-        ];
+            let elsewhere = rule::comes_not_from(&["lo"]);
+            let to_wireguard = vec![elsewhere, rule::destination_port("udp", self.listen_port)];
+            rules.push([to_wireguard, rule::drop().to_vec()].concat());
+        }
         for gateway in &self.gateways {
             // Linux answers for an address on every interface; the gateway's are for enclaves and the host itself.
             let elsewhere = rule::comes_not_from(&["lo", self.interface.as_str()]);

@@ -62,7 +62,7 @@ fn a_program_that_is_not_nft_is_named() {
 fn enclaves_may_only_be_connected_to_each_other_where_configured() {
     let rules = |text: &str| serde_json::to_string(&plan(text).replacement()).unwrap();
     assert!(!rules(LAB).contains(r#"{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set""#));
-    let open = LAB.replacen("[nat]", "enclave_to_enclave = true\n[nat]", 1);
+    let open = LAB.replacen("[enclaves]", "[enclaves]\nenclave_to_enclave = true", 1);
     assert!(rules(&open).contains(r#"{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set""#));
 }
 
@@ -130,6 +130,34 @@ fn inside_packets() {
     outside.set_read_timeout(Some(SOON)).unwrap();
     spoofing.send_to(b"x", "198.51.100.80:9").unwrap();
     assert!(outside.recv(&mut [0; 8]).is_err());
+}
+
+#[test]
+fn a_gateway_of_enclaves_elsewhere_hears_them() {
+    alone("firewall::tests::inside_remote");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_remote() {
+    sh("mount -t tmpfs none /run; mkdir /run/netns; ip link set lo up; ip netns add internet
+        ip link add wg0 type veth peer name inner netns internet
+        ip link add uplink0 type veth peer name outer netns internet
+        ip addr add 203.0.113.1/24 dev wg0; ip addr add 192.0.2.10/24 dev uplink0
+        ip link set wg0 up; ip link set uplink0 up
+        ip -n internet addr add 203.0.113.2/24 dev inner; ip -n internet addr add 192.0.2.2/24 dev outer
+        ip -n internet link set inner up; ip -n internet link set outer up");
+    let remote = "[remote]\nlisten = \"192.0.2.10:821\"\nparents = [\"192.0.2.2\"]\n[nat]";
+    let plan = plan(&LAB.replacen("[nat]", remote, 1));
+    wait(Firewall::apply(Path::new(NFT), &plan)).unwrap();
+    let wireguard = UdpSocket::bind("0.0.0.0:51820").unwrap();
+    wireguard.set_read_timeout(Some(SOON)).unwrap();
+    within("internet", || UdpSocket::bind("192.0.2.2:0").unwrap().send_to(b"x", "192.0.2.10:51820").unwrap());
+    assert!(wireguard.recv(&mut [0; 8]).is_ok());
+    // Parents connect from the outside; what comes out of the tunnel is an enclave, and no parent.
+    let _parents = TcpListener::bind("0.0.0.0:821").unwrap();
+    assert!(within("internet", || connects("192.0.2.10:821")).is_ok());
+    assert!(within("internet", || connects("203.0.113.1:821")).is_err());
 }
 
 fn connects(to: &str) -> std::io::Result<TcpStream> {

@@ -1,11 +1,13 @@
 //! The kernel's WireGuard side of `wg0`, through `wireguard-control`, whose types stay here: its keys print themselves.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::IpNet;
 use tunnel::control::PublicKey;
+use tunnel::preshared::PresharedKey;
 use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder};
 
 use super::{Peer, PeerChange};
@@ -38,10 +40,9 @@ pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: D
     let keepalive = u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX);
     let update = match change {
         PeerChange::Remove(public_key) => DeviceUpdate::new().remove_peer_by_key(&Key(public_key.0)),
-        PeerChange::Set { public_key, addresses, endpoint } => {
+        PeerChange::Own { public_key, addresses } => {
             let mut peer = PeerConfigBuilder::new(&Key(public_key.0))
                 .replace_allowed_ips()
-                .set_endpoint(endpoint)
                 .set_persistent_keepalive_interval(keepalive);
             for address in addresses {
                 peer = peer.add_allowed_ip(address, if address.is_ipv4() { 32 } else { 128 });
@@ -53,6 +54,21 @@ pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: D
         }
     };
     apply_update(name, update).await
+}
+
+/// Without a keepalive, which would make the kernel speak at once: the enclave speaks first, when it has taken its keys into use.
+pub(super) async fn admit(
+    name: &InterfaceName,
+    public_key: PublicKey,
+    key: &PresharedKey,
+    endpoint: Option<SocketAddr>,
+) -> Result<()> {
+    let mut peer =
+        PeerConfigBuilder::new(&Key(public_key.0)).replace_allowed_ips().set_preshared_key(Key(*key.expose()));
+    if let Some(endpoint) = endpoint {
+        peer = peer.set_endpoint(endpoint);
+    }
+    apply_update(name, DeviceUpdate::new().add_peer(peer)).await
 }
 
 pub(super) async fn peers(name: &InterfaceName) -> Result<Vec<Peer>> {

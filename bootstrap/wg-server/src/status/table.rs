@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{EnclaveReport, Report};
+use super::{AttestedReport, EnclaveReport, Report};
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -11,6 +11,7 @@ impl Display for Report {
         writeln!(f, "  public key: {}", self.public_key)?;
         writeln!(f, "  up: {}", span(self.uptime))?;
         writeln!(f, "  named: {}", self.named)?;
+        writeln!(f, "  trust root: {}", self.trust_root)?;
         writeln!(f, "  enclaves: {}", self.enclaves.len())?;
         self.enclaves.iter().try_for_each(|enclave| enclave.fmt(f))
     }
@@ -20,6 +21,9 @@ impl Display for EnclaveReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         writeln!(f, "\nenclave: CID {}", self.cid)?;
+        if let Some(parent) = self.via {
+            writeln!(f, "  via: {parent}")?;
+        }
         writeln!(f, "  state: {}", self.state)?;
         writeln!(f, "  addresses: {}", addresses.join(", "))?;
         writeln!(f, "  public key: {}", self.public_key.as_deref().unwrap_or("(none yet)"))?;
@@ -27,9 +31,22 @@ impl Display for EnclaveReport {
             Some(endpoint) => writeln!(f, "  endpoint: {endpoint}")?,
             None => writeln!(f, "  endpoint: (none)")?,
         }
+        match &self.attested {
+            Some(attested) => attested.fmt(f)?,
+            None if self.public_key.is_some() => {
+                writeln!(
+                    f,
+                    "  measurements: (proved to an earlier wg-server; new keys come with the next connection)"
+                )?;
+            }
+            None => writeln!(f, "  measurements: (none yet)")?,
+        }
         writeln!(f, "  connected: {}", self.connected_since.map_or_else(|| "(not)".to_owned(), ago))?;
         writeln!(f, "  latest handshake: {}", self.latest_handshake.map_or_else(|| "(none yet)".to_owned(), ago))?;
         writeln!(f, "  transfer: {} B received, {} B sent", self.received_bytes, self.sent_bytes)?;
+        if self.via.is_some() {
+            return writeln!(f, "  relay: (the parent's)");
+        }
         let relay = &self.relay;
         writeln!(
             f,
@@ -41,6 +58,17 @@ impl Display for EnclaveReport {
             relay.from_enclave_datagrams,
             relay.from_enclave_dropped,
         )
+    }
+}
+
+impl Display for AttestedReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  module: {}", self.module_id)?;
+        for (index, pcr) in &self.pcrs {
+            writeln!(f, "  PCR{index}: {pcr}")?;
+        }
+        writeln!(f, "  configuration: sha256 {}", self.config_sha256)?;
+        writeln!(f, "  keys: proved {}", ago(self.at))
     }
 }
 

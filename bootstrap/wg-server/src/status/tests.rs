@@ -5,8 +5,10 @@ fn report() -> Report {
         uptime: 3723,
         interface: "wg0".to_owned(),
         public_key: "own".to_owned(),
+        trust_root: "a root".to_owned(),
         named: "running".to_owned(),
         enclaves: vec![EnclaveReport {
+            via: None,
             cid: 16,
             state: "peer".to_owned(),
             addresses: vec!["203.0.113.2".parse().unwrap(), "fd3b::2".parse().unwrap()],
@@ -15,6 +17,13 @@ fn report() -> Report {
             connected_since: None,
             data_stream: true,
             latest_handshake: None,
+            attested: Some(AttestedReport {
+                module_id: "i-0123-enc4567".to_owned(),
+                pcrs: [(0, "aa".to_owned()), (2, "bb".to_owned())].into(),
+                config_sha256: "cc".to_owned(),
+                at: 0,
+                document: "AA==".to_owned(),
+            }),
             received_bytes: 1,
             sent_bytes: 2,
             relay: RelayReport { to_enclave_dropped: 3, ..RelayReport::default() },
@@ -31,6 +40,8 @@ fn the_table_names_what_an_operator_looks_for() {
         "  addresses: 203.0.113.2, fd3b::2\n",
         "  endpoint: 127.0.0.1:40000\n",
         "  latest handshake: (none yet)\n",
+        "  trust root: a root\n",
+        "  module: i-0123-enc4567\n  PCR0: aa\n  PCR2: bb\n  configuration: sha256 cc\n  keys: proved ",
         "3 dropped, 0 refused",
     ] {
         assert!(table.contains(line), "{line:?} in {table}");
@@ -45,8 +56,36 @@ fn a_daemon_that_does_not_run_is_said_so() {
 }
 
 #[test]
+fn an_enclave_that_an_earlier_daemon_let_in_is_said_so() {
+    let mut report = report();
+    report.enclaves[0].attested = None;
+    assert!(report.to_string().contains("  measurements: (proved to an earlier wg-server;"), "{report}");
+    report.enclaves[0].public_key = None;
+    assert!(report.to_string().contains("  measurements: (none yet)\n"), "{report}");
+}
+
+#[test]
+fn requests_have_this_form() {
+    let json = |request| serde_json::to_string(&request).unwrap();
+    assert_eq!(json(Request::Status), r#""status""#);
+    assert_eq!(json(Request::Renew { cid: Some(16) }), r#"{"renew":{"cid":16}}"#);
+    assert!(serde_json::from_str::<Request>(r#"{"renew":{"cid":16,"all":true}}"#).is_err());
+}
+
+#[test]
 fn what_the_daemon_writes_is_what_the_client_reads() {
     let json = serde_json::to_string(&report()).unwrap();
     let back: Report = serde_json::from_str(&json).unwrap();
     assert_eq!(serde_json::to_string(&back).unwrap(), json);
+}
+
+#[test]
+fn an_enclave_elsewhere_is_shown_with_its_parent_and_without_a_relay() {
+    let mut report = report();
+    report.enclaves[0].via = Some("192.0.2.2".parse().unwrap());
+    let table = report.to_string();
+    assert!(table.contains("enclave: CID 16\n  via: 192.0.2.2\n"), "{table}");
+    assert!(table.ends_with("  relay: (the parent's)\n"), "{table}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["enclaves"][0]["via"], "192.0.2.2");
 }

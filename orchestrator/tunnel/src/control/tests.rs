@@ -37,21 +37,52 @@ async fn these_bytes_are_an_offer() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_document_has_these_bytes_and_they_are_one() {
-    let answer = ToGateway::Answer(Answer { public_key: PublicKey([0x33; 32]), document: None });
-    let mut golden = vec![0x00, 0x26, 0x82, 0x00, 0x81, 0x81, 0x58, 0x20];
+async fn an_answer_has_these_bytes_and_they_are_one() {
+    let answer = ToGateway::Answer(Answer {
+        public_key: PublicKey([0x33; 32]),
+        kem_key: KemKey([0x44; 1184]),
+        document: vec![0x55; 3],
+    });
+    let mut golden = vec![0x04, 0xcd, 0x82, 0x00, 0x81, 0x83, 0x58, 0x20];
     golden.extend([0x33; 32]);
+    golden.extend([0x59, 0x04, 0xa0]);
+    golden.extend([0x44; 1184]);
+    golden.extend([0x43, 0x55, 0x55, 0x55]);
     assert_eq!(encode(&answer).unwrap(), golden);
     assert_eq!(read_all::<ToGateway>(&golden).await.unwrap(), answer);
 }
 
 #[tokio::test]
+async fn an_answer_with_the_largest_document_fits() {
+    let answer = ToGateway::Answer(Answer {
+        public_key: PublicKey([0x33; 32]),
+        kem_key: KemKey([0x44; 1184]),
+        document: vec![0x55; 0x3000],
+    });
+    assert_eq!(read_all::<ToGateway>(&encode(&answer).unwrap()).await.unwrap(), answer);
+}
+
+#[tokio::test]
 async fn accepted_and_refused_have_these_bytes_and_they_are_them() {
+    let accepted = ToEnclave::Accepted(KemCiphertext([0x66; 1088]));
+    let mut golden = vec![0x04, 0x46, 0x82, 0x01, 0x81, 0x59, 0x04, 0x40];
+    golden.extend([0x66; 1088]);
+    assert_eq!(encode(&accepted).unwrap(), golden);
+    assert_eq!(read_all::<ToEnclave>(&golden).await.unwrap(), accepted);
     let refused = ToEnclave::Refused("no".into());
-    assert_eq!(encode(&ToEnclave::Accepted).unwrap(), [0x00, 0x03, 0x82, 0x01, 0x80]);
     assert_eq!(encode(&refused).unwrap(), [0x00, 0x06, 0x82, 0x02, 0x81, 0x62, b'n', b'o']);
-    assert_eq!(read_all::<ToEnclave>(&[0x00, 0x03, 0x82, 0x01, 0x80]).await.unwrap(), ToEnclave::Accepted);
     assert_eq!(read_all::<ToEnclave>(&[0x00, 0x06, 0x82, 0x02, 0x81, 0x62, b'n', b'o']).await.unwrap(), refused);
+}
+
+#[tokio::test]
+async fn a_ciphertext_of_another_length_is_refused() {
+    for len in [0, 1087, 1089] {
+        let mut bytes = vec![0x82, 0x01, 0x81, 0x59];
+        bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
+        bytes.extend(vec![0x66; len]);
+        let error = decode::<ToEnclave>(&bytes).unwrap_err();
+        assert!(matches!(error, ControlError::Malformed(_)), "{len}: {error:?}");
+    }
 }
 
 #[tokio::test]
@@ -77,7 +108,7 @@ async fn an_address_of_another_length_is_refused() {
 #[tokio::test]
 async fn messages_follow_one_another_on_a_stream_cut_into_bytes() {
     let (mut gateway, mut enclave) = duplex(1);
-    let messages = [offer(), ToEnclave::Accepted, ToEnclave::Refused("why".into())];
+    let messages = [offer(), ToEnclave::Accepted(KemCiphertext([1; 1088])), ToEnclave::Refused("why".into())];
     let sent = async {
         for message in &messages {
             write(&mut gateway, message).await.unwrap();
@@ -112,7 +143,7 @@ async fn a_message_over_the_limit_is_not_sent() {
 
 #[tokio::test]
 async fn bytes_behind_a_message_are_refused() {
-    let error = read_all::<ToEnclave>(&[0x00, 0x04, 0x82, 0x01, 0x80, 0x00]).await.unwrap_err();
+    let error = read_all::<ToEnclave>(&[0x00, 0x07, 0x82, 0x02, 0x81, 0x62, b'n', b'o', 0x00]).await.unwrap_err();
     assert!(matches!(error, ControlError::Trailing(1)), "{error:?}");
 }
 
@@ -136,6 +167,12 @@ fn a_public_key_prints_as_wg_prints_it() {
     let text = "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI=";
     assert_eq!(PublicKey([0x22; 32]).to_string(), text);
     assert_eq!(format!("{:?}", PublicKey([0x22; 32])), text);
+    assert_eq!(text.parse(), Ok(PublicKey([0x22; 32])));
+    for wrong in
+        ["", &text[1..], "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIi==", "!iIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI="]
+    {
+        assert_eq!(wrong.parse::<PublicKey>(), Err(NotAKey), "{wrong}");
+    }
 }
 
 proptest! {

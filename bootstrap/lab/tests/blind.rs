@@ -1,0 +1,139 @@
+//! Blind mode: the gateway is elsewhere, its key is in the image, and the parent carries what it cannot read.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+#[path = "support/shared_lab.rs"]
+mod shared_lab;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::{Blind, EnclaveId, Report, Test};
+use shared_lab::{SharedLab, lab_with};
+
+const ENCLAVE: EnclaveId = EnclaveId::SECOND;
+const TRANSFER: u64 = 8 << 20;
+/// A question for `aws.com` as anybody can read it who sees it.
+const QUESTION: &str = "\u{3}aws\u{3}com";
+
+/// Runs a test in blind mode, with an enclave whose tunnel is up; leaves the lab as it was.
+fn in_blind_mode(test: impl FnOnce(&SharedLab, &Blind<'_>)) {
+    let shared = lab_with(1);
+    let blind = Blind::begin(&shared.lab).unwrap();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        blind.boot(ENCLAVE).unwrap();
+        test(&shared, &blind);
+    }));
+    shared.lab.enclave(ENCLAVE).stop().unwrap();
+    Blind::end(&shared.lab).unwrap();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn transfer(blind: &Blind<'_>) {
+    let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 3 };
+    // A connection that ends early, and hashes that differ, are errors.
+    let report = blind.self_test(ENCLAVE, &test).expect("the transfer");
+    assert!(matches!(report, Report::Transfer(_)), "{report:?}");
+}
+
+/// Runs a transfer, and `disturb` in the middle of it.
+fn transfer_while(blind: &Blind<'_>, disturb: impl FnOnce()) {
+    let received = || -> u64 {
+        let text = blind.output(&["cat", "/sys/class/net/wg0/statistics/rx_bytes"]).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    thread::scope(|scope| {
+        let before = received();
+        let running = scope.spawn(|| transfer(blind));
+        wait("the transfer to be under way", Duration::from_secs(30), || received() > before + (1 << 20));
+        assert!(!running.is_finished(), "the transfer is over before anything could disturb it");
+        disturb();
+    });
+}
+
+fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited {patience:?} for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn peers(blind: &Blind<'_>) -> String {
+    blind.output(&["wg", "show", "wg0", "peers"]).unwrap_or_default()
+}
+
+#[test]
+fn the_parent_sees_ciphertext_and_nothing_else() {
+    in_blind_mode(|shared, blind| {
+        let captures = blind
+            .capture(QUESTION, || {
+                blind.self_test(ENCLAVE, &Test::Resolve { name: "aws.com.".into() })?;
+                transfer(blind);
+                Ok(())
+            })
+            .unwrap();
+        assert!(captures.seen_by_gateway > 0, "the capture proves nothing");
+        assert_eq!(captures.seen_by_parent, 0);
+        assert_eq!(captures.unexpected(), Vec::<String>::new());
+        let parent = shared.lab.parent().unwrap();
+        assert_eq!(parent.output(&["ip", "-o", "link", "show", "type", "wireguard"]).unwrap(), "");
+    });
+}
+
+#[test]
+fn the_gateway_knows_the_enclave_by_its_document_and_names_its_parent() {
+    in_blind_mode(|_, blind| {
+        let status = blind.status().unwrap();
+        assert!(status.contains("enclave: CID 17\n  via: 198.51.100.2\n  state: peer\n"), "{status}");
+        let measurements = std::fs::read_to_string(blind.eif_path().with_file_name("measurements.json")).unwrap();
+        let pcr2 = measurements.split("\"PCR2\": \"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(status.contains(&format!("PCR2: {pcr2}")), "{status}");
+    });
+}
+
+#[test]
+fn keys_are_renewed_and_the_relay_killed_in_a_transfer_that_lives() {
+    in_blind_mode(|shared, blind| {
+        transfer_while(blind, || {
+            let before = peers(blind);
+            let renew = ["/payload/bin/wg-server", "renew", "--cid", "17", "--runtime-dir", "/run/wg-gateway"];
+            let said = blind.output(&renew).unwrap();
+            assert!(said.contains("renewing the keys of 1 enclave"), "{said}");
+            wait("another key", Duration::from_secs(30), || {
+                let now = peers(blind);
+                now != before && now.lines().count() == 1
+            });
+            shared.lab.parent().unwrap().signal("wg-relay", "KILL").unwrap();
+        });
+    });
+}
+
+#[test]
+fn an_enclave_whose_image_pins_another_key_than_the_gateway_s_accepts_none() {
+    let shared = lab_with(1);
+    let blind = Blind::begin(&shared.lab).unwrap();
+    let eif = blind.eif_path().to_owned();
+    // Back to the parent's own gateway, which would let that image in.
+    Blind::end(&shared.lab).unwrap();
+    let parent = shared.lab.parent().unwrap();
+    parent.shell("cp /etc/wg-server/measurements.json /run/lab/right.json").unwrap();
+    parent.trust(&eif).unwrap();
+    let enclave = shared.lab.enclave(ENCLAVE);
+    enclave.stop().unwrap();
+    enclave.start(Some(&eif)).unwrap();
+    let line = enclave.wait_console("tunnel.gateway_key", Duration::from_secs(60));
+    let said = enclave.console().text().unwrap();
+    enclave.stop().unwrap();
+    parent.shell("cp /run/lab/right.json /etc/wg-server/measurements.json").unwrap();
+    parent.signal("wg-server", "TERM").unwrap();
+    assert!(line.unwrap().contains("and not that of tunnel.gateway_key"), "{said}");
+    assert!(!said.contains("first handshake"), "{said}");
+}

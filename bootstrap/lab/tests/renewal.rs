@@ -1,0 +1,190 @@
+//! New keys for a tunnel in use: the connections inside live on, whatever happens to the exchange.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+#[path = "support/shared_lab.rs"]
+mod shared_lab;
+
+use std::sync::MutexGuard;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::{EnclaveId, Lab, Report, Test};
+use shared_lab::{SharedLab, lab_with};
+
+/// Enough for several renewals to hit it.
+const TRANSFER: u64 = 24 << 20;
+/// WireGuard's handshake is repeated after 5 s, and the enclave's streams are dialled again within as much.
+const RENEWED_WITHIN: Duration = Duration::from_secs(30);
+
+fn healthy() -> MutexGuard<'static, SharedLab> {
+    let shared = lab_with(1);
+    fault(&shared.lab, "clear");
+    shared.lab.parent().unwrap().release("wg-server").unwrap();
+    wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+    wait("one peer", RENEWED_WITHIN, || peers(&shared.lab).len() == 1);
+    shared
+}
+
+/// Runs a hashed transfer both ways over one TCP connection, and `disturb` in the middle of it.
+fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 11 };
+    thread::scope(|scope| {
+        let sent = || -> u64 {
+            let text = lab.parent().unwrap().shell("cat /sys/class/net/wg0/statistics/rx_bytes").unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        let before = sent();
+        let transfer = scope.spawn(|| enclave.self_test(&test));
+        wait("the transfer to be under way", Duration::from_secs(30), || sent() > before + (1 << 20));
+        disturb();
+        // A connection that ends early, and hashes that differ, are errors.
+        let report = transfer.join().unwrap().expect("the transfer");
+        assert!(matches!(report, Report::Transfer(_)), "{report:?}");
+    });
+}
+
+fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited {patience:?} for {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn fault(lab: &Lab, words: &str) {
+    lab.fault(&words.parse().unwrap()).unwrap();
+}
+
+fn answers(lab: &Lab) -> bool {
+    lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
+}
+
+/// The keys that the parent's kernel knows.
+fn peers(lab: &Lab) -> Vec<String> {
+    let text = lab.parent().unwrap().output(&["wg", "show", "wg0", "peers"]).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The key that the enclave's addresses belong to.
+fn owner(lab: &Lab) -> Option<String> {
+    let text = lab.parent().unwrap().output(&["wg", "show", "wg0", "allowed-ips"]).unwrap_or_default();
+    let line = text.lines().find(|line| line.contains("203.0.113.2/32"))?;
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+fn renew(lab: &Lab) {
+    let output = lab.parent().unwrap().shell("/payload/bin/wg-server renew 2>&1").unwrap();
+    assert!(output.contains("renewing the keys of 1 enclave"), "{output}");
+}
+
+/// Until the addresses belong to another key than `before`, and that one alone is a peer.
+fn wait_renewed(lab: &Lab, before: Option<&String>) {
+    wait("another key", RENEWED_WITHIN, || {
+        let owner = owner(lab);
+        owner.is_some() && owner.as_ref() != before && peers(lab).len() == 1
+    });
+}
+
+#[test]
+fn keys_are_renewed_three_times_in_a_transfer_and_the_connection_lives() {
+    let shared = healthy();
+    transfer_while(&shared.lab, || {
+        for _ in 0..3 {
+            let before = owner(&shared.lab);
+            renew(&shared.lab);
+            wait_renewed(&shared.lab, before.as_ref());
+        }
+    });
+    let secrets = shared.lab.parent().unwrap().output(&["wg", "show", "wg0", "preshared-keys"]).unwrap();
+    assert!(!secrets.contains("(none)"), "a peer without a pre-shared key: {secrets}");
+}
+
+#[test]
+fn keys_are_renewed_on_schedule() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let file = "/etc/wg-server/parent.toml";
+    let with = |lifetime: &str| {
+        parent.hold("wg-server").unwrap();
+        parent.shell(&format!("sed -i 's/^key_lifetime = .*/key_lifetime = \"{lifetime}\"/' {file}")).unwrap();
+        parent.release("wg-server").unwrap();
+        wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+    };
+    with("1m");
+    wait("the addresses to have an owner", RENEWED_WITHIN, || owner(&shared.lab).is_some());
+    let before = owner(&shared.lab);
+    wait("another key", Duration::from_secs(90), || owner(&shared.lab).is_some_and(|key| Some(key) != before));
+    assert!(parent.wg_server_log().unwrap().contains("they have had their time"));
+    with("1h");
+}
+
+#[test]
+fn a_renewal_while_the_relay_is_stalled_is_done_when_the_stall_ends() {
+    let shared = healthy();
+    let before = owner(&shared.lab);
+    transfer_while(&shared.lab, || {
+        fault(&shared.lab, "stall --port 820 --from 16 --for 4s");
+        renew(&shared.lab);
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(owner(&shared.lab), before, "the addresses moved to a key that never had a handshake");
+        wait_renewed(&shared.lab, before.as_ref());
+    });
+}
+
+#[test]
+fn an_exchange_that_stalls_costs_nothing_and_is_repeated() {
+    let shared = healthy();
+    let before = owner(&shared.lab);
+    transfer_while(&shared.lab, || {
+        fault(&shared.lab, "stall --port 821 --from 16 --for 12s");
+        renew(&shared.lab);
+        wait_renewed(&shared.lab, before.as_ref());
+    });
+}
+
+#[test]
+fn a_wg_server_killed_in_the_middle_of_an_exchange_loses_no_connection() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let before = owner(&shared.lab);
+    transfer_while(&shared.lab, || {
+        // The enclave's answer stays on the way, and then nobody is there to read it.
+        fault(&shared.lab, "stall --port 821 --from 16");
+        renew(&shared.lab);
+        thread::sleep(Duration::from_millis(500));
+        parent.signal("wg-server", "KILL").unwrap();
+        fault(&shared.lab, "clear");
+        wait_renewed(&shared.lab, before.as_ref());
+    });
+}
+
+#[test]
+fn an_enclave_that_cannot_prove_its_next_keys_keeps_its_session_until_its_end_and_no_longer() {
+    let shared = healthy();
+    let parent = shared.lab.parent().unwrap();
+    let before = owner(&shared.lab);
+    let file = "/etc/wg-server/measurements.json";
+    parent
+        .shell(&format!("cp {file} {file}.right && sed -i 's/\"PCR2\": *\"...../\"PCR2\": \"00000/' {file}"))
+        .unwrap();
+    // Killed, so that the session is there still: a wg-server that ends in order takes wg0 with it.
+    parent.signal("wg-server", "KILL").unwrap();
+    let refused = || parent.wg_server_log().unwrap().contains("refused: the attestation document");
+    wait("the refusal", Duration::from_secs(30), refused);
+    let refused_at = Instant::now();
+    thread::sleep(Duration::from_secs(60));
+    assert!(answers(&shared.lab), "the session ended before its time");
+    assert_eq!(owner(&shared.lab), before);
+    wait("the peer's end", Duration::from_secs(180), || peers(&shared.lab).is_empty());
+    assert!(refused_at.elapsed() > Duration::from_secs(120), "the peer went after {:?}", refused_at.elapsed());
+    parent.shell(&format!("mv {file}.right {file}")).unwrap();
+    parent.signal("wg-server", "KILL").unwrap();
+    wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+}

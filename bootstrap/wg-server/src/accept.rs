@@ -1,0 +1,82 @@
+//! Taking connections: each gets a task with an owner, and a place among the few that have not said yet what they are.
+
+mod limit;
+
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tunnel::port::Cid;
+use tunnel::preface::Role;
+use tunnel::vsock::{Listener, Stream};
+
+use limit::Limit;
+pub(crate) use limit::Waiting;
+
+/// After an error of accept(2), such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where connections come in.
+pub(crate) trait Door {
+    /// A connection.
+    type Stream;
+    /// Who is on the other side, as far as the connection itself tells.
+    type From: Ord + Copy + Debug + Display;
+    /// Connections of one of those that may be silent at a time.
+    const MAX_SILENT: usize;
+
+    /// The next connection; cancel safe.
+    fn accept(&self) -> impl Future<Output = Result<(Self::Stream, Self::From)>>;
+}
+
+impl Door for Listener {
+    type Stream = Stream;
+    type From = Cid;
+    /// A relay that reconnects has one, or two if the older has not ended yet.
+    const MAX_SILENT: usize = 4;
+
+    async fn accept(&self) -> Result<(Stream, Cid)> {
+        Ok(Self::accept(self).await?)
+    }
+}
+
+/// Has every connection served until told to stop, and ends those that are left.
+pub(crate) async fn each<D, S, F>(door: &D, role: Role, stop: &CancellationToken, serve: S)
+where
+    D: Door,
+    S: Fn(D::Stream, D::From, Waiting<D::From>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let limit = Arc::new(Limit::new(D::MAX_SILENT));
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(ended) = streams.join_next() => log_panic(ended),
+            accepted = door.accept() => match accepted {
+                Ok((stream, from)) => match limit.admit(from) {
+                    Some(waiting) => {
+                        streams.spawn(serve(stream, from, waiting));
+                    }
+                    None => tracing::debug!(%from, ?role, "too many connections that have said nothing: closed"),
+                },
+                Err(error) => {
+                    tracing::warn!(?role, "accept: {error:#}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // Enclaves see the end of their streams and reconnect to whoever comes next.
+    streams.shutdown().await;
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a stream's task");
+    }
+}

@@ -1,0 +1,75 @@
+//! How many connections may be open that have not said yet what they are.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Of everybody.
+const MAX: usize = 64;
+
+/// Counts them, by who is on the other side.
+#[derive(Debug)]
+pub(crate) struct Limit<K> {
+    max_each: usize,
+    waiting: Mutex<BTreeMap<K, usize>>,
+}
+
+/// One of them; dropped when the stream is let in or closed.
+#[derive(Debug)]
+pub(crate) struct Waiting<K: Ord + Copy> {
+    limit: Arc<Limit<K>>,
+    from: K,
+}
+
+impl<K: Ord + Copy> Limit<K> {
+    pub(super) const fn new(max_each: usize) -> Self {
+        Self { max_each, waiting: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Room for one more, or `None`.
+    pub(super) fn admit(self: &Arc<Self>, from: K) -> Option<Waiting<K>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = waiting.values().sum();
+        let own = waiting.get(&from).copied().unwrap_or(0);
+        if total >= MAX || own >= self.max_each {
+            return None;
+        }
+        waiting.insert(from, own + 1);
+        Some(Waiting { limit: Arc::clone(self), from })
+    }
+}
+
+impl<K: Ord + Copy> Drop for Waiting<K> {
+    fn drop(&mut self) {
+        let mut waiting = self.limit.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = waiting.get_mut(&self.from) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                waiting.remove(&self.from);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_enclave_cannot_use_up_the_connections_of_another() {
+        let limit = Arc::new(Limit::new(4));
+        let held: Vec<_> = (0..4).filter_map(|_| limit.admit(16)).collect();
+        assert_eq!(held.len(), 4);
+        assert!(limit.admit(16).is_none());
+        assert!(limit.admit(17).is_some());
+        drop(held);
+        assert!(limit.admit(16).is_some());
+        assert!(limit.waiting.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn all_of_them_together_are_bounded_too() {
+        let limit = Arc::new(Limit::new(4));
+        let held: Vec<_> = (0..1000).filter_map(|from| limit.admit(from)).collect();
+        assert_eq!(held.len(), MAX);
+    }
+}

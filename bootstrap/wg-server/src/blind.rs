@@ -1,0 +1,142 @@
+//! `wg-server relay`: the parent's part of blind mode. The enclaves' WireGuard peer is a gateway elsewhere; this host has no key,
+//! no wg0 and no named, and carries bytes that it cannot read.
+//!
+//! Datagrams: the frames of an enclave's data stream, from and to a UDP socket that is the enclave's own and outlives its
+//! streams. Control: the bytes of an enclave's control stream, from its preface on, over TCP, with a [`Via`](tunnel::via::Via)
+//! in front. What this host may do to both is to lose them.
+
+mod config;
+mod control;
+mod streams;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::runtime;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tunnel::port::Cid;
+use tunnel::preface::{Preface, Role};
+use tunnel::vsock::Stream;
+
+use crate::accept::{self, Waiting};
+use crate::enclaves::is_enclave;
+use crate::listener::PREFACE_DEADLINE;
+use crate::ports::Ports;
+use crate::relay::Relay;
+use crate::signals;
+use config::Config;
+use streams::{Opened, Streams};
+
+/// What both ports share. Cloning it shares it.
+#[derive(Clone)]
+struct Parent {
+    config: Config,
+    streams: Arc<Mutex<Streams<Relay>>>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(config_path: &Path) -> Result<()> {
+    let config = Config::load(config_path)?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::select! {
+            result = carry(config, stop.clone()) => result,
+            error = signals::watch(&stop) => error.map(|never| match never {}),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Everything that can be known to be wrong without touching anything; what was found to be right.
+pub(crate) fn check(config_path: &Path) -> Result<String> {
+    let Config { data, control } = Config::load(config_path)?;
+    Ok(format!("{} is right: datagrams go to {data} (UDP), control streams to {control} (TCP)", config_path.display()))
+}
+
+async fn carry(config: Config, stop: CancellationToken) -> Result<()> {
+    // Having them is also the proof that no other wg-server runs here.
+    let Ports { data, control } = Ports::bind()?;
+    let parent = Parent { config, streams: Arc::default() };
+    tracing::info!(data = %config.data, control = %config.control, "carrying for a gateway elsewhere");
+    tokio::join!(
+        accept::each(&data, Role::Data, &stop, |stream, cid, waiting| parent.clone().serve(
+            stream,
+            cid,
+            Role::Data,
+            waiting
+        )),
+        accept::each(&control, Role::Control, &stop, |stream, cid, waiting| parent.clone().serve(
+            stream,
+            cid,
+            Role::Control,
+            waiting
+        )),
+    );
+    tracing::info!("stopped");
+    Ok(())
+}
+
+impl Parent {
+    async fn serve(self, stream: Stream, cid: Cid, role: Role, waiting: Waiting<Cid>) {
+        let end = match role {
+            Role::Data => self.data(stream, cid, waiting).await,
+            Role::Control => self.control(stream, cid, waiting).await,
+        };
+        match end {
+            Ok(reason) => tracing::info!(%cid, ?role, reason, "stream ended"),
+            Err(error) => tracing::info!(%cid, ?role, reason = format!("{error:#}"), "stream ended"),
+        }
+    }
+
+    async fn data(&self, mut stream: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
+        let exchange = Preface::first(Role::Data).exchange(&mut stream);
+        let preface = timeout(PREFACE_DEADLINE, exchange).await.context("wait for the preface")?;
+        let number = preface.context("exchange prefaces")?.stream;
+        ensure!(number == 0, "stream number {number}, expected 0");
+        let opened = self.open(cid, Role::Data)?;
+        drop(waiting);
+        tracing::info!(%cid, role = ?Role::Data, "stream open");
+        let end = opened.relay.carry(stream, &opened.replaced).await;
+        self.close(cid, Role::Data, &opened);
+        let carried = opened.relay.counters();
+        tracing::info!(
+            %cid,
+            from_enclave = carried.to_udp_datagrams,
+            to_enclave = carried.to_stream_frames,
+            to_enclave_dropped = carried.to_stream_dropped,
+            foreign = carried.to_stream_foreign,
+            udp_errors = carried.udp_errors,
+            "datagrams carried so far"
+        );
+        Ok(end)
+    }
+
+    async fn control(&self, stream: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
+        let opened = self.open(cid, Role::Control)?;
+        let end = tokio::select! {
+            () = opened.replaced.cancelled() => Ok("a newer stream took over".to_owned()),
+            end = control::carry(stream, cid, self.config.control, waiting) => end,
+        };
+        self.close(cid, Role::Control, &opened);
+        end
+    }
+
+    fn open(&self, cid: Cid, role: Role) -> Result<Opened<Relay>> {
+        ensure!(is_enclave(cid), "refused: CID {cid} is not an enclave's");
+        let make = || Relay::elsewhere(self.config.data).with_context(|| format!("make the UDP socket of CID {cid}"));
+        self.streams().open(cid, role, make)
+    }
+
+    fn close(&self, cid: Cid, role: Role, opened: &Opened<Relay>) {
+        self.streams().close(cid, role, opened);
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams<Relay>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
