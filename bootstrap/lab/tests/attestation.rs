@@ -24,7 +24,7 @@ fn refused(shared: &SharedLab, rogue: Rogue) -> (String, String) {
     let reason = shared.lab.enclave(EnclaveId::SECOND).replace(rogue).unwrap();
     let log = parent.wg_server_log().unwrap().split_off(logged);
     shared.lab.enclave(EnclaveId::SECOND).stop().unwrap();
-    let line = log.lines().find(|line| line.contains("cid=17") && line.contains("refused: "));
+    let line = log.lines().find(|line| line.contains("CID 17") && line.contains("refused: "));
     (reason, line.expect("wg-server says whom it refused").to_owned())
 }
 
