@@ -1,0 +1,209 @@
+//! KMS itself: Decrypt with an attestation document, and Encrypt.
+
+use std::io;
+use std::time::Duration;
+
+use aws_sdk_kms::config::{
+    BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_sdk_kms::operation::decrypt::DecryptOutput;
+use aws_sdk_kms::operation::encrypt::EncryptOutput;
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use thiserror::Error;
+
+use crate::cms::CmsError;
+use crate::config::KmsSettings;
+use crate::credentials::Credentials;
+use crate::https::{CallError, Https};
+use crate::key_arn::KeyArn;
+use crate::plaintext::Plaintext;
+use crate::recipient::Recipient;
+use crate::retry::{Attempt, retry};
+
+/// The longest ciphertext in bytes that KMS takes
+/// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html>).
+pub const MAX_CIPHERTEXT_LEN: usize = 6144;
+/// The longest plaintext in bytes that KMS takes
+/// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html>).
+pub const MAX_PLAINTEXT_LEN: usize = 4096;
+
+/// Who gets attestation documents from the Nitro hypervisor.
+pub trait Attestor {
+    /// A document made now, whose `public_key` is `public_key`: a SubjectPublicKeyInfo in DER.
+    fn document(&self, public_key: &[u8]) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
+}
+
+/// Asks KMS on behalf of this enclave, with one key only.
+pub struct Client<A> {
+    settings: KmsSettings,
+    https: Https,
+    recipient: Recipient,
+    attestor: A,
+}
+
+/// Why there is no plaintext, or no ciphertext.
+#[derive(Debug, Error)]
+pub enum KmsError {
+    /// Nothing, or more than KMS takes.
+    #[error("{found} bytes to send to KMS, expected 1 to {longest}")]
+    Length {
+        /// How many there are.
+        found: usize,
+        /// How many KMS takes.
+        longest: usize,
+    },
+    /// The hypervisor gave no attestation document.
+    #[error("get an attestation document")]
+    Attest(#[source] io::Error),
+    /// KMS gave no answer.
+    #[error("ask KMS")]
+    Call(#[source] CallError),
+    /// The answer is about another key than the one that was named.
+    #[error("KMS used key {found:?}, expected {expected}")]
+    OtherKey {
+        /// The answer's.
+        found: Option<String>,
+        /// The configuration's.
+        expected: KeyArn,
+    },
+    /// The answer holds the plaintext itself, so whoever answered did not heed the attestation document.
+    #[error("KMS sent a plaintext that is not encrypted to this enclave")]
+    Plaintext,
+    /// The answer holds nothing.
+    #[error("KMS sent no {0}")]
+    Missing(&'static str),
+    /// The answer does not open.
+    #[error("open KMS's answer")]
+    Open(#[from] CmsError),
+}
+
+impl<A: Attestor> Client<A> {
+    /// Asks nobody yet.
+    #[must_use]
+    pub fn new(settings: KmsSettings, https: Https, recipient: Recipient, attestor: A) -> Self {
+        Self { settings, https, recipient, attestor }
+    }
+
+    /// Decrypts what was encrypted under the configuration's key and context.
+    ///
+    /// Each attempt has an attestation document of its own, as KMS takes none that is older than five minutes.
+    ///
+    /// # Errors
+    /// What is in [`KmsError`]; only overload, silence and broken connections are tried again.
+    pub async fn decrypt(&self, ciphertext: &[u8], credentials: &Credentials) -> Result<Plaintext, KmsError> {
+        check_length(ciphertext, MAX_CIPHERTEXT_LEN)?;
+        let client = self.sdk(credentials);
+        let answer = retry(self.settings.patience, || self.ask_to_decrypt(&client, ciphertext)).await?;
+        Ok(self.recipient.open(&message_in(answer, &self.settings.key)?)?)
+    }
+
+    /// Encrypts a secret that was born here, so that it can leave.
+    ///
+    /// KMS sees the secret, through TLS, as it will each time that it decrypts it; nobody else does. A secret that KMS
+    /// makes (GenerateDataKey) would not differ in that, and could not have a form of our own. The SDK's copies of the
+    /// secret, in its request's body, are freed and not zeroed.
+    ///
+    /// Encrypt knows no attestation: what allows it is the role alone.
+    ///
+    /// # Errors
+    /// As [`Client::decrypt`].
+    pub async fn encrypt(&self, secret: &Plaintext, credentials: &Credentials) -> Result<Vec<u8>, KmsError> {
+        check_length(secret.expose(), MAX_PLAINTEXT_LEN)?;
+        let client = self.sdk(credentials);
+        let answer = retry(self.settings.patience, || self.ask_to_encrypt(&client, secret)).await?;
+        ciphertext_in(answer, &self.settings.key)
+    }
+
+    async fn ask_to_decrypt(&self, client: &aws_sdk_kms::Client, ciphertext: &[u8]) -> Result<DecryptOutput, KmsError> {
+        let document = self.attestor.document(self.recipient.public_key()).await.map_err(KmsError::Attest)?;
+        let recipient = RecipientInfo::builder()
+            .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+            .attestation_document(Blob::new(document))
+            .build();
+        let request = client
+            .decrypt()
+            .key_id(self.settings.key.as_str())
+            .set_encryption_context(Some(self.context()))
+            .ciphertext_blob(Blob::new(ciphertext))
+            .recipient(recipient);
+        request.send().await.map_err(|error| KmsError::Call(CallError::of(error)))
+    }
+
+    async fn ask_to_encrypt(
+        &self,
+        client: &aws_sdk_kms::Client,
+        secret: &Plaintext,
+    ) -> Result<EncryptOutput, KmsError> {
+        let request = client
+            .encrypt()
+            .key_id(self.settings.key.as_str())
+            .set_encryption_context(Some(self.context()))
+            .plaintext(Blob::new(secret.expose()));
+        request.send().await.map_err(|error| KmsError::Call(CallError::of(error)))
+    }
+
+    fn context(&self) -> std::collections::HashMap<String, String> {
+        self.settings.encryption_context.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// A client per call, as each may come with its own credentials; they share the connections.
+    fn sdk(&self, credentials: &Credentials) -> aws_sdk_kms::Client {
+        let mut config = aws_sdk_kms::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.settings.key.region().to_owned()))
+            .http_client(self.https.client())
+            .credentials_provider(credentials.expose())
+            .identity_cache(IdentityCache::no_cache())
+            // Both are ours: see `retry`.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_endpoint_url(self.settings.endpoint.as_ref().map(ToString::to_string));
+        aws_sdk_kms::Client::from_conf(config.build())
+    }
+}
+
+impl Attempt for KmsError {
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Call(error) if error.is_passing())
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        Self::Call(CallError::TimedOut(after))
+    }
+
+    fn gave_up(attempts: u32, last: Self) -> Self {
+        // Nothing else passes, so nothing else is given up.
+        let Self::Call(last) = last else { return last };
+        Self::Call(CallError::gave_up(attempts, last))
+    }
+}
+
+fn check_length(bytes: &[u8], longest: usize) -> Result<(), KmsError> {
+    let found = bytes.len();
+    if (1..=longest).contains(&found) { Ok(()) } else { Err(KmsError::Length { found, longest }) }
+}
+
+fn message_in(answer: DecryptOutput, key: &KeyArn) -> Result<Vec<u8>, KmsError> {
+    // KMS documents the field as null or empty when it heeds an attestation document.
+    if answer.plaintext().is_some_and(|plaintext| !plaintext.as_ref().is_empty()) {
+        return Err(KmsError::Plaintext);
+    }
+    check_key(answer.key_id(), key)?;
+    let message = answer.ciphertext_for_recipient.ok_or(KmsError::Missing("CiphertextForRecipient"))?;
+    Ok(message.into_inner())
+}
+
+fn ciphertext_in(answer: EncryptOutput, key: &KeyArn) -> Result<Vec<u8>, KmsError> {
+    check_key(answer.key_id(), key)?;
+    let ciphertext = answer.ciphertext_blob.ok_or(KmsError::Missing("CiphertextBlob"))?;
+    Ok(ciphertext.into_inner())
+}
+
+fn check_key(found: Option<&str>, expected: &KeyArn) -> Result<(), KmsError> {
+    if found == Some(expected.as_str()) {
+        return Ok(());
+    }
+    Err(KmsError::OtherKey { found: found.map(str::to_owned), expected: expected.clone() })
+}

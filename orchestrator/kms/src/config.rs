@@ -1,0 +1,269 @@
+//! The tables of the enclave's measured configuration that are about AWS.
+//!
+//! ```toml
+//! [kms]
+//! # The only key that is ever used, by its ARN, which also says the region.
+//! key_arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+//! # What was and will be encrypted is bound to this; at least one entry.
+//! encryption_context = { purpose = "ethereum-signer" }
+//! # Where KMS is, if not where the region says. Always HTTPS.
+//! # endpoint = "https://kms-fips.us-east-1.amazonaws.com"
+//! # Whom to believe in place of Amazon's certificate authorities, from the configuration's folder. Only for labs.
+//! # roots_path = "lab-root.pem"
+//! # How long a request may take altogether, and each attempt of it.
+//! # deadline = "20s"
+//! # attempt_timeout = "5s"
+//!
+//! [secrets]
+//! # Where Secrets Manager is, if not where the region says.
+//! # endpoint = "https://secretsmanager.eu-central-1.amazonaws.com"
+//!
+//! [imds]
+//! # Where the instance metadata service is: plain HTTP, an address.
+//! # endpoint = "http://169.254.169.254"
+//! # deadline = "5s"
+//! # attempt_timeout = "2s"
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::endpoint::{self, Endpoint};
+use crate::key_arn::KeyArn;
+use crate::retry::Patience;
+use crate::roots::Roots;
+
+/// Link-local: only the instance itself is there
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>).
+const IMDS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
+/// KMS takes no more as JSON (<https://docs.aws.amazon.com/kms/latest/developerguide/resource-limits.html>).
+const MAX_CONTEXT_LEN: usize = 8192;
+const MAX_ROOTS_LEN: u64 = 1024 * 1024;
+const MAX_DEADLINE: Duration = Duration::from_mins(2);
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// `[kms]` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KmsTable {
+    key_arn: String,
+    encryption_context: BTreeMap<String, String>,
+    endpoint: Option<String>,
+    roots_path: Option<PathBuf>,
+    #[serde(default = "kms_deadline", with = "humantime_serde")]
+    deadline: Duration,
+    #[serde(default = "kms_attempt_timeout", with = "humantime_serde")]
+    attempt_timeout: Duration,
+}
+
+/// `[secrets]` as it is written. Everything else is as `[kms]` says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsTable {
+    endpoint: Option<String>,
+}
+
+/// `[imds]` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImdsTable {
+    endpoint: Option<String>,
+    #[serde(default = "imds_deadline", with = "humantime_serde")]
+    deadline: Duration,
+    #[serde(default = "imds_attempt_timeout", with = "humantime_serde")]
+    attempt_timeout: Duration,
+}
+
+/// Which key, and how to reach KMS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsSettings {
+    /// The only key.
+    pub key: KeyArn,
+    /// What ciphertexts are bound to.
+    pub encryption_context: BTreeMap<String, String>,
+    /// Where KMS is, if not where the region says.
+    pub endpoint: Option<Endpoint>,
+    /// Whom to believe; Secrets Manager's certificates come from there too.
+    pub roots: Roots,
+    /// How long a request may take.
+    pub patience: Patience,
+}
+
+/// How to reach Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretsSettings {
+    pub(crate) region: String,
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) patience: Patience,
+}
+
+/// How to reach the instance metadata service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImdsSettings {
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) patience: Patience,
+}
+
+/// A value that cannot be right.
+#[derive(Debug, Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    key: &'static str,
+    problem: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl KmsTable {
+    /// Reads the values, and the file of roots, whose path starts from `dir`.
+    ///
+    /// # Errors
+    /// The first key whose value cannot be right, and what would be.
+    pub fn check(self, dir: &Path) -> Result<KmsSettings, ConfigError> {
+        let key = self.key_arn.parse().map_err(|source| {
+            let problem = format!(
+                "`{}` is no key: write its ARN, as `aws kms describe-key` shows it",
+                self.key_arn.escape_debug()
+            );
+            ConfigError::because("kms.key_arn", problem, source)
+        })?;
+        check_context(&self.encryption_context)?;
+        Ok(KmsSettings {
+            key,
+            encryption_context: self.encryption_context,
+            endpoint: self.endpoint.as_deref().map(|text| https("kms.endpoint", text)).transpose()?,
+            roots: self.roots_path.map_or_else(|| Ok(Roots::amazon()), |path| roots(&dir.join(path)))?,
+            patience: patience(["kms.deadline", "kms.attempt_timeout"], self.deadline, self.attempt_timeout)?,
+        })
+    }
+}
+
+impl SecretsTable {
+    /// Reads the values; what they do not say is as with KMS.
+    ///
+    /// # Errors
+    /// As [`KmsTable::check`].
+    pub fn check(self, kms: &KmsSettings) -> Result<SecretsSettings, ConfigError> {
+        let endpoint = self.endpoint.as_deref().map(|text| https("secrets.endpoint", text)).transpose()?;
+        Ok(SecretsSettings { region: kms.key.region().to_owned(), endpoint, patience: kms.patience })
+    }
+}
+
+impl ImdsTable {
+    /// Reads the values.
+    ///
+    /// # Errors
+    /// As [`KmsTable::check`].
+    pub fn check(self) -> Result<ImdsSettings, ConfigError> {
+        Ok(ImdsSettings {
+            endpoint: self.endpoint.as_deref().map_or(Ok(IMDS), http_address)?,
+            patience: patience(["imds.deadline", "imds.attempt_timeout"], self.deadline, self.attempt_timeout)?,
+        })
+    }
+}
+
+impl Default for ImdsTable {
+    fn default() -> Self {
+        Self { endpoint: None, deadline: imds_deadline(), attempt_timeout: imds_attempt_timeout() }
+    }
+}
+
+impl ConfigError {
+    fn new(key: &'static str, problem: impl Into<String>) -> Self {
+        Self { key, problem: problem.into(), source: None }
+    }
+
+    fn because(
+        key: &'static str,
+        problem: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self { key, problem: problem.into(), source: Some(Box::new(source)) }
+    }
+}
+
+fn check_context(context: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let key = "kms.encryption_context";
+    if context.is_empty() {
+        return Err(ConfigError::new(
+            key,
+            "is empty: write at least one entry, such as { purpose = \"ethereum-signer\" }",
+        ));
+    }
+    if context.keys().any(|name| name.is_empty() || name.starts_with("aws:")) {
+        return Err(ConfigError::new(
+            key,
+            "a name is empty or starts with \"aws:\", which belongs to AWS: write others",
+        ));
+    }
+    let length: usize = context.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
+    if length > MAX_CONTEXT_LEN {
+        let problem = format!("{length} bytes as JSON: write at most {MAX_CONTEXT_LEN}, as KMS takes no more");
+        return Err(ConfigError::new(key, problem));
+    }
+    Ok(())
+}
+
+fn https(key: &'static str, text: &str) -> Result<Endpoint, ConfigError> {
+    text.parse().map_err(|source| ConfigError::because(key, endpoint_problem(text, "https://HOST"), source))
+}
+
+fn http_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    endpoint::http_address(text)
+        .map_err(|source| ConfigError::because("imds.endpoint", endpoint_problem(text, "http://ADDRESS"), source))
+}
+
+fn endpoint_problem(text: &str, right: &str) -> String {
+    format!("`{}` is no server: write {right} or {right}:PORT", text.escape_debug())
+}
+
+fn roots(path: &Path) -> Result<Roots, ConfigError> {
+    let problem = || format!("{}: write the path of certificates in PEM", path.display());
+    let read = || -> io::Result<Vec<u8>> {
+        if fs::metadata(path)?.len() > MAX_ROOTS_LEN {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than a MiB"));
+        }
+        fs::read(path)
+    };
+    let pem = read().map_err(|source| ConfigError::because("kms.roots_path", problem(), source))?;
+    Roots::from_pem(pem).map_err(|source| ConfigError::because("kms.roots_path", problem(), source))
+}
+
+fn patience(keys: [&'static str; 2], deadline: Duration, attempt_timeout: Duration) -> Result<Patience, ConfigError> {
+    let [deadline_key, attempt_key] = keys;
+    if !(MIN_TIMEOUT..=MAX_DEADLINE).contains(&deadline) {
+        return Err(ConfigError::new(deadline_key, "write a time from \"100ms\" to \"2m\""));
+    }
+    if !(MIN_TIMEOUT..=deadline).contains(&attempt_timeout) {
+        return Err(ConfigError::new(
+            attempt_key,
+            format!("write a time from \"100ms\" to {deadline_key}, {deadline:?}"),
+        ));
+    }
+    Ok(Patience { deadline, attempt_timeout })
+}
+
+fn kms_deadline() -> Duration {
+    Duration::from_secs(20)
+}
+
+fn kms_attempt_timeout() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn imds_deadline() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn imds_attempt_timeout() -> Duration {
+    Duration::from_secs(2)
+}
+
+#[cfg(test)]
+mod tests;

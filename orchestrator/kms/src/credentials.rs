@@ -1,0 +1,114 @@
+//! Who asks.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials as SdkCredentials;
+use thiserror::Error;
+
+/// What one AWS session signs its requests with; nothing of it is ever printed, and the library zeroes it when it is
+/// dropped.
+pub struct Credentials {
+    inner: SdkCredentials,
+}
+
+/// Which part cannot be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum CredentialsError {
+    /// AWS's are 20 letters and digits.
+    #[error("access key id: expected 16 to 128 letters and digits")]
+    AccessKeyId,
+    /// AWS's are 40 characters of base64.
+    #[error("secret access key: expected 16 to 128 printable characters without spaces")]
+    SecretAccessKey,
+    /// AWS's have some hundred characters of base64.
+    #[error("session token: expected 16 to 8192 printable characters without spaces")]
+    SessionToken,
+}
+
+impl Credentials {
+    /// Takes credentials as whoever asks for a signature sends them: with a session token if they are temporary.
+    ///
+    /// # Errors
+    /// Text that no credential has, before it gets into an HTTP header.
+    pub fn new(
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+    ) -> Result<Self, CredentialsError> {
+        Self::with_expiry(access_key_id, secret_access_key, session_token, None)
+    }
+
+    pub(crate) fn with_expiry(
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: Option<String>,
+        expiry: Option<SystemTime>,
+    ) -> Result<Self, CredentialsError> {
+        // Parsed and zeroed by the library's type from here on, whatever is found out about it.
+        let inner = SdkCredentials::new(access_key_id, secret_access_key, session_token, expiry, "kms");
+        let id = inner.access_key_id();
+        if !(16..=128).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(CredentialsError::AccessKeyId);
+        }
+        if !is_printable(inner.secret_access_key(), 128) {
+            return Err(CredentialsError::SecretAccessKey);
+        }
+        if inner.session_token().is_some_and(|token| !is_printable(token, 8192)) {
+            return Err(CredentialsError::SessionToken);
+        }
+        Ok(Self { inner })
+    }
+
+    pub(crate) fn expiry(&self) -> Option<SystemTime> {
+        self.inner.expiry()
+    }
+
+    /// The library's type, which shares the memory.
+    pub(crate) fn expose(&self) -> SdkCredentials {
+        self.inner.clone()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+fn is_printable(text: &str, longest: usize) -> bool {
+    (16..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "AKIDEXAMPLE0EXAMPLE0";
+    const SECRET: &str = "not+a+secret/but/an+example/of/forty/chars";
+
+    fn made(id: &str, secret: &str, token: Option<&str>) -> Result<Credentials, CredentialsError> {
+        Credentials::new(id.to_owned(), secret.to_owned(), token.map(str::to_owned))
+    }
+
+    #[test]
+    fn what_cannot_be_a_credential_is_named() {
+        assert!(made(ID, SECRET, None).is_ok());
+        assert!(made(ID, SECRET, Some("0123456789abcdef==")).is_ok());
+        for id in ["", "AKID", "AKIDEXAMPLE0EXAMPLE0\r\nx: y", &"A".repeat(129)] {
+            assert_eq!(made(id, SECRET, None).unwrap_err(), CredentialsError::AccessKeyId);
+        }
+        for secret in ["", "with spaces in between it all", &"s".repeat(129)] {
+            assert_eq!(made(ID, secret, None).unwrap_err(), CredentialsError::SecretAccessKey);
+        }
+        for token in ["", "0123456789abcdef\r\nhost: evil", "sixteen-and-\u{e4}-more", &"t".repeat(8193)] {
+            assert_eq!(made(ID, SECRET, Some(token)).unwrap_err(), CredentialsError::SessionToken);
+        }
+    }
+
+    #[test]
+    fn nothing_of_them_is_printed() {
+        let printed = format!("{:?}", made(ID, SECRET, Some("0123456789abcdef")).unwrap());
+        assert_eq!(printed, "Credentials { .. }");
+    }
+}

@@ -1,0 +1,113 @@
+//! Where a server is: a scheme, a host and perhaps a port, and nothing else.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use hyper::Uri;
+use thiserror::Error;
+
+/// HTTP's port.
+const HTTP_PORT: u16 = 80;
+
+/// An HTTPS server: `https://HOST` or `https://HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+/// What a text has that no endpoint has, or lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EndpointError {
+    /// No URL.
+    #[error("not a URL")]
+    Url,
+    /// Such as HTTP where it has to be HTTPS.
+    #[error("the scheme is not {0}")]
+    Scheme(&'static str),
+    /// A user name, as nobody should believe the host that follows it.
+    #[error("a user name")]
+    User,
+    /// Port 0, or none behind a colon.
+    #[error("the port is not a number from 1 to 65535")]
+    Port,
+    /// A path or a query.
+    #[error("something behind the host and port")]
+    Path,
+    /// A name where there may be nobody to resolve it.
+    #[error("the host is not an IP address")]
+    Address,
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        origin(text, "https")?;
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `http://ADDRESS` or `http://ADDRESS:PORT`.
+pub(crate) fn http_address(text: &str) -> Result<SocketAddr, EndpointError> {
+    let uri = origin(text, "http")?;
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let address: IpAddr = host.parse().map_err(|_not_an_address| EndpointError::Address)?;
+    Ok(SocketAddr::new(address, uri.port_u16().unwrap_or(HTTP_PORT)))
+}
+
+fn origin(text: &str, scheme: &'static str) -> Result<Uri, EndpointError> {
+    let uri: Uri = text.parse().map_err(|_not_a_url| EndpointError::Url)?;
+    let authority = uri.authority().ok_or(EndpointError::Url)?.as_str();
+    let checks = [
+        (uri.scheme_str() == Some(scheme), EndpointError::Scheme(scheme)),
+        (!authority.contains('@'), EndpointError::User),
+        (!authority.ends_with(':') && uri.port_u16() != Some(0), EndpointError::Port),
+        (uri.path() == "/" && uri.query().is_none(), EndpointError::Path),
+    ];
+    match checks.into_iter().find(|(is_right, _)| !is_right) {
+        Some((_, error)) => Err(error),
+        None => Ok(uri),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> EndpointError {
+        text.parse::<Endpoint>().unwrap_err()
+    }
+
+    #[test]
+    fn only_https_servers_are_endpoints() {
+        for good in ["https://kms.example", "https://kms.example:8443", "https://192.0.2.1", "https://[2001:db8::1]:1"]
+        {
+            assert_eq!(good.parse::<Endpoint>().unwrap().to_string(), good);
+        }
+        assert_eq!("https://kms.example/".parse::<Endpoint>().unwrap().to_string(), "https://kms.example");
+        assert_eq!(refused("http://kms.example:8443"), EndpointError::Scheme("https"));
+        assert_eq!(refused("kms.example"), EndpointError::Scheme("https"));
+        assert_eq!(refused("https://user@kms.example"), EndpointError::User);
+        assert_eq!(refused("https://kms.example:0"), EndpointError::Port);
+        assert_eq!(refused("https://kms.example:"), EndpointError::Port);
+        assert_eq!(refused("https://kms.example/path"), EndpointError::Path);
+        assert_eq!(refused("https://kms.example?query"), EndpointError::Path);
+        for text in ["", "https://", "/", "https://kms.example\n", "https://kms example"] {
+            assert_eq!(refused(text), EndpointError::Url, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_service_is_an_address() {
+        assert_eq!(http_address("http://192.0.2.1"), Ok("192.0.2.1:80".parse().unwrap()));
+        assert_eq!(http_address("http://[fd00:ec2::254]:81/"), Ok("[fd00:ec2::254]:81".parse().unwrap()));
+        assert_eq!(http_address("https://192.0.2.1"), Err(EndpointError::Scheme("http")));
+        assert_eq!(http_address("http://metadata.example"), Err(EndpointError::Address));
+        assert_eq!(http_address("http://192.0.2.1/latest"), Err(EndpointError::Path));
+    }
+}

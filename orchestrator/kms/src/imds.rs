@@ -1,0 +1,305 @@
+//! The instance's role: credentials from the instance metadata service, version 2
+//! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>).
+//!
+//! ```text
+//! PUT /latest/api/token                                     -> a token for the next requests
+//! GET /latest/meta-data/iam/security-credentials/           -> the role's name
+//! GET /latest/meta-data/iam/security-credentials/ROLE       -> JSON: credentials and when they expire
+//! ```
+//!
+//! The service answers the parent; the enclave is behind it, one hop further. So the instance needs
+//! `HttpPutResponseHopLimit` of at least 2: with 1, the token's answer dies in the parent's forwarding, and the enclave
+//! sees silence.
+//!
+//! This is plain HTTP through the parent, who can read, withhold or replace the credentials, as root on the instance
+//! could ask for them anyway. They are worth nothing for the key by themselves: that is what the key policy's
+//! attestation condition is for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tracing::{debug, warn};
+
+use crate::config::ImdsSettings;
+use crate::credentials::{Credentials, CredentialsError};
+use crate::retry::{Attempt, retry};
+
+const TOKEN_PATH: &str = "/latest/api/token";
+const ROLES_PATH: &str = "/latest/meta-data/iam/security-credentials/";
+const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
+/// A token is used at once, and only for the two requests behind it.
+const TOKEN_TTL_SECONDS: &str = "60";
+/// Answers are below 2 KiB.
+const MAX_ANSWER_LEN: usize = 16 * 1024;
+/// The service has new credentials at least five minutes before the old ones expire
+/// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html>).
+const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
+
+/// The role's credentials, asked for when there are none that last.
+pub struct Imds {
+    settings: ImdsSettings,
+    held: Mutex<Option<Arc<Credentials>>>,
+}
+
+/// Why the instance has no credentials for us.
+#[derive(Debug, Error)]
+pub enum ImdsError {
+    /// No connection, or one that broke.
+    #[error("reach the instance metadata service at {0}")]
+    Unreachable(SocketAddr, #[source] io::Error),
+    /// No HTTP.
+    #[error("speak HTTP with the instance metadata service")]
+    Http(#[from] hyper::Error),
+    /// Silence, as with a hop limit of 1.
+    #[error("the instance metadata service is silent for {0:?}: is the instance's metadata hop limit at least 2?")]
+    TimedOut(Duration),
+    /// Another status than 200.
+    #[error("the instance metadata service answers HTTP {status} to {path}: {}", hint(*status))]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// What was asked for.
+        path: &'static str,
+    },
+    /// More than it ever says, or a body that broke off.
+    #[error("read the instance metadata service's answer to {path}, at most {MAX_ANSWER_LEN} bytes")]
+    Body {
+        /// What was asked for.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A token that fits into no header.
+    #[error("the instance metadata service's token is not printable text")]
+    Token,
+    /// Not one name, as IAM allows it.
+    #[error("the instance metadata service names no role: attach one to the instance")]
+    Role,
+    /// Not the JSON that it should be. The text is not shown, as it has secrets.
+    #[error("the role's credentials, at line {line}, column {column}, are not what the service documents")]
+    Json {
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// The service has no credentials for the role.
+    #[error("the instance metadata service has no credentials for the role but code {0:?}")]
+    Code(String),
+    /// Not a time.
+    #[error("the role's credentials expire at no time that can be read")]
+    Expiration,
+    /// They are old.
+    #[error("the role's credentials have expired: compare the clocks")]
+    Expired,
+    /// Credentials that cannot be right.
+    #[error("the role's credentials")]
+    Credentials(#[from] CredentialsError),
+    /// The deadline came before an answer.
+    #[error("gave up after {attempts} attempts")]
+    GaveUp {
+        /// How often it was tried.
+        attempts: u32,
+        /// Why the last one had no success.
+        #[source]
+        last: Box<Self>,
+    },
+}
+
+/// What can be done with credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Fresh,
+    /// They work, and it is time for new ones.
+    Due,
+    Expired,
+}
+
+impl Imds {
+    /// Asks nobody yet.
+    #[must_use]
+    pub fn new(settings: ImdsSettings) -> Self {
+        Self { settings, held: Mutex::new(None) }
+    }
+
+    /// Credentials that have not expired. Those who ask at the same time wait for one answer.
+    ///
+    /// # Errors
+    /// What is in [`ImdsError`], if the last credentials have expired or there were none.
+    pub async fn credentials(&self) -> Result<Arc<Credentials>, ImdsError> {
+        let mut held = self.held.lock().await;
+        let usable = match held.as_ref().map(|held| (held, standing(held.expiry(), SystemTime::now()))) {
+            Some((credentials, Standing::Fresh)) => return Ok(Arc::clone(credentials)),
+            Some((credentials, Standing::Due)) => Some(Arc::clone(credentials)),
+            Some((_, Standing::Expired)) | None => None,
+        };
+        match retry(self.settings.patience, || fetch(self.settings.endpoint)).await {
+            Ok(credentials) => {
+                debug!(expiry = ?credentials.expiry(), "new credentials from the instance metadata service");
+                let credentials = Arc::new(credentials);
+                *held = Some(Arc::clone(&credentials));
+                Ok(credentials)
+            }
+            Err(error) => match usable {
+                Some(credentials) => {
+                    warn!(%error, "no new credentials: the old ones are still good for minutes");
+                    Ok(credentials)
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Forgets what it has, as after AWS called it expired or unknown.
+    pub async fn forget(&self) {
+        *self.held.lock().await = None;
+    }
+}
+
+impl Attempt for ImdsError {
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(..) | Self::Http(_) | Self::TimedOut(_) | Self::Body { .. } => true,
+            Self::Status { status, .. } => *status >= 500 || *status == 429,
+            Self::Token
+            | Self::Role
+            | Self::Json { .. }
+            | Self::Code(_)
+            | Self::Expiration
+            | Self::Expired
+            | Self::Credentials(_)
+            | Self::GaveUp { .. } => false,
+        }
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        Self::TimedOut(after)
+    }
+
+    fn gave_up(attempts: u32, last: Self) -> Self {
+        Self::GaveUp { attempts, last: Box::new(last) }
+    }
+}
+
+fn hint(status: u16) -> &'static str {
+    match status {
+        401 => "the token was not taken",
+        403 => "it is switched off for this instance",
+        404 => "the instance has no role",
+        _ => "it may be overloaded",
+    }
+}
+
+fn standing(expiry: Option<SystemTime>, now: SystemTime) -> Standing {
+    let left = expiry.map(|expiry| expiry.duration_since(now).unwrap_or_default());
+    match left {
+        None => Standing::Fresh,
+        Some(Duration::ZERO) => Standing::Expired,
+        Some(left) if left <= REFRESH_BEFORE_EXPIRY => Standing::Due,
+        Some(_) => Standing::Fresh,
+    }
+}
+
+async fn fetch(endpoint: SocketAddr) -> Result<Credentials, ImdsError> {
+    let ttl = (TTL_HEADER, HeaderValue::from_static(TOKEN_TTL_SECONDS));
+    let token = exchange(endpoint, Method::PUT, TOKEN_PATH, TOKEN_PATH, ttl).await?;
+    let mut token = HeaderValue::from_bytes(&token).map_err(|_not_printable| ImdsError::Token)?;
+    token.set_sensitive(true);
+
+    let roles = exchange(endpoint, Method::GET, ROLES_PATH, ROLES_PATH, (TOKEN_HEADER, token.clone())).await?;
+    let role = role(&roles).ok_or(ImdsError::Role)?;
+    let path = format!("{ROLES_PATH}{role}");
+    let answer = exchange(endpoint, Method::GET, &path, ROLES_PATH, (TOKEN_HEADER, token)).await?;
+    let credentials = parse(&answer)?;
+    match standing(credentials.expiry(), SystemTime::now()) {
+        Standing::Fresh | Standing::Due => Ok(credentials),
+        Standing::Expired => Err(ImdsError::Expired),
+    }
+}
+
+/// One request on a connection of its own: it is needed once in hours.
+async fn exchange(
+    endpoint: SocketAddr,
+    method: Method,
+    path: &str,
+    shown_path: &'static str,
+    (name, value): (&'static str, HeaderValue),
+) -> Result<Bytes, ImdsError> {
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = path.parse().map_err(|_not_a_path| ImdsError::Role)?;
+    let host = HeaderValue::from_str(&endpoint.to_string()).expect("a socket address is printable");
+    request.headers_mut().extend([(HOST, host), (hyper::header::HeaderName::from_static(name), value)]);
+
+    let stream = TcpStream::connect(endpoint).await.map_err(|error| ImdsError::Unreachable(endpoint, error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut answer = pin!(async {
+        let response = sender.send_request(request).await?;
+        if response.status() != StatusCode::OK {
+            return Err(ImdsError::Status { status: response.status().as_u16(), path: shown_path });
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER_LEN).collect().await;
+        Ok(body.map_err(|source| ImdsError::Body { path: shown_path, source })?.to_bytes())
+    });
+    tokio::select! {
+        answer = &mut answer => answer,
+        // Its error, if it has one, is the answer's too.
+        _ended = connection => answer.await,
+    }
+}
+
+/// The only line of the list, if it is a name that IAM allows, which is also what a path may hold.
+fn role(list: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(list).ok()?.trim_end();
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
+    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_allowed) && name != "." && name != "..";
+    is_name.then_some(name)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    code: String,
+    access_key_id: Option<String>,
+    secret_access_key: Option<String>,
+    token: Option<String>,
+    expiration: Option<String>,
+}
+
+fn parse(answer: &[u8]) -> Result<Credentials, ImdsError> {
+    // serde's own message quotes what it read.
+    let answer: Answer = serde_json::from_slice(answer)
+        .map_err(|error| ImdsError::Json { line: error.line(), column: error.column() })?;
+    if answer.code != "Success" {
+        return Err(ImdsError::Code(answer.code.chars().filter(|char| !char.is_control()).take(64).collect()));
+    }
+    let expiration = answer.expiration.and_then(|text| DateTime::from_str(&text, Format::DateTime).ok());
+    let expiry = expiration.and_then(|time| SystemTime::try_from(time).ok()).ok_or(ImdsError::Expiration)?;
+    let credentials = Credentials::with_expiry(
+        answer.access_key_id.unwrap_or_default(),
+        answer.secret_access_key.unwrap_or_default(),
+        Some(answer.token.unwrap_or_default()),
+        Some(expiry),
+    );
+    Ok(credentials?)
+}
+
+#[cfg(test)]
+mod tests;
