@@ -1,0 +1,166 @@
+//! The `[signer]` table of the measured configuration.
+//!
+//! ```toml
+//! [signer]
+//! port = 443
+//! key_cache_time = "10m"
+//! client_ca = """
+//! -----BEGIN CERTIFICATE-----
+//! …
+//! """
+//! [[signer.clients]]
+//! name = "payments.example"             # a DNS name in the certificate's subjectAltName
+//! secret_ids = ["prod/hot-wallet"]
+//! addresses = []                        # or any_key = true
+//! generate_key = false
+//! [signer.policy]                       # see crate::policy
+//! ```
+//!
+//! Instead of `client_ca` and `clients`, `open = true` lets everyone in who reaches the port. One of the two must be written.
+//! A client without keys may read `/metrics`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
+
+use crate::address::Address;
+use crate::permission::{Access, Permission};
+use crate::policy::{Policy, PolicyTable};
+
+/// The signer's part of the configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the caller listens, in the tunnel.
+    pub port: u16,
+    /// How long a decrypted key is kept.
+    pub key_cache_time: Duration,
+    /// Who is let in.
+    pub access: Access,
+    /// What is signed.
+    pub policy: Policy,
+}
+
+/// `[signer]` as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignerTable {
+    port: u16,
+    #[serde(with = "humantime_serde")]
+    key_cache_time: Duration,
+    open: Option<bool>,
+    client_ca: Option<String>,
+    #[serde(default)]
+    clients: Vec<ClientTable>,
+    policy: PolicyTable,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientTable {
+    name: String,
+    #[serde(default)]
+    any_key: bool,
+    #[serde(default)]
+    secret_ids: Vec<String>,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    generate_key: bool,
+}
+
+impl SignerTable {
+    /// Checks the table.
+    ///
+    /// # Errors
+    /// One sentence with the key and what is expected.
+    pub fn check(self) -> Result<Config> {
+        ensure!(self.port != 0, "signer.port: 0 is no port, expected a number from 1 to 65535");
+        ensure!(
+            (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.key_cache_time),
+            "signer.key_cache_time: expected a time from \"1s\" to \"24h\""
+        );
+        let access = match (self.open, self.client_ca) {
+            (Some(true), None) => {
+                ensure!(self.clients.is_empty(), "signer.clients: beside open = true, expected only one of the two");
+                Access::Open
+            }
+            (Some(true), Some(_)) => bail!("signer.client_ca: beside open = true, expected only one of the two"),
+            (Some(false) | None, Some(pem)) => {
+                Access::Clients { authorities: authorities(&pem)?, permissions: permissions(self.clients)? }
+            }
+            (Some(false) | None, None) => {
+                bail!(
+                    "signer.client_ca: missing, expected the clients' CA as PEM, or signer.open = true to let everyone sign"
+                )
+            }
+        };
+        let policy = self.policy.check("signer.policy")?;
+        Ok(Config { port: self.port, key_cache_time: self.key_cache_time, access, policy })
+    }
+}
+
+fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let expected = "signer.client_ca: expected certificates as PEM, each from BEGIN CERTIFICATE to END CERTIFICATE";
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().context(expected)?;
+    ensure!(!certificates.is_empty(), "{expected}");
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        roots.add(certificate.clone()).context(expected)?;
+    }
+    Ok(certificates)
+}
+
+fn permissions(clients: Vec<ClientTable>) -> Result<BTreeMap<String, Arc<Permission>>> {
+    ensure!(!clients.is_empty(), "signer.clients: none, so nobody could sign; expected at least one");
+    let mut permissions = BTreeMap::new();
+    for (at, client) in clients.into_iter().enumerate() {
+        let path = format!("signer.clients[{at}]");
+        let name = client.name.clone();
+        let permission = client.check(&path)?;
+        ensure!(
+            permissions.insert(name.clone(), Arc::new(permission)).is_none(),
+            "{path}.name: `{name}` is written twice, expected each name once"
+        );
+    }
+    Ok(permissions)
+}
+
+impl ClientTable {
+    fn check(self, path: &str) -> Result<Permission> {
+        let is_character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+        ensure!(
+            (1..=253).contains(&self.name.len()) && self.name.bytes().all(is_character),
+            "{path}.name: `{}` is no DNS name, expected one in lower case, such as \"payments.example\"",
+            self.name.escape_debug()
+        );
+        if self.any_key {
+            ensure!(
+                self.secret_ids.is_empty(),
+                "{path}.secret_ids: beside any_key = true, expected only one of the two"
+            );
+            ensure!(self.addresses.is_empty(), "{path}.addresses: beside any_key = true, expected only one of the two");
+        }
+        ensure!(
+            self.secret_ids.iter().all(|id| !id.is_empty()),
+            "{path}.secret_ids: expected names or ARNs of secrets"
+        );
+        let address =
+            |text: &String| text.parse().with_context(|| format!("{path}.addresses: `{}`", text.escape_debug()));
+        Ok(Permission {
+            any_key: self.any_key,
+            secret_ids: self.secret_ids.into_iter().collect(),
+            addresses: self.addresses.iter().map(address).collect::<Result<BTreeSet<Address>>>()?,
+            generate_key: self.generate_key,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

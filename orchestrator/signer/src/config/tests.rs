@@ -1,0 +1,116 @@
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+use super::*;
+
+const POLICY: &str = r#"
+[policy]
+chain_ids = [1]
+recipients = "any"
+max_value = "1 ether"
+max_fee_per_gas = "200 gwei"
+max_gas = 500000
+contract_creation = false
+data_selectors = "any"
+nonce_reuse = false
+"#;
+
+fn authority() -> String {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+}
+
+fn good() -> String {
+    let head = "port = 443\nkey_cache_time = \"10m\"\n";
+    let clients = "[[clients]]\nname = \"pay.example\"\nsecret_ids = [\"prod/wallet\"]\n";
+    format!("{head}client_ca = \"\"\"\n{}\"\"\"\n{clients}{POLICY}", authority())
+}
+
+fn check(text: &str) -> Result<Config> {
+    toml::from_str::<SignerTable>(text)?.check()
+}
+
+/// The error of the good table with `from` replaced.
+fn refused(from: &str, to: &str) -> String {
+    let good = good();
+    assert!(good.contains(from), "{from} is not in the table");
+    format!("{:#}", check(&good.replacen(from, to, 1)).expect_err("accepted"))
+}
+
+#[test]
+fn the_good_table_is_read() {
+    let config = check(&good()).unwrap();
+    let Access::Clients { authorities, permissions } = config.access else { panic!("open") };
+    assert_eq!((authorities.len(), permissions.len()), (1, 1));
+    assert!(permissions["pay.example"].secret_ids.contains("prod/wallet") && !permissions["pay.example"].generate_key);
+}
+
+#[test]
+fn open_mode_has_to_be_written_out() {
+    let open = format!("port = 443\nkey_cache_time = \"10m\"\nopen = true\n{POLICY}");
+    assert!(matches!(check(&open).unwrap().access, Access::Open));
+    for neither in [open.replace("open = true\n", ""), open.replace("true", "false")] {
+        let error = check(&neither).unwrap_err().to_string();
+        assert!(error.starts_with("signer.client_ca: missing, expected"), "{error}");
+    }
+}
+
+#[test]
+fn open_mode_beside_clients_is_refused() {
+    assert!(refused("port = 443", "port = 443\nopen = true").starts_with("signer.client_ca: beside open = true"));
+    let clients = format!("port = 443\nkey_cache_time = \"10m\"\nopen = true\n[[clients]]\nname = \"a\"\n{POLICY}");
+    assert!(check(&clients).unwrap_err().to_string().starts_with("signer.clients: beside open = true"));
+}
+
+#[test]
+fn an_authority_that_is_no_certificate_is_refused() {
+    for pem in [
+        "",
+        "hello",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n",
+    ] {
+        let text = format!(
+            "port = 443\nkey_cache_time = \"10m\"\nclient_ca = \"\"\"{pem}\"\"\"\n[[clients]]\nname = \"a\"\n{POLICY}"
+        );
+        let error = format!("{:#}", check(&text).unwrap_err());
+        assert!(error.starts_with("signer.client_ca: expected certificates as PEM"), "{error}");
+    }
+}
+
+#[test]
+fn clients_have_distinct_dns_names() {
+    let again = "[[clients]]\nname = \"pay.example\"\n[policy]";
+    assert!(refused("[policy]", again).starts_with("signer.clients[1].name: `pay.example` is written twice"));
+    for name in ["", "Pay.example", "*.example", "pay example"] {
+        let error = refused("pay.example", name);
+        assert!(error.starts_with(&format!("signer.clients[0].name: `{name}` is no DNS name, expected")), "{error}");
+    }
+    let none = "[[clients]]\nname = \"pay.example\"\nsecret_ids = [\"prod/wallet\"]\n";
+    assert!(refused(none, "").starts_with("signer.clients: none"));
+}
+
+#[test]
+fn a_client_has_any_key_or_a_list() {
+    let error = refused("secret_ids", "any_key = true\nsecret_ids");
+    assert!(error.starts_with("signer.clients[0].secret_ids: beside any_key = true"), "{error}");
+    let error = refused(
+        "secret_ids = [\"prod/wallet\"]",
+        "any_key = true\naddresses = [\"0x0101010101010101010101010101010101010101\"]",
+    );
+    assert!(error.starts_with("signer.clients[0].addresses: beside any_key = true"), "{error}");
+    let error = refused("secret_ids = [\"prod/wallet\"]", "addresses = [\"0x01\"]");
+    assert!(error.starts_with("signer.clients[0].addresses: `0x01`: expected 0x and 40 hex digits"), "{error}");
+    assert!(refused("prod/wallet", "").starts_with("signer.clients[0].secret_ids: expected"));
+}
+
+#[test]
+fn numbers_and_times_have_a_range_and_keys_are_known() {
+    assert!(refused("= 443", "= 0").starts_with("signer.port: 0 is no port"));
+    for time in ["0s", "25h"] {
+        assert!(refused("10m", time).starts_with("signer.key_cache_time: expected"));
+    }
+    assert!(refused("port", "prot").contains("unknown field `prot`"));
+    assert!(refused("secret_ids", "secrets").contains("unknown field `secrets`"));
+    assert!(refused("[policy]", "[policies]").contains("unknown field `policies`"));
+}

@@ -1,0 +1,138 @@
+//! JSON read strictly: each object's fields as their raw text, so that whoever reads a value can name its field.
+//!
+//! Nothing here recurses over the input: a value that is not wanted is skipped by serde_json's own stack-less scan, so
+//! depth costs an attacker's bytes only.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::request::RequestError;
+
+/// How much of what a client wrote is shown back to it.
+const MAX_SHOWN: usize = 80;
+
+/// The values of the fields `names`, in that order, of the object `text`, which stands at `path` ("" is the body itself).
+///
+/// # Errors
+/// Not an object, an unknown field, a field twice, or a null.
+pub(crate) fn fields<'a, const N: usize>(
+    text: &'a str,
+    path: &str,
+    names: [&'static str; N],
+) -> Result<[Option<&'a RawValue>; N], RequestError> {
+    // Asked first: serde's error would show the value that stands there, and it may be a secret.
+    if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        return Err(RequestError::new(at(path), "not an object, expected one"));
+    }
+    let mut refusal = None;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let visitor = Fields { names, path, refusal: &mut refusal };
+    let read = deserializer.deserialize_map(visitor).and_then(|fields| deserializer.end().map(|()| fields));
+    read.map_err(|error| refusal.unwrap_or_else(|| RequestError::new(at(path), format!("{error}, expected JSON"))))
+}
+
+/// The path of a field of the object at `path`.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// What a client wrote, as much of it as an error shows.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn at(path: &str) -> &str {
+    if path.is_empty() { "body" } else { path }
+}
+
+struct Fields<'e, const N: usize> {
+    names: [&'static str; N],
+    path: &'e str,
+    refusal: &'e mut Option<RequestError>,
+}
+
+impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [None; N];
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let slot = self.names.iter().zip(&mut values).find(|(known, _)| **known == name).map(|(_, slot)| slot);
+            let problem = match slot {
+                None => format!("unknown field, expected one of {}", self.names.join(", ")),
+                Some(Some(_)) => "written twice, expected once".to_owned(),
+                Some(slot @ None) => {
+                    let value: &'de RawValue = map.next_value()?;
+                    *slot = Some(value);
+                    if value.get() != "null" {
+                        continue;
+                    }
+                    "null, expected a value; leave the field out instead".to_owned()
+                }
+            };
+            *self.refusal = Some(RequestError::new(join(self.path, &shown(&name)), problem));
+            return Err(A::Error::custom("refused"));
+        }
+        Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        fields(text, "", ["a", "b"]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn fields_come_in_the_order_asked_for() {
+        let [a, b] = fields(r#" {"b": [1, 2], "a": "x"} "#, "", ["a", "b"]).unwrap();
+        assert_eq!((a.unwrap().get(), b.unwrap().get()), (r#""x""#, "[1, 2]"));
+        let [a, b] = fields("{}", "", ["a", "b"]).unwrap();
+        assert!(a.is_none() && b.is_none());
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_the_known_ones() {
+        assert_eq!(refused(r#"{"c": 1}"#), "c: unknown field, expected one of a, b");
+    }
+
+    #[test]
+    fn a_field_written_twice_is_refused_however_it_is_spelt() {
+        assert_eq!(refused(r#"{"a": 1, "a": 1}"#), "a: written twice, expected once");
+        assert_eq!(refused(r#"{"a": 1, "\u0061": 1}"#), "a: written twice, expected once");
+    }
+
+    #[test]
+    fn a_null_an_array_and_what_trails_are_refused() {
+        assert!(refused(r#"{"a": null}"#).starts_with("a: null, expected a value"));
+        assert!(refused("[1, 2]").starts_with("body: "));
+        assert!(refused("{} {}").starts_with("body: "));
+        assert!(refused("").starts_with("body: "));
+        assert!(refused(r#"{"a": }"#).starts_with("body: "));
+    }
+
+    #[test]
+    fn what_stands_in_an_objects_place_is_not_shown() {
+        assert_eq!(refused("\"hush\""), "body: not an object, expected one");
+        assert_eq!(fields("\"hush\"", "a", ["b"]).unwrap_err().to_string(), "a: not an object, expected one");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_before_it_is_shown() {
+        assert!(refused(&format!(r#"{{"{}": 1}}"#, "\\n".repeat(10_000))).len() < 400);
+    }
+}

@@ -1,0 +1,44 @@
+//! The enclave's signer: an Ethereum transaction goes in as JSON over TLS that ends here, a signature comes out if the
+//! measured policy allows it.
+//!
+//! | inside, without I/O | what it owns |
+//! |---|---|
+//! | [`request`] | a body becomes a typed request, or an error that names the field |
+//! | [`policy`] | what may be signed; a refusal names its rule |
+//! | [`nonces`] | which transaction a nonce has been spent on |
+//! | [`permission`] | who may use which keys |
+//! | [`tx`] | hashing, signing, and the check of what was signed |
+//! | [`binding`] | what an attestation document says of this TLS key |
+//! | [`config`] | the `[signer]` table of the measured configuration |
+//!
+//! [`service::serve`] is the shell around it. Where keys come from is the caller's: [`keys::Keys`] and [`keys::Attestor`].
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a test that panics has failed, as it should"
+    )
+)]
+
+pub mod address;
+pub mod amount;
+pub mod binding;
+pub mod config;
+pub mod keys;
+pub mod nonces;
+pub mod permission;
+pub mod policy;
+pub mod request;
+pub mod service;
+pub mod transaction;
+pub mod tx;
+
+mod cache;
+mod hex;
+mod json;
+mod metrics;
+mod tls;

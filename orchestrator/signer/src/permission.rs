@@ -1,0 +1,234 @@
+//! Who may use which keys. A client is who its certificate says, and the certificate is from the measured CA.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use thiserror::Error;
+
+use crate::address::Address;
+use crate::keys::KeyReference;
+
+/// Who is let in.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Everyone who reaches the port, to everything. Written out in the measured configuration.
+    Open,
+    /// Who has a certificate from one of these authorities, to what its name may.
+    Clients {
+        /// Roots; DER.
+        authorities: Vec<CertificateDer<'static>>,
+        /// By DNS name in the certificate's subjectAltName.
+        permissions: BTreeMap<String, Arc<Permission>>,
+    },
+}
+
+/// What one client may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permission {
+    /// Sign with whatever key it can name.
+    pub any_key: bool,
+    /// Sign with the keys in these secrets.
+    pub secret_ids: BTreeSet<String>,
+    /// Sign with the keys of these accounts, wherever they are kept.
+    pub addresses: BTreeSet<Address>,
+    /// Have keys made.
+    pub generate_key: bool,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// In open mode.
+    Anyone,
+    /// A client of the configuration.
+    Client {
+        /// As the configuration has it.
+        name: String,
+        /// What it may.
+        permission: Arc<Permission>,
+    },
+    /// A valid certificate with a name that the configuration does not have: may look, not touch.
+    Stranger,
+}
+
+/// What a caller may not.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// No configured name in the certificate.
+    #[error("no client of the configuration has the name of this certificate")]
+    Stranger,
+    /// A key that is not the client's.
+    #[error("{0} may not use this key")]
+    Key(String),
+    /// Making keys.
+    #[error("{0} may not generate keys")]
+    Generate(String),
+}
+
+impl Access {
+    /// Who has a certificate with these DNS names. With two configured names in one certificate, nobody: it would be
+    /// unclear whose permissions count.
+    pub fn caller<'a>(&self, dns_names: impl Iterator<Item = &'a str>) -> Caller {
+        let Self::Clients { permissions, .. } = self else { return Caller::Anyone };
+        let known: BTreeSet<&str> = dns_names.filter(|name| permissions.contains_key(*name)).collect();
+        match (known.first().and_then(|name| permissions.get_key_value(*name)), known.len()) {
+            (Some((name, permission)), 1) => Caller::Client { name: name.clone(), permission: Arc::clone(permission) },
+            _ => Caller::Stranger,
+        }
+    }
+}
+
+impl Caller {
+    /// How the log calls it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Anyone => "anyone",
+            Self::Client { name, .. } => name,
+            Self::Stranger => "a stranger",
+        }
+    }
+
+    /// Before a key is fetched: whether it could be this caller's at all.
+    ///
+    /// # Errors
+    /// It could not.
+    pub fn may_ask(&self, reference: &KeyReference) -> Result<(), Denied> {
+        self.key(|permission| permission.has_secret(reference) || !permission.addresses.is_empty())
+    }
+
+    /// Once its address is known: whether it is.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn may_use(&self, reference: &KeyReference, address: Address) -> Result<(), Denied> {
+        self.key(|permission| permission.has_secret(reference) || permission.addresses.contains(&address))
+    }
+
+    /// Whether it may have keys made.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn may_generate(&self) -> Result<(), Denied> {
+        match self.permission()? {
+            Some((name, permission)) if !permission.generate_key => Err(Denied::Generate(name.to_owned())),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether it is a client of the configuration at all: enough for figures.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn is_known(&self) -> Result<(), Denied> {
+        self.permission().map(|_permission| ())
+    }
+
+    fn key(&self, is_allowed: impl FnOnce(&Permission) -> bool) -> Result<(), Denied> {
+        match self.permission()? {
+            Some((name, permission)) if !permission.any_key && !is_allowed(permission) => {
+                Err(Denied::Key(name.to_owned()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// None is open mode.
+    fn permission(&self) -> Result<Option<(&str, &Permission)>, Denied> {
+        match self {
+            Self::Anyone => Ok(None),
+            Self::Client { name, permission } => Ok(Some((name, permission))),
+            Self::Stranger => Err(Denied::Stranger),
+        }
+    }
+}
+
+impl Permission {
+    fn has_secret(&self, reference: &KeyReference) -> bool {
+        match reference {
+            KeyReference::SecretId(id) => self.secret_ids.contains(id),
+            KeyReference::EncryptedKey(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINE: Address = Address([1; 20]);
+    const OTHER: Address = Address([2; 20]);
+
+    fn secret(id: &str) -> KeyReference {
+        KeyReference::SecretId(id.to_owned())
+    }
+
+    fn access(clients: &[(&str, Permission)]) -> Access {
+        let permissions =
+            clients.iter().map(|(name, permission)| ((*name).to_owned(), Arc::new(permission.clone()))).collect();
+        Access::Clients { authorities: Vec::new(), permissions }
+    }
+
+    fn caller(permission: Permission) -> Caller {
+        access(&[("pay.example", permission)]).caller(["pay.example"].into_iter())
+    }
+
+    #[test]
+    fn in_open_mode_anyone_may_everything() {
+        let anyone = Access::Open.caller([].into_iter());
+        assert_eq!(anyone, Caller::Anyone);
+        assert!(anyone.may_ask(&secret("a")).is_ok() && anyone.may_use(&secret("a"), MINE).is_ok());
+        assert!(anyone.may_generate().is_ok() && anyone.is_known().is_ok());
+    }
+
+    #[test]
+    fn a_stranger_may_nothing() {
+        let access =
+            access(&[("pay.example", Permission { any_key: true, generate_key: true, ..Permission::default() })]);
+        for names in [vec![], vec!["example"], vec!["*.example"], vec!["PAY.example"], vec!["x.pay.example"]] {
+            let stranger = access.caller(names.into_iter());
+            assert_eq!(stranger, Caller::Stranger);
+            assert_eq!(stranger.may_ask(&secret("a")), Err(Denied::Stranger));
+            assert_eq!(stranger.may_use(&secret("a"), MINE), Err(Denied::Stranger));
+            assert_eq!(stranger.may_generate(), Err(Denied::Stranger));
+            assert_eq!(stranger.is_known(), Err(Denied::Stranger));
+        }
+    }
+
+    #[test]
+    fn two_configured_names_in_a_certificate_are_nobodys() {
+        let access = access(&[("a.example", Permission::default()), ("b.example", Permission::default())]);
+        assert_eq!(access.caller(["a.example", "b.example"].into_iter()), Caller::Stranger);
+        assert_eq!(access.caller(["a.example", "c.example", "a.example"].into_iter()).name(), "a.example");
+    }
+
+    #[test]
+    fn a_client_uses_the_secrets_that_are_listed_and_no_others() {
+        let caller = caller(Permission { secret_ids: ["a".to_owned()].into(), ..Permission::default() });
+        assert_eq!(caller.may_ask(&secret("a")), Ok(()));
+        assert_eq!(caller.may_use(&secret("a"), OTHER), Ok(()));
+        let denied = Err(Denied::Key("pay.example".to_owned()));
+        assert_eq!(caller.may_ask(&secret("b")), denied);
+        assert_eq!(caller.may_use(&secret("b"), MINE), denied);
+        assert_eq!(caller.may_ask(&KeyReference::EncryptedKey(b"a".to_vec())), denied);
+    }
+
+    #[test]
+    fn a_client_with_addresses_may_bring_its_keys_but_use_only_these() {
+        let caller = caller(Permission { addresses: [MINE].into(), ..Permission::default() });
+        for reference in [KeyReference::EncryptedKey(vec![1]), secret("b")] {
+            assert_eq!(caller.may_ask(&reference), Ok(()));
+            assert_eq!(caller.may_use(&reference, MINE), Ok(()));
+            assert_eq!(caller.may_use(&reference, OTHER), Err(Denied::Key("pay.example".to_owned())));
+        }
+    }
+
+    #[test]
+    fn generating_keys_is_a_permission_of_its_own() {
+        let with =
+            |generate_key| caller(Permission { any_key: true, generate_key, ..Permission::default() }).may_generate();
+        assert_eq!(with(true), Ok(()));
+        assert_eq!(with(false), Err(Denied::Generate("pay.example".to_owned())));
+    }
+}

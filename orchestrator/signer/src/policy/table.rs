@@ -1,0 +1,207 @@
+//! The policy as the configuration writes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{Allowed, Policy, Rules};
+use crate::address::Address;
+use crate::amount::Wei;
+use crate::hex;
+use crate::transaction::MAX_CHAIN_ID;
+
+/// `[signer.policy]`, and below it `[signer.policy.keys.ADDRESS]`, which has the same rules.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTable {
+    chain_ids: Option<Vec<u64>>,
+    recipients: Option<AnyOr>,
+    max_value: Option<String>,
+    max_fee_per_gas: Option<String>,
+    max_gas: Option<u64>,
+    contract_creation: Option<bool>,
+    data_selectors: Option<AnyOr>,
+    nonce_reuse: Option<bool>,
+    #[serde(default)]
+    keys: BTreeMap<String, PolicyTable>,
+}
+
+/// A list, or the word for no limit.
+#[derive(Clone, Debug)]
+enum AnyOr {
+    Any,
+    List(Vec<String>),
+}
+
+impl PolicyTable {
+    /// Checks the table. `path` is where it stands: `signer.policy`.
+    ///
+    /// # Errors
+    /// One sentence with the key and what is expected.
+    pub fn check(self, path: &str) -> Result<Policy> {
+        let base = self.rules(path, None)?;
+        let mut keys = BTreeMap::new();
+        for (text, table) in self.keys {
+            let path = format!("{path}.keys.{text}");
+            let address: Address = text.parse().with_context(|| path.clone())?;
+            ensure!(table.keys.is_empty(), "{path}.keys: a key has no keys of its own, expected rules");
+            ensure!(
+                keys.insert(address, table.rules(&path, Some(&base))?).is_none(),
+                "{path}: written twice, expected once"
+            );
+        }
+        Ok(Policy { base, keys })
+    }
+
+    fn rules(&self, path: &str, base: Option<&Rules>) -> Result<Rules> {
+        let at = At { path, base };
+        Ok(Rules {
+            chain_ids: at.rule(
+                "chain_ids",
+                &self.chain_ids,
+                chain_ids,
+                |base| &base.chain_ids,
+                "a list of chain ids",
+            )?,
+            recipients: at.rule(
+                "recipients",
+                &self.recipients,
+                |list| allowed(list, |text| Ok(text.parse::<Address>()?)),
+                |base| &base.recipients,
+                "\"any\" or a list of addresses",
+            )?,
+            max_value: at.rule(
+                "max_value",
+                &self.max_value,
+                |text| amount(text),
+                |base| &base.max_value,
+                "an amount such as \"1.5 ether\"",
+            )?,
+            max_fee_per_gas: at.rule(
+                "max_fee_per_gas",
+                &self.max_fee_per_gas,
+                |text| amount(text),
+                |base| &base.max_fee_per_gas,
+                "an amount such as \"200 gwei\"",
+            )?,
+            max_gas: at.rule("max_gas", &self.max_gas, max_gas, |base| &base.max_gas, "a number of units of gas")?,
+            contract_creation: at.rule(
+                "contract_creation",
+                &self.contract_creation,
+                |is_allowed| Ok(*is_allowed),
+                |base| &base.contract_creation,
+                "true or false",
+            )?,
+            data_selectors: at.rule(
+                "data_selectors",
+                &self.data_selectors,
+                |list| allowed(list, selector),
+                |base| &base.data_selectors,
+                "\"any\" or a list of selectors such as \"0xa9059cbb\"",
+            )?,
+            nonce_reuse: at.rule(
+                "nonce_reuse",
+                &self.nonce_reuse,
+                |is_allowed| Ok(*is_allowed),
+                |base| &base.nonce_reuse,
+                "true or false",
+            )?,
+        })
+    }
+}
+
+/// Where rules stand, and what they fall back to.
+struct At<'a> {
+    path: &'a str,
+    base: Option<&'a Rules>,
+}
+
+impl At<'_> {
+    fn rule<T, R: Clone>(
+        &self,
+        name: &str,
+        written: &Option<T>,
+        read: impl FnOnce(&T) -> Result<R>,
+        of_base: impl FnOnce(&Rules) -> &R,
+        expected: &str,
+    ) -> Result<R> {
+        match (written, self.base) {
+            (Some(written), _) => read(written).with_context(|| format!("{}.{name}", self.path)),
+            (None, Some(base)) => Ok(of_base(base).clone()),
+            (None, None) => bail!("{}.{name}: missing, expected {expected}", self.path),
+        }
+    }
+}
+
+fn chain_ids(ids: &Vec<u64>) -> Result<BTreeSet<u64>> {
+    ensure!(!ids.is_empty(), "an empty list allows no transaction, expected chain ids");
+    for id in ids {
+        ensure!((1..=MAX_CHAIN_ID).contains(id), "{id} is no chain id, expected 1 to {MAX_CHAIN_ID}");
+    }
+    distinct(ids.iter().copied())
+}
+
+fn amount(text: &str) -> Result<Wei> {
+    Wei::from_unit(text).with_context(|| format!("`{}`", text.escape_debug()))
+}
+
+fn max_gas(gas: &u64) -> Result<u64> {
+    // The gas of the cheapest transaction (yellow paper, G_transaction).
+    ensure!(*gas >= 21_000, "{gas} allows no transaction, expected at least 21000");
+    Ok(*gas)
+}
+
+fn selector(text: &str) -> Result<[u8; 4]> {
+    let bytes = text.strip_prefix("0x").and_then(hex::decode_array);
+    bytes.context("expected 0x and 8 hex digits, the first four bytes of call data")
+}
+
+fn allowed<T: Ord>(list: &AnyOr, read: impl Fn(&str) -> Result<T>) -> Result<Allowed<T>> {
+    let AnyOr::List(entries) = list else { return Ok(Allowed::Any) };
+    let entries: Vec<T> = entries
+        .iter()
+        .map(|entry| read(entry).with_context(|| format!("`{}`", entry.escape_debug())))
+        .collect::<Result<_>>()?;
+    Ok(Allowed::Only(distinct(entries.into_iter())?))
+}
+
+fn distinct<T: Ord>(entries: impl ExactSizeIterator<Item = T>) -> Result<BTreeSet<T>> {
+    let len = entries.len();
+    let set: BTreeSet<T> = entries.collect();
+    ensure!(set.len() == len, "an entry is written twice, expected each once");
+    Ok(set)
+}
+
+impl<'de> Deserialize<'de> for AnyOr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyOrVisitor)
+    }
+}
+
+struct AnyOrVisitor;
+
+impl<'de> Visitor<'de> for AnyOrVisitor {
+    type Value = AnyOr;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"any\" or a list of strings")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<AnyOr, E> {
+        match word {
+            "any" => Ok(AnyOr::Any),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<AnyOr, A::Error> {
+        let mut list = Vec::new();
+        while let Some(entry) = entries.next_element()? {
+            list.push(entry);
+        }
+        Ok(AnyOr::List(list))
+    }
+}

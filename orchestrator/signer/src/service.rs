@@ -1,0 +1,198 @@
+//! The HTTPS service: HTTP/1.1 over TLS 1.3, limits on everything a client can make long, and a way to end.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /` | signs, see [`crate::request`]: `{"transaction_signed": "0x…", "transaction_hash": "0x…"}` |
+//! | `POST /keys` | makes a key: `{"address": "0x…", "encrypted_key": "base64"}` |
+//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself for `Accept: application/cbor`; see [`crate::binding`]; the nonce has 1 to 64 bytes |
+//! | `GET /health` | `{"status": "ok"}` |
+//! | `GET /metrics` | Prometheus's text format; for configured clients only |
+//!
+//! An error is `{"error": {"code", "message", "field"?}}`:
+//!
+//! | status | code | when |
+//! |---|---|---|
+//! | 400 | `bad_request` | a field (named) or the whole is not as [`crate::request`] has it |
+//! | 403 | `forbidden` | the client's certificate does not allow this |
+//! | 403 | `credential_refused` | AWS refuses the credential that came with the request |
+//! | 404 | `not_found` | no such path |
+//! | 404 | `key_not_found` | no such secret |
+//! | 405 | `method_not_allowed` | with `Allow` |
+//! | 408 | `timeout` | the body did not arrive in time |
+//! | 413 | `too_large` | the body is longer than [`crate::request::MAX_BODY`] |
+//! | 422 | `policy_refused` | the measured policy; the message names the rule |
+//! | 429 | `busy` | too many keys or documents are being fetched; with `Retry-After` |
+//! | 500 | `internal` | a signature did not pass its own check |
+//! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager said no, or answered wrongly |
+//! | 503 | `key_unavailable`, `attestation_unavailable` | no answer now; with `Retry-After` |
+
+mod connection;
+mod failure;
+mod route;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::keys::{Attestor, Keys};
+use crate::metrics::Metrics;
+use crate::nonces::Nonces;
+use crate::permission::Access;
+use crate::policy::Policy;
+use crate::tls::Identity;
+
+/// How long and how much a client may.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the listener's queue.
+    pub connections: usize,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the head of the next request, from the end of the last: slow heads and idle connections alike.
+    pub head: Duration,
+    /// For the body, from the end of the head.
+    pub body: Duration,
+    /// For a key or a document to arrive.
+    pub fetch: Duration,
+    /// For a connection as a whole. Its client's certificate may have expired since; it connects again.
+    pub age: Duration,
+    /// For connections to end once shutdown has begun, and for one that is too old.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(15),
+            body: Duration::from_secs(10),
+            fetch: Duration::from_secs(20),
+            age: Duration::from_mins(15),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The signer, ready to serve.
+pub struct Service<K, A> {
+    shared: Arc<Shared<K, A>>,
+    identity: Identity,
+}
+
+/// What all connections have in common.
+struct Shared<K, A> {
+    keys: K,
+    attestor: A,
+    access: Access,
+    policy: Policy,
+    cache: Cache,
+    nonces: Mutex<Nonces>,
+    metrics: Metrics,
+    /// The NSM answers one at a time.
+    attesting: Semaphore,
+    user_data: [u8; crate::binding::Binding::LEN],
+    limits: Limits,
+}
+
+/// How many may wait for the NSM.
+const MAX_ATTESTING: usize = 4;
+
+/// How often expired keys are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+impl<K: Keys, A: Attestor> Service<K, A> {
+    /// Makes the TLS key. `config_digest` is SHA-256 of the measured configuration as it was read.
+    ///
+    /// # Errors
+    /// No TLS key can be made, or the client CA does not load.
+    pub fn new(config: Config, config_digest: [u8; 32], keys: K, attestor: A) -> Result<Self> {
+        Self::with_limits(config, config_digest, keys, attestor, Limits::default())
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn with_limits(config: Config, config_digest: [u8; 32], keys: K, attestor: A, limits: Limits) -> Result<Self> {
+        let identity = Identity::generate(&config.access)?;
+        let binding = crate::binding::Binding { tls_key: identity.digest, config: config_digest };
+        let shared = Shared {
+            keys,
+            attestor,
+            access: config.access,
+            policy: config.policy,
+            cache: Cache::new(config.key_cache_time),
+            nonces: Mutex::default(),
+            metrics: Metrics::default(),
+            attesting: Semaphore::new(MAX_ATTESTING),
+            user_data: binding.encode(),
+            limits,
+        };
+        Ok(Self { shared: Arc::new(shared), identity })
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo of the TLS key, for whatever else binds it.
+    #[must_use]
+    pub fn tls_key_digest(&self) -> [u8; 32] {
+        self.identity.digest
+    }
+
+    /// Serves until `shutdown`, then lets requests under way end for at most the grace period.
+    ///
+    /// # Errors
+    /// None at present: a failed accept is logged and tried again.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
+        let Self { shared, identity } = self;
+        let acceptor = TlsAcceptor::from(identity.config);
+        let mut connections = JoinSet::new();
+        let mut sweep = interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept(), if connections.len() < shared.limits.connections => match accepted {
+                    Ok((stream, _peer)) => {
+                        let (shared, acceptor, shutdown) = (Arc::clone(&shared), acceptor.clone(), shutdown.clone());
+                        connections.spawn(connection::serve(shared, acceptor, stream, shutdown));
+                    }
+                    Err(error) => {
+                        // Out of descriptors, most likely: they come back as connections end.
+                        warn!(%error, "accept");
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => note(ended),
+                _tick = sweep.tick() => shared.cache.evict(Instant::now()),
+            }
+        }
+        drop(listener);
+        info!(connections = connections.len(), "signer: no new connections");
+        let drained = timeout(shared.limits.grace, async {
+            while let Some(ended) = connections.join_next().await {
+                note(ended);
+            }
+        });
+        if drained.await.is_err() {
+            warn!(connections = connections.len(), "signer: cut off after the grace period");
+            connections.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "connection");
+    }
+}

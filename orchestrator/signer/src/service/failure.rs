@@ -1,0 +1,118 @@
+//! Answers that say no.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::keys::{AttestorError, KeyError};
+use crate::nonces::NonceError;
+use crate::permission::Denied;
+use crate::policy::{Refusal, Rule};
+use crate::request::RequestError;
+use crate::tx::SignError;
+
+/// One row of the table of errors in [`super`].
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) field: Option<String>,
+    /// The rule of the policy, for the figures.
+    pub(super) rule: Option<Rule>,
+    /// The methods that a path has.
+    pub(super) allow: Option<&'static str>,
+}
+
+/// For how many seconds a client that came at the wrong time stays away.
+pub(super) const RETRY_AFTER: &str = "1";
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), field: None, rule: None, allow: None }
+    }
+
+    pub(super) fn body(&self) -> String {
+        let error = Error { code: self.code, message: &self.message, field: self.field.as_deref() };
+        serde_json::to_string(&Body { error }).expect("strings become JSON")
+    }
+
+    /// Whether the same request may succeed in a moment.
+    pub(super) fn is_passing(&self) -> bool {
+        [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status)
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let field = Some(error.field.clone());
+        Self { field, ..Self::new(StatusCode::BAD_REQUEST, "bad_request", error.to_string()) }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", denied.to_string())
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        let new = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy_refused", message);
+        Self { field: Some(refusal.rule.field().to_owned()), rule: Some(refusal.rule), ..new }
+    }
+}
+
+impl From<NonceError> for Failure {
+    fn from(error: NonceError) -> Self {
+        Self::from(Refusal { rule: Rule::NonceReuse, problem: error.to_string() })
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        let (status, code) = match error {
+            KeyError::NotFound => (StatusCode::NOT_FOUND, "key_not_found"),
+            KeyError::Credential(_) => (StatusCode::FORBIDDEN, "credential_refused"),
+            KeyError::Refused(_) => (StatusCode::BAD_GATEWAY, "key_refused"),
+            KeyError::Answer(_) => (StatusCode::BAD_GATEWAY, "key_answer"),
+            KeyError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "key_unavailable"),
+            KeyError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<SignError> for Failure {
+    /// What exactly went wrong is for the log.
+    fn from(_error: SignError) -> Self {
+        let message = "the signature did not pass its own check and was thrown away";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+}
+
+impl From<AttestorError> for Failure {
+    fn from(error: AttestorError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "attestation_unavailable", error.to_string())
+    }
+}
+
+/// Bytes in an answer.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}

@@ -1,0 +1,260 @@
+//! What each path does.
+
+use std::sync::PoisonError;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::Shared;
+use super::failure::{self, Failure, base64};
+use crate::cache::Id;
+use crate::hex;
+use crate::keys::{Attestor, AttestorError, KeyError, Keys};
+use crate::permission::Caller;
+use crate::request::{GenerateRequest, MAX_BODY, RequestError, SignRequest};
+use crate::tx::{SecretKey, Unsigned};
+
+/// The longest nonce: the NSM takes 512 bytes, a client needs 32.
+const MAX_NONCE: usize = 64;
+
+const JSON: &str = "application/json";
+const CBOR: &str = "application/cbor";
+const PROMETHEUS: &str = "text/plain; version=0.0.4";
+
+/// An answer that says yes.
+struct Answer {
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+/// The paths, as the figures name them.
+#[derive(Clone, Copy)]
+enum Route {
+    Sign,
+    Keys,
+    Attestation,
+    Health,
+    Metrics,
+    Unknown,
+}
+
+#[derive(Serialize)]
+struct SignAnswer {
+    transaction_signed: String,
+    transaction_hash: String,
+}
+
+#[derive(Serialize)]
+struct KeyAnswer {
+    address: String,
+    encrypted_key: String,
+}
+
+#[derive(Serialize)]
+struct DocumentAnswer {
+    document: String,
+}
+
+/// Answers one request, whatever it is, and counts it.
+pub(super) async fn answer<K: Keys, A: Attestor>(
+    shared: &Shared<K, A>,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let start = Instant::now();
+    let route = Route::of(request.uri().path());
+    let result = shared.dispatch(route, caller, request).await;
+    let outcome = match &result {
+        Ok(_) => "ok",
+        Err(failure) => failure.code,
+    };
+    if let Err(failure) = &result {
+        debug!(client = caller.name(), route = route.name(), code = failure.code, message = failure.message, "refused");
+        if let Some(rule) = failure.rule {
+            shared.metrics.refused(rule);
+        }
+    }
+    shared.metrics.answered(route.name(), outcome, start.elapsed());
+    match result {
+        Ok(answer) => response(StatusCode::OK, answer.content_type, answer.body),
+        Err(failure) => refusal(&failure),
+    }
+}
+
+impl Route {
+    fn of(path: &str) -> Self {
+        match path {
+            "/" => Self::Sign,
+            "/keys" => Self::Keys,
+            "/attestation" => Self::Attestation,
+            "/health" => Self::Health,
+            "/metrics" => Self::Metrics,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sign => "/",
+            Self::Keys => "/keys",
+            Self::Attestation => "/attestation",
+            Self::Health => "/health",
+            Self::Metrics => "/metrics",
+            Self::Unknown => "other",
+        }
+    }
+
+    /// The one method that it has.
+    fn method(self) -> Option<(Method, &'static str)> {
+        match self {
+            Self::Sign | Self::Keys => Some((Method::POST, "POST")),
+            Self::Attestation | Self::Health | Self::Metrics => Some((Method::GET, "GET")),
+            Self::Unknown => None,
+        }
+    }
+}
+
+impl<K: Keys, A: Attestor> Shared<K, A> {
+    async fn dispatch(&self, route: Route, caller: &Caller, request: Request<Incoming>) -> Result<Answer, Failure> {
+        let Some((method, allow)) = route.method() else {
+            return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
+        };
+        if *request.method() != method {
+            let message =
+                format!("{} is not possible here, expected {allow}", crate::json::shown(request.method().as_str()));
+            let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
+            return Err(Failure { allow: Some(allow), ..failure });
+        }
+        match route {
+            Route::Sign => self.sign(caller, &self.body(request).await?).await,
+            Route::Keys => self.generate(caller, &self.body(request).await?).await,
+            Route::Attestation => self.attest(&request).await,
+            Route::Health => Ok(Answer { content_type: JSON, body: br#"{"status":"ok"}"#.to_vec() }),
+            Route::Metrics => {
+                caller.is_known()?;
+                Ok(Answer { content_type: PROMETHEUS, body: self.metrics.render(self.cache.figures()).into_bytes() })
+            }
+            Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),
+        }
+    }
+
+    async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Failure> {
+        let too_large = || {
+            let message = format!("the body is too long, expected at most {MAX_BODY} bytes");
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        };
+        // What says that it is too long is not read at all.
+        if request.body().size_hint().lower() > MAX_BODY as u64 {
+            return Err(too_large());
+        }
+        match timeout(self.limits.body, Limited::new(request.into_body(), MAX_BODY).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err(RequestError::new("body", format!("{error}, expected a whole body")).into()),
+            Err(_elapsed) => {
+                let message = format!("the body did not arrive within {:?}", self.limits.body);
+                Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+            }
+        }
+    }
+
+    async fn sign(&self, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {
+        let request = SignRequest::parse(body)?;
+        caller.may_ask(&request.key)?;
+        let id = Id::new(&request.key, request.credential.as_ref());
+        let key = self.cache.key(id, Instant::now(), self.fetch(&request)).await?;
+        let address = key.address();
+        caller.may_use(&request.key, address)?;
+        let transaction = &request.transaction;
+        let rules = self.policy.rules(address);
+        rules.check(transaction)?;
+        let unsigned = Unsigned::new(transaction);
+        if !rules.allows_nonce_reuse() {
+            let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+            nonces.spend(address, transaction.chain_id, transaction.nonce, unsigned.hash())?;
+        }
+        let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
+        self.metrics.signed();
+        let hash = hex::prefixed(&signed.hash);
+        debug!(client = caller.name(), key = %address, chain = transaction.chain_id, nonce = transaction.nonce, hash, "signed");
+        Ok(json(&SignAnswer { transaction_signed: hex::prefixed(&signed.raw), transaction_hash: hash }))
+    }
+
+    async fn fetch(&self, request: &SignRequest) -> Result<SecretKey, KeyError> {
+        let fetched = timeout(self.limits.fetch, self.keys.fetch(&request.key, request.credential.as_ref())).await;
+        let fetched = fetched.unwrap_or_else(|_elapsed| Err(self.too_slow()));
+        let fetched = fetched.inspect_err(|error| warn!(%error, key = ?request.key, "fetch a key"))?;
+        info!(key = %fetched.key.address(), reference = ?request.key, version = fetched.version, "key fetched");
+        Ok(fetched.key)
+    }
+
+    async fn generate(&self, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {
+        let request = GenerateRequest::parse(body)?;
+        caller.may_generate()?;
+        let generated = timeout(self.limits.fetch, self.keys.generate(request.credential.as_ref())).await;
+        let generated = generated.unwrap_or_else(|_elapsed| Err(self.too_slow()));
+        let generated = generated.inspect_err(|error| warn!(%error, "generate a key"))?;
+        info!(client = caller.name(), key = %generated.address, "key generated");
+        Ok(json(&KeyAnswer { address: generated.address.to_string(), encrypted_key: base64(&generated.ciphertext) }))
+    }
+
+    fn too_slow(&self) -> KeyError {
+        KeyError::Unavailable(format!("no answer within {:?}", self.limits.fetch))
+    }
+
+    async fn attest(&self, request: &Request<Incoming>) -> Result<Answer, Failure> {
+        let nonce = nonce(request.uri().query())?;
+        let busy = |_full| Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many documents are being made");
+        let _permit = self.attesting.try_acquire().map_err(busy)?;
+        let document = timeout(self.limits.fetch, self.attestor.document(&self.user_data, &nonce)).await;
+        let document = document.unwrap_or_else(|_elapsed| Err(AttestorError("no answer in time".to_owned())));
+        let document = document.inspect_err(|error| warn!(%error, "attest"))?;
+        if request.headers().get(ACCEPT).is_some_and(|accept| accept == CBOR) {
+            return Ok(Answer { content_type: CBOR, body: document });
+        }
+        Ok(json(&DocumentAnswer { document: base64(&document) }))
+    }
+}
+
+/// The query is `nonce=HEX` and nothing else.
+fn nonce(query: Option<&str>) -> Result<Vec<u8>, RequestError> {
+    let digits = query.and_then(|query| query.strip_prefix("nonce="));
+    let nonce = digits.filter(|digits| digits.len() <= 2 * MAX_NONCE).and_then(hex::decode);
+    let nonce = nonce.filter(|nonce| !nonce.is_empty());
+    nonce.ok_or_else(|| {
+        RequestError::new("nonce", format!("expected ?nonce= with 1 to {MAX_NONCE} bytes as hex digits, and no more"))
+    })
+}
+
+fn json(answer: &impl Serialize) -> Answer {
+    Answer { content_type: JSON, body: serde_json::to_vec(answer).expect("strings become JSON") }
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refusal(failure: &Failure) -> Response<Full<Bytes>> {
+    let mut response = response(failure.status, JSON, failure.body().into_bytes());
+    let headers = response.headers_mut();
+    if let Some(allow) = failure.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    if failure.is_passing() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(failure::RETRY_AFTER));
+    }
+    // The rest of a body that was not read is not read for the next request either.
+    if [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT].contains(&failure.status) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,168 @@
+//! Hashing and signing of transactions. The only module that knows ethers-core and k256.
+//!
+//! ethers-core is no longer developed; its successor is alloy. A test signs the same random transactions with both and
+//! compares every byte, so that a change would be of this file only.
+
+mod key;
+
+use ethers_core::types::transaction::eip2718::TypedTransaction;
+use ethers_core::types::transaction::eip2930::{AccessList, AccessListItem};
+use ethers_core::types::{
+    Eip1559TransactionRequest, Eip2930TransactionRequest, H160, H256, NameOrAddress, Signature, TransactionRequest,
+    U256,
+};
+use ethers_core::utils::{keccak256, rlp::Rlp, to_checksum};
+use thiserror::Error;
+
+pub use key::{SecretKey, SecretKeyError};
+
+use crate::address::Address;
+use crate::transaction::{Access, Kind, Transaction};
+
+/// A transaction as a node takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Its bytes, type in front.
+    pub raw: Vec<u8>,
+    /// Their Keccak-256, the transaction's name.
+    pub hash: [u8; 32],
+}
+
+/// Why a signature does not leave: a fault of memory, processor or program, never of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SignError {
+    /// The curve's arithmetic refused.
+    #[error("sign: {0}")]
+    Sign(String),
+    /// The bytes do not read back.
+    #[error("read the signed transaction back: {0}")]
+    Decode(String),
+    /// They say something else.
+    #[error("the signed transaction is another than the one that was to be signed")]
+    Different,
+    /// Another key's.
+    #[error("the signature recovers to {recovered}, expected {expected}")]
+    Recovery {
+        /// The address that a node would see.
+        recovered: Address,
+        /// The address of the key.
+        expected: Address,
+    },
+}
+
+/// A transaction in ethers-core's form with the hash that is signed.
+pub struct Unsigned {
+    typed: TypedTransaction,
+    chain_id: u64,
+    hash: [u8; 32],
+}
+
+impl Unsigned {
+    /// Encodes and hashes.
+    #[must_use]
+    pub fn new(transaction: &Transaction) -> Self {
+        let typed = typed(transaction);
+        let hash = typed.sighash().0;
+        Self { typed, chain_id: transaction.chain_id, hash }
+    }
+
+    /// What is signed. Equal transactions have equal hashes, and (RFC 6979) equal signatures.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    /// Signs, then checks the bytes as a node would: they decode to this transaction, and recover to this key's address.
+    ///
+    /// # Errors
+    /// Any difference. Nothing that was signed is in the error.
+    pub fn sign(self, key: &SecretKey) -> Result<Signed, SignError> {
+        let raw = self.encode(key)?;
+        self.check(&raw, key.address())?;
+        Ok(Signed { hash: keccak256(&raw), raw })
+    }
+
+    fn encode(&self, key: &SecretKey) -> Result<Vec<u8>, SignError> {
+        let (r, s, is_y_odd) = key.sign(&self.hash).map_err(|error| SignError::Sign(error.to_string()))?;
+        let parity = u64::from(is_y_odd);
+        let v = match self.typed {
+            // EIP-155.
+            TypedTransaction::Legacy(_) => self.chain_id * 2 + 35 + parity,
+            TypedTransaction::Eip2930(_) | TypedTransaction::Eip1559(_) => parity,
+        };
+        let signature = Signature { r: U256::from_big_endian(&r), s: U256::from_big_endian(&s), v };
+        Ok(self.typed.rlp_signed(&signature).to_vec())
+    }
+
+    fn check(&self, raw: &[u8], expected: Address) -> Result<(), SignError> {
+        let (decoded, signature) =
+            TypedTransaction::decode_signed(&Rlp::new(raw)).map_err(|error| SignError::Decode(error.to_string()))?;
+        let recovered = Address(decoded.from().copied().unwrap_or_default().0);
+        // ethers-core does not look at what trails, nor whether an encoding is the shortest; encoding it again does.
+        if decoded.sighash().0 != self.hash || decoded.rlp_signed(&signature) != *raw {
+            return Err(SignError::Different);
+        }
+        if recovered != expected {
+            return Err(SignError::Recovery { recovered, expected });
+        }
+        Ok(())
+    }
+}
+
+/// EIP-55.
+pub(crate) fn checksummed(address: &Address) -> String {
+    to_checksum(&H160(address.0), None)
+}
+
+/// The last 20 bytes of the hash of an uncompressed public key without its first byte.
+fn address_of(public_key: &[u8]) -> Address {
+    let [_, _, _, _, _, _, _, _, _, _, _, _, address @ ..] = keccak256(public_key);
+    Address(address)
+}
+
+/// Every field is set: ethers-core takes an absent one for zero.
+fn typed(transaction: &Transaction) -> TypedTransaction {
+    let to = transaction.to.map(|to| NameOrAddress::Address(H160(to.0)));
+    let base = |gas_price: u128| TransactionRequest {
+        from: None,
+        to: to.clone(),
+        gas: Some(transaction.gas.into()),
+        gas_price: Some(gas_price.into()),
+        value: Some(transaction.value.0.into()),
+        data: Some(transaction.data.clone().into()),
+        nonce: Some(transaction.nonce.into()),
+        chain_id: Some(transaction.chain_id.into()),
+    };
+    match &transaction.kind {
+        Kind::Legacy { gas_price } => TypedTransaction::Legacy(base(gas_price.0)),
+        Kind::AccessList { gas_price, access_list: list } => TypedTransaction::Eip2930(Eip2930TransactionRequest {
+            tx: base(gas_price.0),
+            access_list: access_list(list),
+        }),
+        Kind::DynamicFee { max_fee_per_gas, max_priority_fee_per_gas, access_list: list } => {
+            TypedTransaction::Eip1559(Eip1559TransactionRequest {
+                from: None,
+                to,
+                gas: Some(transaction.gas.into()),
+                value: Some(transaction.value.0.into()),
+                data: Some(transaction.data.clone().into()),
+                nonce: Some(transaction.nonce.into()),
+                access_list: access_list(list),
+                max_priority_fee_per_gas: Some(max_priority_fee_per_gas.0.into()),
+                max_fee_per_gas: Some(max_fee_per_gas.0.into()),
+                chain_id: Some(transaction.chain_id.into()),
+            })
+        }
+    }
+}
+
+fn access_list(entries: &[Access]) -> AccessList {
+    let item = |entry: &Access| AccessListItem {
+        address: H160(entry.address.0),
+        storage_keys: entry.storage_keys.iter().copied().map(H256).collect(),
+    };
+    AccessList(entries.iter().map(item).collect())
+}
+
+#[cfg(test)]
+mod tests;

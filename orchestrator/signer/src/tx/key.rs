@@ -1,0 +1,164 @@
+//! Secret keys of secp256k1.
+
+use std::fmt::{self, Write};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use k256::ecdsa::{Error, SigningKey};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::address_of;
+use crate::address::Address;
+use crate::hex;
+
+/// A key, with the address of its account. Zeroed when dropped; neither printed nor copied.
+pub struct SecretKey {
+    key: SigningKey,
+    address: Address,
+}
+
+/// Why bytes are no key. Says nothing about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SecretKeyError {
+    /// Another length or character.
+    #[error("the plaintext is no key, expected 64 hex digits with or without 0x in front and nothing else")]
+    Form,
+    /// Zero, or not below the order of the curve.
+    #[error("the plaintext is no key of secp256k1, expected a number from 1 to the curve's order less 1")]
+    Range,
+    /// The system's generator failed.
+    #[error("no random numbers")]
+    Random,
+}
+
+impl SecretKey {
+    /// Reads what KMS's plaintext holds: the key as 64 hex digits, `0x` in front or not.
+    ///
+    /// # Errors
+    /// Another form, or no number of the curve. Never shows the plaintext.
+    pub fn parse(plaintext: &[u8]) -> Result<Self, SecretKeyError> {
+        let digits = plaintext.strip_prefix(b"0x").unwrap_or(plaintext);
+        let (pairs, rest) = digits.as_chunks::<2>();
+        let mut bytes = Zeroizing::new([0; 32]);
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(SecretKeyError::Form);
+        }
+        for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+            let (Some(high), Some(low)) = (hex::digit(high), hex::digit(low)) else { return Err(SecretKeyError::Form) };
+            *byte = high << 4 | low;
+        }
+        Self::from_bytes(&bytes)
+    }
+
+    /// Makes a new one from the system's random numbers.
+    ///
+    /// # Errors
+    /// The generator failed.
+    pub fn generate() -> Result<Self, SecretKeyError> {
+        // A draw misses the curve's order once in 2^128.
+        let mut bytes = Zeroizing::new([0; 32]);
+        SystemRandom::new().fill(bytes.as_mut()).map_err(|_unspecified| SecretKeyError::Random)?;
+        Self::from_bytes(&bytes)
+    }
+
+    fn from_bytes(bytes: &[u8; 32]) -> Result<Self, SecretKeyError> {
+        let key = SigningKey::from_bytes(bytes.into()).map_err(|_out_of_range| SecretKeyError::Range)?;
+        let point = key.verifying_key().to_encoded_point(false);
+        let address = address_of(point.as_bytes().get(1..).expect("an uncompressed point has 65 bytes"));
+        Ok(Self { key, address })
+    }
+
+    /// The address of its account.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The plaintext that [`SecretKey::parse`] reads, to be encrypted and nothing else.
+    #[must_use]
+    pub fn expose_plaintext(&self) -> Zeroizing<String> {
+        let bytes = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
+        // All of it at once: a String that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(66));
+        text.push_str("0x");
+        for byte in bytes.iter() {
+            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        }
+        text
+    }
+
+    /// `r`, `s` (the lower of the two) and whether the point's `y` is odd. The same hash gives the same signature (RFC 6979).
+    pub(super) fn sign(&self, hash: &[u8; 32]) -> Result<([u8; 32], [u8; 32], bool), Error> {
+        let (signature, recovery) = self.key.sign_prehash_recoverable(hash)?;
+        let (r, s) = signature.split_bytes();
+        Ok((r.into(), s.into(), recovery.is_y_odd()))
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretKey(of {}, redacted)", self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
+    const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
+
+    #[test]
+    fn a_key_is_read_with_and_without_0x_in_either_case() {
+        for text in [KEY.to_owned(), format!("0x{KEY}"), KEY.to_uppercase()] {
+            let key = SecretKey::parse(text.as_bytes()).unwrap();
+            assert_eq!(key.address().to_string(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
+            assert_eq!(key.expose_plaintext().as_str(), format!("0x{KEY}"));
+        }
+    }
+
+    #[test]
+    fn zero_and_the_curves_order_are_no_keys() {
+        let largest = ORDER.replace("4141", "4140");
+        assert!(SecretKey::parse(largest.as_bytes()).is_ok());
+        for text in [ORDER, &"0".repeat(64), &"f".repeat(64)] {
+            assert_eq!(SecretKey::parse(text.as_bytes()).unwrap_err(), SecretKeyError::Range, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_form_is_refused_without_showing_it() {
+        let wrong = [
+            "",
+            "0x",
+            &KEY[1..],
+            &KEY[2..],
+            &format!("{KEY}00"),
+            &format!("{KEY}\n"),
+            &format!("0x0x{KEY}"),
+            &format!("0X{KEY}"),
+            &KEY.replace('4', "g"),
+            &KEY.replace('4', "é"),
+        ]
+        .map(str::to_owned);
+        for text in wrong {
+            let error = SecretKey::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error, SecretKeyError::Form, "{text}");
+            assert!(!error.to_string().contains("0883"), "{error}");
+        }
+        assert_eq!(SecretKey::parse(&[0xff; 64]).unwrap_err(), SecretKeyError::Form);
+    }
+
+    #[test]
+    fn debug_shows_the_address_alone() {
+        let key = SecretKey::parse(KEY.as_bytes()).unwrap();
+        assert_eq!(format!("{key:?}"), "SecretKey(of 0x2c7536E3605D9C16a7a3D7b1898e529396a65c23, redacted)");
+    }
+
+    #[test]
+    fn generated_keys_differ_and_read_back() {
+        let [one, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
+        assert_ne!(one.address(), other.address());
+        assert_eq!(SecretKey::parse(one.expose_plaintext().as_bytes()).unwrap().address(), one.address());
+    }
+}

@@ -1,0 +1,174 @@
+use alloy_consensus::transaction::SignerRecoverable;
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEip2930, TxEnvelope, TxLegacy};
+use alloy_eips::eip2718::{Decodable2718, Encodable2718};
+use alloy_eips::eip2930 as alloy_list;
+use alloy_primitives::{B256, TxKind, U256 as AlloyU256};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use serde_json::Value;
+
+use super::*;
+use crate::amount::Wei;
+use crate::hex;
+use crate::request::SignRequest;
+use crate::transaction::{MAX_CHAIN_ID, MAX_NONCE};
+
+const VECTORS: &str = include_str!("../../tests/vectors/ethereum-transactions.json");
+
+fn key() -> SecretKey {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    SecretKey::parse(vectors["private_key"].as_str().unwrap().as_bytes()).unwrap()
+}
+
+fn any_transaction() -> impl Strategy<Value = Transaction> {
+    let number = || prop_oneof![Just(0_u128), 0..200_u128, any::<u128>()];
+    let list = vec((any::<[u8; 20]>(), vec(any::<[u8; 32]>(), 0..3)), 0..3).prop_map(|entries| {
+        let entry = |(address, storage_keys)| Access { address: Address(address), storage_keys };
+        entries.into_iter().map(entry).collect::<Vec<_>>()
+    });
+    let kind = (0..3, number(), number(), list).prop_map(|(kind, fee, tip, access_list)| match kind {
+        0 => Kind::Legacy { gas_price: Wei(fee) },
+        1 => Kind::AccessList { gas_price: Wei(fee), access_list },
+        _ => Kind::DynamicFee { max_fee_per_gas: Wei(fee), max_priority_fee_per_gas: Wei(tip), access_list },
+    });
+    let to = proptest::option::of(any::<[u8; 20]>().prop_map(Address));
+    let chain_id = prop_oneof![1..100_000_u64, 1..=MAX_CHAIN_ID];
+    (chain_id, 0..=MAX_NONCE, any::<u64>(), to, number(), vec(any::<u8>(), 0..300), kind).prop_map(
+        |(chain_id, nonce, gas, to, value, data, kind)| Transaction {
+            chain_id,
+            nonce,
+            gas,
+            to,
+            value: Wei(value),
+            data,
+            kind,
+        },
+    )
+}
+
+/// The hash to sign, by alloy.
+fn alloy_hash(transaction: &Transaction) -> B256 {
+    let to = transaction.to.map_or(TxKind::Create, |to| TxKind::Call(to.0.into()));
+    let list = |entries: &[Access]| {
+        let item = |entry: &Access| alloy_list::AccessListItem {
+            address: entry.address.0.into(),
+            storage_keys: entry.storage_keys.iter().copied().map(B256::from).collect(),
+        };
+        alloy_list::AccessList(entries.iter().map(item).collect())
+    };
+    let Transaction { chain_id, nonce, gas: gas_limit, .. } = *transaction;
+    let value = AlloyU256::from(transaction.value.0);
+    let input = transaction.data.clone().into();
+    match &transaction.kind {
+        Kind::Legacy { gas_price } => {
+            TxLegacy { chain_id: Some(chain_id), nonce, gas_price: gas_price.0, gas_limit, to, value, input }
+                .signature_hash()
+        }
+        Kind::AccessList { gas_price, access_list } => {
+            let (gas_price, access_list) = (gas_price.0, list(access_list));
+            TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, access_list, input }.signature_hash()
+        }
+        Kind::DynamicFee { max_fee_per_gas, max_priority_fee_per_gas, access_list } => TxEip1559 {
+            chain_id,
+            nonce,
+            gas_limit,
+            max_fee_per_gas: max_fee_per_gas.0,
+            max_priority_fee_per_gas: max_priority_fee_per_gas.0,
+            to,
+            value,
+            access_list: list(access_list),
+            input,
+        }
+        .signature_hash(),
+    }
+}
+
+#[test]
+fn what_eth_account_signs_is_signed_byte_for_byte() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let key = key();
+    assert_eq!(key.address().to_string(), vectors["address"].as_str().unwrap());
+    // Cut out of the file's text: a parsed number would be a float.
+    let requests: Vec<&str> = VECTORS.split("\"request\": ").skip(1).collect();
+    let vectors = vectors["transactions"].as_array().unwrap();
+    assert_eq!((vectors.len(), requests.len()), (9, 9));
+    for (vector, request) in vectors.iter().zip(requests) {
+        let end = request.find("\"transaction_signed\"").unwrap();
+        let payload = request[..end].trim().trim_end_matches(',');
+        let body = format!("{{\"transaction_payload\": {payload}, \"secret_id\": \"test\"}}");
+        let request = SignRequest::parse(body.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", vector["name"]));
+        let signed = Unsigned::new(&request.transaction).sign(&key).unwrap();
+        assert_eq!(hex::prefixed(&signed.raw), vector["transaction_signed"].as_str().unwrap(), "{}", vector["name"]);
+        assert_eq!(hex::prefixed(&signed.hash), vector["transaction_hash"].as_str().unwrap(), "{}", vector["name"]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn alloy_reads_the_same_transaction_and_the_same_signer(transaction in any_transaction()) {
+        let key = key();
+        let unsigned = Unsigned::new(&transaction);
+        prop_assert_eq!(unsigned.hash(), alloy_hash(&transaction).0);
+        let signed = unsigned.sign(&key).unwrap();
+        let mut raw = signed.raw.as_slice();
+        let envelope = TxEnvelope::decode_2718(&mut raw).unwrap();
+        prop_assert!(raw.is_empty());
+        prop_assert_eq!(envelope.encoded_2718(), signed.raw);
+        prop_assert_eq!(envelope.tx_hash().0, signed.hash);
+        prop_assert_eq!(envelope.recover_signer().unwrap().0, key.address().0);
+        prop_assert!(envelope.signature().normalize_s().is_none(), "a high s");
+    }
+}
+
+#[test]
+fn the_same_transaction_has_the_same_signature() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let transaction = any_transaction().new_tree(&mut runner).unwrap().current();
+    assert_eq!(Unsigned::new(&transaction).sign(&key()), Unsigned::new(&transaction).sign(&key()));
+}
+
+fn simple() -> Transaction {
+    Transaction {
+        chain_id: 1,
+        nonce: 5,
+        gas: 21_000,
+        to: Some(Address([7; 20])),
+        value: Wei(1),
+        data: Vec::new(),
+        kind: Kind::DynamicFee { max_fee_per_gas: Wei(9), max_priority_fee_per_gas: Wei(3), access_list: Vec::new() },
+    }
+}
+
+#[test]
+fn a_signature_of_another_key_does_not_leave() {
+    let other = SecretKey::generate().unwrap();
+    let unsigned = Unsigned::new(&simple());
+    let raw = unsigned.encode(&other).unwrap();
+    let expected = key().address();
+    assert_eq!(unsigned.check(&raw, expected), Err(SignError::Recovery { recovered: other.address(), expected }));
+}
+
+#[test]
+fn a_signature_with_any_bit_flipped_does_not_leave() {
+    let raw = Unsigned::new(&simple()).encode(&key()).unwrap();
+    assert_eq!(Unsigned::new(&simple()).check(&raw, key().address()), Ok(()));
+    for at in 0..raw.len() * 8 {
+        let mut flipped = raw.clone();
+        flipped[at / 8] ^= 1 << (at % 8);
+        assert!(Unsigned::new(&simple()).check(&flipped, key().address()).is_err(), "bit {at}");
+    }
+}
+
+#[test]
+fn another_transaction_than_the_one_asked_for_does_not_leave() {
+    let other = Unsigned::new(&Transaction { value: Wei(2), ..simple() }).encode(&key()).unwrap();
+    assert_eq!(Unsigned::new(&simple()).check(&other, key().address()), Err(SignError::Different));
+}
+
+#[test]
+fn bytes_behind_the_transaction_do_not_leave() {
+    let mut raw = Unsigned::new(&simple()).encode(&key()).unwrap();
+    raw.push(0);
+    assert!(Unsigned::new(&simple()).check(&raw, key().address()).is_err());
+}

@@ -1,0 +1,183 @@
+//! Clients that send too much, too slowly, or nothing; and the end.
+
+use std::time::{Duration, Instant};
+
+use signer::request::MAX_BODY;
+use signer::service::Limits;
+use tokio::io::{AsyncReadExt, split};
+
+use super::harness::{open, sign_body, start, start_with};
+
+/// A limit that a test waits for.
+const SHORT: Duration = Duration::from_millis(200);
+
+const TEN_MB: usize = 10 << 20;
+
+#[tokio::test]
+async fn a_body_of_10_mb_is_refused_before_it_is_read() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    client
+        .send(format!("POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {TEN_MB}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let answer = client.answer().await.unwrap();
+    assert_eq!(answer.error(), (413, "too_large".into(), None));
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_10_mb_at_once_still_gets_its_answer() {
+    let server = start(open()).await;
+    let client = server.connect().await;
+    let (mut reader, mut writer) = split(client.stream);
+    let head = format!("POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {TEN_MB}\r\n\r\n");
+    let send = async {
+        use tokio::io::AsyncWriteExt;
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(&vec![b' '; TEN_MB]).await?;
+        writer.flush().await
+    };
+    let receive = async {
+        let mut answer = Vec::new();
+        let _end = reader.read_to_end(&mut answer).await;
+        answer
+    };
+    let (_sent, answer) = tokio::join!(send, receive);
+    assert!(answer.starts_with(b"HTTP/1.1 413 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_is_refused_where_it_becomes_too_long() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    client.send(b"POST / HTTP/1.1\r\nHost: signer\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    for _ in 0..=MAX_BODY / 0x10000 {
+        client.send(&chunk).await.unwrap();
+    }
+    assert_eq!(client.answer().await.unwrap().error(), (413, "too_large".into(), None));
+}
+
+#[tokio::test]
+async fn ten_thousand_levels_of_json_are_refused_quickly() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    let start = Instant::now();
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let deep = format!("{}1{}", open.repeat(10_000), close.repeat(10_000));
+        assert_eq!(client.post("/", &deep).await.status, 400);
+        let answer = client.post("/", &sign_body(0, "a").replacen("0.01", &deep, 1)).await;
+        assert_eq!(answer.error(), (400, "bad_request".into(), Some("transaction_payload.value".into())));
+    }
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_slow_head_ends_the_connection() {
+    let server = start_with(open(), Limits { head: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    client.send(b"POST / HTTP/1.1\r\nHost: ").await.unwrap();
+    assert!(!client.closed().await.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_slow_body_is_answered_with_408() {
+    let server = start_with(open(), Limits { body: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    client.send(b"POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
+    assert_eq!(client.answer().await.unwrap().error(), (408, "timeout".into(), None));
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let server = start_with(open(), Limits { head: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    assert_eq!(client.get("/health").await.status, 200);
+    client.closed().await;
+    server.connect().await.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_shakes_hands_is_cut_off() {
+    let server = start_with(open(), Limits { handshake: SHORT, ..Limits::default() }).await;
+    let mut tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let mut bytes = Vec::new();
+    let _end = tokio::time::timeout(Duration::from_secs(10), tcp.read_to_end(&mut bytes)).await.expect("still open");
+}
+
+#[tokio::test]
+async fn an_old_connection_is_closed_however_busy() {
+    let server = start_with(open(), Limits { age: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    let start = Instant::now();
+    while client.send(b"GET /health HTTP/1.1\r\nHost: signer\r\n\r\n").await.is_ok() && client.answer().await.is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(10), "still open");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    client
+        .send(format!("GET /health HTTP/1.1\r\nHost: signer\r\nX: {}\r\n\r\n", "x".repeat(20_000)).as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 431);
+}
+
+#[tokio::test]
+async fn a_connection_too_many_waits_for_another_to_end() {
+    let server = start_with(open(), Limits { connections: 1, ..Limits::default() }).await;
+    let mut first = server.connect().await;
+    assert_eq!(first.get("/health").await.status, 200);
+    let mut second = std::pin::pin!(server.connect());
+    assert!(tokio::time::timeout(SHORT, &mut second).await.is_err(), "two connections at once");
+    drop(first);
+    assert_eq!(second.await.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn at_the_end_idle_connections_close_and_new_ones_are_refused() {
+    let server = start(open()).await;
+    let address = server.address;
+    let mut client = server.connect().await;
+    assert_eq!(client.get("/health").await.status, 200);
+    server.shutdown.cancel();
+    let start = Instant::now();
+    client.closed().await;
+    server.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "an idle connection kept the signer alive");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn at_the_end_a_request_under_way_is_answered() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    let body = sign_body(0, "prod/wallet");
+    let head = format!("POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {}\r\n\r\n", body.len());
+    client.send(head.as_bytes()).await.unwrap();
+    client.send(&body.as_bytes()[..10]).await.unwrap();
+    // So that the head is there for certain.
+    server.connect().await.get("/health").await;
+    server.shutdown.cancel();
+    client.send(&body.as_bytes()[10..]).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    client.closed().await;
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn at_the_end_a_request_without_end_is_cut_off() {
+    let server = start_with(open(), Limits { grace: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    client.send(b"POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: 100\r\n\r\n{").await.unwrap();
+    server.connect().await.get("/health").await;
+    let start = Instant::now();
+    server.shutdown.cancel();
+    server.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
