@@ -1,0 +1,171 @@
+//! What KMS can be asked for here, and the parameters of it.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::context::EncryptionContext;
+use crate::failure::{Failure, Kind};
+
+const SERVICE: &str = "TrentService.";
+/// The keys are those of the configuration, and only that changes them.
+const UNSUPPORTED: [&str; 6] =
+    ["CreateKey", "DisableKey", "EnableKey", "PutKeyPolicy", "ReEncrypt", "ScheduleKeyDeletion"];
+
+/// One of KMS's operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Operation {
+    Decrypt,
+    DescribeKey,
+    Encrypt,
+    GenerateDataKey,
+    GenerateRandom,
+}
+
+/// `Decrypt`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct Decrypt {
+    pub(crate) ciphertext_blob: Bytes,
+    pub(crate) key_id: Option<String>,
+    pub(crate) encryption_context: Option<EncryptionContext>,
+    #[serde(rename = "EncryptionAlgorithm")]
+    _encryption_algorithm: Option<Symmetric>,
+    pub(crate) recipient: Option<RecipientInfo>,
+}
+
+/// `DescribeKey`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct DescribeKey {
+    pub(crate) key_id: String,
+}
+
+/// `Encrypt`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct Encrypt {
+    pub(crate) key_id: String,
+    pub(crate) plaintext: Bytes,
+    pub(crate) encryption_context: Option<EncryptionContext>,
+    #[serde(rename = "EncryptionAlgorithm")]
+    _encryption_algorithm: Option<Symmetric>,
+}
+
+/// `GenerateDataKey`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct GenerateDataKey {
+    pub(crate) key_id: String,
+    pub(crate) key_spec: Option<KeySpec>,
+    pub(crate) number_of_bytes: Option<u32>,
+    pub(crate) encryption_context: Option<EncryptionContext>,
+    pub(crate) recipient: Option<RecipientInfo>,
+}
+
+/// `GenerateRandom`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct GenerateRandom {
+    pub(crate) number_of_bytes: Option<u32>,
+    pub(crate) recipient: Option<RecipientInfo>,
+}
+
+/// Asks for an answer that only an enclave can read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct RecipientInfo {
+    pub(crate) key_encryption_algorithm: String,
+    pub(crate) attestation_document: Bytes,
+}
+
+/// The algorithm of all keys here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Symmetric {
+    #[serde(rename = "SYMMETRIC_DEFAULT")]
+    Default,
+}
+
+/// The length of a data key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum KeySpec {
+    #[serde(rename = "AES_128")]
+    Aes128,
+    #[serde(rename = "AES_256")]
+    Aes256,
+}
+
+/// Base64 in JSON; may be secret.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) Zeroizing<Vec<u8>>);
+
+impl Operation {
+    /// Reads `X-Amz-Target`.
+    pub(crate) fn parse(target: &str) -> Result<Self, Failure> {
+        let name = target.strip_prefix(SERVICE);
+        match name {
+            Some("Decrypt") => Ok(Self::Decrypt),
+            Some("DescribeKey") => Ok(Self::DescribeKey),
+            Some("Encrypt") => Ok(Self::Encrypt),
+            Some("GenerateDataKey") => Ok(Self::GenerateDataKey),
+            Some("GenerateRandom") => Ok(Self::GenerateRandom),
+            Some(name) if UNSUPPORTED.contains(&name) => {
+                Err(Failure::new(Kind::UnsupportedOperation, format!("The stand-in for KMS has no {name}.")))
+            }
+            Some(_) | None => Err(Failure::new(Kind::UnknownOperation, format!("No operation {target:?}."))),
+        }
+    }
+
+    /// As policies write it.
+    pub(crate) fn action(self) -> &'static str {
+        match self {
+            Self::Decrypt => "kms:Decrypt",
+            Self::DescribeKey => "kms:DescribeKey",
+            Self::Encrypt => "kms:Encrypt",
+            Self::GenerateDataKey => "kms:GenerateDataKey",
+            Self::GenerateRandom => "kms:GenerateRandom",
+        }
+    }
+}
+
+/// Reads an operation's parameters.
+pub(crate) fn parameters<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    // serde would take a list for an object without names.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Failure::new(Kind::Serialization, "The body is not a JSON object."));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let kind = if error.is_data() { Kind::Validation } else { Kind::Serialization };
+        Failure::new(kind, error.to_string())
+    })
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The libraries' errors would quote what may be secret.
+        let refused = || D::Error::custom("not a text in Base64");
+        let Value::String(text) = Value::deserialize(deserializer)? else {
+            return Err(refused());
+        };
+        let text = Zeroizing::new(text);
+        let bytes = STANDARD.decode(text.as_bytes()).ok().ok_or_else(refused)?;
+        Ok(Self(Zeroizing::new(bytes)))
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,110 @@
+//! One condition of a statement: a value of the call, and the values that it may have.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use attestation::Pcr;
+
+use super::Call;
+use super::document::Conditions;
+
+/// PCRs of a verified attestation document, by number.
+pub(crate) type Registers = BTreeMap<u8, Pcr>;
+
+const ATTESTATION: &str = "kms:RecipientAttestation:";
+const ENCRYPTION_CONTEXT: &str = "kms:EncryptionContext:";
+/// Those that AWS gives a meaning: image, kernel, application, role, instance, signing certificate.
+const REGISTERS: [u8; 6] = [0, 1, 2, 3, 4, 8];
+
+/// Met if the call has the value, and it equals one of those that are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    operator: Operator,
+    /// As the policy writes it.
+    name: String,
+    key: Key,
+    values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    StringEquals,
+    StringEqualsIgnoreCase,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    /// `ImageSha384` is another name of PCR0.
+    Register(u8),
+    Context(String),
+}
+
+impl Condition {
+    pub(super) fn all(conditions: Conditions) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (operator, keys) in conditions.0 {
+            let parsed = Operator::parse(&operator)?;
+            ensure!(!keys.0.is_empty(), "{operator} is empty");
+            for (name, values) in keys.0 {
+                all.push(Self::new(parsed, name.clone(), values.0).with_context(|| format!("{operator}: {name}"))?);
+            }
+        }
+        ensure!(!all.is_empty(), "empty");
+        Ok(all)
+    }
+
+    fn new(operator: Operator, name: String, values: Vec<String>) -> Result<Self> {
+        ensure!(!values.is_empty(), "no values: nothing could meet it");
+        let key = Key::parse(&name)?;
+        if let Key::Register(_) = key {
+            values.iter().try_for_each(|value| value.parse().map(|_: Pcr| ()))?;
+        }
+        Ok(Self { operator, name, key, values })
+    }
+
+    /// What is wrong with the call, if it does not meet the condition.
+    pub(super) fn unmet(&self, call: &Call<'_>) -> Option<String> {
+        let actual = match &self.key {
+            // KMS compares in small letters.
+            Key::Register(index) => call.registers.and_then(|registers| registers.get(index)).map(Pcr::to_string),
+            Key::Context(name) => call.context.value(name).map(str::to_owned),
+        };
+        let Some(actual) = actual else {
+            return Some(format!("the call has no {}", self.name));
+        };
+        let is_met = self.values.iter().any(|value| match self.operator {
+            Operator::StringEquals => *value == actual,
+            Operator::StringEqualsIgnoreCase => value.to_lowercase() == actual.to_lowercase(),
+        });
+        if is_met { None } else { Some(format!("{} is {actual}, expected {}", self.name, self.values.join(" or "))) }
+    }
+}
+
+impl Operator {
+    fn parse(text: &str) -> Result<Self> {
+        match text {
+            "StringEquals" => Ok(Self::StringEquals),
+            "StringEqualsIgnoreCase" => Ok(Self::StringEqualsIgnoreCase),
+            _ => bail!("{text:?}, expected StringEquals or StringEqualsIgnoreCase"),
+        }
+    }
+}
+
+impl Key {
+    fn parse(name: &str) -> Result<Self> {
+        if let Some(context) = name.strip_prefix(ENCRYPTION_CONTEXT) {
+            ensure!(!context.is_empty(), "expected the name of a context's value behind {ENCRYPTION_CONTEXT}");
+            return Ok(Self::Context(context.to_owned()));
+        }
+        let register = match name.strip_prefix(ATTESTATION) {
+            Some("ImageSha384") => Some(0),
+            Some(other) => REGISTERS.into_iter().find(|index| other == format!("PCR{index}")),
+            None => None,
+        };
+        register.map(Self::Register).with_context(|| {
+            format!(
+                "expected {ATTESTATION}ImageSha384, {ATTESTATION}PCR0, 1, 2, 3, 4 or 8, or {ENCRYPTION_CONTEXT}NAME"
+            )
+        })
+    }
+}

@@ -1,0 +1,437 @@
+//! What KMS does with a request: who asks, what for, may they; then the answer.
+
+use std::time::SystemTime;
+
+use anyhow::Result;
+use attestation::TrustRoot;
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rand::fill;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::body::Bytes;
+use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::access_key::AccessKey;
+use crate::arn::{KeyArn, KeyId};
+use crate::blob::{self, Blob, Sealer};
+use crate::cms::EnvelopedData;
+use crate::config::Config;
+use crate::context::EncryptionContext;
+use crate::failure::{Failure, Kind};
+use crate::fault::{Fault, Faults};
+use crate::key::{Key, KeyState};
+use crate::log::Record;
+use crate::operation::{
+    self, Decrypt, DescribeKey, Encrypt, GenerateDataKey, GenerateRandom, KeySpec, Operation, RecipientInfo,
+};
+use crate::policy::{Call, Caller, Decision, Registers};
+use crate::recipient::Recipient;
+use crate::signature;
+
+const JSON: &str = "application/x-amz-json-1.1";
+const TARGET: &str = "x-amz-target";
+const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
+/// KMS's limits of `Plaintext` (Encrypt) and `NumberOfBytes`.
+const MAX_PLAINTEXT: usize = 4096;
+const MAX_RANDOM: u32 = 1024;
+/// Of no key that a configuration has: its account is another.
+const UNRELATED_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000";
+
+/// The service, without its sockets.
+#[derive(Debug)]
+pub struct StandIn {
+    region: String,
+    keys: Vec<Key>,
+    access_keys: Vec<AccessKey>,
+    root: TrustRoot,
+    faults: Faults,
+}
+
+/// What to do about a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// To send this.
+    Response(Response<Bytes>),
+    /// To send nothing, for as long as the client waits.
+    Stall,
+    /// To end the connection.
+    HangUp,
+}
+
+/// One authenticated request on its way.
+struct Request<'a> {
+    caller: &'a Caller,
+    operation: Operation,
+    fault: Option<Fault>,
+    body: &'a [u8],
+    now: SystemTime,
+    record: &'a mut Record,
+}
+
+enum Outcome {
+    Answer(Map<String, Value>),
+    Stall,
+    HangUp,
+}
+
+impl StandIn {
+    /// The service that a configuration describes. Makes the files of key material that are missing.
+    ///
+    /// # Errors
+    /// Key material that cannot be read or made.
+    pub fn new(config: Config) -> Result<Self> {
+        let keys = config.keys.into_iter().map(crate::config::KeySettings::open).collect::<Result<_>>()?;
+        Ok(Self {
+            region: config.region,
+            keys,
+            access_keys: config.access_keys,
+            root: config.root,
+            faults: Faults::new(config.fault_path),
+        })
+    }
+
+    /// Trusts another root than the configuration's: for tests, whose roots are in no file.
+    #[must_use]
+    pub fn trusting(self, root: TrustRoot) -> Self {
+        Self { root, ..self }
+    }
+
+    /// To make it go wrong.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Answers one request, and logs a line about it.
+    #[must_use]
+    pub fn answer(&self, request: &Parts, body: &[u8], now: SystemTime) -> Answer {
+        let mut record = Record::default();
+        let outcome = self.perform(request, body, now, &mut record);
+        let request_id = request_id();
+        record.write(&request_id, outcome.as_ref().map(|_| ()));
+        match outcome {
+            Ok(Outcome::Answer(answer)) => Answer::Response(response(StatusCode::OK, &request_id, &answer.into())),
+            Ok(Outcome::Stall) => Answer::Stall,
+            Ok(Outcome::HangUp) => Answer::HangUp,
+            Err(failure) => Answer::Response(refusal(&request_id, &failure)),
+        }
+    }
+
+    fn perform(&self, parts: &Parts, body: &[u8], now: SystemTime, record: &mut Record) -> Result<Outcome, Failure> {
+        let access_key = signature::verify(parts, body, &self.access_keys, &self.region, now)?;
+        record.caller(&access_key.caller);
+        let operation = requested(parts)?;
+        record.operation(operation);
+        let fault = self.faults.take(operation).map_err(|error| internal(&format!("{error:#}")))?;
+        if let Some(fault) = fault {
+            record.fault(fault);
+        }
+        match fault {
+            Some(Fault::Throttling) => return Err(Failure::new(Kind::Throttling, "Rate exceeded")),
+            Some(Fault::InternalError) => return Err(internal("on command")),
+            Some(Fault::Stall) => return Ok(Outcome::Stall),
+            Some(Fault::HangUp) => return Ok(Outcome::HangUp),
+            Some(
+                Fault::Plaintext
+                | Fault::PlaintextOnly
+                | Fault::WrongKeyId
+                | Fault::TruncatedCms
+                | Fault::WrongAlgorithm
+                | Fault::BadPadding
+                | Fault::BadKey,
+            )
+            | None => {}
+        }
+        let request = Request { caller: &access_key.caller, operation, fault, body, now, record };
+        let answer = match operation {
+            Operation::Decrypt => self.decrypt(request),
+            Operation::DescribeKey => self.describe_key(request),
+            Operation::Encrypt => self.encrypt(request),
+            Operation::GenerateDataKey => self.generate_data_key(request),
+            Operation::GenerateRandom => self.generate_random(request),
+        };
+        answer.map(Outcome::Answer)
+    }
+
+    fn decrypt(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: Decrypt = operation::parameters(request.body)?;
+        let context = parameters.encryption_context.unwrap_or_else(EncryptionContext::empty);
+        let recipient = self.recipient(&mut request, parameters.recipient)?;
+        let bytes = &parameters.ciphertext_blob.0;
+        check_length("CiphertextBlob", bytes.len(), blob::MAX_LEN)?;
+        let blob = Blob::parse(bytes);
+        let key = match (&parameters.key_id, &blob) {
+            (Some(name), _) => self.key(name)?,
+            (None, Some(blob)) => self.key_of(blob.key_id)?,
+            (None, None) => return Err(invalid_ciphertext("not of the stand-in's form")),
+        };
+        request.authorize(key, &context, recipient.as_ref())?;
+        key.check_state()?;
+        let blob = blob.ok_or_else(|| invalid_ciphertext("not of the stand-in's form"))?;
+        if blob.key_id != key.arn.id() {
+            let message = "The key ID in the request does not identify a CMK that can perform this operation.";
+            let reason = format!("the ciphertext is of key {}", blob.key_id);
+            return Err(Failure::new(Kind::IncorrectKey, message).because(reason));
+        }
+        let plaintext =
+            sealer(key).open(&blob, &context).ok_or_else(|| invalid_ciphertext("changed, or another context"))?;
+        let mut answer = request.deliver(&plaintext, recipient.as_ref())?;
+        answer.insert("KeyId".to_owned(), request.key_id(&key.arn).into());
+        answer.insert("EncryptionAlgorithm".to_owned(), ALGORITHM.into());
+        Ok(answer)
+    }
+
+    fn describe_key(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: DescribeKey = operation::parameters(request.body)?;
+        let key = self.key(&parameters.key_id)?;
+        request.authorize(key, &EncryptionContext::empty(), None)?;
+        let metadata = json!({
+            "AWSAccountId": key.arn.account().to_string(),
+            "Arn": request.key_id(&key.arn),
+            "CustomerMasterKeySpec": ALGORITHM,
+            "Description": "",
+            "Enabled": key.state == KeyState::Enabled,
+            "EncryptionAlgorithms": [ALGORITHM],
+            "KeyId": key.arn.id().to_string(),
+            "KeyManager": "CUSTOMER",
+            "KeySpec": ALGORITHM,
+            "KeyState": key.state.name(),
+            "KeyUsage": "ENCRYPT_DECRYPT",
+            "MultiRegion": false,
+            "Origin": "AWS_KMS",
+        });
+        Ok(Map::from_iter([("KeyMetadata".to_owned(), metadata)]))
+    }
+
+    fn encrypt(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: Encrypt = operation::parameters(request.body)?;
+        let context = parameters.encryption_context.unwrap_or_else(EncryptionContext::empty);
+        check_length("Plaintext", parameters.plaintext.0.len(), MAX_PLAINTEXT)?;
+        let key = self.key(&parameters.key_id)?;
+        request.authorize(key, &context, None)?;
+        key.check_state()?;
+        let blob = sealer(key).seal(&parameters.plaintext.0, &context, random()?);
+        Ok(Map::from_iter([
+            ("CiphertextBlob".to_owned(), STANDARD.encode(blob).into()),
+            ("KeyId".to_owned(), request.key_id(&key.arn).into()),
+            ("EncryptionAlgorithm".to_owned(), ALGORITHM.into()),
+        ]))
+    }
+
+    fn generate_data_key(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: GenerateDataKey = operation::parameters(request.body)?;
+        let context = parameters.encryption_context.unwrap_or_else(EncryptionContext::empty);
+        let len = match (parameters.key_spec, parameters.number_of_bytes) {
+            (Some(KeySpec::Aes128), None) => 16,
+            (Some(KeySpec::Aes256), None) => 32,
+            (None, Some(len)) => len,
+            (None, None) | (Some(_), Some(_)) => {
+                let message = "Please specify either number of bytes or key spec.";
+                return Err(Failure::new(Kind::Validation, message));
+            }
+        };
+        let recipient = self.recipient(&mut request, parameters.recipient)?;
+        let key = self.key(&parameters.key_id)?;
+        request.authorize(key, &context, recipient.as_ref())?;
+        key.check_state()?;
+        let data_key = random_bytes(len)?;
+        let mut answer = request.deliver(&data_key, recipient.as_ref())?;
+        let blob = sealer(key).seal(&data_key, &context, random()?);
+        answer.insert("CiphertextBlob".to_owned(), STANDARD.encode(blob).into());
+        answer.insert("KeyId".to_owned(), request.key_id(&key.arn).into());
+        Ok(answer)
+    }
+
+    /// Has no key whose policy could allow it: IAM's policies do.
+    fn generate_random(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: GenerateRandom = operation::parameters(request.body)?;
+        let len = parameters
+            .number_of_bytes
+            .ok_or_else(|| Failure::new(Kind::Validation, "Please specify number of bytes."))?;
+        let recipient = self.recipient(&mut request, parameters.recipient)?;
+        if !request.caller.arn.is_root() && !request.caller.iam_allows(request.operation.action()) {
+            let why = format!("because no identity-based policy allows the {} action", request.operation.action());
+            return Err(request.denied("*", &why, "not in the caller's iam_actions"));
+        }
+        request.deliver(&random_bytes(len)?, recipient.as_ref())
+    }
+
+    fn recipient(&self, request: &mut Request<'_>, info: Option<RecipientInfo>) -> Result<Option<Recipient>, Failure> {
+        let Some(RecipientInfo { key_encryption_algorithm, attestation_document }) = info else {
+            return Ok(None);
+        };
+        let recipient = Recipient::verify(&key_encryption_algorithm, &attestation_document.0, &self.root, request.now)?;
+        request.record.recipient(&recipient);
+        Ok(Some(recipient))
+    }
+
+    fn key(&self, name: &str) -> Result<&Key, Failure> {
+        let found = self.keys.iter().find(|key| key.answers_to(name));
+        found.ok_or_else(|| Failure::new(Kind::NotFound, format!("Key '{name}' does not exist")))
+    }
+
+    /// KMS does not say whether a key exists of which only the ciphertext speaks.
+    fn key_of(&self, id: KeyId) -> Result<&Key, Failure> {
+        let message = "The ciphertext refers to a customer master key that does not exist, does not exist in this \
+                       region, or you are not allowed to access.";
+        let found = self.keys.iter().find(|key| key.arn.id() == id);
+        found.ok_or_else(|| Failure::new(Kind::AccessDenied, message).because(format!("no key {id}")))
+    }
+}
+
+impl Request<'_> {
+    /// Asks the key's policy.
+    fn authorize(
+        &mut self,
+        key: &Key,
+        context: &EncryptionContext,
+        recipient: Option<&Recipient>,
+    ) -> Result<(), Failure> {
+        self.record.key(&key.arn);
+        let registers: Option<&Registers> = recipient.map(|recipient| &recipient.claims.pcrs);
+        let call = Call { caller: self.caller, action: self.operation.action(), context, registers };
+        match key.policy.decide(&call) {
+            Decision::Allowed(statement) => {
+                self.record.allowed_by(&statement);
+                Ok(())
+            }
+            Decision::Denied(statement) => {
+                Err(self.denied(key.arn.as_str(), "with an explicit deny in a resource-based policy", &statement))
+            }
+            Decision::NotAllowed(reason) => {
+                let why = format!("because no resource-based policy allows the {} action", call.action);
+                Err(self.denied(key.arn.as_str(), &why, &reason))
+            }
+        }
+    }
+
+    fn denied(&self, resource: &str, why: &str, reason: &str) -> Failure {
+        let (caller, action) = (&self.caller.arn, self.operation.action());
+        let message = format!("User: {caller} is not authorized to perform: {action} on resource: {resource} {why}");
+        Failure::new(Kind::AccessDenied, message).because(reason)
+    }
+
+    /// A secret for whom it is: an enclave alone, or whoever asked.
+    fn deliver(&self, secret: &[u8], recipient: Option<&Recipient>) -> Result<Map<String, Value>, Failure> {
+        let mut answer = Map::new();
+        if recipient.is_none() || matches!(self.fault, Some(Fault::Plaintext | Fault::PlaintextOnly)) {
+            answer.insert("Plaintext".to_owned(), STANDARD.encode(secret).into());
+        }
+        if let Some(Recipient { key, .. }) = recipient
+            && self.fault != Some(Fault::PlaintextOnly)
+        {
+            let enveloped = EnvelopedData::seal(secret, key).map_err(crypto)?;
+            let ber = faulty(enveloped, self.fault);
+            answer.insert("CiphertextForRecipient".to_owned(), STANDARD.encode(ber).into());
+        }
+        Ok(answer)
+    }
+
+    fn key_id(&self, arn: &KeyArn) -> String {
+        if self.fault == Some(Fault::WrongKeyId) { UNRELATED_KEY.to_owned() } else { arn.to_string() }
+    }
+}
+
+fn requested(parts: &Parts) -> Result<Operation, Failure> {
+    if parts.method != Method::POST || parts.uri.path() != "/" || parts.uri.query().is_some() {
+        return Err(Failure::new(
+            Kind::UnknownOperation,
+            format!("No {} {}, expected POST /.", parts.method, parts.uri),
+        ));
+    }
+    if parts.headers.get(CONTENT_TYPE).is_none_or(|value| value != JSON) {
+        return Err(Failure::new(Kind::Serialization, format!("Content-Type is not {JSON}.")));
+    }
+    let target = parts.headers.get(TARGET).and_then(|value| value.to_str().ok());
+    Operation::parse(target.unwrap_or_default())
+}
+
+fn faulty(mut enveloped: EnvelopedData, fault: Option<Fault>) -> Vec<u8> {
+    match fault {
+        Some(Fault::BadPadding) => enveloped.spoil_padding(),
+        Some(Fault::BadKey) => enveloped.spoil_key(),
+        Some(_) | None => {}
+    }
+    let mut ber = if fault == Some(Fault::WrongAlgorithm) {
+        enveloped.to_ber_with_another_algorithm()
+    } else {
+        enveloped.to_ber()
+    };
+    if fault == Some(Fault::TruncatedCms) {
+        ber.truncate(ber.len() / 2);
+    }
+    ber
+}
+
+fn sealer(key: &Key) -> Sealer<'_> {
+    Sealer { arn: &key.arn, material: key.material.expose() }
+}
+
+fn check_length(name: &str, len: usize, max: usize) -> Result<(), Failure> {
+    if (1..=max).contains(&len) {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Validation, format!("{name} of {len} bytes, expected 1 to {max}")))
+}
+
+fn random<const LEN: usize>() -> Result<[u8; LEN], Failure> {
+    let mut bytes = [0; LEN];
+    fill(&mut bytes).map_err(crypto)?;
+    Ok(bytes)
+}
+
+fn random_bytes(len: u32) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if !(1..=MAX_RANDOM).contains(&len) {
+        return Err(Failure::new(Kind::Validation, format!("NumberOfBytes {len}, expected 1 to {MAX_RANDOM}")));
+    }
+    let mut bytes = Zeroizing::new(vec![0; len as usize]);
+    fill(&mut bytes).map_err(crypto)?;
+    Ok(bytes)
+}
+
+fn invalid_ciphertext(reason: &str) -> Failure {
+    Failure::new(Kind::InvalidCiphertext, "The ciphertext is not valid.").because(reason)
+}
+
+fn internal(reason: &str) -> Failure {
+    Failure::new(Kind::Internal, "The request was rejected because an internal exception occurred.").because(reason)
+}
+
+fn crypto(error: Unspecified) -> Failure {
+    internal(&format!("cryptography library: {error}"))
+}
+
+/// A refusal outside of the service: of what is too long to be read.
+pub(crate) fn too_large() -> Response<Bytes> {
+    let failure = Failure::new(Kind::RequestTooLarge, "The request is too large.");
+    let request_id = request_id();
+    Record::default().write(&request_id, Err(&failure));
+    refusal(&request_id, &failure)
+}
+
+fn refusal(request_id: &str, failure: &Failure) -> Response<Bytes> {
+    let body = json!({"__type": failure.kind.name(), "message": failure.message});
+    response(failure.kind.status(), request_id, &body)
+}
+
+fn response(status: StatusCode, request_id: &str, body: &Value) -> Response<Bytes> {
+    Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, JSON)
+        .header("x-amzn-requestid", request_id)
+        .header("cache-control", "no-cache, no-store, must-revalidate, private")
+        .body(body.to_string().into())
+        .expect("these headers have no characters that a header must not have")
+}
+
+/// Only a name for the log and the client.
+fn request_id() -> String {
+    KeyId(random().unwrap_or_default()).to_string()
+}
+
+#[cfg(test)]
+mod tests;
