@@ -1,7 +1,7 @@
 //! What each path answers.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -226,7 +226,9 @@ async fn too_many_at_the_nsm_are_turned_away() {
         waiting.push(client);
     }
     let mut client = server.connect().await;
+    let start = Instant::now();
     loop {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody is turned away");
         let answer = client.get("/attestation?nonce=00").await;
         // The four may still be on their way.
         if answer.status == 200 {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use signer::request::MAX_BODY;
 use signer::service::Limits;
-use tokio::io::{AsyncReadExt, split};
+use tokio::io::AsyncReadExt;
 
 use super::harness::{open, sign_body, start, start_with};
 
@@ -27,24 +27,14 @@ async fn a_body_of_10_mb_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_10_mb_at_once_still_gets_its_answer() {
+async fn a_client_that_sends_10_mb_before_it_reads_still_gets_its_answer() {
     let server = start(open()).await;
-    let client = server.connect().await;
-    let (mut reader, mut writer) = split(client.stream);
+    let mut client = server.connect().await;
     let head = format!("POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {TEN_MB}\r\n\r\n");
-    let send = async {
-        use tokio::io::AsyncWriteExt;
-        writer.write_all(head.as_bytes()).await?;
-        writer.write_all(&vec![b' '; TEN_MB]).await?;
-        writer.flush().await
-    };
-    let receive = async {
-        let mut answer = Vec::new();
-        let _end = reader.read_to_end(&mut answer).await;
-        answer
-    };
-    let (_sent, answer) = tokio::join!(send, receive);
-    assert!(answer.starts_with(b"HTTP/1.1 413 "), "{}", String::from_utf8_lossy(&answer));
+    client.send(head.as_bytes()).await.unwrap();
+    // Without somebody who still listens, this would end in a reset.
+    client.send(&vec![b' '; TEN_MB]).await.unwrap();
+    assert_eq!(client.answer().await.unwrap().error(), (413, "too_large".into(), None));
 }
 
 #[tokio::test]
