@@ -4,6 +4,7 @@
 //! and by `orchestrator --check` on the build host; behind [`Config`] nobody checks again.
 
 mod network;
+mod signing;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -12,11 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
+use kms::config::{ImdsTable, KmsTable, SecretsTable};
 use serde::Deserialize;
+use signer::config::SignerTable;
 use tunnel::binding::sha256;
 use tunnel::control::PublicKey;
 
 pub(crate) use network::Network;
+pub(crate) use signing::Signing;
 
 /// Where the image carries it.
 pub(crate) const CONFIG_PATH: &str = "/config/enclave.toml";
@@ -31,7 +35,7 @@ const MIN_MTU: u16 = 1280;
 const MAX_MTU: u16 = 15_360;
 
 /// What an operator decided about this enclave, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// SHA-256 of the file.
     pub(crate) digest: [u8; 32],
@@ -39,6 +43,8 @@ pub(crate) struct Config {
     /// Asked in this order.
     pub(crate) name_servers: Vec<IpAddr>,
     pub(crate) probe: Probe,
+    /// Absent in an enclave that signs nothing.
+    pub(crate) signing: Option<Signing>,
     /// The lab's test agent; absent in production.
     pub(crate) self_test: Option<SelfTest>,
 }
@@ -79,14 +85,15 @@ impl Config {
             Ok(fs::read_to_string(path)?)
         };
         let object = || PathBuf::from(path).display().to_string();
-        Self::parse(&read().with_context(object)?).with_context(object)
+        let dir = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&read().with_context(object)?, dir).with_context(object)
     }
 
-    /// Checks the text of a configuration.
+    /// Checks the text of a configuration, whose other files are in `dir`.
     ///
     /// # Errors
     /// One sentence with the key and what would be right.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str, dir: &Path) -> Result<Self> {
         let file: File = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => bail!("{}", locate(text, &error)),
@@ -96,6 +103,8 @@ impl Config {
             tunnel: file.tunnel.check()?,
             name_servers: name_servers(file.dns.servers)?,
             probe: file.probe.check()?,
+            signing: signing::Tables { signer: file.signer, kms: file.kms, secrets: file.secrets, imds: file.imds }
+                .check(dir)?,
             self_test: file.self_test.map(SelfTestTable::check).transpose()?,
         })
     }
@@ -118,6 +127,10 @@ struct File {
     tunnel: TunnelTable,
     dns: DnsTable,
     probe: ProbeTable,
+    signer: Option<SignerTable>,
+    kms: Option<KmsTable>,
+    secrets: Option<SecretsTable>,
+    imds: Option<ImdsTable>,
     self_test: Option<SelfTestTable>,
 }
 

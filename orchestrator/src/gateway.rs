@@ -21,6 +21,8 @@ pub(crate) struct Gateway {
     config: Config,
     nsm: Nsm,
     cid: Cid,
+    /// The signer's, while there is one.
+    tls_key: Option<[u8; 32]>,
     /// What wg0 is set up for.
     current: Option<Current>,
     /// An answer that the gateway has not accepted yet.
@@ -43,7 +45,17 @@ struct Pending {
 
 impl Gateway {
     pub(crate) const fn new(config: Config, nsm: Nsm, cid: Cid) -> Self {
-        Self { config, nsm, cid, current: None, pending: None }
+        Self { config, nsm, cid, tls_key: None, current: None, pending: None }
+    }
+
+    /// The security module.
+    pub(crate) const fn nsm(&self) -> &Nsm {
+        &self.nsm
+    }
+
+    /// The documents from now on bind this TLS key too.
+    pub(crate) const fn vouch_for(&mut self, tls_key: [u8; 32]) {
+        self.tls_key = Some(tls_key);
     }
 
     /// Answers an offer with new keys and the module's document over them; wg0 stays as it is.
@@ -72,7 +84,7 @@ impl Gateway {
         let binding = Binding {
             public_key: keys.public,
             kem_key: binding::kem_key_digest(&kem_key),
-            tls_key: None,
+            tls_key: self.tls_key,
             config: self.config.digest,
             gateway: offer.public_key,
             cid: self.cid,

@@ -1,4 +1,4 @@
-//! The messages between the relay process and PID 1, over a socket pair that keeps their boundaries.
+//! The messages between PID 1 and its relay and signer, over socket pairs that keep their boundaries.
 //!
 //! The relay reads what a hostile parent wrote, so PID 1 reads what the relay writes with the same distrust: fixed
 //! layouts, exact lengths, nothing else.
@@ -78,6 +78,12 @@ pub(crate) enum ToRelay {
     Rejected,
 }
 
+/// What the signer tells PID 1, once, when it is about to serve: SHA-256 of the SubjectPublicKeyInfo of its TLS key, 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FromSigner {
+    pub(crate) tls_key: [u8; 32],
+}
+
 /// A message that breaks the layout; whoever sent it is broken.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a message of {len} bytes that starts with {kind:?} breaks the layout")]
@@ -142,6 +148,16 @@ impl Message for ToRelay {
             [2] => Ok(Self::Rejected),
             _ => Err(malformed(bytes)),
         }
+    }
+}
+
+impl Message for FromSigner {
+    fn encode(&self) -> Vec<u8> {
+        self.tls_key.to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        bytes.try_into().map(|tls_key| Self { tls_key }).map_err(|_| malformed(bytes))
     }
 }
 

@@ -14,6 +14,7 @@ mod boot;
 mod cli;
 mod config;
 mod console;
+mod dns;
 mod gateway;
 mod link;
 mod network;
@@ -26,6 +27,7 @@ mod role;
 mod sandbox;
 mod self_test_agent;
 mod show;
+mod signing;
 mod supervise;
 mod sys;
 mod watch;
@@ -73,6 +75,7 @@ fn serve(role: Role) -> ExitCode {
     let result = match role {
         Role::Relay => relay::run(),
         Role::Probe => probe::run(),
+        Role::Signer => signing::run(),
         Role::SelfTest => self_test_agent::run(),
     };
     match result {

@@ -76,13 +76,15 @@ fn place(address: IpAddr, networks: &[Network]) -> Result<IpNet, Misfit> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::Config;
 
     const OWN: Option<PublicKey> = Some(PublicKey([9; 32]));
 
     fn tunnel() -> Tunnel {
-        Config::parse(include_str!("../../config/enclave/enclave.toml")).unwrap().tunnel
+        Config::parse(include_str!("../../config/enclave/enclave.toml"), Path::new("/nowhere")).unwrap().tunnel
     }
 
     fn offer(ipv4: Option<&str>, ipv6: Option<&str>) -> Offer {

@@ -7,15 +7,13 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::config::{CONFIG_PATH, Config};
 use crate::role::Role;
-use crate::{console, sandbox};
+use crate::{console, dns, sandbox};
 use echo::Socket;
 use report::{Outcome, Reply};
 
@@ -32,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
     crate::runtime()?.block_on(async {
-        let resolver = resolver(&config.name_servers)?;
+        let resolver = dns::resolver(&config.name_servers)?;
         sandbox::enter(Role::Probe)?;
         let mut ticks = interval(config.probe.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,19 +47,6 @@ pub(crate) fn run() -> Result<()> {
             last = Some(summary);
         }
     })
-}
-
-fn resolver(servers: &[IpAddr]) -> Result<TokioResolver> {
-    let servers = servers.iter().map(|server| NameServerConfig::udp_and_tcp(*server)).collect();
-    let config = ResolverConfig::from_name_servers(servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let options = builder.options_mut();
-    // There is no hosts file, and the sandbox ends a process that looks for one.
-    options.use_hosts_file = ResolveHosts::Never;
-    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
-    options.cache_size = 0;
-    options.timeout = DEADLINE;
-    builder.build().context("make a resolver")
 }
 
 async fn probe(config: &Config, resolver: &TokioResolver) -> Vec<Outcome> {

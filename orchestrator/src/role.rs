@@ -17,18 +17,21 @@ pub(crate) enum Role {
     Relay,
     /// Pings through the tunnel.
     Probe,
+    /// Signs for clients, with keys from KMS.
+    Signer,
     /// Answers the lab.
     SelfTest,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Relay, Self::Probe, Self::SelfTest];
+    const ALL: [Self; 4] = [Self::Relay, Self::Probe, Self::Signer, Self::SelfTest];
 
     /// Its name as the program's first argument, and in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
             Self::Probe => "probe",
+            Self::Signer => "signer",
             Self::SelfTest => "self-test",
         }
     }
@@ -44,13 +47,14 @@ impl Role {
             Self::Relay => 1001,
             Self::Probe => 1002,
             Self::SelfTest => 1003,
+            Self::Signer => 1004,
         }
     }
 
     /// All that it sees of the file system.
     pub(crate) const fn root_dir(self) -> &'static str {
         match self {
-            Self::Relay | Self::Probe => boot::EMPTY_DIR,
+            Self::Relay | Self::Probe | Self::Signer => boot::EMPTY_DIR,
             Self::SelfTest => boot::SELF_TEST_DIR,
         }
     }

@@ -19,6 +19,8 @@ use crate::sys;
 /// Address space; the relay's queues are a few MiB.
 const MEMORY: u64 = 512 << 20;
 const FILES: u64 = 64;
+/// Its clients' connections, as many as the service takes, and its own to AWS.
+const SIGNER_FILES: u64 = 512;
 
 /// Gives up files, user, capabilities, and every system call that is not on the role's list, for ever.
 ///
@@ -40,9 +42,10 @@ fn enter_at(role: Role, root_dir: &Path) -> Result<()> {
 }
 
 fn limit(role: Role) -> Result<()> {
+    let files = if role == Role::Signer { SIGNER_FILES } else { FILES };
     // One process and no thread more: the limit counts the user's tasks, this one included.
     for (resource, most) in [
-        (Resource::RLIMIT_NOFILE, FILES),
+        (Resource::RLIMIT_NOFILE, files),
         (Resource::RLIMIT_AS, MEMORY),
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_FSIZE, 0),
@@ -115,7 +118,7 @@ const COMMON: &[libc::c_long] = &[
 const fn families(role: Role) -> &'static [libc::c_int] {
     match role {
         Role::Relay => &[libc::AF_VSOCK],
-        Role::Probe => &[libc::AF_INET, libc::AF_INET6],
+        Role::Probe | Role::Signer => &[libc::AF_INET, libc::AF_INET6],
         // vsock: the lab measures the raw stream beside the tunnel.
         Role::SelfTest => &[libc::AF_INET, libc::AF_INET6, libc::AF_VSOCK],
     }
@@ -125,6 +128,7 @@ const fn own(role: Role) -> &'static [libc::c_long] {
     match role {
         Role::Relay => &[],
         Role::Probe => &[libc::SYS_bind],
+        Role::Signer => &[libc::SYS_accept4, libc::SYS_bind],
         Role::SelfTest => &[
             libc::SYS_accept4,
             libc::SYS_bind,
@@ -147,7 +151,9 @@ fn filter(role: Role) -> Result<BpfProgram> {
     let data = vec![only(2, SeccompCmpOp::MaskedEq(as_mask(libc::PROT_EXEC)), 0)?];
     rules.insert(libc::SYS_mmap, data.clone());
     rules.insert(libc::SYS_mprotect, data);
-    rules.insert(libc::SYS_ioctl, vec![only(1, SeccompCmpOp::Eq, FIONBIO)?]);
+    let requests = if role == Role::Signer { &[FIONBIO, NSM_REQUEST][..] } else { &[FIONBIO] };
+    let requests = requests.iter().map(|request| only(1, SeccompCmpOp::Eq, *request)).collect::<Result<_>>()?;
+    rules.insert(libc::SYS_ioctl, requests);
     if role == Role::SelfTest {
         rules
             .insert(libc::SYS_openat, vec![only(2, SeccompCmpOp::MaskedEq(as_mask(libc::O_ACCMODE)), libc::O_RDONLY)?]);
@@ -158,6 +164,9 @@ fn filter(role: Role) -> Result<BpfProgram> {
 
 /// How std makes a socket non-blocking.
 const FIONBIO: libc::c_int = 0x5421;
+
+/// What `/dev/nsm` is asked with: `_IOWR(0x0a, 0, struct nsm_iovec[2])` (include/uapi/linux/nsm.h, NSM_IOCTL_RAW of 32 bytes).
+const NSM_REQUEST: libc::c_int = 0xc020_0a00_u32.cast_signed();
 
 fn as_mask(bits: libc::c_int) -> u64 {
     u64::from(bits.cast_unsigned())

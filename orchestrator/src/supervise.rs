@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{interval, sleep_until};
+use tokio::time::{interval, sleep_until, timeout};
 
 use crate::boot::{Booted, Clock};
 use crate::console;
 use crate::gateway::Gateway;
-use crate::link::{self, Link, State, ToInit};
+use crate::link::{self, FromSigner, Link, State, ToInit};
 use crate::network::Network;
 use crate::role::Role;
 use crate::watch::{News, Watch};
@@ -25,6 +25,9 @@ use reaper::Ended;
 
 /// How long processes have to end when the machine goes down.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// The signer makes its TLS key and enters its sandbox, which takes milliseconds.
+const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Messages from the relay that are served in a second: it speaks for the parent, who may flood.
 const MESSAGES_PER_SECOND: u32 = 20;
@@ -35,6 +38,7 @@ pub(crate) struct Supervisor {
     gateway: Gateway,
     clock: Clock,
     has_self_test: bool,
+    has_signer: bool,
     watch: Watch,
     link: Option<Link>,
     running: HashMap<Pid, Role>,
@@ -50,6 +54,7 @@ impl Supervisor {
         Self {
             network,
             has_self_test: config.self_test.is_some(),
+            has_signer: config.signing.is_some(),
             gateway: Gateway::new(config, nsm, cid),
             clock,
             watch: Watch::default(),
@@ -70,7 +75,11 @@ impl Supervisor {
         let mut children = signal(SignalKind::child()).context("watch SIGCHLD")?;
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
-        self.start(Role::Relay)?;
+        if self.has_signer {
+            // First, so that no document goes out that does not bind its TLS key.
+            self.start(Role::Signer).await?;
+        }
+        self.start(Role::Relay).await?;
         let mut correct_clock = interval(Clock::INTERVAL);
         let mut next_look = Instant::now();
         let reason = loop {
@@ -81,9 +90,9 @@ impl Supervisor {
                 _ = children.recv() => self.reap()?,
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT (ctrl-alt-del)",
-                () = at(next_start) => self.start_due()?,
+                () = at(next_start) => self.start_due().await?,
                 () = at(Some(next_look)) => {
-                    self.look()?;
+                    self.look().await?;
                     next_look = Instant::now() + self.watch.interval();
                 }
                 _ = correct_clock.tick() => self.clock.correct(),
@@ -98,7 +107,7 @@ impl Supervisor {
         Ok(reason)
     }
 
-    fn start(&mut self, role: Role) -> Result<()> {
+    async fn start(&mut self, role: Role) -> Result<()> {
         let pid = match role {
             Role::Relay => {
                 let (ours, theirs) = link::pair().context("the link to the relay")?;
@@ -107,6 +116,7 @@ impl Supervisor {
                 self.link = Some(Link::new(ours).context("the link to the relay")?);
                 pid
             }
+            Role::Signer => self.start_signer().await.context("the signer")?,
             Role::Probe | Role::SelfTest => role.start(None, &[])?,
         };
         self.running.insert(pid, role);
@@ -114,12 +124,27 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_due(&mut self) -> Result<()> {
+    /// Starts it, and waits until it has said which TLS key it has: then nothing is left that could keep it from serving.
+    async fn start_signer(&mut self) -> Result<Pid> {
+        let (ours, theirs) = link::pair().context("its link")?;
+        let pid = Role::Signer.start(None, &[self.gateway.nsm().device(), theirs.as_fd()])?;
+        drop(theirs);
+        let link = Link::new(ours).context("its link")?;
+        let said = timeout(SIGNER_DEADLINE, link.receive::<FromSigner>()).await.context("wait until it is ready")?;
+        let FromSigner { tls_key } = said.context("hear from it")?.context("it ended before it was ready")?;
+        self.gateway.vouch_for(tls_key);
+        Ok(pid)
+    }
+
+    async fn start_due(&mut self) -> Result<()> {
         let now = Instant::now();
         let (ready, later) = self.due.drain(..).partition(|(at, _)| *at <= now);
         self.due = later;
         let ready: Vec<(Instant, Role)> = ready;
-        ready.into_iter().try_for_each(|(_, role)| self.start(role))
+        for (_, role) in ready {
+            self.start(role).await?;
+        }
+        Ok(())
     }
 
     /// The machine's only reaper: also of orphans, which end up here.
@@ -142,7 +167,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn look(&mut self) -> Result<()> {
+    async fn look(&mut self) -> Result<()> {
         let interface = self.network.device.snapshot().context("watch")?;
         let now = SystemTime::now();
         let news = self.watch.look(&interface, now);
@@ -152,9 +177,9 @@ impl Supervisor {
         if news == News::FirstHandshake {
             let seconds = console::since_boot().as_secs_f64();
             tracing::info!("tunnel: first handshake {seconds:.2} s after power-on");
-            self.start(Role::Probe)?;
+            self.start(Role::Probe).await?;
             if self.has_self_test {
-                self.start(Role::SelfTest)?;
+                self.start(Role::SelfTest).await?;
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+pub use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -75,15 +76,17 @@ pub enum CallError {
 }
 
 impl Https {
-    /// Believes servers whose certificates come from `roots`, and nobody else.
+    /// Believes servers whose certificates come from `roots`, and nobody else. The library's own resolver asks libc, which
+    /// needs threads and files that a sandbox may not have.
     ///
     /// # Errors
     /// What the library says of the roots, which have been read before.
-    pub fn new(roots: &Roots) -> Result<Self, HttpsError> {
+    pub fn new(roots: &Roots, resolver: impl ResolveDns + Clone + 'static) -> Result<Self, HttpsError> {
         let context = TlsContext::builder().with_trust_store(trust(roots)).build();
         let context = context.map_err(|error| HttpsError(error.into()))?;
         let provider = Provider::Rustls(CryptoMode::AwsLc);
-        Ok(Self { client: Builder::new().tls_provider(provider).tls_context(context).build_https() })
+        let client = Builder::new().tls_provider(provider).tls_context(context).build_with_resolver(resolver);
+        Ok(Self { client })
     }
 
     pub(crate) fn client(&self) -> SharedHttpClient {

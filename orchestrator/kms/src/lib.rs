@@ -45,7 +45,7 @@ pub mod seal;
 pub use client::{Attestor, Client, KmsError, MAX_CIPHERTEXT_LEN, MAX_PLAINTEXT_LEN};
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError};
-pub use https::{CallError, Https, HttpsError};
+pub use https::{CallError, DnsFuture, Https, HttpsError, ResolveDns, ResolveDnsError};
 pub use imds::{Imds, ImdsError};
 pub use key_arn::{KeyArn, KeyArnError};
 pub use plaintext::Plaintext;

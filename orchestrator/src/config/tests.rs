@@ -16,10 +16,14 @@ interval = "60s"
 port = 7007
 "#;
 
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(text, Path::new("/nowhere"))
+}
+
 /// The error of the good file with `from` replaced.
 fn refused(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from} is not in the file");
-    match Config::parse(&GOOD.replacen(from, to, 1)) {
+    match parse(&GOOD.replacen(from, to, 1)) {
         Ok(config) => panic!("accepted as {config:?}"),
         Err(error) => {
             let line = format!("{error:#}");
@@ -31,7 +35,7 @@ fn refused(from: &str, to: &str) -> String {
 
 #[test]
 fn the_good_file_is_read() {
-    let config = Config::parse(GOOD).unwrap();
+    let config = parse(GOOD).unwrap();
     assert_eq!(
         config.tunnel.gateways().map(|gateway| gateway.to_string()).collect::<Vec<_>>(),
         ["203.0.113.1", "fd3b:74ac:9d21::1"]
@@ -151,9 +155,9 @@ fn times_names_ports_and_servers_out_of_range_are_refused_by_key() {
 fn a_pinned_gateway_is_a_wireguard_public_key() {
     let pinned = |key: &str| format!("mtu = 15360\ngateway_key = \"{key}\"");
     let key = PublicKey([7; 32]);
-    let config = Config::parse(&GOOD.replacen("mtu = 15360", &pinned(&key.to_string()), 1)).unwrap();
+    let config = parse(&GOOD.replacen("mtu = 15360", &pinned(&key.to_string()), 1)).unwrap();
     assert_eq!(config.tunnel.gateway_key, Some(key));
-    assert_eq!(Config::parse(GOOD).unwrap().tunnel.gateway_key, None);
+    assert_eq!(parse(GOOD).unwrap().tunnel.gateway_key, None);
     for wrong in ["", "BwcH", &PublicKey([0; 32]).to_string()] {
         let error = refused("mtu = 15360", &pinned(wrong));
         assert!(error.starts_with(&format!("tunnel.gateway_key: `{wrong}` is no WireGuard public key")), "{error}");
@@ -163,5 +167,47 @@ fn a_pinned_gateway_is_a_wireguard_public_key() {
 #[test]
 fn the_digest_is_that_of_the_whole_file() {
     let changed = format!("{GOOD}# a comment\n");
-    assert_ne!(Config::parse(GOOD).unwrap().digest, Config::parse(&changed).unwrap().digest);
+    assert_ne!(parse(GOOD).unwrap().digest, parse(&changed).unwrap().digest);
+}
+
+const SAMPLE: &str = include_str!("../../../config/enclave/enclave.toml");
+const SIGNER: &str = include_str!("../../../config/signer.toml");
+
+fn signing(from: &str, to: &str) -> Result<Config> {
+    assert!(SIGNER.contains(from), "{from} is not in the file");
+    parse(&format!("{SAMPLE}\n{}", SIGNER.replacen(from, to, 1)))
+}
+
+#[test]
+fn the_tables_of_a_signer_are_read_behind_those_of_the_enclave() {
+    let signing = signing("", "").unwrap().signing.unwrap();
+    assert_eq!(signing.service.port, 443);
+    assert_eq!(signing.kms.key.region(), "eu-central-1");
+    assert!(signing.kms.roots.are_amazons());
+    assert!(parse(SAMPLE).unwrap().signing.is_none());
+}
+
+#[test]
+fn a_signer_without_a_key_and_a_key_without_a_signer_are_refused() {
+    let (signer, kms) = SIGNER.split_once("[kms]").unwrap();
+    let error = |text: &str| format!("{:#}", parse(&format!("{SAMPLE}\n{text}")).unwrap_err());
+    assert!(error(signer).contains("kms: missing: [signer] needs to know the KMS key"), "{}", error(signer));
+    let kms = format!("[kms]{kms}");
+    assert!(error(&kms).contains("kms: there is no [signer] that would use it"), "{}", error(&kms));
+    assert!(error("[imds]").contains("imds: there is no [signer]"), "{}", error("[imds]"));
+}
+
+#[test]
+fn every_key_of_a_signer_that_cannot_be_used_is_named() {
+    for (from, to, expected) in [
+        ("port = 443", "port = 0", "signer.port: 0 is no port"),
+        ("port = 443", "prot = 443", "unknown field `prot`"),
+        ("key_arn = \"arn:aws:kms", "key_arn = \"arn:aws:s3", "kms.key_arn"),
+        ("purpose = \"ethereum-signer\"", "", "kms.encryption_context: is empty"),
+        ("max_gas = 500000", "", "signer.policy.max_gas"),
+        ("attempt_timeout = \"5s\"", "roots_path = \"none.pem\"", "kms.roots_path: /nowhere/none.pem"),
+    ] {
+        let error = format!("{:#}", signing(from, to).unwrap_err());
+        assert!(error.contains(expected), "{to}: {error}");
+    }
 }

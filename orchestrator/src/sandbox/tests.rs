@@ -4,9 +4,12 @@ use std::env;
 use std::fs::File;
 use std::io::Read;
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
+use aws_nitro_enclaves_nsm_api::api::{Request, Response};
+use aws_nitro_enclaves_nsm_api::driver::nsm_process_request;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
@@ -79,6 +82,29 @@ fn a_case() {
             filtered(Role::SelfTest);
             drop(File::options().append(true).open("/dev/null"));
         }
+        Ok("signer opens TCP") => {
+            filtered(Role::Signer);
+            drop(Socket::new(Domain::IPV6, Type::STREAM, None));
+        }
+        Ok("signer opens vsock") => {
+            filtered(Role::Signer);
+            drop(Socket::new(Domain::VSOCK, Type::STREAM, None));
+        }
+        Ok("signer opens a file") => {
+            filtered(Role::Signer);
+            drop(File::open("/"));
+        }
+        Ok("signer asks the module") => {
+            let null = File::open("/dev/null").unwrap();
+            filtered(Role::Signer);
+            let request = Request::DescribeNSM;
+            assert!(matches!(nsm_process_request(null.as_raw_fd(), request), Response::Error(_)));
+        }
+        Ok("relay asks the module") => {
+            let null = File::open("/dev/null").unwrap();
+            filtered(Role::Relay);
+            drop(nsm_process_request(null.as_raw_fd(), Request::DescribeNSM));
+        }
         Ok("rights") => {
             let root = tempfile::tempdir().unwrap();
             let mut status = File::open("/proc/thread-self/status").unwrap();
@@ -107,6 +133,15 @@ fn the_probe_opens_inet_sockets_and_nothing_else() {
     survives("probe opens UDP");
     is_killed("probe opens vsock");
     is_killed("probe opens a file");
+}
+
+#[test]
+fn the_signer_opens_inet_sockets_and_asks_the_module_and_nothing_else() {
+    survives("signer opens TCP");
+    survives("signer asks the module");
+    is_killed("signer opens vsock");
+    is_killed("signer opens a file");
+    is_killed("relay asks the module");
 }
 
 #[test]

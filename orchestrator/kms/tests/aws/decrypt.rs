@@ -10,7 +10,7 @@ use kms::{CallError, Client, Https, KmsError, MAX_CIPHERTEXT_LEN, Reason, Recipi
 use serde_json::{Value, json};
 
 use crate::stand_in::{DOCUMENT, EXPIRED_TOKEN, KEY, KNOWN_ID, KNOWN_SECRET, OTHER_KEY, StandIn, Twist};
-use crate::{RECIPIENT_KEY, TestAttestor, aws, client, credentials, credentials_of, secret};
+use crate::{Loopback, RECIPIENT_KEY, TestAttestor, aws, client, credentials, credentials_of, secret};
 
 /// A ciphertext as the stand-in makes it.
 fn ciphertext(key: &str, context: &Value) -> Vec<u8> {
@@ -232,7 +232,7 @@ async fn a_message_that_does_not_open_is_refused() {
 async fn without_a_document_kms_is_not_asked() {
     let stand_in = StandIn::default();
     let (_server, settings, _) = aws(&stand_in, "").await;
-    let https = Https::new(&settings.roots).unwrap();
+    let https = Https::new(&settings.roots, Loopback).unwrap();
     let attestor = TestAttestor { is_broken: true, ..TestAttestor::default() };
     let client = Client::new(settings, https, Recipient::from_pkcs8(&RECIPIENT_KEY).unwrap(), attestor);
     let error = client.decrypt(&good(), &credentials()).await.err().unwrap();

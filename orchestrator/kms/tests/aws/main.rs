@@ -17,11 +17,12 @@ mod stand_in;
 mod tls;
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use kms::config::{ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
-use kms::{Attestor, Client, Credentials, Https, Plaintext, Recipient};
+use kms::{Attestor, Client, Credentials, DnsFuture, Https, Plaintext, Recipient, ResolveDns};
 use rustls::version::{TLS12, TLS13};
 use serde::Deserialize;
 
@@ -32,6 +33,16 @@ use crate::stand_in::{DOCUMENT, KEY, KNOWN_ID, KNOWN_SECRET, StandIn};
 /// Made once: RSA keys take long.
 static RECIPIENT_KEY: LazyLock<Vec<u8>> =
     LazyLock::new(|| include_bytes!("../vectors/published-private-key.pkcs8.der").to_vec());
+
+/// Every name is this host.
+#[derive(Clone, Debug)]
+struct Loopback;
+
+impl ResolveDns for Loopback {
+    fn resolve_dns<'a>(&'a self, _name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::ready(Ok(vec![Ipv4Addr::LOCALHOST.into()]))
+    }
+}
 
 /// Numbers its documents, so that a test sees whether one was used twice.
 #[derive(Default)]
@@ -86,7 +97,7 @@ async fn aws(stand_in: &StandIn, times: &str) -> (Server, KmsSettings, SecretsSe
 }
 
 fn client(settings: KmsSettings) -> Client<TestAttestor> {
-    let https = Https::new(&settings.roots).unwrap();
+    let https = Https::new(&settings.roots, Loopback).unwrap();
     Client::new(settings, https, Recipient::from_pkcs8(&RECIPIENT_KEY).unwrap(), TestAttestor::default())
 }
 

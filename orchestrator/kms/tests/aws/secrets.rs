@@ -6,13 +6,13 @@ use kms::{CallError, Https, Reason, Secrets, SecretsError, StoredKey};
 use serde_json::{Value, json};
 
 use crate::stand_in::{StandIn, Twist};
-use crate::{aws, credentials};
+use crate::{Loopback, aws, credentials};
 
 async fn asked(secret: Value, twists: impl IntoIterator<Item = Twist>) -> (Result<StoredKey, SecretsError>, StandIn) {
     let stand_in = StandIn::with(twists);
     stand_in.store(secret);
     let (_server, kms, secrets) = aws(&stand_in, "").await;
-    let secrets = Secrets::new(secrets, Https::new(&kms.roots).unwrap());
+    let secrets = Secrets::new(secrets, Https::new(&kms.roots, Loopback).unwrap());
     (secrets.stored_key("signer/key-1", &credentials()).await, stand_in)
 }
 
@@ -69,7 +69,7 @@ async fn a_secret_that_is_no_ciphertext_is_named() {
 async fn a_name_that_no_secret_has_is_not_sent() {
     let stand_in = StandIn::default();
     let (_server, kms, secrets) = aws(&stand_in, "").await;
-    let secrets = Secrets::new(secrets, Https::new(&kms.roots).unwrap());
+    let secrets = Secrets::new(secrets, Https::new(&kms.roots, Loopback).unwrap());
     for id in ["", "with space", "line\nbreak", &"x".repeat(2049)] {
         let error = secrets.stored_key(id, &credentials()).await.unwrap_err();
         assert!(matches!(error, SecretsError::Id), "{error:?}");

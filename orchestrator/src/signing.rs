@@ -1,0 +1,80 @@
+//! The signer process: takes keys from KMS, and signs for clients over TLS that ends here.
+//!
+//! It is in PID 1's namespace, whose only way out is wg0, and has a door to the security module; nothing else on the machine is its.
+
+mod keys;
+mod names;
+mod witness;
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use signer::service::Service;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{CONFIG_PATH, Config};
+use crate::link::{FromSigner, Link};
+use crate::nsm::Witness;
+use crate::role::Role;
+use crate::{dns, sandbox, sys};
+use keys::AwsKeys;
+use names::Names;
+use witness::Documents;
+
+/// What PID 1 leaves to it, by number.
+const NSM_FD: i32 = 3;
+const LINK_FD: i32 = 4;
+
+/// Clients that may wait to be taken.
+const BACKLOG: u32 = 128;
+
+/// Serves until SIGTERM.
+///
+/// # Errors
+/// The configuration, the sandbox, what PID 1 should have left, or the listener.
+pub(crate) fn run() -> Result<()> {
+    let config = Config::load(Path::new(CONFIG_PATH))?;
+    let signing = config.signing.context("the measured configuration has no [signer]")?;
+    let witness = Arc::new(Witness::new(sys::inherited(NSM_FD).context("the security module")?));
+    let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
+    crate::runtime()?.block_on(async {
+        let link = Link::new(link).context("the link to PID 1")?;
+        let resolver = dns::resolver(&config.name_servers)?;
+        let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
+        let listener = listen(signing.service.port)?;
+        sandbox::enter(Role::Signer)?;
+        let port = signing.service.port;
+        tracing::info!(port, key = %signing.kms.key, roots = %signing.kms.roots, "signer: serving, with keys from KMS");
+        let keys = AwsKeys::new(signing.kms, signing.secrets, signing.imds, Names(resolver), Arc::clone(&witness))?;
+        let service = Service::new(signing.service, config.digest, keys.clone(), Documents(witness))?;
+        let ready = FromSigner { tls_key: service.tls_key_digest() };
+        link.send(&ready).await.context("tell PID 1")?;
+        let start = Instant::now();
+        keys.prepare().context("the key that KMS encrypts to")?;
+        tracing::info!(elapsed = ?start.elapsed(), "signer: the key that KMS encrypts to is made");
+        let stop = CancellationToken::new();
+        let (served, ()) = tokio::join!(service.serve(listener, stop.clone()), async {
+            terminate.recv().await;
+            stop.cancel();
+        });
+        served
+    })
+}
+
+/// On every address of the enclave.
+fn listen(port: u16) -> Result<TcpListener> {
+    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let listening = || -> std::io::Result<TcpListener> {
+        let socket = TcpSocket::new_v6()?;
+        // A signer that starts again must not wait for the connections of the one before.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listening().with_context(|| format!("listen on {address}"))
+}

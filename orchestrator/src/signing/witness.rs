@@ -1,0 +1,26 @@
+//! Documents for KMS, and for whoever asks the signer to prove itself.
+
+use std::io;
+use std::sync::Arc;
+
+use signer::keys::{Attestor, AttestorError};
+
+use crate::nsm::Witness;
+
+/// For clients of the signer.
+pub(super) struct Documents(pub(super) Arc<Witness>);
+
+impl Attestor for Documents {
+    async fn document(&self, user_data: &[u8], nonce: &[u8]) -> Result<Vec<u8>, AttestorError> {
+        self.0.document(Some(nonce), Some(user_data), None).map_err(|error| AttestorError(error.to_string()))
+    }
+}
+
+/// For KMS, which encrypts to the key that the document names.
+pub(super) struct Recipients(pub(super) Arc<Witness>);
+
+impl kms::Attestor for Recipients {
+    async fn document(&self, public_key: &[u8]) -> io::Result<Vec<u8>> {
+        self.0.document(None, None, Some(public_key))
+    }
+}
