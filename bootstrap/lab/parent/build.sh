@@ -8,7 +8,7 @@
 #   build.sh --refresh   forgets what was built, and so takes the versions that the mirror has now
 #
 # The second virtio disk is the payload, see lab-init. Versions are not pinned: this is the part of the lab that stands for
-# somebody else's machine. What was used is in packages.manifest. moto is pinned, by hash.
+# somebody else's machine. What was used is in packages.manifest. What is of Python is pinned, by hash.
 set -euo pipefail
 export LC_ALL=C
 
@@ -24,7 +24,8 @@ release=trixie # its C library is the newest of the releases that wg-server is b
 
 main() {
   artefact_begin parent "$here/build.sh" "$here/packages" "$here/lab-init" "$here/initrd-init" "$here/make-initrd" \
-    "$here/sshd_config.lab" "$here/moto-requirements.txt" "$here/moto-server"
+    "$here/sshd_config.lab" "$here/moto-requirements.txt" "$here/moto-server" \
+    "$here/eth-account-requirements.txt"
   case ${1:-} in
   '') ;;
   --refresh) rm -rf "$artefact_dir" ;;
@@ -37,7 +38,7 @@ main() {
   require_packages "$lab/packages.txt" parent
   artefact_lock
 
-  fetch_moto
+  fetch_python
   archive_open "$work_dir/apt" "$release"
   install_packages
   phase "pack the root file system"
@@ -49,18 +50,20 @@ main() {
 }
 
 # This machine's Python may be another than the new system's: wheels for that one, compiled there.
-fetch_moto() {
-  local platform options=()
+fetch_python() {
+  local platform name options=()
   for platform in manylinux_2_34 manylinux_2_28 manylinux_2_17 manylinux2014; do
     options+=(--platform "${platform}_x86_64")
   done
-  phase "fetch moto"
+  phase "fetch moto and eth-account"
   run_logged python3 -m venv "$work_dir/venv"
-  run_logged "$work_dir/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --only-binary :all: --implementation cp --python-version 3.13 --abi cp313 --abi abi3 --abi none "${options[@]}" \
-    --no-compile --target "$work_dir/moto" -r "$here/moto-requirements.txt"
-  # Programs that would look for this machine's Python.
-  rm -rf "$work_dir/moto/bin"
+  for name in moto eth-account; do
+    run_logged "$work_dir/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes \
+      --only-binary :all: --implementation cp --python-version 3.13 --abi cp313 --abi abi3 --abi none "${options[@]}" \
+      --no-compile --target "$work_dir/python/$name" -r "$here/$name-requirements.txt"
+    # Programs that would look for this machine's Python.
+    rm -rf "$work_dir/python/$name/bin"
+  done
 }
 
 install_packages() {
@@ -88,11 +91,11 @@ install_packages() {
     --customize-hook="upload '$here/lab-init' /sbin/lab-init" \
     --customize-hook="upload '$here/sshd_config.lab' /etc/ssh/sshd_config.lab" \
     --customize-hook="upload '$here/moto-server' /usr/bin/moto-server" \
-    --customize-hook="copy-in '$work_dir/moto' /opt" \
+    --customize-hook="copy-in '$work_dir/python' /opt" \
     --customize-hook="upload '$here/initrd-init' /initrd-init" \
     --customize-hook="upload '$here/make-initrd' /make-initrd" \
     --customize-hook='chmod 755 "$1/sbin/lab-init" "$1/usr/bin/moto-server" "$1/initrd-init" "$1/make-initrd"' \
-    --customize-hook='chroot "$1" python3 -m compileall -q /opt/moto && chroot "$1" moto-server --help >&2' \
+    --customize-hook='chroot "$1" python3 -m compileall -q /opt/python && chroot "$1" moto-server --help >&2' \
     --customize-hook='chroot "$1" /make-initrd' \
     --customize-hook="download /initrd.img '$out_dir/initrd.img'" \
     --customize-hook="download /vmlinuz '$out_dir/vmlinuz'" \
