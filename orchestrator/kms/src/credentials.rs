@@ -15,14 +15,14 @@ pub struct Credentials {
 /// Which part cannot be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CredentialsError {
-    /// AWS's are 20 letters and digits; those that stand in for it have dashes too.
-    #[error("access key id: expected 1 to 128 letters, digits, dashes and underscores")]
+    /// AWS's are 20 letters and digits.
+    #[error("access key id: expected 16 to 128 letters and digits")]
     AccessKeyId,
     /// AWS's are 40 characters of base64.
-    #[error("secret access key: expected 1 to 128 printable characters without spaces")]
+    #[error("secret access key: expected 16 to 128 printable characters without spaces")]
     SecretAccessKey,
     /// AWS's have some hundred characters of base64.
-    #[error("session token: expected 1 to 8192 printable characters without spaces")]
+    #[error("session token: expected 16 to 8192 printable characters without spaces")]
     SessionToken,
 }
 
@@ -48,9 +48,7 @@ impl Credentials {
         // Parsed and zeroed by the library's type from here on, whatever is found out about it.
         let inner = SdkCredentials::new(access_key_id, secret_access_key, session_token, expiry, "kms");
         let id = inner.access_key_id();
-        if !(1..=128).contains(&id.len())
-            || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-        {
+        if !(16..=128).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(CredentialsError::AccessKeyId);
         }
         if !is_printable(inner.secret_access_key(), 128) {
@@ -79,7 +77,7 @@ impl fmt::Debug for Credentials {
 }
 
 fn is_printable(text: &str, longest: usize) -> bool {
-    (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (16..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -97,7 +95,7 @@ mod tests {
     fn what_cannot_be_a_credential_is_named() {
         assert!(made(ID, SECRET, None).is_ok());
         assert!(made(ID, SECRET, Some("0123456789abcdef==")).is_ok());
-        for id in ["", "AKID/x", "AKIDEXAMPLE0EXAMPLE0\r\nx: y", &"A".repeat(129)] {
+        for id in ["", "AKID", "AKIDEXAMPLE0EXAMPLE0\r\nx: y", &"A".repeat(129)] {
             assert_eq!(made(id, SECRET, None).unwrap_err(), CredentialsError::AccessKeyId);
         }
         for secret in ["", "with spaces in between it all", &"s".repeat(129)] {

@@ -276,7 +276,7 @@ fn role(list: &[u8]) -> Option<&str> {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
-    code: Option<String>,
+    code: String,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
     token: Option<String>,
@@ -287,9 +287,8 @@ fn parse(answer: &[u8]) -> Result<Credentials, ImdsError> {
     // serde's own message quotes what it read.
     let answer: Answer = serde_json::from_slice(answer)
         .map_err(|error| ImdsError::Json { line: error.line(), column: error.column() })?;
-    // Older descriptions of the service have none.
-    if let Some(code) = answer.code.filter(|code| code != "Success") {
-        return Err(ImdsError::Code(code.chars().filter(|char| !char.is_control()).take(64).collect()));
+    if answer.code != "Success" {
+        return Err(ImdsError::Code(answer.code.chars().filter(|char| !char.is_control()).take(64).collect()));
     }
     let expiration = answer.expiration.and_then(|text| DateTime::from_str(&text, Format::DateTime).ok());
     let expiry = expiration.and_then(|time| SystemTime::try_from(time).ok()).ok_or(ImdsError::Expiration)?;
