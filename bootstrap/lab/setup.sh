@@ -43,6 +43,6 @@ require_rust
 bootstrap/lab/qemu/build.sh >/dev/null
 enclave-kernel/build.sh >/dev/null
 bootstrap/lab/parent/build.sh >/dev/null
-say "building lab and wg-server"
-cargo build --locked --release -p lab -p wg-server
+say "building lab, wg-server and kms-stand-in"
+cargo build --locked --release -p lab -p wg-server -p kms-stand-in
 bootstrap/eif/image.sh bootstrap/lab/config/enclave target/lab-eif >&2

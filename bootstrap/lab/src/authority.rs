@@ -84,7 +84,8 @@ impl Authority {
     }
 }
 
-fn params(name: &str, now: SystemTime) -> Result<CertificateParams> {
+/// Of a certificate that is valid from `now`, with a subject that says what it is.
+pub(crate) fn params(name: &str, now: SystemTime) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new()).context("certificate parameters")?;
     params.distinguished_name.remove(DnType::CommonName);
     params.distinguished_name.push(DnType::OrganizationName, ORGANISATION);

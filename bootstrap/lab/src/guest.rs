@@ -1,14 +1,16 @@
 //! What runs inside the parent's machine: the lab's internet, nitro-cli's part of the heartbeat, and wg-server.
 //!
 //! ```text
-//! parent: wg0 203.0.113.1 -- uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 :namespace `internet`
+//! parent: wg0 203.0.113.1 -- uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .90 .91 :namespace `internet`
 //!                                                           inet1 192.0.2.1 ==veth== uplink0 192.0.2.10 :namespace `gateway`
 //! ```
 //!
+//! inet0 has 169.254.169.254 too, which the default routes of parent and gateway lead to, and wg-server translates as all else.
 //! In blind mode the parent has `wg-server relay` in place of its wg0, and wg0 is the gateway's. Both are held until then.
 //!
 //! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
 
+mod aws;
 mod files;
 mod heartbeat;
 mod network;
@@ -24,6 +26,10 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+pub(crate) use aws::{
+    AWS, ENCLAVE_ROLE, KEY_POLICY_PATH, KMS, KMS_ADDRESS, KMS_CONFIG_PATH, KMS_SERVICE, SERVERS as AWS_SERVERS,
+    WALLET_ROLE,
+};
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
 pub(crate) use record::{Options as RecordOptions, record};
 pub(crate) use services::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};

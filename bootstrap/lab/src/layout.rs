@@ -11,6 +11,8 @@ use tunnel::port::Cid;
 const MARKER: &str = ".enclave-wireguard-lab";
 /// `sun_path` of Linux's `sockaddr_un`, without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
+/// The certificate of the web authority, in the lab's folder.
+pub(crate) const WEB_CA_NAME: &str = "web-ca.pem";
 
 /// The folder of one lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +158,11 @@ impl Layout {
     /// The certificate that documents of this lab lead to.
     pub(crate) fn root_path(&self) -> PathBuf {
         self.dir.join("lab-root.pem")
+    }
+
+    /// The certificate that AWS's servers in the lab's internet lead to.
+    pub(crate) fn web_ca_path(&self) -> PathBuf {
+        self.dir.join(WEB_CA_NAME)
     }
 }
 

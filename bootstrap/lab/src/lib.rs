@@ -15,6 +15,7 @@ mod evidence;
 mod fault;
 mod guest;
 mod host;
+mod key_policy;
 mod layout;
 mod lock;
 mod machine;
@@ -28,6 +29,7 @@ mod rogue;
 mod ssh;
 mod switch;
 mod transcript;
+mod web_authority;
 
 pub use console::Console;
 pub use fault::FaultCommand;

@@ -1,14 +1,18 @@
 //! The second disk of the parent: programs, configuration and keys in a tar file.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use tar::{Builder, EntryType, Header};
 
-use crate::layout::Layout;
+use crate::guest::{AWS, AWS_SERVERS, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH};
+use crate::key_policy;
+use crate::layout::{Layout, WEB_CA_NAME};
 use crate::project::Project;
 use crate::ssh;
+use crate::web_authority::WebAuthority;
 
 /// `/sbin/lab-init` hands over to this as PID 1: it starts the lab's part and buries orphans.
 const START: &str = "#!/bin/sh
@@ -30,49 +34,73 @@ pub(crate) struct Programs {
     pub(crate) lab: PathBuf,
     /// The parent's daemon.
     pub(crate) wg_server: PathBuf,
+    /// KMS of the lab's internet.
+    pub(crate) kms_stand_in: PathBuf,
 }
 
 impl Programs {
     /// The programs beside `lab` (this program unless named).
     ///
     /// # Errors
-    /// No wg-server there.
+    /// One of them is not there.
     pub(crate) fn beside(lab: Option<&Path>) -> Result<Self> {
         let lab = match lab {
             Some(lab) => lab.to_owned(),
             None => std::env::current_exe().context("find this program")?,
         };
-        let wg_server = lab.with_file_name("wg-server");
-        ensure!(
-            wg_server.is_file(),
-            "there is no {}: build it with `cargo build --locked --release -p lab -p wg-server`, or run `make lab`",
-            wg_server.display()
-        );
-        Ok(Self { lab, wg_server })
+        let find = |name: &str| {
+            let path = lab.with_file_name(name);
+            ensure!(
+                path.is_file(),
+                "there is no {}: build it with `cargo build --locked --release -p lab -p {name}`, or run `make lab`",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Self { wg_server: find("wg-server")?, kms_stand_in: find("kms-stand-in")?, lab })
     }
 }
 
-/// Writes the tar file; enclaves of the image `eif_path` will be the ones that wg-server takes for peers.
-pub(crate) fn write(layout: &Layout, project: &Project, programs: &Programs, eif_path: &Path) -> Result<()> {
+/// Writes the tar file. Enclaves of the image `eif_path` will be the ones that wg-server takes for peers and that KMS decrypts for.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub(crate) fn write(
+    layout: &Layout,
+    project: &Project,
+    programs: &Programs,
+    eif_path: &Path,
+    web: &WebAuthority,
+) -> Result<()> {
     let path = layout.payload_path();
-    let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
+    // It has private keys.
+    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("write {}", path.display()))?;
     let mut tar = Builder::new(file);
-    for dir in ["payload", "payload/bin", "payload/ssh", "etc/wg-server", "etc/wg-gateway"] {
+    for dir in
+        ["payload", "payload/bin", "payload/ssh", "etc/wg-server", "etc/wg-gateway", "run/lab", "run/lab/internet"]
+    {
         append(&mut tar, dir, EntryType::Directory, 0o755, &[])?;
     }
     append(&mut tar, "payload/start", EntryType::Regular, 0o755, START.as_bytes())?;
     let config_dir = project.lab_dir().join("config/parent");
     let blind_dir = project.blind_dir();
+    let internet_dir = project.internet_dir();
+    let measurements_path = measurements_of(eif_path)?;
     let mut files = vec![
         ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
         ("payload/bin/wg-server".into(), programs.wg_server.clone(), 0o755),
+        (inside(KMS), programs.kms_stand_in.clone(), 0o755),
+        (inside(AWS), internet_dir.join("aws.py"), 0o755),
+        (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),
+        (format!("payload/{WEB_CA_NAME}"), layout.web_ca_path(), 0o644),
         ("etc/wg-server/parent.toml".into(), config_dir.join("parent.toml"), 0o644),
         ("etc/wg-server/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
         ("etc/wg-server/relay.toml".into(), blind_dir.join("relay.toml"), 0o644),
         ("etc/wg-gateway/gateway.toml".into(), blind_dir.join("gateway.toml"), 0o644),
         ("etc/wg-gateway/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
         ("etc/wg-server/lab-root.pem".into(), layout.root_path(), 0o644),
-        ("etc/wg-server/measurements.json".into(), measurements_of(eif_path)?, 0o644),
+        ("etc/wg-server/measurements.json".into(), measurements_path.clone(), 0o644),
     ];
     for (name, source) in ssh::PAYLOAD {
         files.push((format!("payload/ssh/{name}"), layout.ssh_dir().join(source), 0o600));
@@ -81,6 +109,14 @@ pub(crate) fn write(layout: &Layout, project: &Project, programs: &Programs, eif
         let bytes = std::fs::read(&source).with_context(|| format!("read {}", source.display()))?;
         append(&mut tar, &name, EntryType::Regular, mode, &bytes)?;
     }
+    for server in AWS_SERVERS {
+        let identity = web.issue(server.names)?;
+        for (path, text) in [(server.certificate_path(), identity.certificate), (server.key_path(), identity.key)] {
+            append(&mut tar, &inside(&path), EntryType::Regular, 0o600, text.as_bytes())?;
+        }
+    }
+    let policy = key_policy::for_measurements(&measurements_path)?;
+    append(&mut tar, &inside(KEY_POLICY_PATH), EntryType::Regular, 0o644, policy.as_bytes())?;
     tar.finish().with_context(|| format!("write {}", path.display()))
 }
 
@@ -92,6 +128,11 @@ pub(crate) fn measurements_of(eif_path: &Path) -> Result<PathBuf> {
     let path = eif_path.with_file_name("measurements.json");
     ensure!(path.is_file(), "there is no {}: `make eif` writes it together with the image", path.display());
     Ok(path)
+}
+
+/// The parent's path as the tar file has it.
+fn inside(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
 }
 
 fn append(tar: &mut Builder<File>, name: &str, kind: EntryType, mode: u32, bytes: &[u8]) -> Result<()> {

@@ -72,6 +72,11 @@ impl Project {
         self.lab_dir().join("config/blind")
     }
 
+    /// What is run in the lab's internet and does not have to be built.
+    pub(crate) fn internet_dir(&self) -> PathBuf {
+        self.lab_dir().join("internet")
+    }
+
     /// Builds an enclave image into `out_dir`, measurements beside it; the image's path.
     ///
     /// # Errors

@@ -43,6 +43,9 @@ ns.internet.example. A 198.51.100.53
 ns.internet.example. AAAA 2001:db8:100::53
 aws.com. A 198.51.100.80
 aws.com. AAAA 2001:db8:100::80
+kms.eu-central-1.amazonaws.com. A 198.51.100.90
+secretsmanager.eu-central-1.amazonaws.com. A 198.51.100.91
+sts.eu-central-1.amazonaws.com. A 198.51.100.91
 self-test.internet.example. A 198.51.100.10
 self-test.internet.example. AAAA 2001:db8:100::10
 off-list.example. A 198.51.100.80
@@ -81,12 +84,24 @@ pub(super) fn write() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::aws;
 
     #[test]
     fn the_zone_has_what_the_lab_names() {
         assert!(ROOT_ZONE.contains(&format!("\n{OFF_LIST_NAME}. A ")));
         for server in SELF_TEST_SERVERS {
             assert!(ROOT_ZONE.contains(&format!(" {}\n", server.ip())), "{server}");
+        }
+    }
+
+    #[test]
+    fn the_servers_of_aws_have_their_names_and_enclaves_may_look_them_up() {
+        let list = include_str!("../../config/parent/dns-allow-list.txt");
+        for server in aws::SERVERS {
+            for name in server.names {
+                assert!(ROOT_ZONE.contains(&format!("\n{name}. A {}\n", server.address)), "{name}");
+                assert!(list.lines().any(|line| line == *name), "{name}");
+            }
         }
     }
 

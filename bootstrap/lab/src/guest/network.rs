@@ -15,6 +15,9 @@ ip -n internet address add 198.51.100.1/24 dev inet0
 ip -n internet address add 198.51.100.10/24 dev inet0
 ip -n internet address add 198.51.100.53/24 dev inet0
 ip -n internet address add 198.51.100.80/24 dev inet0
+ip -n internet address add 198.51.100.90/24 dev inet0
+ip -n internet address add 198.51.100.91/24 dev inet0
+ip -n internet address add 169.254.169.254/32 dev inet0
 ip -n internet -6 address add 2001:db8:100::1/64 dev inet0 nodad
 ip -n internet -6 address add 2001:db8:100::10/64 dev inet0 nodad
 ip -n internet -6 address add 2001:db8:100::53/64 dev inet0 nodad
@@ -34,6 +37,9 @@ ip -n internet link set inet1 mtu 1500 up
 ip -n gateway route add default via 192.0.2.1 dev uplink0
 ip -n gateway -6 route add default via 2001:db8:200::1 dev uplink0
 ip netns exec internet sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+ip netns exec internet nft add table ip metadata
+ip netns exec internet nft add chain ip metadata output { type filter hook output priority 0 ; }
+ip netns exec internet nft add rule ip metadata output ip saddr 169.254.169.254 ip ttl set 2
 ";
 
 /// Makes all ends.

@@ -1,7 +1,7 @@
 //! The programs that the parent's machine runs, each with its namespace and its rights.
 
-use super::PROGRAM;
 use super::service::Service;
+use super::{PROGRAM, aws};
 
 /// The parent's daemon, for everything but blind mode.
 pub(crate) const WG_SERVER_SERVICE: &str = "wg-server";
@@ -21,7 +21,7 @@ pub(super) fn all() -> Vec<Service> {
     };
     let gateway = |config: &str| wg_server("+net_admin,+net_bind_service", &["run", "--config", config]);
     let named = words(&["/usr/sbin/named", "-f", "-c", "/run/lab/internet/named.conf"]);
-    vec![
+    let mut services = vec![
         Service::new("internet-dns", within("internet", named)),
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
@@ -32,10 +32,12 @@ pub(super) fn all() -> Vec<Service> {
             wg_server("+net_bind_service", &["relay", "--config", "/etc/wg-server/relay.toml"]),
         ),
         Service::new(GATEWAY_SERVICE, within("gateway", gateway("/etc/wg-gateway/gateway.toml"))),
-    ]
+    ];
+    services.extend(aws::services());
+    services
 }
 
-fn within(namespace: &str, command: Vec<String>) -> Vec<String> {
+pub(super) fn within(namespace: &str, command: Vec<String>) -> Vec<String> {
     [words(&["nsenter", &format!("--net=/run/netns/{namespace}"), "--"]), command].concat()
 }
 
@@ -55,6 +57,6 @@ fn wg_server(capabilities: &str, arguments: &[&str]) -> Vec<String> {
     [&limits[..], &words(arguments)].concat()
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }

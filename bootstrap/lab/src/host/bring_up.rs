@@ -18,6 +18,7 @@ use crate::process::Process;
 use crate::progress::{Phase, seconds};
 use crate::qemu::{Accelerator, ParentMachine, Qemu};
 use crate::ssh::{self, Ssh};
+use crate::web_authority::WebAuthority;
 use tunnel::port::Cid;
 
 /// How to bring a lab up.
@@ -101,6 +102,10 @@ impl Lab {
     fn boot_host(&self, options: &Options) -> Result<()> {
         let artefacts = self.progress.phase("QEMU and the parent's system", |phase| self.project.artefacts(phase))?;
         self.layout.create()?;
+        let now = SystemTime::now();
+        Authority::new(now).and_then(|authority| authority.save(&self.layout)).context("the lab's CA")?;
+        let web = WebAuthority::new(now).context("the lab's web CA")?;
+        web.save(&self.layout)?;
         let eif_path = match &options.eif {
             Some(path) => std::path::absolute(path)?,
             None => self.progress.phase("the enclave's image", |phase| {
@@ -112,8 +117,7 @@ impl Lab {
         let qemu = self.progress.phase("look whether KVM works", |_| Qemu::new(artefacts.qemu_dir, &kernel_path))?;
         let ssh = Ssh::new(&self.layout, ssh_port);
         ssh.make_keys()?;
-        Authority::new(SystemTime::now()).and_then(|authority| authority.save(&self.layout)).context("the lab's CA")?;
-        payload::write(&self.layout, &self.project, &self.programs, &eif_path)?;
+        payload::write(&self.layout, &self.project, &self.programs, &eif_path, &web)?;
         self.progress.phase("start the vsock switch", |_| self.start_switch())?;
         for fault in &options.faults {
             self.fault(fault)?;

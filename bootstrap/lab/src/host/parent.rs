@@ -136,6 +136,25 @@ impl Parent {
         self.signal("wg-server", "TERM")
     }
 
+    /// Has KMS in the lab's internet decide by this key policy from now on; it starts anew for that, with the same key.
+    ///
+    /// # Errors
+    /// A policy that the stand-in does not take: the old one stays. Or it does not serve within half a minute.
+    pub fn set_key_policy(&self, json: &str) -> Result<()> {
+        let replace = "cp \"$2\" \"$2.old\" && printf %s \"$1\" >\"$2\" || exit
+            \"$3\" check --config \"$4\" >/dev/null || { mv \"$2.old\" \"$2\"; exit 1; }";
+        self.output(&["sh", "-c", replace, "sh", json, guest::KEY_POLICY_PATH, guest::KMS, guest::KMS_CONFIG_PATH])
+            .context("replace the key policy")?;
+        self.hold(guest::KMS_SERVICE)?;
+        self.release(guest::KMS_SERVICE)?;
+        let serves = "for i in $(seq 60); do
+              [ -z \"$(ip netns exec internet ss -Hltn \"src $1 and sport = :443\")\" ] || exit 0
+              sleep 0.5
+            done; tail -n 5 \"$2\" >&2; exit 1";
+        let log = format!("{}/{}.log", guest::LOG_DIR, guest::KMS_SERVICE);
+        self.output(&["sh", "-c", serves, "sh", guest::KMS_ADDRESS, &log]).context("wait for KMS").map(drop)
+    }
+
     /// Writes what a text file of the host holds into one of the parent.
     pub(super) fn write(&self, path: &str, from: &Path) -> Result<()> {
         let text = fs::read_to_string(from).with_context(|| format!("read {}", from.display()))?;

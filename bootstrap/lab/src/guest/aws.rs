@@ -1,0 +1,75 @@
+//! AWS in the lab's internet: KMS is the stand-in of this project; Secrets Manager, STS and the instance's metadata are moto's.
+//!
+//! | address         | port | names                                                                           |
+//! |-----------------|------|---------------------------------------------------------------------------------|
+//! | 198.51.100.90   | 443  | kms.eu-central-1.amazonaws.com                                                  |
+//! | 198.51.100.91   | 443  | secretsmanager.eu-central-1.amazonaws.com, sts.eu-central-1.amazonaws.com       |
+//! | 169.254.169.254 | 80   | none: the instance metadata service, version 2                                  |
+//!
+//! On EC2 the hypervisor answers at 169.254.169.254, and the answer to a request for a token travels as many hops as the instance's
+//! `HttpPutResponseHopLimit` says. An enclave is one hop behind its parent, so 1, a frequent default, leaves it without
+//! credentials; 2 is right. Here the answers travel two hops, and no more.
+
+use super::service::Service;
+use super::services::{within, words};
+
+/// The stand-in.
+pub(crate) const KMS_SERVICE: &str = "internet-kms";
+/// moto.
+pub(crate) const AWS_SERVICE: &str = "internet-aws";
+/// Where the stand-in listens.
+pub(crate) const KMS_ADDRESS: &str = "198.51.100.90";
+/// Its configuration, beside the files that it names.
+pub(crate) const KMS_CONFIG_PATH: &str = "/run/lab/internet/kms.toml";
+/// Who may do what with its key.
+pub(crate) const KEY_POLICY_PATH: &str = "/run/lab/internet/key-policy.json";
+/// The program.
+pub(crate) const KMS: &str = "/payload/bin/kms-stand-in";
+/// moto's program.
+pub(crate) const AWS: &str = "/payload/bin/aws.py";
+/// The role of the parent's instance, for which the metadata service has credentials.
+pub(crate) const ENCLAVE_ROLE: &str = "arn:aws:iam::111122223333:role/default-role";
+/// The role of who manages keys.
+pub(crate) const WALLET_ROLE: &str = "arn:aws:iam::111122223333:role/wallet";
+
+const METADATA_ADDRESS: &str = "169.254.169.254";
+
+/// Where the servers' certificates and private keys are: `NAME.crt` and `NAME.key` in the lab's internet.
+pub(crate) const SERVERS: [Server; 2] = [
+    Server { file_stem: "kms", address: KMS_ADDRESS, names: &["kms.eu-central-1.amazonaws.com"] },
+    Server {
+        file_stem: "aws",
+        address: "198.51.100.91",
+        names: &["secretsmanager.eu-central-1.amazonaws.com", "sts.eu-central-1.amazonaws.com"],
+    },
+];
+
+/// One that speaks HTTPS.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server {
+    file_stem: &'static str,
+    pub(super) address: &'static str,
+    pub(crate) names: &'static [&'static str],
+}
+
+impl Server {
+    pub(crate) fn certificate_path(&self) -> String {
+        format!("/run/lab/internet/{}.crt", self.file_stem)
+    }
+
+    pub(crate) fn key_path(&self) -> String {
+        format!("/run/lab/internet/{}.key", self.file_stem)
+    }
+}
+
+pub(super) fn services() -> [Service; 2] {
+    let [_, aws] = SERVERS;
+    let kms = words(&[KMS, "run", "--config", KMS_CONFIG_PATH]);
+    let moto = [
+        // nice: it loads for seconds, while the first tunnel comes up.
+        words(&["nice", "env", "PYTHONPATH=/opt/moto", "python3", AWS]),
+        words(&["--https", aws.address, "--certificate", &aws.certificate_path(), "--key", &aws.key_path()]),
+        words(&["--metadata", METADATA_ADDRESS, "--kms-config", KMS_CONFIG_PATH, "--role", ENCLAVE_ROLE]),
+    ];
+    [Service::new(KMS_SERVICE, within("internet", kms)), Service::new(AWS_SERVICE, within("internet", moto.concat()))]
+}
