@@ -11,7 +11,7 @@ use tunnel::port::Cid;
 const MARKER: &str = ".enclave-wireguard-lab";
 /// `sun_path` of Linux's `sockaddr_un`, without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
-/// The certificate of the web authority, in the lab's folder.
+/// The certificate of the web authority, in the lab's folder and in the enclaves' measured configuration.
 pub(crate) const WEB_CA_NAME: &str = "web-ca.pem";
 
 /// The folder of one lab.
@@ -138,6 +138,11 @@ impl Layout {
 
     pub(crate) fn eif_dir(&self) -> PathBuf {
         self.dir.join("eif")
+    }
+
+    /// What the enclaves' image measures as its configuration.
+    pub(crate) fn config_dir(&self) -> PathBuf {
+        self.eif_dir().join("config")
     }
 
     /// The image of an enclave that the gateway must refuse.

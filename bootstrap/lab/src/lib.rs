@@ -19,6 +19,7 @@ mod key_policy;
 mod layout;
 mod lock;
 mod machine;
+mod measured_config;
 mod payload;
 mod plan;
 mod process;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::measured_config::MeasuredConfig;
 use crate::progress::Phase;
 
 /// The root of a checkout.
@@ -62,7 +63,7 @@ impl Project {
         })
     }
 
-    /// The measured configuration of the lab's enclaves.
+    /// The measured configuration of the lab's enclaves, but for what each lab has of its own.
     pub(crate) fn config_dir(&self) -> PathBuf {
         self.lab_dir().join("config/enclave")
     }
@@ -81,9 +82,15 @@ impl Project {
     ///
     /// # Errors
     /// A script that goes wrong, with what it said.
-    pub(crate) fn image(&self, flags: &[&str], config_dir: &Path, out_dir: &Path, phase: &Phase) -> Result<PathBuf> {
+    pub(crate) fn image(
+        &self,
+        flags: &[&str],
+        config: &MeasuredConfig,
+        out_dir: &Path,
+        phase: &Phase,
+    ) -> Result<PathBuf> {
         let mut script = Command::new(self.root.join("bootstrap/eif/image.sh"));
-        script.args(flags).arg(config_dir).arg(out_dir);
+        script.args(flags).arg(config.dir()).arg(out_dir);
         last_line(&mut script, phase)?;
         let eif = out_dir.join("enclave.eif");
         ensure!(eif.is_file(), "bootstrap/eif/image.sh ended well, but made no {}", eif.display());

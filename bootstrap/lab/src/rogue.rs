@@ -1,11 +1,11 @@
 //! Enclaves that the gateway must refuse, and their images.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::layout::Layout;
+use crate::measured_config::MeasuredConfig;
 use crate::progress::Phase;
 use crate::project::Project;
 
@@ -33,38 +33,30 @@ pub(crate) fn build(
 ) -> Result<PathBuf> {
     let dir = layout.rogue_dir();
     let config_dir = dir.join("config");
-    if config_dir.exists() {
-        fs::remove_dir_all(&config_dir).with_context(|| format!("remove {}", config_dir.display()))?;
-    }
-    fs::create_dir_all(&config_dir).with_context(|| format!("make {}", config_dir.display()))?;
     match rogue {
         Rogue::ChangedConfig => {
-            change(&project.config_dir(), &config_dir)?;
-            project.image(&[], &config_dir, &dir, phase)
+            let config = MeasuredConfig::write(&project.config_dir(), layout, config_dir)?;
+            config.edit(change)?;
+            project.image(&[], &config, &dir, phase)
         }
         Rogue::Replay => {
-            write(&config_dir.join("replay"), recording)?;
-            project.image(&["--impostor"], &config_dir, &dir, phase)
+            let config = MeasuredConfig::empty(config_dir)?;
+            config.add("replay", recording)?;
+            project.image(&["--impostor"], &config, &dir, phase)
         }
         Rogue::OtherImage => {
-            write(&config_dir.join("honest"), b"The impostor tells the truth.\n")?;
-            project.image(&["--impostor"], &config_dir, &dir, phase)
+            let config = MeasuredConfig::empty(config_dir)?;
+            config.add("honest", b"The impostor tells the truth.\n")?;
+            project.image(&["--impostor"], &config, &dir, phase)
         }
     }
 }
 
-/// Copies a configuration, with one character of `enclave.toml` changed.
-fn change(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
-        let path = entry.with_context(|| format!("list {}", from.display()))?.path();
-        let Some(name) = path.file_name() else { continue };
-        let mut bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-        if name == "enclave.toml" && !change_comment(&mut bytes) {
-            bail!("{} has no comment to change", path.display());
-        }
-        write(&to.join(name), &bytes)?;
-    }
-    Ok(())
+/// Changes one character of a comment.
+fn change(text: &str) -> Result<String> {
+    let mut bytes = text.as_bytes().to_vec();
+    ensure!(change_comment(&mut bytes), "no comment to change");
+    String::from_utf8(bytes).context("a letter in another case is another byte of ASCII")
 }
 
 /// Changes the first letter of the first comment into the other case; false if there is none.
@@ -74,30 +66,24 @@ fn change_comment(text: &mut [u8]) -> bool {
     letter.map(|letter| *letter ^= 0x20).is_some()
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn one_letter_of_the_lab_s_own_configuration_is_changed() {
-        let project = Project::find(None).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        change(&project.config_dir(), dir.path()).unwrap();
-        let [before, after] =
-            [&project.config_dir(), dir.path()].map(|dir: &Path| fs::read(dir.join("enclave.toml")).unwrap());
+        let path = Project::find(None).unwrap().config_dir().join("enclave.toml");
+        let before = fs::read_to_string(path).unwrap();
+        let after = change(&before).unwrap();
         assert_eq!(before.len(), after.len());
-        assert_eq!(before.iter().zip(&after).filter(|(before, after)| before != after).count(), 1);
+        assert_eq!(before.bytes().zip(after.bytes()).filter(|(before, after)| before != after).count(), 1);
     }
 
     #[test]
     fn what_is_no_comment_is_not_touched() {
-        let mut text = b"mtu = 1 # no\n# 1\n# yes\n".to_vec();
-        assert!(!change_comment(&mut text[..17]));
-        assert!(change_comment(&mut text));
-        assert_eq!(text, b"mtu = 1 # no\n# 1\n# Yes\n");
+        change("mtu = 1 # no\n# 1\n").unwrap_err();
+        assert_eq!(change("mtu = 1 # no\n# 1\n# yes\n").unwrap(), "mtu = 1 # no\n# 1\n# Yes\n");
     }
 }

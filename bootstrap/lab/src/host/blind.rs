@@ -1,11 +1,10 @@
 //! Blind mode: the gateway is a host of the lab's internet, and the parent only carries.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use self_test::{Command as Test, Report};
 
 use super::enclave::SELF_TEST_PORT;
@@ -13,8 +12,8 @@ use super::{Enclave, Lab, Parent};
 use crate::evidence;
 use crate::guest::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};
 use crate::machine::EnclaveId;
+use crate::measured_config::MeasuredConfig;
 use crate::payload;
-use crate::project::Project;
 
 const STATUS: [&str; 5] = ["/payload/bin/wg-server", "status", "--json", "--runtime-dir", "/run/wg-gateway"];
 /// How long a service may take until it serves.
@@ -48,9 +47,11 @@ impl<'lab> Blind<'lab> {
         let parent = lab.parent()?;
         let key = parent.shell("wg pubkey </etc/wg-gateway/private.key")?;
         let eif_path = lab.progress.phase("the image that pins the gateway's key", |phase| {
-            let config_dir = lab.layout.blind_dir().join("config");
-            write_config(&lab.project, key.trim(), &config_dir)?;
-            lab.project.image(&[], &config_dir, &lab.layout.blind_dir(), phase)
+            let dir = lab.layout.blind_dir();
+            let from = lab.project.blind_dir().join("enclave");
+            let config = MeasuredConfig::write(&from, &lab.layout, dir.join("config"))?;
+            config.edit(|text| pin(key.trim(), text))?;
+            lab.project.image(&[], &config, &dir, phase)
         })?;
         parent.write("/etc/wg-gateway/measurements.json", &payload::measurements_of(&eif_path)?)?;
         lab.progress.phase("the gateway, and the parent's relay", |_| {
@@ -203,23 +204,17 @@ fn well_known(end: &str) -> String {
     }
 }
 
-/// Copies the configuration of blind mode with the gateway's real key.
-fn write_config(project: &Project, key: &str, to: &Path) -> Result<()> {
-    let from = project.blind_dir().join("enclave/enclave.toml");
-    let text = fs::read_to_string(&from).with_context(|| format!("read {}", from.display()))?;
-    let Some(line) = text.lines().find(|line| line.starts_with("gateway_key = ")) else {
-        bail!("{} has no gateway_key to replace", from.display());
-    };
+/// The configuration of blind mode with the gateway's real key.
+fn pin(key: &str, text: &str) -> Result<String> {
+    let line = text.lines().find(|line| line.starts_with("gateway_key = ")).context("no gateway_key to replace")?;
     ensure!(!key.is_empty(), "the gateway has no key");
-    fs::create_dir_all(to).with_context(|| format!("make {}", to.display()))?;
-    let path = to.join("enclave.toml");
-    fs::write(&path, text.replacen(line, &format!("gateway_key = \"{key}\""), 1))
-        .with_context(|| format!("write {}", path.display()))
+    Ok(text.replacen(line, &format!("gateway_key = \"{key}\""), 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::project::Project;
 
     #[test]
     fn packets_of_one_conversation_are_one_line() {
@@ -246,10 +241,8 @@ uplink0 In  IP 192.0.2.1 > 198.51.100.2: ICMP host unreachable
 
     #[test]
     fn the_configuration_of_blind_mode_gets_the_gateway_s_key() {
-        let project = Project::find(None).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        write_config(&project, "a key", dir.path()).unwrap();
-        let text = fs::read_to_string(dir.path().join("enclave.toml")).unwrap();
+        let path = Project::find(None).unwrap().blind_dir().join("enclave/enclave.toml");
+        let text = pin("a key", &std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(text.matches("gateway_key").count(), 1);
         assert!(text.contains("\ngateway_key = \"a key\"\n"), "{text}");
     }

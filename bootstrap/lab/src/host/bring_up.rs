@@ -12,6 +12,7 @@ use crate::fault::FaultCommand;
 use crate::guest;
 use crate::layout::Layout;
 use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
+use crate::measured_config::MeasuredConfig;
 use crate::payload;
 use crate::plan::Plan;
 use crate::process::Process;
@@ -109,7 +110,8 @@ impl Lab {
         let eif_path = match &options.eif {
             Some(path) => std::path::absolute(path)?,
             None => self.progress.phase("the enclave's image", |phase| {
-                self.project.image(&[], &self.project.config_dir(), &self.layout.eif_dir(), phase)
+                let config = MeasuredConfig::write(&self.project.config_dir(), &self.layout, self.layout.config_dir())?;
+                self.project.image(&[], &config, &self.layout.eif_dir(), phase)
             })?,
         };
         let ssh_port = ssh::free_port()?;
