@@ -82,7 +82,8 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
                     "null, expected a value; leave the field out instead".to_owned()
                 }
             };
-            *self.refusal = Some(RequestError::new(join(self.path, &shown(&name)), problem));
+            let name = if name.is_empty() { "\"\"".to_owned() } else { shown(&name) };
+            *self.refusal = Some(RequestError::new(join(self.path, &name), problem));
             return Err(A::Error::custom("refused"));
         }
         Ok(values)
@@ -123,6 +124,13 @@ mod tests {
         assert!(refused("{} {}").starts_with("body: "));
         assert!(refused("").starts_with("body: "));
         assert!(refused(r#"{"a": }"#).starts_with("body: "));
+    }
+
+    #[test]
+    fn a_field_without_a_name_is_named_as_such() {
+        assert_eq!(refused(r#"{"": 1}"#), "\"\": unknown field, expected one of a, b");
+        let error = fields(r#"{"": 1}"#, "a", ["b"]).unwrap_err();
+        assert_eq!(error.field, "a.\"\"");
     }
 
     #[test]

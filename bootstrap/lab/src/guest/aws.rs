@@ -67,7 +67,7 @@ pub(super) fn services() -> [Service; 2] {
     let kms = words(&[KMS, "run", "--config", KMS_CONFIG_PATH]);
     let moto = [
         // nice: it loads for seconds, while the first tunnel comes up.
-        words(&["nice", "env", "PYTHONPATH=/opt/moto", "python3", AWS]),
+        words(&["nice", "env", "PYTHONPATH=/opt/python/moto", "python3", AWS]),
         words(&["--https", aws.address, "--certificate", &aws.certificate_path(), "--key", &aws.key_path()]),
         words(&["--metadata", METADATA_ADDRESS, "--kms-config", KMS_CONFIG_PATH, "--role", ENCLAVE_ROLE]),
     ];
