@@ -39,7 +39,8 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     );
     let remote =
         config.remote.map(|remote| format!("; they are elsewhere, and their parents connect to {}", remote.listen));
-    Ok(Checked { summary: summary + &remote.unwrap_or_default() })
+    let forwards: String = config.nat.forwards.iter().map(|forward| format!("; {forward}")).collect();
+    Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards })
 }
 
 /// The programs that wg-server starts.

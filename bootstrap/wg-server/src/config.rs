@@ -3,6 +3,7 @@
 mod addresses;
 mod attestation;
 mod file;
+mod forward;
 mod remote;
 
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use self::attestation::{Attestation, AttestationFiles, measurements, root};
 pub(crate) use addresses::{Range, Ranges};
+pub(crate) use forward::Forward;
 pub(crate) use remote::Remote;
 
 /// Everything that `parent.toml` says, checked.
@@ -49,12 +51,14 @@ pub(crate) struct Enclaves {
     pub(crate) enclave_to_enclave: bool,
 }
 
-/// `[nat]`: the way out.
+/// `[nat]`: the way out, and the ways in.
 #[derive(Clone, Debug)]
 pub(crate) struct Nat {
     /// `None`: the interface of the default route.
     pub(crate) uplink: Option<InterfaceName>,
     pub(crate) nft_path: PathBuf,
+    /// Each port at most once per IP version.
+    pub(crate) forwards: Vec<Forward>,
 }
 
 /// `[dns]`: what BIND answers.

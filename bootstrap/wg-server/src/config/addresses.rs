@@ -94,4 +94,16 @@ impl Ranges {
             IpAddr::V4(_) => None,
         }
     }
+
+    /// The IPv4 addresses that have a place; of a range longer than the other one, the rest is never given.
+    pub(crate) fn ipv4_given(&self) -> Option<Range> {
+        let last = self.ipv4_at(self.len.checked_sub(1)?)?;
+        Some(Range { last: last.into(), ..self.ipv4? })
+    }
+
+    /// The IPv6 addresses that have a place.
+    pub(crate) fn ipv6_given(&self) -> Option<Range> {
+        let last = self.ipv6_at(self.len.checked_sub(1)?)?;
+        Some(Range { last: last.into(), ..self.ipv6? })
+    }
 }

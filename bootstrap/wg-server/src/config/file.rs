@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tunnel::frame::MAX_DATAGRAM;
 
 use super::attestation::AttestationTable;
+use super::forward::{self, ForwardTable};
 use super::remote::RemoteTable;
 use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
 
@@ -59,6 +60,8 @@ struct EnclavesTable {
 struct NatTable {
     uplink: Option<String>,
     nft_path: Option<PathBuf>,
+    #[serde(default)]
+    forwards: Vec<ForwardTable>,
 }
 
 #[derive(Deserialize)]
@@ -87,13 +90,20 @@ impl File {
         let remote = self.remote.map(RemoteTable::check).transpose()?;
         let enclaves = self.enclaves.check(&wireguard.addresses)?;
         let attestation = self.attestation.check()?;
-        let nat = self.nat.check()?;
+        let nat = self.nat.check(&enclaves.ranges)?;
         let dns = self.dns.check(&wireguard.addresses)?;
         ensure!(
             nat.uplink.as_ref() != Some(&wireguard.interface),
             "nat.uplink: {} is the WireGuard interface itself, expected the one that leads to the outside",
             wireguard.interface
         );
+        if let Some(remote) = &remote {
+            ensure!(
+                nat.forwards.iter().all(|forward| forward.port != remote.listen.port()),
+                "nat.forwards.port: {} is where parents connect (remote.listen), expected another port",
+                remote.listen.port()
+            );
+        }
         Ok(Config {
             runtime_dir: absolute("runtime_dir", self.runtime_dir)?,
             wireguard,
@@ -154,10 +164,12 @@ impl EnclavesTable {
 }
 
 impl NatTable {
-    fn check(self) -> Result<Nat> {
+    fn check(self, ranges: &Ranges) -> Result<Nat> {
         let uplink = self.uplink.as_deref().map(InterfaceName::parse).transpose().context("nat.uplink")?;
         let nft_path = self.nft_path.unwrap_or_else(|| "/usr/sbin/nft".into());
-        Ok(Nat { uplink, nft_path: absolute("nat.nft_path", nft_path)? })
+        let forwards = self.forwards.into_iter().map(|table| table.check(ranges)).collect::<Result<Vec<_>>>()?;
+        forward::ensure_distinct(&forwards)?;
+        Ok(Nat { uplink, nft_path: absolute("nat.nft_path", nft_path)?, forwards })
     }
 }
 

@@ -135,6 +135,81 @@ fn enclaves_are_elsewhere_only_where_the_file_says_so() {
 }
 
 #[test]
+fn a_forward_leads_a_port_to_an_enclave() {
+    let forwards = |text: &str| Config::parse(text).unwrap().nat.forwards;
+    assert_eq!(forwards(SAMPLE), []);
+    let (before, dns) = SAMPLE.split_once("[dns]").unwrap();
+    let (before, commented) = before.split_once("# [[nat.forwards]]\n").unwrap();
+    let sample =
+        format!("{before}[[nat.forwards]]\n{}\n[dns]{dns}", commented.replace("# port", "port").replace("# to", "to"));
+    let [forward] = forwards(&sample)[..] else { panic!("{sample}") };
+    assert_eq!(forward, Forward { port: 443, to: "203.0.113.2:443".parse().unwrap() });
+
+    let both = "[nat]\nforwards = [{ port = 443, to = \"203.0.113.254:8443\" }, { port = 443, to = \"[fd3b:74ac:9d21::fe]:443\" }]";
+    let both = forwards(&LAB.replacen("[nat]", both, 1));
+    assert_eq!(
+        both.iter().map(|forward| forward.to.to_string()).collect::<Vec<_>>(),
+        ["203.0.113.254:8443", "[fd3b:74ac:9d21::fe]:443"]
+    );
+}
+
+#[test]
+fn a_forward_that_leads_nowhere_is_named_with_what_would_be_right() {
+    let with = |text: &str, forwards: &str| {
+        let text = text.replacen("[nat]", &format!("[nat]\nforwards = [{forwards}]"), 1);
+        format!("{:#}", Config::parse(&text).unwrap_err())
+    };
+    for (forwards, expected) in [
+        ("{ port = 0, to = \"203.0.113.2:443\" }", "nat.forwards.port: 0 is no port, expected 1 to 65535"),
+        ("{ port = 443, to = \"203.0.113.2:0\" }", "nat.forwards.to: \"203.0.113.2:0\" has port 0, expected 1 to"),
+        (
+            "{ port = 443, to = \"203.0.113.2\" }",
+            "nat.forwards.to: \"203.0.113.2\", expected an enclave's address with",
+        ),
+        ("{ port = 443, to = \"signer:443\" }", "nat.forwards.to: \"signer:443\", expected an enclave's address with"),
+        (
+            "{ port = 443, to = \"203.0.113.1:443\" }",
+            "nat.forwards.to: 203.0.113.1 is no enclave's address, expected one of 203.0.113.2 to 203.0.113.254",
+        ),
+        ("{ port = 443, to = \"198.51.100.2:443\" }", "nat.forwards.to: 198.51.100.2 is no enclave's address"),
+        (
+            "{ port = 443, to = \"[fd3b:74ac:9d21::1]:443\" }",
+            "is no enclave's address, expected one of fd3b:74ac:9d21::2 to fd3b:74ac:9d21::fe",
+        ),
+        (
+            "{ port = 443, to = \"203.0.113.2:443\" }, { port = 443, to = \"203.0.113.3:443\" }",
+            "nat.forwards.port: 443 is there twice for IPv4, expected each port at most once",
+        ),
+        (
+            "{ port = 8, to = \"[fd3b:74ac:9d21::2]:8\" }, { port = 8, to = \"[fd3b:74ac:9d21::2]:9\" }",
+            "nat.forwards.port: 8 is there twice for IPv6",
+        ),
+        (
+            "{ port = 443, to = \"203.0.113.2:443\", protocol = \"udp\" }",
+            "unknown field `protocol`, expected `port` or `to`",
+        ),
+        ("{ port = 443 }", "missing field `to`"),
+        ("{ port = 65536, to = \"203.0.113.2:443\" }", "port = 65536"),
+    ] {
+        let error = with(LAB, forwards);
+        assert!(error.contains(expected), "{forwards}: {error}");
+    }
+
+    let ipv6 = "{ port = 443, to = \"[fd3b:74ac:9d21::fe]:443\" }";
+    let without = LAB.replacen("ipv6_range", "# ipv6_range", 1);
+    assert!(with(&without, ipv6).contains("and there is no enclaves.ipv6_range, expected"));
+    let shorter = LAB.replacen("203.0.113.2-203.0.113.254", "203.0.113.2-203.0.113.3", 1);
+    let error = with(&shorter, ipv6);
+    assert!(error.contains("expected one of fd3b:74ac:9d21::2 to fd3b:74ac:9d21::3"), "no enclave gets it: {error}");
+
+    let error = with(BLIND, "{ port = 821, to = \"203.0.113.2:443\" }");
+    assert!(
+        error.contains("nat.forwards.port: 821 is where parents connect (remote.listen), expected another"),
+        "{error}"
+    );
+}
+
+#[test]
 fn unusable_addresses_are_refused() {
     for (address, expected) in [
         ("203.0.113.0/24", "its network's own address"),

@@ -1,12 +1,14 @@
 //! The few sentences of nftables that our rules are made of.
 
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 
 use nftables::expr::{BinaryOperation, Range as AddressRange};
 use nftables::expr::{
-    CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, RT, RTKey, SetItem, TcpOption,
+    CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, RT, RTKey, SetItem,
+    TcpOption,
 };
-use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, Operator, Statement};
+use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, Operator, Statement};
 
 use crate::config::Range;
 
@@ -27,6 +29,16 @@ pub(super) fn jump(chain: &'static str) -> Statement<'static> {
 
 pub(super) fn masquerade() -> Statement<'static> {
     Statement::Masquerade(None)
+}
+
+/// Packets of the other IP version pass by (nft_nat_inet_eval, net/netfilter/nft_nat.c).
+pub(super) fn change_destination(to: SocketAddr) -> Statement<'static> {
+    Statement::DNAT(Some(NAT {
+        addr: Some(text(&to.ip().to_string())),
+        family: Some(if to.is_ipv4() { NATFamily::IP } else { NATFamily::IP6 }),
+        port: Some(Expression::Number(u32::from(to.port()))),
+        flags: None,
+    }))
 }
 
 pub(super) fn comes_from(interface: &str) -> Statement<'static> {
@@ -62,10 +74,20 @@ pub(super) fn echo_request(address: IpAddr) -> Statement<'static> {
     is(field(if address.is_ipv4() { "icmp" } else { "icmpv6" }, "type"), text("echo-request"))
 }
 
+/// The packet is for an address of the interface that it came in on, and not just for this host.
+pub(super) fn is_for_the_interface_itself() -> Statement<'static> {
+    let fib = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr, FibFlag::Iif]) };
+    is(Expression::Named(NamedExpression::Fib(fib)), text("local"))
+}
+
+/// The connection's destination was changed.
+pub(super) fn has_changed_destination() -> Statement<'static> {
+    matches(connection("status"), Operator::IN, text("dnat"))
+}
+
 /// Answers, and ICMP errors such as frag-needed that belong to a connection.
 pub(super) fn belongs_to_a_connection() -> Statement<'static> {
-    let state = Expression::Named(NamedExpression::CT(CT { key: "state".into(), family: None, dir: None }));
-    matches(state, Operator::IN, Expression::List(vec![text("established"), text("related")]))
+    matches(connection("state"), Operator::IN, Expression::List(vec![text("established"), text("related")]))
 }
 
 /// A TCP connection's first segments say no larger segment size than the way out carries.
@@ -104,6 +126,10 @@ fn matches(left: Expression<'static>, op: Operator, right: Expression<'static>) 
 
 fn meta(key: MetaKey) -> Expression<'static> {
     Expression::Named(NamedExpression::Meta(Meta { key }))
+}
+
+fn connection(key: &'static str) -> Expression<'static> {
+    Expression::Named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }))
 }
 
 fn field(protocol: &'static str, field: &'static str) -> Expression<'static> {

@@ -7,10 +7,11 @@ use nftables::schema::{Chain, NfListObject, Nftables, Table};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::rule::{self, Rule};
-use crate::config::{Config, InterfaceName, Range, Ranges};
+use crate::config::{Config, Forward, InterfaceName, Range, Ranges};
 
 const TABLE: &str = "wg_server";
-/// nft(8), "priority": the names filter and srcnat.
+/// nft(8), "priority": the names dstnat, filter and srcnat.
+const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
 
@@ -25,6 +26,7 @@ pub(crate) struct Plan {
     gateways: Vec<IpAddr>,
     ranges: Ranges,
     enclave_to_enclave: bool,
+    forwards: Vec<Forward>,
 }
 
 /// A chain and what is in it.
@@ -44,6 +46,7 @@ impl Plan {
             gateways: config.wireguard.gateways().collect(),
             ranges: config.enclaves.ranges,
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
+            forwards: config.nat.forwards.clone(),
         }
     }
 
@@ -72,10 +75,15 @@ impl Plan {
         batch.to_nftables()
     }
 
-    fn chains(&self) -> [Rules; 6] {
+    fn chains(&self) -> [Rules; 7] {
         let filter = |hook| Some((NfChainType::Filter, hook, FILTER));
         [
             // Base chains only pick what concerns wg0: the rest of the host's traffic is not ours to judge.
+            Rules {
+                name: "prerouting",
+                hook: Some((NfChainType::NAT, NfHook::Prerouting, DESTINATION_NAT)),
+                rules: self.prerouting(),
+            },
             Rules { name: "input", hook: filter(NfHook::Input), rules: self.input() },
             Rules { name: "forward", hook: filter(NfHook::Forward), rules: self.forward() },
             Rules {
@@ -87,6 +95,18 @@ impl Plan {
             Rules { name: "from_enclaves", hook: None, rules: self.leaving() },
             Rules { name: "to_enclaves", hook: None, rules: self.arriving() },
         ]
+    }
+
+    fn prerouting(&self) -> Vec<Rule> {
+        let rule = |forward: &Forward| {
+            vec![
+                rule::comes_from(self.uplink.as_str()),
+                rule::is_for_the_interface_itself(),
+                rule::destination_port("tcp", forward.port),
+                rule::change_destination(forward.to),
+            ]
+        };
+        self.forwards.iter().map(rule).collect()
     }
 
     fn input(&self) -> Vec<Rule> {
@@ -145,7 +165,18 @@ impl Plan {
     }
 
     fn arriving(&self) -> Vec<Rule> {
-        vec![vec![rule::belongs_to_a_connection(), rule::accept()], rule::drop().to_vec()]
+        let mut rules = vec![vec![rule::belongs_to_a_connection(), rule::accept()]];
+        for Forward { to, .. } in &self.forwards {
+            // The enclave's own address is not a way in for whoever has a route to it.
+            rules.push(vec![
+                rule::destination(to.ip()),
+                rule::destination_port("tcp", to.port()),
+                rule::has_changed_destination(),
+                rule::accept(),
+            ]);
+        }
+        rules.push(rule::drop().to_vec());
+        rules
     }
 
     fn postrouting(&self) -> Vec<Rule> {

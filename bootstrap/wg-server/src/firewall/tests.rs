@@ -133,6 +133,105 @@ fn inside_packets() {
 }
 
 #[test]
+fn a_forwarded_port_is_the_only_way_in() {
+    alone("firewall::tests::inside_forwards");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_forwards() {
+    // WireGuard asks for no neighbours, and the rules would let no answer in: with one address for both ends none is needed.
+    sh("mount -t tmpfs none /run; mkdir /run/netns; ip link set lo up
+        ip netns add enclave; ip netns add internet; ip netns add office
+        end='wg0 mtu 9000 address 02:00:00:00:00:01'; ip link add $end type veth peer name $end netns enclave
+        ip link set wg0 arp off; ip -n enclave link set wg0 arp off
+        ip link add uplink0 mtu 1400 type veth peer name outer mtu 9000 netns internet
+        ip link add office0 type veth peer name desk netns office
+        ip addr add 203.0.113.1/24 dev wg0; ip addr add fd3b:74ac:9d21::1/64 dev wg0 nodad; ip link set wg0 up
+        ip addr add 198.51.100.2/24 dev uplink0; ip addr add 2001:db8::2/64 dev uplink0 nodad; ip link set uplink0 up
+        ip addr add 192.0.2.1/24 dev office0; ip link set office0 up
+        echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+        ip -n enclave addr add 203.0.113.2/24 dev wg0; ip -n enclave addr add 203.0.113.3/24 dev wg0
+        ip -n enclave addr add fd3b:74ac:9d21::2/64 dev wg0 nodad; ip -n enclave link set wg0 up
+        ip -n enclave route add default via 203.0.113.1; ip -n enclave route add default via fd3b:74ac:9d21::1
+        ip -n internet addr add 198.51.100.80/24 dev outer; ip -n internet addr add 2001:db8::80/64 dev outer nodad
+        ip -n internet link set outer up; ip -n internet route add default via 198.51.100.2
+        ip -n internet route add default via 2001:db8::2
+        ip -n office addr add 192.0.2.9/24 dev desk; ip -n office link set desk up
+        ip -n office route add default via 192.0.2.1");
+    let forwards = r#"[nat]
+        forwards = [
+            { port = 443, to = "203.0.113.2:8443" },
+            { port = 443, to = "[fd3b:74ac:9d21::2]:8443" },
+            { port = 80, to = "[fd3b:74ac:9d21::2]:8443" },
+        ]"#;
+    let plan = plan(&LAB.replacen("[nat]", forwards, 1));
+    let firewall = wait(Firewall::apply(Path::new(NFT), &plan)).unwrap();
+    let listen = |at: &'static str| within("enclave", || TcpListener::bind(at).unwrap());
+    let refuses = |from: &str, to: &str| assert!(within(from, || connects(to)).is_err(), "{from} reaches {to}");
+
+    // The enclave sees who connects, and the client the address that it asked for.
+    let (ipv4, ipv6) = (listen("203.0.113.2:8443"), listen("[fd3b:74ac:9d21::2]:8443"));
+    for (listener, to, client) in [
+        (&ipv4, "198.51.100.2:443", "198.51.100.80"),
+        (&ipv6, "[2001:db8::2]:443", "2001:db8::80"),
+        (&ipv6, "[2001:db8::2]:80", "2001:db8::80"),
+    ] {
+        let mut outside = within("internet", || connects(to)).unwrap();
+        let (mut inside, source) = listener.accept().unwrap();
+        assert_eq!(source.ip().to_string(), client);
+        for end in [&outside, &inside] {
+            let segment = nix::sys::socket::getsockopt(end, nix::sys::socket::sockopt::TcpMaxSeg).unwrap();
+            assert!(segment <= 1360, "{segment} over an uplink of 1400 bytes");
+        }
+        inside.write_all(b"answer").unwrap();
+        let mut answer = [0; 6];
+        outside.set_read_timeout(Some(SOON)).unwrap();
+        outside.read_exact(&mut answer).unwrap();
+    }
+
+    // Another port, or that of the other IP version only.
+    let _others = [listen("203.0.113.2:7"), listen("203.0.113.3:8443"), listen("[fd3b:74ac:9d21::2]:7")];
+    for to in ["198.51.100.2:7", "198.51.100.2:8443", "198.51.100.2:80", "[2001:db8::2]:7", "[2001:db8::2]:8443"] {
+        refuses("internet", to);
+    }
+    // The enclave's own address, from who has a route to it.
+    for to in ["203.0.113.2:8443", "203.0.113.2:443", "203.0.113.2:7", "[fd3b:74ac:9d21::2]:8443"] {
+        refuses("internet", to);
+    }
+    // Addresses that are not the uplink's: the gateway's, another interface's, and one that this host only routes to.
+    for to in ["203.0.113.1:443", "[fd3b:74ac:9d21::1]:443", "192.0.2.1:443", "192.0.2.9:443"] {
+        refuses("internet", to);
+    }
+    // Another interface than the uplink, the tunnel too.
+    refuses("office", "192.0.2.1:443");
+    refuses("office", "198.51.100.2:443");
+    refuses("enclave", "198.51.100.2:443");
+    // What somebody else's table makes of a packet opens no other enclave and no other port.
+    sh("nft add table ip other; nft add chain ip other in '{ type nat hook prerouting priority -101; }'
+        nft add rule ip other in tcp dport 1 dnat to 203.0.113.2:7
+        nft add rule ip other in tcp dport 2 dnat to 203.0.113.3:8443");
+    refuses("internet", "198.51.100.2:1");
+    refuses("internet", "198.51.100.2:2");
+
+    // A table without the port lets nobody new in, and takes the connections over.
+    let mut outside = within("internet", || connects("198.51.100.2:443")).unwrap();
+    let (mut inside, _) = ipv4.accept().unwrap();
+    apply();
+    refuses("internet", "198.51.100.2:443");
+    outside.set_read_timeout(Some(SOON)).unwrap();
+    inside.write_all(b"answer").unwrap();
+    outside.read_exact(&mut [0; 6]).unwrap();
+
+    wait(firewall.remove()).unwrap();
+    assert_eq!(sh("nft list tables"), "table ip other\n");
+    refuses("internet", "198.51.100.2:443");
+    refuses("internet", "[2001:db8::2]:443");
+    sh("nft delete table ip other");
+    assert!(within("internet", || connects("203.0.113.2:8443")).is_ok(), "it was the table that stood in the way");
+}
+
+#[test]
 fn a_gateway_of_enclaves_elsewhere_hears_them() {
     alone("firewall::tests::inside_remote");
 }
