@@ -1,0 +1,150 @@
+//! AWS as the wallet needs it: KMS encrypts, Secrets Manager keeps what KMS encrypted.
+
+mod call;
+mod context;
+mod credentials;
+mod imds;
+mod kms;
+mod secrets;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+pub use context::{ContextError, EncryptionContext, Entry};
+pub use secrets::{MAX_SECRET_ID_LEN, Stored};
+
+/// A request may be tried this often; AWS's SDK decides what is worth it.
+const ATTEMPTS: u32 = 3;
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How to reach AWS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Where, such as `eu-central-1`.
+    pub region: String,
+    /// Where KMS is, if not where the region says.
+    pub kms_endpoint: Option<String>,
+    /// Where Secrets Manager is, if not where the region says.
+    pub secrets_endpoint: Option<String>,
+    /// Whom to believe in place of the operating system's certificate authorities; PEM.
+    pub ca_path: Option<PathBuf>,
+}
+
+/// A client of AWS, with the credentials of its environment.
+#[derive(Debug)]
+pub struct Aws {
+    settings: Settings,
+    http: SharedHttpClient,
+    credentials: SharedCredentialsProvider,
+}
+
+impl Aws {
+    /// Reads the certificate authorities and finds out where credentials come from; asks AWS nothing yet. `variable` reads the
+    /// environment.
+    ///
+    /// # Errors
+    /// What in the settings or the environment cannot be right.
+    pub fn new(settings: Settings, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        ensure!(
+            settings.region.contains('-') && settings.region.bytes().all(is_label),
+            "region {:?}, expected one such as \"eu-central-1\"",
+            settings.region
+        );
+        check_endpoint("KMS", settings.kms_endpoint.as_deref())?;
+        check_endpoint("Secrets Manager", settings.secrets_endpoint.as_deref())?;
+        let trust = match &settings.ca_path {
+            None => TrustStore::default(),
+            Some(path) => TrustStore::empty()
+                .with_pem_certificate(authorities(path).with_context(|| format!("read AWS's CA {}", path.display()))?),
+        };
+        let context = TlsContext::builder().with_trust_store(trust).build().context("prepare TLS for AWS")?;
+        let provider = Provider::Rustls(CryptoMode::AwsLc);
+        let http = Builder::new().tls_provider(provider).tls_context(context).build_https();
+        Ok(Self { settings, http, credentials: credentials::provider(variable)? })
+    }
+}
+
+/// Plain HTTP would show a key to the network.
+fn check_endpoint(service: &str, endpoint: Option<&str>) -> Result<()> {
+    let Some(endpoint) = endpoint else { return Ok(()) };
+    let uri: Option<hyper::Uri> = endpoint.parse().ok();
+    let is_right = uri.is_some_and(|uri| {
+        uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
+    });
+    ensure!(is_right, "endpoint {endpoint:?} of {service}, expected https://HOST or https://HOST:PORT");
+    Ok(())
+}
+
+/// The library takes a file without certificates for one that is right.
+fn authorities(path: &Path) -> Result<Vec<u8>> {
+    let pem = std::fs::read(path)?;
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        store.add(certificate.context("not PEM")?).context("a certificate that is no root")?;
+    }
+    ensure!(!store.is_empty(), "no CERTIFICATE in it, expected PEM");
+    Ok(pem)
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(DEADLINE).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(settings: Settings) -> String {
+        let variable = |name: &str| name.starts_with("AWS_").then(|| "EXAMPLE".to_owned());
+        format!("{:#}", Aws::new(settings, variable).unwrap_err())
+    }
+
+    #[test]
+    fn plain_http_to_aws_is_refused() {
+        let at = |kms: Option<&str>, secrets: Option<&str>| {
+            error(Settings {
+                region: "eu-central-1".to_owned(),
+                kms_endpoint: kms.map(str::to_owned),
+                secrets_endpoint: secrets.map(str::to_owned),
+                ca_path: None,
+            })
+        };
+        let expected = "expected https://HOST or https://HOST:PORT";
+        assert_eq!(at(Some("http://kms.example"), None), format!("endpoint \"http://kms.example\" of KMS, {expected}"));
+        assert_eq!(at(None, Some("sm.example")), format!("endpoint \"sm.example\" of Secrets Manager, {expected}"));
+    }
+
+    #[test]
+    fn a_region_is_one() {
+        for region in ["", "Frankfurt", "eu-central-1.evil.example"] {
+            let settings = Settings { region: region.to_owned(), ..Settings::default() };
+            assert_eq!(error(settings), format!("region {region:?}, expected one such as \"eu-central-1\""));
+        }
+    }
+
+    #[test]
+    fn a_ca_file_without_certificates_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ca_path = Some(file.path().to_owned());
+        let error = error(Settings { region: "eu-central-1".to_owned(), ca_path, ..Settings::default() });
+        assert_eq!(error, format!("read AWS's CA {}: no CERTIFICATE in it, expected PEM", file.path().display()));
+    }
+}

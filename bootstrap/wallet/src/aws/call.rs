@@ -1,0 +1,39 @@
+//! Why AWS did not do what it was asked for, in one sentence.
+
+use std::error::Error as StdError;
+
+use anyhow::anyhow;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// AWS's name for its refusal, its words and what to do; or why it could not be asked.
+pub(super) fn cause<E>(error: SdkError<E, HttpResponse>) -> anyhow::Error
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    if let (Some(status), Some(service)) = (status, error.as_service_error()) {
+        let code = service.code().unwrap_or("no error code");
+        let message = service.message().unwrap_or("no message");
+        return anyhow!("{} (HTTP {status}), {message:?}{}", code.escape_debug(), hint(code));
+    }
+    match error.into_source() {
+        Ok(source) => anyhow::Error::from_boxed(source),
+        Err(error) => anyhow::Error::new(error),
+    }
+}
+
+fn hint(code: &str) -> &'static str {
+    match code {
+        "AccessDeniedException" => "; the role, the key's policy or the secret's policy does not allow it",
+        "ExpiredTokenException" | "ExpiredToken" => "; get new credentials, and compare the clocks",
+        "UnrecognizedClientException" | "InvalidSignatureException" => {
+            "; the credentials are not AWS's, or the clock is wrong"
+        }
+        "DisabledException" => "; enable the key",
+        "KMSInvalidStateException" => "; the key cannot be used: it is being deleted or is not ready",
+        "NotFoundException" => "; compare the key's ARN and region",
+        _ => "",
+    }
+}

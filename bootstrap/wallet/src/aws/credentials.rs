@@ -1,0 +1,80 @@
+//! Whose credentials: the environment's, as a shell, CI and Lambda set them; else those of the instance's role.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+
+use super::imds::Imds;
+
+/// How the environment names them; AWS's own tools read the same.
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+const NO_METADATA: &str = "AWS_EC2_METADATA_DISABLED";
+const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+/// Profiles and single sign-on are the AWS CLI's business, which has a command for those that need variables.
+const HINT: &str = "`aws configure export-credentials --format env` prints a profile's";
+
+/// The environment's credentials if there are any; else the instance's role, which is asked when they are needed.
+pub(super) fn provider(variable: impl Fn(&str) -> Option<String>) -> Result<SharedCredentialsProvider> {
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    match (variable(ACCESS_KEY_ID), variable(SECRET_ACCESS_KEY)) {
+        (Some(id), Some(secret)) => {
+            let credentials = Credentials::new(id, secret, variable(SESSION_TOKEN), None, "environment");
+            Ok(SharedCredentialsProvider::new(credentials))
+        }
+        (Some(_), None) => bail!("{ACCESS_KEY_ID} is set and {SECRET_ACCESS_KEY} is not: set both, {HINT}"),
+        (None, Some(_)) => bail!("{SECRET_ACCESS_KEY} is set and {ACCESS_KEY_ID} is not: set both, {HINT}"),
+        (None, None) if variable(NO_METADATA).is_some_and(|value| value.eq_ignore_ascii_case("true")) => {
+            bail!("no AWS credentials: set {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY}, {HINT}")
+        }
+        (None, None) => Ok(SharedCredentialsProvider::new(Role(Imds::new(variable(METADATA_ENDPOINT).as_deref())?))),
+    }
+}
+
+struct Role(Imds);
+
+impl ProvideCredentials for Role {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let message = format!("no AWS credentials in the environment, {HINT}; nor from the instance's role");
+            let error = |error: anyhow::Error| CredentialsError::provider_error(error.context(message));
+            self.0.credentials().await.map_err(error)
+        })
+    }
+}
+
+impl fmt::Debug for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Role(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(variables: &[(&str, &str)]) -> String {
+        let variable =
+            |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+        format!("{:#}", provider(variable).unwrap_err())
+    }
+
+    #[test]
+    fn half_of_the_credentials_are_none() {
+        let id = (ACCESS_KEY_ID, "AKIDEXAMPLE");
+        let secret = (SECRET_ACCESS_KEY, "not-a-secret");
+        assert!(error(&[id]).starts_with("AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not: set both"));
+        assert!(error(&[id, (SECRET_ACCESS_KEY, "")]).contains("AWS_SECRET_ACCESS_KEY is not"));
+        let only_secret = error(&[secret]);
+        assert!(only_secret.starts_with("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not"), "{only_secret}");
+        assert!(!only_secret.contains("not-a-secret"));
+        assert!(error(&[(NO_METADATA, "true")]).starts_with("no AWS credentials: set AWS_ACCESS_KEY_ID"));
+    }
+}

@@ -1,0 +1,305 @@
+//! The enclave behind a URL: a connection that is nobody's until a document has made it the enclave's.
+//!
+//! [`Stranger`] can ask for a document and for nothing else. [`Enclave`], which takes requests, is the connection of a stranger whose
+//! document was right: nothing reconnects.
+
+mod url;
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::http::{Answer, Connection, HttpError, Question};
+use crate::tls::{self, ClientIdentity};
+use crate::trust::{Distrust, Judgement, Nonce, Trust, hex};
+
+pub use url::{EnclaveUrl, UrlError};
+
+/// For TCP and TLS together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The signer waits 20 s for KMS and 10 s for a body; this is more than all of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest request in bytes that the signer takes.
+pub const MAX_REQUEST_LEN: usize = 512 << 10;
+/// A signed transaction is its payload and little else, in hex.
+const MAX_ANSWER_LEN: usize = 2 * MAX_REQUEST_LEN;
+/// A document of 12,288 bytes in base64, in JSON.
+const MAX_DOCUMENT_ANSWER_LEN: usize = 32 << 10;
+
+/// Somebody who holds a TLS key.
+pub struct Stranger {
+    url: EnclaveUrl,
+    connection: Connection,
+    tls_key: [u8; 32],
+}
+
+/// The enclave, on the connection over which it proved itself.
+pub struct Enclave {
+    url: EnclaveUrl,
+    connection: Connection,
+}
+
+/// Why the enclave did not do what it was asked for.
+#[derive(Debug, Error)]
+pub enum EnclaveError {
+    /// Nobody there.
+    #[error("connect to {url}")]
+    Connect {
+        /// Where.
+        url: EnclaveUrl,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody, who speaks no TLS 1.3 or does not hold the key that it shows.
+    #[error("shake hands with {url}, which has to speak TLS 1.3")]
+    Handshake {
+        /// Where.
+        url: EnclaveUrl,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system's generator failed.
+    #[error("the system has no random numbers for a nonce")]
+    Random,
+    /// The connection ended, or carries no HTTP.
+    #[error("ask {url} for {path}")]
+    Exchange {
+        /// Where.
+        url: EnclaveUrl,
+        /// What.
+        path: &'static str,
+        /// Why.
+        source: HttpError,
+    },
+    /// Silence.
+    #[error("{doing} {url}: no answer within {after:?}")]
+    Silent {
+        /// Where.
+        url: EnclaveUrl,
+        /// What it was asked for.
+        doing: &'static str,
+        /// How long it had.
+        after: Duration,
+    },
+    /// The answer is none that a signer gives.
+    #[error("{url} answers {path} with {problem}")]
+    Malformed {
+        /// Where.
+        url: EnclaveUrl,
+        /// What it was asked for.
+        path: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// Not the enclave. Nothing was sent that it could use.
+    #[error("{url} is not the enclave, and nothing was asked of it")]
+    Untrusted {
+        /// Where.
+        url: EnclaveUrl,
+        /// Why.
+        source: Box<Distrust>,
+    },
+    /// The signer says no.
+    #[error("{url} refuses {path} with HTTP {status}: {refusal}")]
+    Refused {
+        /// Where.
+        url: EnclaveUrl,
+        /// What it was asked for.
+        path: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        refusal: Box<Refusal>,
+    },
+}
+
+/// How a signer says no.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Refusal {
+    /// Its name for it.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// Which field of the request.
+    pub field: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RefusalAnswer {
+    error: Refusal,
+}
+
+#[derive(Deserialize)]
+struct DocumentAnswer {
+    document: String,
+}
+
+impl Stranger {
+    /// Connects, and learns which key the other end holds.
+    ///
+    /// # Errors
+    /// Nobody there, no TLS 1.3, or a certificate without its key.
+    pub async fn connect(url: &EnclaveUrl, identity: Option<&ClientIdentity>) -> Result<Self, EnclaveError> {
+        let silent = |_elapsed| EnclaveError::Silent { url: url.clone(), doing: "connect to", after: CONNECT_TIMEOUT };
+        timeout(CONNECT_TIMEOUT, Self::shake_hands(url, identity)).await.map_err(silent)?
+    }
+
+    async fn shake_hands(url: &EnclaveUrl, identity: Option<&ClientIdentity>) -> Result<Self, EnclaveError> {
+        let connecting = |source| EnclaveError::Connect { url: url.clone(), source };
+        let handshaking = |source| EnclaveError::Handshake { url: url.clone(), source };
+        let stream = TcpStream::connect((url.host(), url.port())).await.map_err(connecting)?;
+        stream.set_nodelay(true).map_err(connecting)?;
+        let (stream, tls_key) = tls::connect(stream, url.server_name(), identity).await.map_err(handshaking)?;
+        let connection = Connection::new(stream, url.authority()).await;
+        let connection =
+            connection.map_err(|source| EnclaveError::Exchange { url: url.clone(), path: "HTTP/1.1", source })?;
+        Ok(Self { url: url.clone(), connection, tls_key })
+    }
+
+    /// SHA-256 of the key that the other end holds, as a SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn tls_key(&self) -> &[u8; 32] {
+        &self.tls_key
+    }
+
+    /// Asks for a document with a fresh nonce and judges it.
+    ///
+    /// # Errors
+    /// No document. One that is not right is a [`Judgement`].
+    pub async fn judge(&mut self, trust: &Trust) -> Result<Judgement, EnclaveError> {
+        let mut nonce: Nonce = [0; 32];
+        SystemRandom::new().fill(&mut nonce).map_err(|_unspecified| EnclaveError::Random)?;
+        let document = self.document(&nonce).await?;
+        Ok(trust.judge(&document, &nonce, &self.tls_key, SystemTime::now()))
+    }
+
+    async fn document(&mut self, nonce: &Nonce) -> Result<Vec<u8>, EnclaveError> {
+        const PATH: &str = "/attestation";
+        let question = Question {
+            method: Method::GET,
+            path: &format!("{PATH}?nonce={}", hex(nonce)),
+            headers: &[("accept", "application/json")],
+            body: Zeroizing::default(),
+            max_answer: MAX_DOCUMENT_ANSWER_LEN,
+        };
+        let answer = ask(&self.url, &mut self.connection, PATH, question).await?;
+        let malformed = |problem: &str| EnclaveError::Malformed {
+            url: self.url.clone(),
+            path: PATH,
+            problem: format!("{problem}, expected {{\"document\": \"BASE64\"}}"),
+        };
+        let answer: DocumentAnswer =
+            serde_json::from_slice(&answer).map_err(|error| malformed(&format!("no document ({error})")))?;
+        STANDARD.decode(answer.document).map_err(|error| malformed(&format!("a document that is no base64 ({error})")))
+    }
+}
+
+impl Enclave {
+    /// Connects to the enclave, and to nobody else.
+    ///
+    /// # Errors
+    /// As with [`Stranger`]; a document that is not right is [`EnclaveError::Untrusted`].
+    pub async fn connect(
+        url: &EnclaveUrl,
+        identity: Option<&ClientIdentity>,
+        trust: &Trust,
+    ) -> Result<Self, EnclaveError> {
+        let mut stranger = Stranger::connect(url, identity).await?;
+        let Judgement { verdict, .. } = stranger.judge(trust).await?;
+        let Stranger { url, connection, .. } = stranger;
+        match verdict {
+            Ok(_binding) => Ok(Self { url, connection }),
+            Err(distrust) => Err(EnclaveError::Untrusted { url, source: Box::new(distrust) }),
+        }
+    }
+
+    /// Has a request signed: JSON to JSON, as the signer's API has it. The request is zeroed once it is sent.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn sign(&mut self, request: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
+        self.post("/", request).await
+    }
+
+    /// Has a key made that only this enclave can use.
+    ///
+    /// # Errors
+    /// No answer, a refusal, or an answer without a key.
+    pub async fn generate_key(&mut self) -> Result<GeneratedKey, EnclaveError> {
+        const PATH: &str = "/keys";
+        let answer = self.post(PATH, Zeroizing::new(b"{}".to_vec())).await?;
+        let malformed = |problem: String| EnclaveError::Malformed { url: self.url.clone(), path: PATH, problem };
+        let answer: KeyAnswer = serde_json::from_slice(&answer)
+            .map_err(|error| malformed(format!("no key ({error}), expected \"address\" and \"encrypted_key\"")))?;
+        match STANDARD.decode(&answer.encrypted_key) {
+            Ok(ciphertext) if !ciphertext.is_empty() => Ok(GeneratedKey { address: answer.address, ciphertext }),
+            Ok(_) | Err(_) => Err(malformed("an encrypted_key that is not base64 of a ciphertext".to_owned())),
+        }
+    }
+
+    async fn post(&mut self, path: &'static str, body: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
+        let headers = &[("content-type", "application/json")];
+        let question = Question { method: Method::POST, path, headers, body, max_answer: MAX_ANSWER_LEN };
+        ask(&self.url, &mut self.connection, path, question).await
+    }
+}
+
+/// A key that the enclave made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedKey {
+    /// Of its account, as the enclave says.
+    pub address: String,
+    /// What KMS decrypts, for the enclave alone.
+    pub ciphertext: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct KeyAnswer {
+    address: String,
+    encrypted_key: String,
+}
+
+async fn ask(
+    url: &EnclaveUrl,
+    connection: &mut Connection,
+    path: &'static str,
+    question: Question<'_>,
+) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
+    let silent = |_elapsed| EnclaveError::Silent { url: url.clone(), doing: "ask", after: ANSWER_TIMEOUT };
+    let answer = timeout(ANSWER_TIMEOUT, connection.ask(question)).await.map_err(silent)?;
+    let answer = answer.map_err(|source| EnclaveError::Exchange { url: url.clone(), path, source })?;
+    if answer.status == StatusCode::OK { Ok(answer.body) } else { Err(refused(url, path, &answer)) }
+}
+
+fn refused(url: &EnclaveUrl, path: &'static str, answer: &Answer) -> EnclaveError {
+    let status = answer.status.as_u16();
+    match serde_json::from_slice::<RefusalAnswer>(&answer.body) {
+        Ok(RefusalAnswer { error }) => {
+            EnclaveError::Refused { url: url.clone(), path, status, refusal: Box::new(error) }
+        }
+        Err(_) => {
+            let problem = format!("HTTP {status} and no reason, which is not a signer's: is this its URL?");
+            EnclaveError::Malformed { url: url.clone(), path, problem }
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    /// On one line, whatever the other end says.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.escape_debug(), self.message.escape_debug())?;
+        match &self.field {
+            Some(field) => write!(f, " (field {})", field.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! HTTP/1.1 exchanges on one connection, whose answers have a maximum length.
+
+use std::error::Error as StdError;
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+/// A connection, closed when dropped.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+    /// One task, which moves the bytes and whose errors the exchange reports.
+    _driver: JoinSet<()>,
+}
+
+/// What is asked. A body is zeroed once it is sent.
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a [(&'static str, &'a str)],
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// The longest answer in bytes.
+    pub(crate) max_answer: usize,
+}
+
+/// What comes back.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+/// Why nothing comes back.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// The request cannot be written as HTTP.
+    #[error("write the request")]
+    Request(#[from] hyper::http::Error),
+    /// No HTTP, or a connection that ended.
+    #[error("HTTP")]
+    Protocol(#[from] hyper::Error),
+    /// A body that broke off.
+    #[error("read the answer")]
+    Body(#[source] Box<dyn StdError + Send + Sync>),
+    /// A body that does not end.
+    #[error("an answer of more than {0} bytes")]
+    TooLong(usize),
+}
+
+impl Connection {
+    /// Speaks HTTP on `stream`, to a server that calls itself `host`.
+    pub(crate) async fn new<S>(stream: S, host: &str) -> Result<Self, HttpError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let host = HeaderValue::from_str(host).map_err(hyper::http::Error::from)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+        Ok(Self { sender, host, _driver: driver })
+    }
+
+    /// One request and its answer, whatever its status.
+    pub(crate) async fn ask(&mut self, question: Question<'_>) -> Result<Answer, HttpError> {
+        let Question { method, path, headers, body, max_answer } = question;
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from_owner(body)))?;
+        let (parts, incoming) = self.sender.send_request(request).await?.into_parts();
+        let mut body = Zeroizing::new(Vec::new());
+        let mut incoming = Limited::new(incoming, max_answer);
+        while let Some(frame) = incoming.frame().await {
+            match frame {
+                Ok(frame) => body.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                Err(error) if error.is::<LengthLimitError>() => return Err(HttpError::TooLong(max_answer)),
+                Err(error) => return Err(HttpError::Body(error)),
+            }
+        }
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+}

@@ -1,0 +1,275 @@
+//! The policy of the KMS key: who manages it, who may encrypt with it, and which enclave may decrypt.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use attestation::{Measurements, Pcr};
+use serde::Serialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::aws::EncryptionContext;
+
+/// The only version of the language that has what people expect of it.
+const VERSION: &str = "2012-10-17";
+/// What an administrator needs. Not to use the key, nor to hand that out: a grant would go around the condition below.
+const MANAGE: [&str; 15] = [
+    "kms:CancelKeyDeletion",
+    "kms:CreateAlias",
+    "kms:Delete*",
+    "kms:Describe*",
+    "kms:Disable*",
+    "kms:Enable*",
+    "kms:Get*",
+    "kms:List*",
+    "kms:Put*",
+    "kms:Revoke*",
+    "kms:RotateKeyOnDemand",
+    "kms:ScheduleKeyDeletion",
+    "kms:TagResource",
+    "kms:UntagResource",
+    "kms:Update*",
+];
+
+/// The ARN of an IAM role or user, or of an account's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Principal(String);
+
+/// Why a text is no [`Principal`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} names nobody, expected arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root, without wildcards")]
+pub struct PrincipalError(String);
+
+/// What a document of the enclave has to say so that KMS decrypts for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enclave {
+    image: Pcr,
+    others: BTreeMap<u8, Pcr>,
+}
+
+/// Zero says that nothing was measured, and would let every enclave in debug mode in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "PCR{0} is zero, as in debug mode, where a parent reads what the enclave does: expected an image's measurement"
+)]
+pub struct ZeroError(u8);
+
+/// Everything that the policy speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPolicy {
+    /// Manage the key, this policy included.
+    pub admins: Vec<Principal>,
+    /// Encrypt, and cannot decrypt.
+    pub encryptors: Vec<Principal>,
+    /// The instance's role; decrypts as this enclave, and only so.
+    pub role: Principal,
+    /// Whether the role may encrypt too, which keys that are made in the enclave need.
+    pub is_generating: bool,
+    /// The enclave.
+    pub enclave: Enclave,
+    /// What ciphertexts have to be bound to; `None`: anything.
+    pub context: Option<EncryptionContext>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    version: &'static str,
+    id: &'static str,
+    statement: [Statement; 3],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    sid: &'static str,
+    effect: &'static str,
+    principal: Value,
+    action: Value,
+    resource: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    condition: BTreeMap<&'static str, BTreeMap<String, String>>,
+}
+
+impl Enclave {
+    /// An enclave of this image, and with these other registers.
+    ///
+    /// # Errors
+    /// A register that is zero.
+    pub fn new(image: &Measurements, others: impl IntoIterator<Item = (u8, Pcr)>) -> Result<Self, ZeroError> {
+        let enclave = Self { image: image.pcr0, others: others.into_iter().collect() };
+        let registers =
+            std::iter::once((0, enclave.image)).chain(enclave.others.iter().map(|(index, pcr)| (*index, *pcr)));
+        match registers.into_iter().find(|(_, pcr)| pcr.is_zero()) {
+            Some((index, _)) => Err(ZeroError(index)),
+            None => Ok(enclave),
+        }
+    }
+
+    /// Any enclave in debug mode, whatever runs in it. For experiments with worthless keys.
+    #[must_use]
+    pub fn debug() -> Self {
+        Self { image: Pcr([0; Pcr::LEN]), others: BTreeMap::new() }
+    }
+
+    fn condition(&self) -> BTreeMap<String, String> {
+        let others = self.others.iter().map(|(index, pcr)| (format!("PCR{index}"), pcr));
+        let all = std::iter::once(("ImageSha384".to_owned(), &self.image)).chain(others);
+        all.map(|(name, pcr)| (format!("kms:RecipientAttestation:{name}"), pcr.to_string())).collect()
+    }
+}
+
+impl KeyPolicy {
+    /// The policy as `aws kms put-key-policy` takes it.
+    ///
+    /// # Panics
+    /// Never: texts become JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let encryptors = self.encryptors.iter().chain(self.is_generating.then_some(&self.role));
+        let context: BTreeMap<&'static str, _> =
+            self.context.iter().map(|context| ("StringEquals", bound_to(context))).collect();
+        let mut decrypting = context.clone();
+        decrypting.insert("StringEqualsIgnoreCase", self.enclave.condition());
+        let statement = |sid, principals: Value, action, condition| Statement {
+            sid,
+            effect: "Allow",
+            principal: json!({ "AWS": principals }),
+            action,
+            resource: "*",
+            condition,
+        };
+        let document = Document {
+            version: VERSION,
+            id: "enclave-wireguard-signer",
+            statement: [
+                statement("Manage", list(&self.admins), json!(MANAGE), BTreeMap::new()),
+                statement("Encrypt", list(encryptors), json!("kms:Encrypt"), context),
+                statement("DecryptInTheEnclaveOnly", json!(self.role), json!("kms:Decrypt"), decrypting),
+            ],
+        };
+        serde_json::to_string_pretty(&document).expect("texts become JSON") + "\n"
+    }
+}
+
+fn list<'a>(principals: impl IntoIterator<Item = &'a Principal>) -> Value {
+    principals.into_iter().map(|principal| json!(principal)).collect()
+}
+
+fn bound_to(context: &EncryptionContext) -> BTreeMap<String, String> {
+    context.iter().map(|(name, value)| (format!("kms:EncryptionContext:{name}"), value.to_owned())).collect()
+}
+
+impl Principal {
+    /// Neither a user nor an account.
+    #[must_use]
+    pub fn is_role(&self) -> bool {
+        self.0.contains(":role/")
+    }
+}
+
+impl FromStr for Principal {
+    type Err = PrincipalError;
+
+    fn from_str(text: &str) -> Result<Self, PrincipalError> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let is_name = |name: &str| {
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@-_/".contains(&byte))
+        };
+        match parts.as_slice() {
+            &["arn", partition, "iam", "", account, resource]
+                if partition.starts_with("aws")
+                    && partition.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+                    && account.len() == 12
+                    && account.bytes().all(|byte| byte.is_ascii_digit())
+                    && (resource == "root"
+                        || ["role/", "user/"].iter().any(|kind| resource.strip_prefix(kind).is_some_and(is_name))) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(PrincipalError(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::Entry;
+
+    fn principal(name: &str) -> Principal {
+        format!("arn:aws:iam::111122223333:role/{name}").parse().unwrap()
+    }
+
+    fn image(byte: u8) -> Measurements {
+        let [pcr0, pcr1, pcr2] = [0, 1, 2].map(|index| Pcr([byte + index; Pcr::LEN]));
+        Measurements { pcr0, pcr1, pcr2 }
+    }
+
+    fn policy(enclave: Enclave) -> KeyPolicy {
+        KeyPolicy {
+            admins: vec![principal("KeyAdmin")],
+            encryptors: vec![principal("WalletLambda")],
+            role: principal("EnclaveInstance"),
+            is_generating: false,
+            enclave,
+            context: None,
+        }
+    }
+
+    #[test]
+    fn a_policy_has_the_three_statements_and_the_images_pcr0() {
+        let policy = policy(Enclave::new(&image(0x10), []).unwrap());
+        assert_eq!(policy.to_json(), include_str!("key_policy/plain.json"));
+    }
+
+    #[test]
+    fn registers_a_context_and_generated_keys_are_on_request() {
+        let image = image(0x10);
+        let registers = [(1, image.pcr1), (2, image.pcr2), (3, Pcr([0x13; Pcr::LEN]))];
+        let policy = KeyPolicy {
+            is_generating: true,
+            context: Some(EncryptionContext::new(["purpose=ethereum-signer".parse::<Entry>().unwrap()]).unwrap()),
+            ..policy(Enclave::new(&image, registers).unwrap())
+        };
+        assert_eq!(policy.to_json(), include_str!("key_policy/everything.json"));
+    }
+
+    #[test]
+    fn zero_registers_are_refused() {
+        let zero = Pcr([0; Pcr::LEN]);
+        assert_eq!(Enclave::new(&Measurements { pcr0: zero, ..image(1) }, []), Err(ZeroError(0)));
+        assert_eq!(Enclave::new(&image(1), [(3, zero)]), Err(ZeroError(3)));
+    }
+
+    #[test]
+    fn debug_mode_has_pcr0_of_zeros() {
+        let policy = policy(Enclave::debug()).to_json();
+        assert!(
+            policy.contains(&format!("\"kms:RecipientAttestation:ImageSha384\": \"{}\"", "0".repeat(96))),
+            "{policy}"
+        );
+    }
+
+    #[test]
+    fn principals_are_roles_users_and_accounts_and_never_everybody() {
+        for resource in ["role/a", "role/path/a", "user/a", "root"] {
+            assert!(format!("arn:aws:iam::111122223333:{resource}").parse::<Principal>().is_ok(), "{resource}");
+        }
+        for text in [
+            "",
+            "*",
+            "111122223333",
+            "arn:aws:iam::111122223333:role/*",
+            "arn:aws:iam::111122223333:role/",
+            "arn:aws:iam::*:root",
+            "arn:aws:iam::1:root",
+            "arn:aws:sts::111122223333:assumed-role/a/b",
+            "arn:aws:iam::111122223333:policy/a",
+            "arn:aws:iam::111122223333:role/a:b",
+        ] {
+            assert_eq!(text.parse::<Principal>(), Err(PrincipalError(text.to_owned())), "{text}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The Lambda function: what the CLI does, asked for by events.
+//!
+//! ```json
+//! {"operation": "set_key", "eth_key": "64 hex digits"}
+//! {"operation": "get_key"}
+//! {"operation": "sign_transaction", "transaction_payload": {}}
+//! ```
+//!
+//! `set_key` answers `{"secret_id", "version_id", "address"}`, `get_key` the ciphertext in base64, `sign_transaction` what the
+//! signer answers.
+
+mod environment;
+mod runtime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+use serde_json::value::RawValue;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::enclave::{Enclave, EnclaveError};
+use crate::secret_key::{SecretKey, SecretKeyError};
+
+pub use environment::Environment;
+pub use runtime::run;
+
+/// Why an event has no answer.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Not one of the three events.
+    #[error("event: {0}")]
+    Event(String),
+    /// KMS or Secrets Manager.
+    #[error("{0:#}")]
+    Aws(#[from] anyhow::Error),
+    /// The enclave, or who is in its place.
+    #[error("{}", chain(.0))]
+    Enclave(#[from] EnclaveError),
+    /// Lambda would end the function in a moment.
+    #[error("no answer before the invocation's deadline: give the function more time")]
+    Deadline,
+}
+
+impl Failure {
+    /// The `errorType` of Lambda's answer.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Event(_) => "InvalidEvent",
+            Self::Aws(_) => "AwsError",
+            Self::Enclave(EnclaveError::Untrusted { .. }) => "EnclaveNotTrusted",
+            Self::Enclave(EnclaveError::Refused { .. }) => "EnclaveRefused",
+            Self::Enclave(
+                EnclaveError::Connect { .. }
+                | EnclaveError::Handshake { .. }
+                | EnclaveError::Random
+                | EnclaveError::Exchange { .. }
+                | EnclaveError::Silent { .. }
+                | EnclaveError::Malformed { .. },
+            ) => "EnclaveUnavailable",
+            Self::Deadline => "Timeout",
+        }
+    }
+}
+
+/// An event, which has what its operation needs and nothing else.
+enum Operation<'a> {
+    SetKey(SecretKey),
+    GetKey,
+    SignTransaction(&'a RawValue),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event<'a> {
+    operation: String,
+    eth_key: Option<Secret>,
+    #[serde(borrow)]
+    transaction_payload: Option<&'a RawValue>,
+}
+
+struct Secret(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+/// Answers one event, in JSON.
+///
+/// # Errors
+/// A [`Failure`], which never shows a key.
+pub async fn answer(environment: &Environment, event: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    match Operation::parse(event)? {
+        Operation::SetKey(key) => {
+            let ciphertext = environment.aws.encrypt(&key, &environment.key_arn, &environment.context).await?;
+            let stored = environment.aws.store(&environment.secret_id, &ciphertext).await?;
+            let answer = json!({ "secret_id": stored.arn, "version_id": stored.version_id, "address": key.address() });
+            Ok(Zeroizing::new(answer.to_string().into_bytes()))
+        }
+        Operation::GetKey => {
+            let (_, ciphertext) = environment.aws.stored(&environment.secret_id).await?;
+            Ok(Zeroizing::new(json!(STANDARD.encode(ciphertext)).to_string().into_bytes()))
+        }
+        Operation::SignTransaction(payload) => {
+            let request =
+                format!("{{\"transaction_payload\": {payload}, \"secret_id\": {}}}", json!(environment.secret_id));
+            let Environment { url, identity, trust, .. } = environment;
+            let mut enclave = Enclave::connect(url, identity.as_ref(), trust).await?;
+            Ok(enclave.sign(Zeroizing::new(request.into_bytes())).await?)
+        }
+    }
+}
+
+impl<'a> Operation<'a> {
+    fn parse(event: &'a [u8]) -> Result<Self, Failure> {
+        const EXPECTED: &str = "expected \"set_key\" with \"eth_key\", \"get_key\" with nothing, or \"sign_transaction\" with \"transaction_payload\"";
+        // The parser's words could show a part of a key.
+        let wrong = |error: serde_json::Error| {
+            let (line, column) = (error.line(), error.column());
+            Failure::Event(format!("not understood from line {line}, column {column} on, {EXPECTED}"))
+        };
+        let event: Event<'a> = serde_json::from_slice(event).map_err(wrong)?;
+        match (event.operation.as_str(), event.eth_key, event.transaction_payload) {
+            ("set_key", Some(Secret(text)), None) => SecretKey::parse(&text)
+                .map(Self::SetKey)
+                .map_err(|error: SecretKeyError| Failure::Event(format!("eth_key: {error}"))),
+            ("get_key", None, None) => Ok(Self::GetKey),
+            ("sign_transaction", None, Some(payload)) if payload.get().starts_with('{') => {
+                Ok(Self::SignTransaction(payload))
+            }
+            ("sign_transaction", None, Some(_)) => {
+                Err(Failure::Event("transaction_payload: expected an object".to_owned()))
+            }
+            ("set_key" | "get_key" | "sign_transaction", ..) => {
+                Err(Failure::Event(format!("operation {:?} with other fields, {EXPECTED}", event.operation)))
+            }
+            _ => Err(Failure::Event("unknown operation, ".to_owned() + EXPECTED)),
+        }
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &EnclaveError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(event: &str) -> String {
+        match Operation::parse(event.as_bytes()) {
+            Ok(_) => panic!("{event} is understood"),
+            Err(failure) => {
+                assert_eq!(failure.name(), "InvalidEvent");
+                failure.to_string()
+            }
+        }
+    }
+
+    #[test]
+    fn the_three_events_are_understood() {
+        let key = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
+        let event = format!(r#"{{"operation": "set_key", "eth_key": "{key}"}}"#);
+        let Ok(Operation::SetKey(key)) = Operation::parse(event.as_bytes()) else { panic!("{event}") };
+        assert_eq!(key.address(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
+        assert!(matches!(Operation::parse(br#"{"operation": "get_key"}"#), Ok(Operation::GetKey)));
+        let event = br#"{"operation": "sign_transaction", "transaction_payload": {"value": 0.10}}"#;
+        let Ok(Operation::SignTransaction(payload)) = Operation::parse(event) else { panic!("not understood") };
+        assert_eq!(payload.get(), r#"{"value": 0.10}"#, "numbers stay as they are written");
+    }
+
+    #[test]
+    fn other_events_are_refused_with_what_would_be_right_and_without_the_key() {
+        for event in [
+            "",
+            "[]",
+            "{}",
+            r#"{"operation": "sign"}"#,
+            r#"{"operation": "set_key"}"#,
+            r#"{"operation": "set_key", "eth_key": 31337}"#,
+            r#"{"operation": "set_key", "eth_key": "31337"}"#,
+            r#"{"operation": "set_key", "eth_key": "31337", "more": 1}"#,
+            r#"{"operation": "get_key", "more": "31337"}"#,
+            r#"{"operation": "31337"}"#,
+            r#"{"operation": "get_key", "eth_key": "31337"}"#,
+            r#"{"operation": "sign_transaction"}"#,
+            r#"{"operation": "sign_transaction", "transaction_payload": "31337"}"#,
+            r#"{"operation": "get_key", "operation": "set_key"}"#,
+        ] {
+            let error = refused(event);
+            assert!(error.contains("expected") && !error.contains("31337"), "{event}: {error}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the function's environment variables say.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `SECRET_ID` | the secret that holds the encrypted key; name or ARN |
+//! | `KEY_ARN` | the KMS key that encrypts it |
+//! | `ENCRYPTION_CONTEXT` | JSON, the same as the enclave's `kms.encryption_context` |
+//! | `ENCLAVE_URL` | where the signer is, `https://HOST` |
+//! | `MEASUREMENTS` | the text of the image's `measurements.json` |
+//! | `PCR3` | optional: the only value of PCR3 that is right |
+//! | `ATTESTATION_ROOT` | optional: another root than AWS's, in PEM; for labs |
+//! | `CLIENT_CERTIFICATE_PATH`, `CLIENT_KEY_PATH` | optional: PEM files, for an enclave that asks who is there |
+//! | `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_CA_BUNDLE` | optional: as AWS's own tools read them |
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use attestation::{Measurements, Pcr, TrustRoot};
+
+use crate::aws::{Aws, EncryptionContext, MAX_SECRET_ID_LEN, Settings};
+use crate::enclave::EnclaveUrl;
+use crate::key_arn::KeyArn;
+use crate::tls::ClientIdentity;
+use crate::trust::Trust;
+
+/// All that the operations need.
+pub struct Environment {
+    pub(super) aws: Aws,
+    pub(super) secret_id: String,
+    pub(super) key_arn: KeyArn,
+    pub(super) context: EncryptionContext,
+    pub(super) url: EnclaveUrl,
+    pub(super) trust: Trust,
+    pub(super) identity: Option<ClientIdentity>,
+}
+
+impl Environment {
+    /// Reads and checks the variables.
+    ///
+    /// # Errors
+    /// The first variable that is missing or wrong, and what would be right.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let optional = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let required =
+            |name: &str, what: &str| optional(name).with_context(|| format!("{name} is not set, expected {what}"));
+        let secret_id = required("SECRET_ID", "a secret's name or ARN")?;
+        let is_printable = secret_id.bytes().all(|byte| byte.is_ascii_graphic());
+        ensure!(
+            is_printable && secret_id.len() <= MAX_SECRET_ID_LEN,
+            "SECRET_ID: expected a secret's name or ARN, at most {MAX_SECRET_ID_LEN} printable characters"
+        );
+        let key_arn: KeyArn = required("KEY_ARN", "a KMS key's ARN")?.parse().context("KEY_ARN")?;
+        let context = required("ENCRYPTION_CONTEXT", "JSON such as {\"purpose\": \"ethereum-signer\"}")?;
+        let context = EncryptionContext::from_json(&context).context("ENCRYPTION_CONTEXT")?;
+        let url = required("ENCLAVE_URL", "https://HOST")?.parse().context("ENCLAVE_URL")?;
+        let measurements = required("MEASUREMENTS", "the text of measurements.json")?;
+        let measurements = Measurements::parse(&measurements).context("MEASUREMENTS")?;
+        let pcr3: Option<Pcr> = optional("PCR3").map(|text| text.parse()).transpose().context("PCR3")?;
+        let root = optional("ATTESTATION_ROOT").map(|pem| TrustRoot::from_pem(&pem)).transpose();
+        let root = root.context("ATTESTATION_ROOT")?.unwrap_or_else(TrustRoot::aws);
+        let trust = Trust::new(root, [("MEASUREMENTS".to_owned(), measurements)], pcr3.map(|pcr| (3, pcr)))?;
+        let identity = match (optional("CLIENT_CERTIFICATE_PATH"), optional("CLIENT_KEY_PATH")) {
+            (Some(certificate), Some(key)) => Some(ClientIdentity::load(Path::new(&certificate), Path::new(&key))?),
+            (None, None) => None,
+            (Some(_), None) => bail!("CLIENT_CERTIFICATE_PATH is set and CLIENT_KEY_PATH is not: set both, or neither"),
+            (None, Some(_)) => bail!("CLIENT_KEY_PATH is set and CLIENT_CERTIFICATE_PATH is not: set both, or neither"),
+        };
+        let settings = Settings {
+            region: key_arn.region().to_owned(),
+            kms_endpoint: optional("AWS_ENDPOINT_URL_KMS"),
+            secrets_endpoint: optional("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            ca_path: optional("AWS_CA_BUNDLE").map(Into::into),
+        };
+        let aws = Aws::new(settings, &variable)?;
+        Ok(Self { aws, secret_id, key_arn, context, url, trust, identity })
+    }
+
+    /// Whom documents are believed of.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn variables() -> BTreeMap<&'static str, String> {
+        let [pcr0, pcr1, pcr2] = ["0a", "0b", "0c"].map(|byte| byte.repeat(48));
+        [
+            ("SECRET_ID", "hot-wallet".to_owned()),
+            ("KEY_ARN", "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab".to_owned()),
+            ("ENCRYPTION_CONTEXT", r#"{"purpose": "ethereum-signer"}"#.to_owned()),
+            ("ENCLAVE_URL", "https://10.0.0.2".to_owned()),
+            ("MEASUREMENTS", format!(r#"{{"PCR0": "{pcr0}", "PCR1": "{pcr1}", "PCR2": "{pcr2}"}}"#)),
+            ("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "not-a-secret".to_owned()),
+        ]
+        .into()
+    }
+
+    fn error(variables: &BTreeMap<&'static str, String>) -> String {
+        match Environment::read(|name| variables.get(name).cloned()) {
+            Ok(_) => panic!("read"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let right = variables();
+        let environment = Environment::read(|name| right.get(name).cloned()).unwrap();
+        assert!(environment.trust().root().is_aws());
+        for name in ["SECRET_ID", "KEY_ARN", "ENCRYPTION_CONTEXT", "ENCLAVE_URL", "MEASUREMENTS"] {
+            for value in [None, Some(String::new())] {
+                let mut variables = variables();
+                variables.remove(name);
+                variables.extend(value.map(|value| (name, value)));
+                let error = error(&variables);
+                assert!(error.starts_with(&format!("{name} is not set, expected ")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for name in [
+            "SECRET_ID",
+            "KEY_ARN",
+            "ENCRYPTION_CONTEXT",
+            "ENCLAVE_URL",
+            "MEASUREMENTS",
+            "PCR3",
+            "ATTESTATION_ROOT",
+            "CLIENT_CERTIFICATE_PATH",
+            "CLIENT_KEY_PATH",
+        ] {
+            let mut variables = variables();
+            variables.insert(name, "no such thing".to_owned());
+            let error = error(&variables);
+            assert!(error.starts_with(name), "{name}: {error}");
+        }
+    }
+}

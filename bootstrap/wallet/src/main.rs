@@ -1,0 +1,290 @@
+//! The signer's client on the command line.
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
+)]
+
+mod options;
+mod policy;
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+use wallet::aws::{EncryptionContext, Entry, Stored};
+use wallet::enclave::{Enclave, MAX_REQUEST_LEN, Stranger};
+use wallet::key_arn::KeyArn;
+use wallet::report::Report;
+use wallet::secret_key::SecretKey;
+use zeroize::Zeroizing;
+
+use options::{EnclaveOptions, SecretsOptions, region};
+
+const CREDENTIALS: &str = "AWS credentials are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, as `aws configure \
+    export-credentials --format env` prints them; without them, those of the EC2 instance's role.";
+
+/// Keys for the enclave's Ethereum signer, and signatures from it.
+///
+/// Secret keys go through KMS into Secrets Manager, and only the measured enclave gets them back. An enclave has to prove itself before
+/// anything is asked of it: its attestation document has to be genuine, fresh, of the right image, and bind the TLS key of the connection.
+#[derive(Parser)]
+#[command(name = "wallet", version, after_help = CREDENTIALS)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Makes a secret key in a new file that only its owner may read, and prints its address.
+    Keygen {
+        /// The file, which must not exist.
+        #[arg(long, default_value = "ethereum.key", conflicts_with = "print")]
+        out: PathBuf,
+        /// Print the secret key instead, which a terminal may keep; the address goes to standard error.
+        #[arg(long)]
+        print: bool,
+        /// For programs.
+        #[arg(long, conflicts_with = "print")]
+        json: bool,
+    },
+    /// Encrypts a secret key with KMS and stores it in Secrets Manager, as a new version if the secret is there.
+    SetKey {
+        /// Where to store it: a secret's name or ARN.
+        #[arg(long)]
+        secret_id: String,
+        /// The KMS key that only the enclave decrypts with.
+        #[arg(long, value_name = "ARN")]
+        key_arn: KeyArn,
+        /// What to bind the ciphertext to: the same as the enclave's `kms.encryption_context`.
+        #[arg(long, value_name = "NAME=VALUE", required = true)]
+        context: Vec<Entry>,
+        /// The secret key in hex, as `keygen` writes it; mode 0600. `-` is standard input.
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// Where KMS is, if not where the key's region says: https://HOST or https://HOST:PORT.
+        #[arg(long, value_name = "URL")]
+        kms_endpoint: Option<String>,
+        #[command(flatten)]
+        aws: SecretsOptions,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the encrypted key that is stored, in base64. Nobody but the enclave can decrypt it.
+    GetKey {
+        /// Where it is stored: a secret's name or ARN.
+        #[arg(long)]
+        secret_id: String,
+        /// The secret's region, if neither its ARN nor AWS_REGION say it.
+        #[arg(long)]
+        region: Option<String>,
+        #[command(flatten)]
+        aws: SecretsOptions,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Has the enclave make a key that never leaves it but encrypted, and prints its address and ciphertext.
+    GenerateKey {
+        #[command(flatten)]
+        enclave: EnclaveOptions,
+        /// Store the ciphertext: a secret's name or ARN.
+        #[arg(long)]
+        secret_id: Option<String>,
+        /// The secret's region, if neither its ARN nor AWS_REGION say it.
+        #[arg(long, requires = "secret_id")]
+        region: Option<String>,
+        #[command(flatten)]
+        aws: SecretsOptions,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Has the enclave sign a transaction and prints its answer, which is JSON.
+    Sign {
+        /// The request, JSON: {"transaction_payload": {...}, "secret_id" or "encrypted_key": "..."}. `-` is standard input.
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        #[command(flatten)]
+        enclave: EnclaveOptions,
+    },
+    /// Prints what the enclave's attestation document claims and whether it holds, which is its exit status too.
+    Verify {
+        #[command(flatten)]
+        enclave: EnclaveOptions,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the policy of the KMS key with which only the enclave decrypts, for `aws kms put-key-policy`.
+    Policy(policy::Options),
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_env_filter(filter)
+        .with_target(false)
+        .without_time()
+        .init();
+    let verb = Arguments::parse().verb;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.context("start tokio").and_then(|runtime| runtime.block_on(perform(verb))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn perform(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Keygen { out, print, json } => keygen(&out, print, json),
+        Verb::SetKey { secret_id, key_arn, context, path, kms_endpoint, aws, json } => {
+            let context = EncryptionContext::new(context)?;
+            let aws = aws.client_with(key_arn.region().to_owned(), kms_endpoint)?;
+            let key = SecretKey::load(&path)?;
+            let ciphertext = aws.encrypt(&key, &key_arn, &context).await?;
+            say_stored(&aws.store(&secret_id, &ciphertext).await?, &key.address(), json)
+        }
+        Verb::GetKey { secret_id, region: option, aws, json } => {
+            let (stored, ciphertext) = aws.client(region(option, &secret_id)?)?.stored(&secret_id).await?;
+            let text = STANDARD.encode(ciphertext);
+            match json {
+                true => say(json!({ "secret_id": stored.arn, "version_id": stored.version_id, "encrypted_key": text })),
+                false => say(text),
+            }
+        }
+        Verb::GenerateKey { enclave, secret_id, region, aws, json } => {
+            generate(&enclave, secret_id, region, aws, json).await
+        }
+        Verb::Sign { path, enclave } => {
+            let request = read(&path)?;
+            let answer = connect(&enclave).await?.sign(request).await?;
+            let answer: serde_json::Value =
+                serde_json::from_slice(&answer).context("the enclave's answer is not JSON")?;
+            say(answer)
+        }
+        Verb::Verify { enclave, json } => verify(&enclave, json).await,
+        Verb::Policy(options) => say(options.policy()?.to_json().trim_end()),
+    }
+}
+
+fn keygen(path: &Path, print: bool, json: bool) -> Result<()> {
+    let key = SecretKey::generate()?;
+    if print {
+        writeln!(std::io::stderr(), "address: {}", key.address())?;
+        return say(key.expose_text().as_str());
+    }
+    key.create(path)?;
+    match json {
+        true => say(json!({ "path": path, "address": key.address() })),
+        false => say(key.address()),
+    }
+}
+
+async fn generate(
+    enclave: &EnclaveOptions,
+    secret_id: Option<String>,
+    region_option: Option<String>,
+    aws: SecretsOptions,
+    json: bool,
+) -> Result<()> {
+    // Before there is a key: one that cannot be stored would be one that nobody has.
+    let store = match secret_id {
+        Some(secret_id) => Some((aws.client(region(region_option, &secret_id)?)?, secret_id)),
+        None => None,
+    };
+    let key = connect(enclave).await?.generate_key().await?;
+    let text = STANDARD.encode(&key.ciphertext);
+    let Some((aws, secret_id)) = store else {
+        return match json {
+            true => say(json!({ "address": key.address, "encrypted_key": text })),
+            false => say(format_args!("address: {}\nencrypted key: {text}", key.address)),
+        };
+    };
+    let stored = aws.store(&secret_id, &key.ciphertext).await;
+    // The only copy: whoever reads the error can store it by hand.
+    let stored = stored.with_context(|| format!("the enclave made the key of {}, encrypted: {text}", key.address))?;
+    say_stored(&stored, &key.address, json)
+}
+
+async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
+    let trust = options.trust()?;
+    let mut stranger = Stranger::connect(&options.url, options.identity()?.as_ref()).await?;
+    let judgement = stranger.judge(&trust).await?;
+    let report = Report::new(&options.url, stranger.tls_key(), trust.root(), judgement);
+    match json {
+        true => say(serde_json::to_string_pretty(&report)?)?,
+        false => say(report.to_string().trim_end())?,
+    }
+    match report.refusal() {
+        Some(reason) => bail!("{} is not to be trusted, with {}: {reason}", options.url, trust.root()),
+        None => Ok(()),
+    }
+}
+
+async fn connect(options: &EnclaveOptions) -> Result<Enclave> {
+    let trust = options.trust()?;
+    if !trust.root().is_aws() {
+        tracing::warn!(trust_root = %trust.root(), "documents are believed that AWS does not vouch for");
+    }
+    Ok(Enclave::connect(&options.url, options.identity()?.as_ref(), &trust).await?)
+}
+
+/// A request may have credentials in it.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let object = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let reading = || format!("read the request, {object}");
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_REQUEST_LEN + 1));
+    let limit = u64::try_from(MAX_REQUEST_LEN)? + 1;
+    match path == Path::new("-") {
+        true => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
+        false => File::open(path).with_context(reading)?.take(limit).read_to_end(&mut bytes),
+    }
+    .with_context(reading)?;
+    ensure!(
+        bytes.len() <= MAX_REQUEST_LEN,
+        "{object}: more than {MAX_REQUEST_LEN} bytes, which the signer does not take"
+    );
+    // The parser's words could show a part of it.
+    let is_object = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+        .map(|_any| bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'));
+    match is_object {
+        Ok(true) => Ok(bytes),
+        Ok(false) => {
+            bail!("{object}: expected an object with \"transaction_payload\" and \"secret_id\" or \"encrypted_key\"")
+        }
+        Err(error) => Err(anyhow!("{object}: not JSON from line {}, column {} on", error.line(), error.column())),
+    }
+}
+
+fn say_stored(stored: &Stored, address: &str, json: bool) -> Result<()> {
+    let Stored { arn, version_id, is_new_secret } = stored;
+    match json {
+        true => say(json!({
+            "secret_id": arn, "version_id": version_id, "is_new_secret": is_new_secret, "address": address
+        })),
+        false => {
+            let state = if *is_new_secret { "new secret" } else { "secret, whose last version stays as AWSPREVIOUS" };
+            say(format_args!("address: {address}\n{state}: {arn}\nversion: {version_id}"))
+        }
+    }
+}
+
+fn say(text: impl Display) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
