@@ -120,9 +120,9 @@ build_init() {
         env --unset=RUSTFLAGS --unset=CARGO_BUILD_RUSTFLAGS --unset=RUSTC_WRAPPER --unset=RUSTC_WORKSPACE_WRAPPER \
             CARGO_ENCODED_RUSTFLAGS="$(printf '%s\x1f' "${flags[@]}" | sed 's/\x1f$//')" \
             CFLAGS="-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$sources=/sources" \
-            cargo build --locked --release --package "$program" --target "$target" --target-dir "$target_dir" >&2
+            cargo build --locked --profile image --package "$program" --target "$target" --target-dir "$target_dir" >&2
     )
-    printf '%s\n' "$target_dir/$target/release/$program"
+    printf '%s\n' "$target_dir/$target/image/$program"
 }
 
 # check_config PROGRAM CONFIG_DIR: the enclave would refuse a wrong configuration at boot; say so now.
