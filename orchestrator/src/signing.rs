@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use hickory_resolver::TokioResolver;
 use signer::service::Service;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{CONFIG_PATH, Config};
+use crate::config::{CONFIG_PATH, Config, Signing};
 use crate::link::{FromSigner, Link};
 use crate::nsm::Witness;
 use crate::role::Role;
@@ -47,11 +48,11 @@ pub(crate) fn run() -> Result<()> {
         let resolver = dns::resolver(&config.name_servers)?;
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let listener = listen(signing.service.port)?;
-        sandbox::enter(Role::Signer)?;
         let port = signing.service.port;
         tracing::info!(port, key = %signing.kms.key, roots = %signing.kms.roots, "signer: serving, with keys from KMS");
-        let keys = AwsKeys::new(signing.kms, signing.secrets, signing.imds, Names(resolver), Arc::clone(&witness))?;
-        let service = Service::new(signing.service, config.digest, keys.clone(), Documents(witness))?;
+        let (keys, service) = prepare(signing, config.digest, resolver, witness)?;
+        // The cryptography has looked for its devices by now, which the sandbox would not let it.
+        sandbox::enter(Role::Signer)?;
         let ready = FromSigner { tls_key: service.tls_key_digest() };
         link.send(&ready).await.context("tell PID 1")?;
         let start = Instant::now();
@@ -66,6 +67,19 @@ pub(crate) fn run() -> Result<()> {
     })
 }
 
+/// Everything that asks nobody and takes no time.
+fn prepare(
+    signing: Signing,
+    config_digest: [u8; 32],
+    resolver: TokioResolver,
+    witness: Arc<Witness>,
+) -> Result<(AwsKeys, Service<AwsKeys, Documents>)> {
+    let Signing { service, kms, secrets, imds } = signing;
+    let keys = AwsKeys::new(kms, secrets, imds, Names(resolver), Arc::clone(&witness))?;
+    let service = Service::new(service, config_digest, keys.clone(), Documents(witness))?;
+    Ok((keys, service))
+}
+
 /// On every address of the enclave.
 fn listen(port: u16) -> Result<TcpListener> {
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
@@ -78,3 +92,6 @@ fn listen(port: u16) -> Result<TcpListener> {
     };
     listening().with_context(|| format!("listen on {address}"))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -86,6 +86,10 @@ fn a_case() {
             filtered(Role::Signer);
             drop(Socket::new(Domain::IPV6, Type::STREAM, None));
         }
+        Ok("signer gets ready and serves") => {
+            let served = crate::signing::tests::serve_once(|| filtered(Role::Signer));
+            assert!(served.contains("{\"status\":\"ok\"}"), "{served}");
+        }
         Ok("signer opens vsock") => {
             filtered(Role::Signer);
             drop(Socket::new(Domain::VSOCK, Type::STREAM, None));
@@ -138,6 +142,7 @@ fn the_probe_opens_inet_sockets_and_nothing_else() {
 #[test]
 fn the_signer_opens_inet_sockets_and_asks_the_module_and_nothing_else() {
     survives("signer opens TCP");
+    survives("signer gets ready and serves");
     survives("signer asks the module");
     is_killed("signer opens vsock");
     is_killed("signer opens a file");
