@@ -11,10 +11,10 @@
 mod shared_lab;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{Blind, EnclaveId, Report, Test};
-use shared_lab::{SharedLab, lab_with};
+use shared_lab::{SharedLab, lab_with, wait};
 
 const ENCLAVE: EnclaveId = EnclaveId::SECOND;
 const TRANSFER: u64 = 8 << 20;
@@ -56,14 +56,6 @@ fn transfer_while(blind: &Blind<'_>, disturb: impl FnOnce()) {
         assert!(!running.is_finished(), "the transfer is over before anything could disturb it");
         disturb();
     });
-}
-
-fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + patience;
-    while !is_so() {
-        assert!(Instant::now() < end, "waited {patience:?} for {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn peers(blind: &Blind<'_>) -> String {

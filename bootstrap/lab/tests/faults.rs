@@ -12,10 +12,10 @@ mod shared_lab;
 
 use std::sync::MutexGuard;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lab::{EnclaveId, Lab, Report, Test};
-use shared_lab::{SharedLab, lab_with};
+use shared_lab::{SharedLab, fault, lab_with, wait};
 
 /// Enough for a fault to hit it in the middle.
 const TRANSFER: u64 = 24 << 20;
@@ -51,18 +51,6 @@ fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
 fn received(lab: &Lab) -> u64 {
     let text = lab.parent().unwrap().output(&["wg", "show", "wg0", "transfer"]).unwrap();
     text.split_whitespace().nth(1).and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
-}
-
-fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + patience;
-    while !is_so() {
-        assert!(Instant::now() < end, "waited {patience:?} for {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn fault(lab: &Lab, words: &str) {
-    lab.fault(&words.parse().unwrap()).unwrap();
 }
 
 /// Times that the enclave's console has had `text`.

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{EnclaveId, Lab, Report, Test};
-use shared_lab::{SharedLab, lab_with};
+use shared_lab::{SharedLab, fault, lab_with, wait};
 
 /// Enough for several renewals to hit it.
 const TRANSFER: u64 = 24 << 20;
@@ -48,18 +48,6 @@ fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
         let report = transfer.join().unwrap().expect("the transfer");
         assert!(matches!(report, Report::Transfer(_)), "{report:?}");
     });
-}
-
-fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + patience;
-    while !is_so() {
-        assert!(Instant::now() < end, "waited {patience:?} for {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn fault(lab: &Lab, words: &str) {
-    lab.fault(&words.parse().unwrap()).unwrap();
 }
 
 fn answers(lab: &Lab) -> bool {

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use lab::{Lab, Options};
 
@@ -40,6 +42,20 @@ pub(crate) fn lab_with(enclaves: usize) -> MutexGuard<'static, SharedLab> {
     let eif = std::env::var_os("ENCLAVE_LAB_EIF").map(PathBuf::from);
     shared.lab.up(&Options { enclaves, eif, ..Options::default() }).expect("bring the lab up");
     shared
+}
+
+/// Until something is so.
+pub(crate) fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited {patience:?} for {what}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// Has the switch do wrong, in the words of `lab fault`.
+pub(crate) fn fault(lab: &Lab, words: &str) {
+    lab.fault(&words.parse().expect("the words of a fault")).expect("set a fault");
 }
 
 impl SharedLab {
