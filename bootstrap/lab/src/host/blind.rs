@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use self_test::{Command as Test, Report};
@@ -11,13 +12,14 @@ use super::enclave::SELF_TEST_PORT;
 use super::{Enclave, Lab, Parent};
 use crate::evidence;
 use crate::guest::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};
-use crate::machine::EnclaveId;
+use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::measured_config::MeasuredConfig;
 use crate::payload;
 
 const STATUS: [&str; 5] = ["/payload/bin/wg-server", "status", "--json", "--runtime-dir", "/run/wg-gateway"];
 /// How long a service may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(200);
 
 /// A lab in blind mode, until [`Blind::end`], which is for whoever holds the lab to call.
 #[derive(Debug)]
@@ -66,18 +68,22 @@ impl<'lab> Blind<'lab> {
         Ok(Self { lab, parent, eif_path })
     }
 
-    /// Puts the parent's own wg-server back. Enclaves of blind mode are left without a gateway: stop them.
+    /// Puts the parent's own wg-server back, and waits until the enclaves that run have found it. Those of blind mode never will: stop
+    /// them before.
     ///
     /// # Errors
-    /// No lab is up, or a program that does not stop.
+    /// No lab is up, a program that does not stop, or an enclave that does not come back.
     pub fn end(lab: &Lab) -> Result<()> {
         let parent = lab.parent()?;
         parent.hold(RELAY_SERVICE)?;
         parent.hold(GATEWAY_SERVICE)?;
         parent.release(WG_SERVER_SERVICE)?;
-        let serves =
-            "for i in $(seq 60); do /payload/bin/wg-server status >/dev/null 2>&1 && exit 0; sleep 0.5; done; exit 1";
-        parent.shell(serves).context("wait for the parent's wg-server").map(drop)
+        for id in EnclaveId::first(ENCLAVE_CIDS.count()) {
+            if lab.enclave(id).is_running()? {
+                wait_peer(&parent, id)?;
+            }
+        }
+        Ok(())
     }
 
     /// The image that pins the gateway's key; its measurements are beside it.
@@ -192,6 +198,19 @@ fn conversation(line: &str) -> String {
     let from = from.rsplit(' ').next().unwrap_or(from);
     let protocol: String = what.chars().take_while(char::is_ascii_alphanumeric).collect();
     format!("{} {} > {}", protocol.to_uppercase(), well_known(from), well_known(to))
+}
+
+/// Until wg-server has verified its document, and seen its handshake.
+fn wait_peer(parent: &Parent, id: EnclaveId) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let status = parent.output(&["/payload/bin/wg-server", "status", "--json"]).unwrap_or_default();
+        if evidence::document(&status, id.cid()).is_some() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "enclave {id} does not find the parent's wg-server: {status}");
+        sleep(POLL);
+    }
 }
 
 /// `ADDRESS.PORT` as tcpdump has it: the port is named if somebody listens on it.
