@@ -111,7 +111,7 @@ fn an_image_with_a_wrong_configuration_goes_down_naming_the_key() {
             .args(["build", "--kernel", &format!("{kernel_dir}/bzImage"), "--cmdline-file"])
             .arg(root().join("bootstrap/eif/cmdline"))
             .arg("--init")
-            .arg(root().join("target/image/x86_64-unknown-linux-gnu/release/orchestrator"))
+            .arg(root().join("target/image/x86_64-unknown-linux-gnu/image/orchestrator"))
             .arg("--config")
             .arg(&config_dir)
             .arg("--out")
