@@ -84,6 +84,12 @@ pub(crate) struct FromSigner {
     pub(crate) tls_key: [u8; 32],
 }
 
+/// What PID 1 tells the signer, once, when the tunnel is up: one byte, 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToSigner {
+    Serve,
+}
+
 /// A message that breaks the layout; whoever sent it is broken.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("a message of {len} bytes that starts with {kind:?} breaks the layout")]
@@ -158,6 +164,21 @@ impl Message for FromSigner {
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         bytes.try_into().map(|tls_key| Self { tls_key }).map_err(|_| malformed(bytes))
+    }
+}
+
+impl Message for ToSigner {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Serve => vec![1],
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        match bytes {
+            [1] => Ok(Self::Serve),
+            _ => Err(malformed(bytes)),
+        }
     }
 }
 

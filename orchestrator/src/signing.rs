@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{CONFIG_PATH, Config, Signing};
-use crate::link::{FromSigner, Link};
+use crate::link::{FromSigner, Link, ToSigner};
 use crate::nsm::Witness;
 use crate::role::Role;
 use crate::{dns, sandbox, sys};
@@ -48,16 +48,23 @@ pub(crate) fn run() -> Result<()> {
         let resolver = dns::resolver(&config.name_servers)?;
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let listener = listen(signing.service.port)?;
-        let port = signing.service.port;
-        tracing::info!(port, key = %signing.kms.key, roots = %signing.kms.roots, "signer: serving, with keys from KMS");
+        let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());
         let (keys, service) = prepare(signing, config.digest, resolver, witness)?;
         // The cryptography has looked for its devices by now, which the sandbox would not let it.
         sandbox::enter(Role::Signer)?;
         let ready = FromSigner { tls_key: service.tls_key_digest() };
         link.send(&ready).await.context("tell PID 1")?;
+        tokio::select! {
+            told = link.receive() => match told.context("hear from PID 1")? {
+                Some(ToSigner::Serve) => {}
+                None => return Ok(()),
+            },
+            _ = terminate.recv() => return Ok(()),
+        }
         let start = Instant::now();
         keys.prepare().context("the key that KMS encrypts to")?;
-        tracing::info!(elapsed = ?start.elapsed(), "signer: the key that KMS encrypts to is made");
+        let elapsed = start.elapsed();
+        tracing::info!(port, %key, %roots, "signer: serving; the key that KMS encrypts to took {elapsed:.1?}");
         let stop = CancellationToken::new();
         let (served, ()) = tokio::join!(service.serve(listener, stop.clone()), async {
             terminate.recv().await;

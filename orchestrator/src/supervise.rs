@@ -16,7 +16,7 @@ use tokio::time::{interval, sleep_until, timeout};
 use crate::boot::{Booted, Clock};
 use crate::console;
 use crate::gateway::Gateway;
-use crate::link::{self, FromSigner, Link, State, ToInit};
+use crate::link::{self, FromSigner, Link, State, ToInit, ToSigner};
 use crate::network::Network;
 use crate::role::Role;
 use crate::watch::{News, Watch};
@@ -41,6 +41,7 @@ pub(crate) struct Supervisor {
     has_signer: bool,
     watch: Watch,
     link: Option<Link>,
+    signer: Option<Link>,
     running: HashMap<Pid, Role>,
     policies: HashMap<Role, RestartPolicy>,
     /// Ended, and to be started again at that time.
@@ -59,6 +60,7 @@ impl Supervisor {
             clock,
             watch: Watch::default(),
             link: None,
+            signer: None,
             running: HashMap::new(),
             policies: HashMap::new(),
             due: Vec::new(),
@@ -76,10 +78,13 @@ impl Supervisor {
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
         if self.has_signer {
-            // First, so that no document goes out that does not bind its TLS key.
-            self.start(Role::Signer).await?;
+            self.start_signer()?;
         }
         self.start(Role::Relay).await?;
+        if self.has_signer {
+            // Before the relay's first message is served, so that no document goes out that does not bind its TLS key.
+            self.signer_is_ready().await?;
+        }
         let mut correct_clock = interval(Clock::INTERVAL);
         let mut next_look = Instant::now();
         let reason = loop {
@@ -108,32 +113,56 @@ impl Supervisor {
     }
 
     async fn start(&mut self, role: Role) -> Result<()> {
-        let pid = match role {
+        match role {
             Role::Relay => {
                 let (ours, theirs) = link::pair().context("the link to the relay")?;
                 let descriptors = [theirs.as_fd(), self.network.relay_socket.as_fd()];
-                let pid = role.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?;
+                self.enlist(role, role.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?);
                 self.link = Some(Link::new(ours).context("the link to the relay")?);
-                pid
             }
-            Role::Signer => self.start_signer().await.context("the signer")?,
-            Role::Probe | Role::SelfTest => role.start(None, &[])?,
-        };
-        self.running.insert(pid, role);
-        tracing::info!(pid = pid.as_raw(), user = role.user(), "supervise: started the {role}");
+            Role::Signer => {
+                self.start_signer()?;
+                self.signer_is_ready().await?;
+            }
+            Role::Probe | Role::SelfTest => self.enlist(role, role.start(None, &[])?),
+        }
         Ok(())
     }
 
-    /// Starts it, and waits until it has said which TLS key it has: then nothing is left that could keep it from serving.
-    async fn start_signer(&mut self) -> Result<Pid> {
-        let (ours, theirs) = link::pair().context("its link")?;
+    fn enlist(&mut self, role: Role, pid: Pid) {
+        self.running.insert(pid, role);
+        tracing::info!(pid = pid.as_raw(), user = role.user(), "supervise: started the {role}");
+    }
+
+    fn start_signer(&mut self) -> Result<()> {
+        let (ours, theirs) = link::pair().context("the link to the signer")?;
         let pid = Role::Signer.start(None, &[self.gateway.nsm().device(), theirs.as_fd()])?;
-        drop(theirs);
-        let link = Link::new(ours).context("its link")?;
-        let said = timeout(SIGNER_DEADLINE, link.receive::<FromSigner>()).await.context("wait until it is ready")?;
-        let FromSigner { tls_key } = said.context("hear from it")?.context("it ended before it was ready")?;
+        self.enlist(Role::Signer, pid);
+        self.signer = Some(Link::new(ours).context("the link to the signer")?);
+        Ok(())
+    }
+
+    /// Waits until the signer has said which TLS key it has: then nothing is left that could keep it from serving.
+    async fn signer_is_ready(&mut self) -> Result<()> {
+        let Some(link) = &self.signer else { return Ok(()) };
+        let said = timeout(SIGNER_DEADLINE, link.receive::<FromSigner>());
+        let said = said.await.context("the signer: wait until it is ready")?.context("the signer: hear from it")?;
+        let FromSigner { tls_key } = said.context("the signer: it ended before it was ready")?;
+        tracing::info!("supervise: the signer is ready");
         self.gateway.vouch_for(tls_key);
-        Ok(pid)
+        if self.watch.had_handshake() {
+            self.let_the_signer_serve().await;
+        }
+        Ok(())
+    }
+
+    /// Nobody could reach it before, and the work that it does first would only keep the tunnel from coming up.
+    async fn let_the_signer_serve(&self) {
+        let Some(link) = &self.signer else { return };
+        // It has ended: its end is the reaper's.
+        if let Err(error) = link.send(&ToSigner::Serve).await {
+            tracing::warn!("supervise: tell the signer to serve: {error}");
+        }
     }
 
     async fn start_due(&mut self) -> Result<()> {
@@ -177,6 +206,7 @@ impl Supervisor {
         if news == News::FirstHandshake {
             let seconds = console::since_boot().as_secs_f64();
             tracing::info!("tunnel: first handshake {seconds:.2} s after power-on");
+            self.let_the_signer_serve().await;
             self.start(Role::Probe).await?;
             if self.has_self_test {
                 self.start(Role::SelfTest).await?;

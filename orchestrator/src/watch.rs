@@ -47,6 +47,11 @@ impl Watch {
         if self.had_handshake { Duration::from_secs(1) } else { Duration::from_millis(25) }
     }
 
+    /// Whether there was a handshake since power-on.
+    pub(crate) const fn had_handshake(&self) -> bool {
+        self.had_handshake
+    }
+
     /// Compares wg0 with what it was.
     pub(crate) fn look(&mut self, interface: &Interface, now: SystemTime) -> News {
         let state = State {

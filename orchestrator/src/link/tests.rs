@@ -67,6 +67,18 @@ fn an_acceptance_has_these_bytes_and_back() {
 }
 
 #[test]
+fn what_the_signer_says_and_is_told_has_these_bytes_and_back() {
+    let ready = FromSigner { tls_key: [0x77; 32] };
+    assert_eq!(ready.encode(), [0x77; 32]);
+    assert_eq!(FromSigner::decode(&[0x77; 32]), Ok(ready));
+    assert_eq!(ToSigner::Serve.encode(), [1]);
+    assert_eq!(ToSigner::decode(&[1]), Ok(ToSigner::Serve));
+    for bytes in [&[][..], &[0], &[2], &[1, 1], &[0x77; 31], &[0x77; 33]] {
+        assert!(FromSigner::decode(bytes).is_err() && ToSigner::decode(bytes).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
 fn anything_else_is_malformed() {
     let (_, good) = golden_offer();
     let long = [&good[..], &[0]].concat();
