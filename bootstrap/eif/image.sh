@@ -92,8 +92,8 @@ prepare() {
     phase "kernel"
     kernel_dir=$("$root/enclave-kernel/build.sh" | tail -n 1)
     phase "the eif tool"
-    (cd "$root" && cargo build --locked --package eif --target-dir "$root/target" >&2)
-    eif=$root/target/debug/eif
+    (cd "$root" && cargo build --locked --release --workspace --bin eif --target-dir "$root/target" >&2)
+    eif=$root/target/release/eif
 }
 
 # build_init SOURCES TARGET_DIR: builds $program, prints its path. The flags have a target folder of their own, so that

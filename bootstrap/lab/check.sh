@@ -9,7 +9,7 @@ mapfile -t scripts < <(git ls-files --cached --others --exclude-standard | while
     if [ -f "$file" ] && head -n 1 "$file" | grep -qE '^#!.*\b(ba)?sh\b'; then echo "$file"; fi
 done)
 shellcheck --external-sources "${scripts[@]}"
-cargo clippy --locked --workspace --all-targets -- --deny warnings
+cargo clippy --locked --workspace --all-targets --test machines -- --deny warnings
 
 if [ "${1:-}" = --licences ]; then
     command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

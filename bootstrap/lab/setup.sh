@@ -43,6 +43,7 @@ require_rust
 bootstrap/lab/qemu/build.sh >/dev/null
 enclave-kernel/build.sh >/dev/null
 bootstrap/lab/parent/build.sh >/dev/null
-say "building lab, wg-server and kms-stand-in"
-cargo build --locked --release -p lab -p wg-server -p kms-stand-in
+say "building lab, eif, wg-server, wallet and kms-stand-in"
+# As parts of the workspace, here and elsewhere, so that they share what they are built of.
+cargo build --locked --release --workspace --bin lab --bin eif --bin wg-server --bin wallet --bin kms-stand-in
 bootstrap/eif/image.sh bootstrap/lab/config/enclave target/lab-eif >&2

@@ -5,6 +5,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 bootstrap/lab/setup.sh
 bootstrap/lab/check.sh
-cargo test --locked --release --workspace --exclude lab
-# The lab's own: one lab at a time, or two cores are too few for the VMs.
-cargo test --locked --release -p lab -- --test-threads=1
+cargo test --locked --release --workspace
+# One lab, or two cores are too few for the VMs.
+cargo test --locked --release --workspace --test machines -- --test-threads=1

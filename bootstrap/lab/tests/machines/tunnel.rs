@@ -1,17 +1,7 @@
 //! The product's main job, every part real: enclaves boot, bring up kernel WireGuard over vsock, and reach the outside.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test that panics has failed, as it should"
-)]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
+use super::shared_lab::lab_with;
 use lab::{EnclaveId, Report, Test};
-use shared_lab::lab_with;
 
 #[test]
 fn all_nine_steps_of_the_transcript_happen() {

@@ -1,20 +1,10 @@
 //! Blind mode: the gateway is elsewhere, its key is in the image, and the parent carries what it cannot read.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test that panics has failed, as it should"
-)]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::thread;
 use std::time::Duration;
 
+use super::shared_lab::{SharedLab, lab_with, wait};
 use lab::{Blind, EnclaveId, Report, Test};
-use shared_lab::{SharedLab, lab_with, wait};
 
 const ENCLAVE: EnclaveId = EnclaveId::SECOND;
 const TRANSFER: u64 = 8 << 20;

@@ -1,19 +1,10 @@
 //! AWS in the lab's internet: who asks it gets answers of AWS's form, by AWS's names, under this lab's web CA and no other.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test that panics has failed, as it should"
-)]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::fs;
 
+use super::shared_lab::lab_with;
 use lab::{EnclaveId, Parent, Report, Test};
-use shared_lab::lab_with;
+use serde_json::{Value, json};
 
 const KMS: &str = "kms.eu-central-1.amazonaws.com";
 const SECRETS: &str = "secretsmanager.eu-central-1.amazonaws.com";
@@ -46,14 +37,21 @@ fn https(parent: &Parent, name: &str, arguments: &[&str]) -> String {
 
 /// As [`https`], signed by `wallet`.
 fn signed(parent: &Parent, name: &str, target: &str, body: &str) -> String {
-    signed_with(&[], parent, name, target, body)
+    signed_by(WALLET, &[], parent, name, target, body)
 }
 
-fn signed_with(options: &[&str], parent: &Parent, name: &str, target: &str, body: &str) -> String {
+/// As [`https`], signed with `id:secret` and the header with the session's token.
+fn signed_by(
+    [user, token]: [&str; 2],
+    options: &[&str],
+    parent: &Parent,
+    name: &str,
+    target: &str,
+    body: &str,
+) -> String {
     let service = name.split('.').next().unwrap();
     let scope = format!("aws:amz:eu-central-1:{service}");
     let target = format!("X-Amz-Target: {target}");
-    let [user, token] = WALLET;
     let headers = ["-H", "Content-Type: application/x-amz-json-1.1", "-H", &target, "-H", token];
     let arguments = [&["--aws-sigv4", &scope, "--user", user, "--data-binary", body][..], &headers].concat();
     https(parent, name, &[&arguments[..], options].concat())
@@ -62,7 +60,7 @@ fn signed_with(options: &[&str], parent: &Parent, name: &str, target: &str, body
 /// One request, whatever the answer is.
 fn encrypt(parent: &Parent) -> String {
     let body = format!(r#"{{"KeyId":"{KEY}","Plaintext":"aGVsbG8=","EncryptionContext":{{"purpose":"test"}}}}"#);
-    signed_with(&["--retry", "0"], parent, KMS, "TrentService.Encrypt", &body)
+    signed_by(WALLET, &["--retry", "0"], parent, KMS, "TrentService.Encrypt", &body)
 }
 
 fn wait_for_kms(parent: &Parent) {
@@ -104,6 +102,26 @@ fn wallet_may_encrypt_until_the_key_policy_says_otherwise() {
     parent.set_key_policy(&first).unwrap();
     assert!(said.contains("AccessDeniedException"), "{said}");
     assert!(encrypt(&parent).ends_with("\n200"));
+}
+
+#[test]
+fn the_parent_with_the_enclaves_own_role_opens_nothing() {
+    let shared = lab_with(0);
+    let parent = shared.lab.parent().unwrap();
+    wait_for_kms(&parent);
+    let said = metadata(&parent, "iam/security-credentials/default-role");
+    let credentials: Value = serde_json::from_str(said.strip_suffix("\n200").expect("credentials")).unwrap();
+    let part = |name: &str| credentials[name].as_str().expect("a part of them").to_owned();
+    let user = format!("{}:{}", part("AccessKeyId"), part("SecretAccessKey"));
+    let token = format!("X-Amz-Security-Token: {}", part("Token"));
+    let answer: Value = serde_json::from_str(encrypt(&parent).strip_suffix("\n200").expect("a ciphertext")).unwrap();
+    let body = json!({
+        "KeyId": KEY,
+        "CiphertextBlob": answer["CiphertextBlob"],
+        "EncryptionContext": {"purpose": "test"},
+    });
+    let said = signed_by([&user, &token], &[], &parent, KMS, "TrentService.Decrypt", &body.to_string());
+    assert!(said.contains("AccessDeniedException") && said.ends_with("\n400"), "{said}");
 }
 
 #[test]

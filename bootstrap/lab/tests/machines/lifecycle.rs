@@ -1,14 +1,9 @@
 //! Up, status, exec, down: a lab that is left behind by nobody.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, as it should")]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::time::{Duration, Instant};
 
+use super::shared_lab::{PROGRAM, lab_with};
 use lab::Lab;
-use shared_lab::{PROGRAM, lab_with};
 
 #[test]
 fn the_exit_status_and_output_of_a_command_on_the_parent_are_ours() {

@@ -1,6 +1,4 @@
-//! One lab for all tests of a binary, one test at a time; it goes down when the binary ends, however it ends.
-
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+//! One lab for all tests, one test at a time; it goes down when this program ends, however it ends.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,21 +1,11 @@
 //! New keys for a tunnel in use: the connections inside live on, whatever happens to the exchange.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test that panics has failed, as it should"
-)]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::sync::MutexGuard;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::shared_lab::{SharedLab, fault, lab_with, wait};
 use lab::{EnclaveId, Lab, Report, Test};
-use shared_lab::{SharedLab, fault, lab_with, wait};
 
 /// Enough for several renewals to hit it.
 const TRANSFER: u64 = 24 << 20;

@@ -1,15 +1,10 @@
 //! Who becomes a peer: an enclave of the image that the operator names, that proves it now; and no other.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, as it should")]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::fs;
 use std::time::Duration;
 
+use super::shared_lab::{SharedLab, lab_with};
 use lab::{EnclaveId, Parent, Rogue};
-use shared_lab::{SharedLab, lab_with};
 
 const ROOT: [&str; 2] = ["--root", "/etc/wg-server/lab-root.pem"];
 

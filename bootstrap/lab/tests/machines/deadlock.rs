@@ -3,18 +3,13 @@
 //!
 //! The parent runs Debian's kernel, which has the push-back that our patch removes from the enclave's.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, as it should")]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::shared_lab::lab_with;
 use lab::{EnclaveId, Lab, Test};
-use shared_lab::lab_with;
 
 /// Nobody listens there.
 const PORT: u32 = 7999;

@@ -1,23 +1,13 @@
 //! Boots that must fail: each says which step, what on, and why, in one line, and restarts the machine, which then is gone.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test that panics has failed, as it should"
-)]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::shared_lab::lab_with;
 use lab::EnclaveId;
-use shared_lab::lab_with;
 
 /// From power-on to the end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,7 +29,7 @@ fn extract(dir: &Path) {
         Command::new(root().join("bootstrap/eif/image.sh")).arg(root().join("bootstrap/lab/config/enclave")).arg(dir),
     );
     last_line(
-        Command::new(root().join("target/debug/eif"))
+        Command::new(root().join("target/release/eif"))
             .arg("extract")
             .arg(dir.join("enclave.eif"))
             .arg(dir.join("parts")),
@@ -107,7 +97,7 @@ fn an_image_with_a_wrong_configuration_goes_down_naming_the_key() {
     let kernel_dir = last_line(&mut Command::new(root().join("enclave-kernel/build.sh")));
     let out_dir = dir.path().join("wrong");
     last_line(
-        Command::new(root().join("target/debug/eif"))
+        Command::new(root().join("target/release/eif"))
             .args(["build", "--kernel", &format!("{kernel_dir}/bzImage"), "--cmdline-file"])
             .arg(root().join("bootstrap/eif/cmdline"))
             .arg("--init")

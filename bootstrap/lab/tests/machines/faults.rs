@@ -1,21 +1,11 @@
 //! What a bad vsock, a bad parent, or a bad moment does to a tunnel in use: it comes back, and no byte is wrong.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "a test that panics has failed, as it should"
-)]
-
-#[path = "support/shared_lab.rs"]
-mod shared_lab;
-
 use std::sync::MutexGuard;
 use std::thread;
 use std::time::Duration;
 
+use super::shared_lab::{SharedLab, fault, lab_with, wait};
 use lab::{EnclaveId, Lab, Report, Test};
-use shared_lab::{SharedLab, fault, lab_with, wait};
 
 /// Enough for a fault to hit it in the middle.
 const TRANSFER: u64 = 24 << 20;

@@ -1,0 +1,23 @@
+//! What needs machines: real kernels in the lab's VMs.
+//!
+//! One lab for all of it, one test at a time: `cargo test --release --workspace --test machines -- --test-threads=1`, with a module's name behind
+//! it for its tests alone.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod attestation;
+mod aws;
+mod blind;
+mod boot;
+mod deadlock;
+mod faults;
+mod lifecycle;
+mod renewal;
+mod shared_lab;
+mod tunnel;
