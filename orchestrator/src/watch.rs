@@ -14,6 +14,7 @@ const STALE: Duration = Duration::from_secs(180);
 /// What an operator would call another state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
+    public_key: Option<PublicKey>,
     peers: Vec<(PublicKey, Option<SocketAddr>, Handshake)>,
 }
 
@@ -30,7 +31,7 @@ pub(crate) enum News {
     Nothing,
     /// For the first time since power-on.
     FirstHandshake,
-    /// Another peer, another endpoint, a handshake too old, or fresh again.
+    /// Another key of its own, another peer, another endpoint, a handshake too old, or fresh again.
     Changed,
 }
 
@@ -55,6 +56,7 @@ impl Watch {
     /// Compares wg0 with what it was.
     pub(crate) fn look(&mut self, interface: &Interface, now: SystemTime) -> News {
         let state = State {
+            public_key: interface.public_key,
             peers: interface
                 .peers
                 .iter()
@@ -128,6 +130,9 @@ mod tests {
         assert_eq!(watch.look(&wg0(Some(at(1100)), 1), at(1280)), News::Changed, "stale");
         assert_eq!(watch.look(&wg0(Some(at(1300)), 1), at(1300)), News::Changed, "fresh again, not the first");
         assert_eq!(watch.look(&wg0(Some(at(1300)), 2), at(1300)), News::Changed, "another key");
+        let renewed = Interface { public_key: Some(PublicKey([9; 32])), ..wg0(Some(at(1300)), 2) };
+        assert_eq!(watch.look(&renewed, at(1300)), News::Changed, "another key of its own");
+        assert_eq!(watch.look(&renewed, at(1300)), News::Nothing);
         assert_eq!(watch.look(&no_peer, at(1300)), News::Changed, "no peer any more");
     }
 
