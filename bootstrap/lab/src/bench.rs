@@ -21,6 +21,7 @@ use crate::host::{Lab, Options as Up, Parent, SELF_TEST_PORT};
 use crate::machine::EnclaveId;
 use crate::plan::Plan;
 use crate::progress::Phase;
+use native::Effort;
 use results::{Conditions, Key, Kind, MTUS, Results, Subject};
 use site::{GATEWAY, Site, VETH};
 
@@ -94,9 +95,13 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
     if load > QUIET {
         lab.progress.line(&format!("the host is busy (load {load:.2}): the numbers will be worse and less even"));
     }
-    let relay = lab.progress.phase("the relay on the host, without machines", |phase| {
-        native::measure(&lab.project, options.repetitions, 1, phase)
-    })?;
+    let effort = Effort { repetitions: options.repetitions, seconds: 1 };
+    let relay = lab
+        .progress
+        .phase("the relay on the host, without machines", |phase| native::relay(&lab.project, effort, phase))?;
+    let signer = lab
+        .progress
+        .phase("the signer on the host, without machines", |phase| native::signer(&lab.project, effort, phase))?;
     let was_up = lab.layout.exists();
     lab.up(&Up { eif: options.eif.clone(), ..Up::default() })?;
     let is_kvm = Plan::load(&lab.layout)?.is_kvm;
@@ -111,7 +116,7 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
         load,
         accelerator: if is_kvm { "kvm" } else { "tcg" }.to_owned(),
     };
-    Ok(Results::new(conditions, &samples?, relay))
+    Ok(Results::new(conditions, &samples?, relay, Some(signer)))
 }
 
 /// The host's one-minute load average.
@@ -123,6 +128,8 @@ fn load() -> Result<f64> {
 
 fn in_lab(lab: &Lab, options: &Options) -> Result<Vec<(Key, f64)>> {
     let parent = lab.parent()?;
+    // It would take its part of the processors while it loads.
+    parent.wait_aws()?;
     let address = *lab.enclave(EnclaveId::FIRST).addresses()?.first().context("the enclave has no address")?;
     let site = Site::set_up(&parent)?;
     let bench = Bench { parent: &parent, site: &site, enclave: address, seconds: options.seconds.into() };

@@ -1,22 +1,45 @@
-//! The relay's own benchmark, on the host itself.
+//! The benchmarks that need no machines: the relay's and the signer's own, on the host itself.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 
-use super::results::Relay;
+use super::results::{Relay, Signer};
 use crate::progress::Phase;
 use crate::project::Project;
 
-/// Builds it if need be, and runs it.
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    pub(super) repetitions: u32,
+    /// Per sample.
+    pub(super) seconds: u32,
+}
+
+/// Builds the relay's if need be, and runs it.
 ///
 /// # Errors
 /// No cargo, a build or a run that goes wrong, or other output than this version understands.
-pub(super) fn measure(project: &Project, repetitions: u32, seconds: u32, phase: &Phase) -> Result<Vec<Relay>> {
-    phase.note("cargo bench -p tunnel --bench relay");
-    let [repetitions, seconds] = [repetitions, seconds].map(|number| number.to_string());
+pub(super) fn relay(project: &Project, effort: Effort, phase: &Phase) -> Result<Vec<Relay>> {
+    let relay: Vec<Relay> = parse(&run(project, ["tunnel", "relay"], effort, phase)?)?;
+    ensure!(!relay.is_empty(), "the relay's benchmark measured nothing");
+    Ok(relay)
+}
+
+/// The same of the signer's.
+///
+/// # Errors
+/// As [`relay`].
+pub(super) fn signer(project: &Project, effort: Effort, phase: &Phase) -> Result<Signer> {
+    parse(&run(project, ["signer", "sign"], effort, phase)?)
+}
+
+fn run(project: &Project, [package, bench]: [&str; 2], effort: Effort, phase: &Phase) -> Result<String> {
+    phase.note(&format!("cargo bench -p {package} --bench {bench}"));
+    let [repetitions, seconds] = [effort.repetitions, effort.seconds].map(|number| number.to_string());
     let output = Command::new("cargo")
-        .args(["bench", "--locked", "--quiet", "-p", "tunnel", "--bench", "relay", "--", "--json"])
+        .args(["bench", "--locked", "--quiet", "-p", package, "--bench", bench, "--", "--json"])
         .args(["--repetitions", &repetitions, "--seconds", &seconds])
         .current_dir(project.root())
         .stdin(Stdio::null())
@@ -24,17 +47,15 @@ pub(super) fn measure(project: &Project, repetitions: u32, seconds: u32, phase: 
         .context("run cargo")?;
     ensure!(
         output.status.success(),
-        "the relay's benchmark ended with {}; it said last:\n{}",
+        "the benchmark {bench} of {package} ended with {}; it said last:\n{}",
         output.status,
         crate::process::last_lines(&String::from_utf8_lossy(&output.stderr), 20)
     );
-    parse(&String::from_utf8_lossy(&output.stdout))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn parse(text: &str) -> Result<Vec<Relay>> {
-    let relay: Vec<Relay> = serde_json::from_str(text.trim()).with_context(|| format!("read {text:?}"))?;
-    ensure!(!relay.is_empty(), "the relay's benchmark measured nothing");
-    Ok(relay)
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text.trim()).with_context(|| format!("read {text:?}"))
 }
 
 #[cfg(test)]
@@ -42,12 +63,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_benchmark_s_line_is_understood() {
+    fn the_relay_s_line_is_understood() {
         let line = r#"[{"bytes":1452,"repetitions":5,"cpu_seconds_per_gb":1.5,"datagrams_per_second":250000,
             "plain_cpu_seconds_per_gb":3.0,"plain_datagrams_per_second":200000,"cpu_ratio":0.500,"rate_ratio":1.250}]"#;
-        let relay = parse(line).unwrap();
+        let relay: Vec<Relay> = parse(line).unwrap();
         assert_eq!(relay[0].bytes, 1452);
-        assert!(parse("[]").is_err());
-        assert!(parse("bytes 1452").is_err());
+        assert!(parse::<Vec<Relay>>("bytes 1452").is_err());
+    }
+
+    #[test]
+    fn the_signer_s_line_is_understood() {
+        let line = r#"{"repetitions":5,"connections":16,"threads":2,"requests_per_second":3000,
+            "bare_signatures_per_second":20000,"checked_signatures_per_second":4000,"ratio_to_bare":0.150,"ratio_to_checked":0.750}"#;
+        let signer: Signer = parse(line).unwrap();
+        assert_eq!((signer.connections, signer.ratio_to_checked), (16, 0.75));
+        assert!(parse::<Signer>("{}").is_err());
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Results {
     pub(super) ratios: Vec<Ratio>,
     /// Of the relay without machines, on the host itself.
     pub(super) relay: Vec<Relay>,
+    /// Of the signer, likewise; absent in runs of before it was there.
+    pub(super) signer: Option<Signer>,
 }
 
 /// What the numbers depend on.
@@ -107,9 +109,27 @@ pub(super) struct Relay {
     pub(super) rate_ratio: f64,
 }
 
+/// Medians of the signer's own benchmark, as it prints them: rates per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Signer {
+    pub(super) repetitions: u32,
+    pub(super) connections: u32,
+    pub(super) threads: u32,
+    pub(super) requests_per_second: f64,
+    pub(super) bare_signatures_per_second: f64,
+    pub(super) checked_signatures_per_second: f64,
+    pub(super) ratio_to_bare: f64,
+    pub(super) ratio_to_checked: f64,
+}
+
 impl Results {
     /// Sorts samples into series, in the order of their first appearance.
-    pub(super) fn new(conditions: Conditions, samples: &[(Key, f64)], relay: Vec<Relay>) -> Self {
+    pub(super) fn new(
+        conditions: Conditions,
+        samples: &[(Key, f64)],
+        relay: Vec<Relay>,
+        signer: Option<Signer>,
+    ) -> Self {
         let mut lab: Vec<Series> = Vec::new();
         for (key, value) in samples {
             match lab.iter_mut().find(|series| series.key == *key) {
@@ -121,7 +141,16 @@ impl Results {
             series.median = median(&series.samples).unwrap_or_default();
         }
         let ratios = ratios(&lab);
-        Self { conditions, lab, ratios, relay }
+        Self { conditions, lab, ratios, relay, signer }
+    }
+
+    /// Round trips over that of D2; nothing if that was not measured.
+    pub(super) fn round_trip_ratios(&self) -> Vec<(Key, f64)> {
+        let trips = || self.lab.iter().filter(|series| series.key.kind == Kind::RoundTrip);
+        let Some(reference) = trips().find(|series| series.key.subject == Subject::Veth && series.median > 0.0) else {
+            return Vec::new();
+        };
+        trips().map(|series| (series.key, series.median / reference.median)).collect()
     }
 }
 
@@ -209,7 +238,17 @@ pub(super) mod tests {
             cpu_ratio: 0.5,
             rate_ratio: 1.25,
         });
-        Results::new(conditions, &samples, relay.to_vec())
+        let signer = Signer {
+            repetitions: 3,
+            connections: 16,
+            threads: 2,
+            requests_per_second: 3_000.0,
+            bare_signatures_per_second: 20_000.0,
+            checked_signatures_per_second: 4_000.0,
+            ratio_to_bare: 0.15,
+            ratio_to_checked: 0.75,
+        };
+        Results::new(conditions, &samples, relay.to_vec(), Some(signer))
     }
 
     #[test]
@@ -237,6 +276,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn round_trips_are_compared_with_that_of_d2() {
+        let ratios = sample().round_trip_ratios();
+        let subjects: Vec<_> = ratios.iter().map(|(key, ratio)| (key.subject, *ratio)).collect();
+        assert_eq!(subjects, [(Subject::Gateway, 3.0), (Subject::Veth, 1.0)]);
+        let mut results = sample();
+        results.lab.retain(|series| series.key.subject != Subject::Veth);
+        assert!(results.round_trip_ratios().is_empty());
+    }
+
+    #[test]
     fn each_direction_and_mtu_has_its_own_reference() {
         let conditions = sample().conditions;
         let mut samples = vec![(UP, 50.0)];
@@ -249,9 +298,9 @@ pub(super) mod tests {
         ] {
             samples.push((Key { subject, kind, mtu }, value));
         }
-        let results = Results::new(conditions.clone(), &samples, Vec::new());
+        let results = Results::new(conditions.clone(), &samples, Vec::new(), None);
         assert!((results.ratios[0].ratio - 0.5).abs() < 1e-9);
-        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new());
+        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new(), None);
         assert!(results.ratios.is_empty(), "no reference, no ratio");
     }
 

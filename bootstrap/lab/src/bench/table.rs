@@ -80,18 +80,17 @@ fn conditions(results: &Results) -> String {
 }
 
 fn tables(results: &Results) -> Vec<Table> {
-    let tables = [goodput(results), round_trips(results), relay(results)];
+    let tables = [goodput(results), round_trips(results), relay(results), signer(results)];
     tables.into_iter().filter(|table| table.rows.len() > 1).collect()
 }
 
 fn goodput(results: &Results) -> Table {
     let mut rows = vec![words(&[
-        "TCP goodput of the enclave, Mbit/s",
+        "TCP goodput of the enclave",
         "MTU",
-        "tunnel",
-        "D1 raw vsock",
-        "D2 WireGuard over veth",
-        "tunnel / min(D1, D2)",
+        "over D1, raw vsock",
+        "over D2, WireGuard over veth",
+        "over min(D1, D2)",
         "lowest to highest",
     ])];
     for ratio in &results.ratios {
@@ -99,9 +98,8 @@ fn goodput(results: &Results) -> Table {
         rows.push(vec![
             name(ratio.key).to_owned(),
             mtu(ratio.key),
-            format!("{:.1}", ratio.tunnel),
-            format!("{:.1}", ratio.vsock),
-            format!("{:.1}", ratio.veth),
+            format!("{:.2}", ratio.tunnel / ratio.vsock),
+            format!("{:.2}", ratio.tunnel / ratio.veth),
             format!("{:.2}{mark}", ratio.ratio),
             format!("{:.2} to {:.2}", ratio.lowest, ratio.highest),
         ]);
@@ -110,18 +108,9 @@ fn goodput(results: &Results) -> Table {
 }
 
 fn round_trips(results: &Results) -> Table {
-    let mut rows = vec![words(&["UDP round trip, 64 bytes, ms", "MTU", "median", "over D2's"])];
-    let is_round_trip = |key: Key| key.kind == Kind::RoundTrip;
-    let reference = results.lab.iter().find(|series| is_round_trip(series.key) && series.key.subject == Subject::Veth);
-    for series in results.lab.iter().filter(|series| is_round_trip(series.key)) {
-        let ratio =
-            reference.filter(|reference| reference.median > 0.0).map(|reference| series.median / reference.median);
-        rows.push(vec![
-            name(series.key).to_owned(),
-            mtu(series.key),
-            format!("{:.2}", series.median),
-            ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}")),
-        ]);
+    let mut rows = vec![words(&["UDP round trip, 64 bytes", "MTU", "over D2's"])];
+    for (key, ratio) in results.round_trip_ratios() {
+        rows.push(vec![name(key).to_owned(), mtu(key), format!("{ratio:.1}")]);
     }
     Table { title: format!("Round trips in the lab ({})", caution(results)), rows }
 }
@@ -148,6 +137,28 @@ fn relay(results: &Results) -> Table {
         ]);
     }
     Table { title: "The relay without machines, both ends together, one direction".to_owned(), rows }
+}
+
+fn signer(results: &Results) -> Table {
+    let mut rows = vec![words(&["signer on the host", "per second", "requests over it"])];
+    if let Some(signer) = &results.signer {
+        let row = |what: &str, rate: f64, ratio: Option<f64>| {
+            let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+            vec![what.to_owned(), format!("{rate:.0}"), ratio]
+        };
+        rows.extend([
+            row("requests over TLS, client included", signer.requests_per_second, None),
+            row("signatures, encoded and checked", signer.checked_signatures_per_second, Some(signer.ratio_to_checked)),
+            row("bare secp256k1 signatures", signer.bare_signatures_per_second, Some(signer.ratio_to_bare)),
+        ]);
+    }
+    let size = |signer: &super::results::Signer| {
+        format!(
+            "Signatures without machines, {} threads, {} kept-alive connections",
+            signer.threads, signer.connections
+        )
+    };
+    Table { title: results.signer.as_ref().map(size).unwrap_or_default(), rows }
 }
 
 /// What a row or a group of bars is about.
@@ -194,7 +205,7 @@ mod tests {
         let rows: Vec<_> = text.lines().filter(|line| line.contains("the gateway  ")).collect();
         assert_eq!(rows.len(), 6, "{text}");
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
-        assert!(rows[2].contains("15360") && rows[2].contains("120.0"), "{text}");
+        assert!(rows[2].contains("15360") && rows[2].contains("0.30"), "{text}");
         assert!(text.contains("under TCG, only comparable within this run"), "{text}");
     }
 
@@ -210,7 +221,7 @@ mod tests {
             }
             assert_eq!(pipes(line), *columns.get_or_insert(pipes(line)), "{line}");
         }
-        assert_eq!(text.matches("|---|").count(), 3);
+        assert_eq!(text.matches("|---|").count(), 4);
     }
 
     #[test]
