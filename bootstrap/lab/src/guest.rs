@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 pub(crate) use aws::{
-    AWS, ENCLAVE_ROLE, KEY_POLICY_PATH, KMS, KMS_ADDRESS, KMS_CONFIG_PATH, KMS_SERVICE, SERVERS as AWS_SERVERS,
+    AWS, AWS_SERVICE, ENCLAVE_ROLE, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_SERVICE, SERVERS as AWS_SERVERS,
     WALLET_ROLE,
 };
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
@@ -64,7 +64,7 @@ pub(crate) fn run() -> Result<()> {
         for dir in WG_SERVER_DIRS.iter().chain(&GATEWAY_DIRS) {
             network::command(&["chown", "-R", WG_SERVER_USER, dir])?;
         }
-        for service in [RELAY_SERVICE, GATEWAY_SERVICE] {
+        for service in [RELAY_SERVICE, GATEWAY_SERVICE, AWS_SERVICE] {
             fs::write(service::hold_path(service), "").with_context(|| format!("hold {service}"))?;
         }
 

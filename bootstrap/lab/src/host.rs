@@ -5,6 +5,7 @@ mod bring_up;
 mod enclave;
 mod parent;
 mod status;
+mod wallet;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
 use crate::payload::Programs;
+use crate::plan::Plan;
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::project::Project;
@@ -26,6 +28,7 @@ pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
 pub use parent::Parent;
 pub use status::Status;
+pub use wallet::{URL, Wallet};
 
 /// A machine that is told to stop has nothing to save.
 const GRACE: Duration = Duration::from_secs(2);
@@ -93,6 +96,14 @@ impl Lab {
     /// No lab is up.
     pub fn parent(&self) -> Result<Parent> {
         Parent::of(&self.layout)
+    }
+
+    /// The image that enclaves boot unless told otherwise; its measurements are beside it.
+    ///
+    /// # Errors
+    /// No lab is up.
+    pub fn eif_path(&self) -> Result<PathBuf> {
+        Ok(Plan::load(&self.layout)?.eif_path)
     }
 
     /// One of the enclaves, running or not.

@@ -57,7 +57,7 @@ mod tests {
     use kms_stand_in::Config;
 
     use super::*;
-    use crate::guest::{AWS_SERVERS, KEY_POLICY_PATH, KMS_ADDRESS};
+    use crate::guest::{AWS_SERVERS, KEY_POLICY_PATH};
     use crate::layout::Layout;
     use crate::project::Project;
     use crate::web_authority::WebAuthority;
@@ -106,7 +106,7 @@ mod tests {
         }
 
         let config = Config::parse(&text, dir.path()).unwrap();
-        assert_eq!(config.listen().unwrap(), [format!("{KMS_ADDRESS}:443").parse().unwrap()]);
+        assert_eq!(config.listen().unwrap(), [format!("{}:443", AWS_SERVERS[0].address).parse().unwrap()]);
         config.tls().unwrap().server_config().unwrap();
         let shown = config.to_string();
         for part in [ENCLAVE_ROLE, WALLET_ROLE, "NOT AWS's root"] {

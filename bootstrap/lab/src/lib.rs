@@ -34,7 +34,7 @@ mod web_authority;
 
 pub use console::Console;
 pub use fault::FaultCommand;
-pub use host::{Blind, Captures, Enclave, Handshake, Lab, Options, Parent, Status};
+pub use host::{Blind, Captures, Enclave, Handshake, Lab, Options, Parent, Status, URL, Wallet};
 pub use machine::EnclaveId;
 pub use rogue::Rogue;
 pub use self_test::{Command as Test, Direction, Report, Transport};

@@ -36,6 +36,8 @@ pub(crate) struct Programs {
     pub(crate) wg_server: PathBuf,
     /// KMS of the lab's internet.
     pub(crate) kms_stand_in: PathBuf,
+    /// The signer's client.
+    pub(crate) wallet: PathBuf,
 }
 
 impl Programs {
@@ -50,14 +52,10 @@ impl Programs {
         };
         let find = |name: &str| {
             let path = lab.with_file_name(name);
-            ensure!(
-                path.is_file(),
-                "there is no {}: build it with `cargo build --locked --release -p lab -p {name}`, or run `make lab`",
-                path.display()
-            );
+            ensure!(path.is_file(), "there is no {}: run `make lab`", path.display());
             Ok(path)
         };
-        Ok(Self { wg_server: find("wg-server")?, kms_stand_in: find("kms-stand-in")?, lab })
+        Ok(Self { wg_server: find("wg-server")?, kms_stand_in: find("kms-stand-in")?, wallet: find("wallet")?, lab })
     }
 }
 
@@ -90,6 +88,7 @@ pub(crate) fn write(
     let mut files = vec![
         ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
         ("payload/bin/wg-server".into(), programs.wg_server.clone(), 0o755),
+        ("payload/bin/wallet".into(), programs.wallet.clone(), 0o755),
         (inside(KMS), programs.kms_stand_in.clone(), 0o755),
         (inside(AWS), internet_dir.join("aws.py"), 0o755),
         (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),

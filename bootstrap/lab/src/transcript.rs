@@ -1,8 +1,9 @@
-//! `lab run`: brings the lab up and shows, in nine steps, that everything really works.
+//! `lab run`: brings the lab up and shows, in ten steps, that everything really works.
 
 mod attestation;
 mod blind;
 mod page;
+mod signing;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -53,21 +54,22 @@ struct Transcript<'lab> {
 
 /// Shows all steps; an error names the one that went wrong.
 pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
-    lab.up(&Options { eif, ..Options::default() }).context("step 1 of 9, an enclave boots and its tunnel comes up")?;
+    lab.up(&Options { eif, ..Options::default() }).context("step 1 of 10, an enclave boots and its tunnel comes up")?;
     let enclave = lab.enclave(EnclaveId::FIRST);
     let parent = lab.parent()?;
-    let addresses = enclave.addresses().context("step 1 of 9, an enclave boots")?;
+    let addresses = enclave.addresses().context("step 1 of 10, an enclave boots")?;
     let shown = Transcript { lab, enclave, parent, addresses };
-    shown.boot().context("step 1 of 9, an enclave boots and its tunnel comes up")?;
-    shown.attestation().context("step 2 of 9, the enclave's attestation")?;
-    shown.wireguard().context("step 3 of 9, `wg show` of both sides")?;
-    shown.pings().context("step 4 of 9, pings from the enclave")?;
-    shown.names().context("step 5 of 9, names resolved by BIND on the parent")?;
-    shown.transfers().context("step 6 of 9, data through the tunnel")?;
-    shown.changed_image().context("step 7 of 9, a changed image is refused")?;
-    shown.impostors().context("step 8 of 9, impostors are refused")?;
-    shown.blind_mode().context("step 9 of 9, blind mode")?;
-    print(&format!("\nAll nine steps happened as shown.\n{WAYS_ON}")).map(drop)
+    shown.boot().context("step 1 of 10, an enclave boots and its tunnel comes up")?;
+    shown.attestation().context("step 2 of 10, the enclave's attestation")?;
+    shown.wireguard().context("step 3 of 10, `wg show` of both sides")?;
+    shown.pings().context("step 4 of 10, pings from the enclave")?;
+    shown.names().context("step 5 of 10, names resolved by BIND on the parent")?;
+    shown.transfers().context("step 6 of 10, data through the tunnel")?;
+    shown.changed_image().context("step 7 of 10, a changed image is refused")?;
+    shown.impostors().context("step 8 of 10, impostors are refused")?;
+    shown.blind_mode().context("step 9 of 10, blind mode")?;
+    shown.signing().context("step 10 of 10, signing")?;
+    print(&format!("\nAll ten steps happened as shown.\n{WAYS_ON}")).map(drop)
 }
 
 impl Transcript<'_> {
@@ -93,18 +95,22 @@ impl Transcript<'_> {
     fn wireguard(&self) -> Result<()> {
         title(3, "kernel WireGuard on both sides")?;
         let console = self.enclave.console();
-        let ours = console.wait("`wg show` with a handshake", PROBE_PATIENCE, || Ok(()), evidence::wg_show)?;
         let theirs = self.parent.wg_show()?;
+        // The keys may just have been renewed: the console is a second behind.
+        let is_peer = |ours: &String| field(ours, "public key: ").is_some_and(|key| theirs.contains(key));
+        let ours = console.wait(
+            "`wg show` with a handshake and a key that is a peer of the parent",
+            PROBE_PATIENCE,
+            || Ok(()),
+            |text| evidence::wg_show(text).filter(is_peer),
+        )?;
         ensure!(theirs.contains("latest handshake: "), "the parent's wg0 has no handshake:\n{theirs}");
         for address in &self.addresses {
             ensure!(theirs.contains(&address.to_string()), "the parent's wg0 allows no {address}:\n{theirs}");
         }
-        let key = |text: &str, field: &str| {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(field).map(str::to_owned));
-            line.with_context(|| format!("no `{field}` in:\n{text}"))
-        };
-        ensure!(key(&ours, "peer: ")? == key(&theirs, "public key: ")?, "the enclave's peer is not the parent");
-        ensure!(theirs.contains(&key(&ours, "public key: ")?), "the enclave is no peer of the parent");
+        let gateway =
+            field(&theirs, "public key: ").with_context(|| format!("the parent's wg0 has no key:\n{theirs}"))?;
+        ensure!(field(&ours, "peer: ") == Some(gateway), "the enclave's peer is not the parent:\n{ours}");
         for (side, text) in [("enclave", &ours), ("parent", &theirs)] {
             ensure!(text.contains(HIDDEN), "the {side}'s wg0 has no pre-shared key:\n{text}");
         }
@@ -206,8 +212,13 @@ fn unexpected<T>(report: &Report) -> Result<T> {
     anyhow::bail!("the agent sent another report than asked for: {report:?}")
 }
 
+/// What `wg show` has behind a field's name, the first time.
+fn field<'text>(text: &'text str, name: &str) -> Option<&'text str> {
+    text.lines().find_map(|line| line.trim().strip_prefix(name))
+}
+
 fn title(step: u8, text: &str) -> Result<()> {
-    print(&format!("\n== {step} of 9: {text}\n\n")).map(drop)
+    print(&format!("\n== {step} of 10: {text}\n\n")).map(drop)
 }
 
 fn body(text: &str) -> Result<()> {

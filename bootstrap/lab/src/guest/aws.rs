@@ -18,7 +18,7 @@ pub(crate) const KMS_SERVICE: &str = "internet-kms";
 /// moto.
 pub(crate) const AWS_SERVICE: &str = "internet-aws";
 /// Where the stand-in listens.
-pub(crate) const KMS_ADDRESS: &str = "198.51.100.90";
+const KMS_ADDRESS: &str = "198.51.100.90";
 /// Its configuration, beside the files that it names.
 pub(crate) const KMS_CONFIG_PATH: &str = "/run/lab/internet/kms.toml";
 /// Who may do what with its key.
@@ -48,7 +48,7 @@ pub(crate) const SERVERS: [Server; 2] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
     file_stem: &'static str,
-    pub(super) address: &'static str,
+    pub(crate) address: &'static str,
     pub(crate) names: &'static [&'static str],
 }
 
@@ -66,7 +66,6 @@ pub(super) fn services() -> [Service; 2] {
     let [_, aws] = SERVERS;
     let kms = words(&[KMS, "run", "--config", KMS_CONFIG_PATH]);
     let moto = [
-        // nice: it loads for seconds, while the first tunnel comes up.
         words(&["nice", "env", "PYTHONPATH=/opt/python/moto", "python3", AWS]),
         words(&["--https", aws.address, "--certificate", &aws.certificate_path(), "--key", &aws.key_path()]),
         words(&["--metadata", METADATA_ADDRESS, "--kms-config", KMS_CONFIG_PATH, "--role", ENCLAVE_ROLE]),

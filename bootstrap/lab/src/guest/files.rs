@@ -76,6 +76,11 @@ pub(super) fn write() -> Result<()> {
         let path = format!("/run/lab/internet/{name}");
         fs::write(&path, content).with_context(|| format!("write {path}"))?;
     }
+    // Who is in the internet asks its name server: ip-netns(8) binds its file over the parent's, which has to be there for it.
+    fs::write("/etc/resolv.conf", "# Nobody on the parent itself asks for names.\n")
+        .context("write /etc/resolv.conf")?;
+    fs::create_dir_all("/etc/netns/internet").context("make /etc/netns/internet")?;
+    fs::write("/etc/netns/internet/resolv.conf", "nameserver 198.51.100.53\n").context("write resolv.conf")?;
     // named writes beside its zone.
     fs::set_permissions("/run/lab/internet", fs::Permissions::from_mode(0o777)).context("open /run/lab/internet")?;
     command(&[&HTTPS_KEY[..], &["-out", "/run/lab/internet/https.crt"]].concat())

@@ -12,7 +12,7 @@ pub(crate) const GATEWAY_SERVICE: &str = "wg-gateway";
 
 pub(super) const WG_SERVER: &str = "/payload/bin/wg-server";
 
-/// All of them; those of blind mode are held until it is asked for.
+/// All of them; those of blind mode are held until it is asked for, and moto until the tunnels are up.
 pub(super) fn all() -> Vec<Service> {
     let https = |name, address: &str| {
         let command = words(&["openssl", "s_server", "-quiet", "-www", "-accept", address]);

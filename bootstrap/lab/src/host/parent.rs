@@ -44,16 +44,16 @@ impl Parent {
     /// # Errors
     /// Another exit status than 0, with what it wrote to stderr.
     pub fn output(&self, arguments: &[impl AsRef<str>]) -> Result<String> {
+        let line = arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
+        self.output_of(&line, arguments)
+    }
+
+    /// As [`Parent::output`], with another name in the error than the command's line.
+    pub(super) fn output_of(&self, name: &str, arguments: &[impl AsRef<str>]) -> Result<String> {
         let output = self.ssh.output(arguments)?;
-        let line = || arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
-        ensure!(
-            output.status.success(),
-            "on the parent: {}: {}: {}",
-            line(),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        String::from_utf8(output.stdout).with_context(|| format!("on the parent: {}: its output is no text", line()))
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "on the parent: {name}: {}: {}", output.status, stderr.trim());
+        String::from_utf8(output.stdout).with_context(|| format!("on the parent: {name}: its output is no text"))
     }
 
     /// As [`Parent::output`] of a shell's command line.
@@ -139,7 +139,7 @@ impl Parent {
     /// Has KMS in the lab's internet decide by this key policy from now on; it starts anew for that, with the same key.
     ///
     /// # Errors
-    /// A policy that the stand-in does not take: the old one stays. Or it does not serve within half a minute.
+    /// A policy that the stand-in does not take: the old one stays. And as [`Parent::wait_aws`].
     pub fn set_key_policy(&self, json: &str) -> Result<()> {
         let replace = "cp \"$2\" \"$2.old\" && printf %s \"$1\" >\"$2\" || exit
             \"$3\" check --config \"$4\" >/dev/null || { mv \"$2.old\" \"$2\"; exit 1; }";
@@ -147,12 +147,37 @@ impl Parent {
             .context("replace the key policy")?;
         self.hold(guest::KMS_SERVICE)?;
         self.release(guest::KMS_SERVICE)?;
-        let serves = "for i in $(seq 60); do
-              [ -z \"$(ip netns exec internet ss -Hltn \"src $1 and sport = :443\")\" ] || exit 0
-              sleep 0.5
-            done; tail -n 5 \"$2\" >&2; exit 1";
-        let log = format!("{}/{}.log", guest::LOG_DIR, guest::KMS_SERVICE);
-        self.output(&["sh", "-c", serves, "sh", guest::KMS_ADDRESS, &log]).context("wait for KMS").map(drop)
+        self.wait_aws()
+    }
+
+    /// Waits until AWS in the lab's internet serves, which starts beside everything else and takes its time.
+    ///
+    /// # Errors
+    /// One of its services does not within a minute.
+    pub fn wait_aws(&self) -> Result<()> {
+        for server in &guest::AWS_SERVERS {
+            let serves = "for i in $(seq 120); do
+                  [ -z \"$(ip netns exec internet ss -Hltn \"src $1 and sport = :443\")\" ] || exit 0
+                  sleep 0.5
+                done; tail -n 5 \"$2\"/internet-*.log >&2; exit 1";
+            let names = server.names.join(", ");
+            self.output(&["sh", "-c", serves, "sh", server.address, guest::LOG_DIR])
+                .with_context(|| format!("wait for {names}"))?;
+        }
+        Ok(())
+    }
+
+    /// Has the lab's KMS do wrong as `fault` says, in the words of its fault file; nothing: no longer.
+    ///
+    /// # Errors
+    /// The parent cannot be reached.
+    pub fn set_kms_fault(&self, fault: Option<&str>) -> Result<()> {
+        let path = "/run/lab/internet/kms-fault.toml";
+        match fault {
+            Some(fault) => self.output(&["sh", "-c", "printf '%s\\n' \"$1\" >\"$2\"", "sh", fault, path]),
+            None => self.output(&["rm", "-f", path]),
+        }
+        .map(drop)
     }
 
     /// Writes what a text file of the host holds into one of the parent.

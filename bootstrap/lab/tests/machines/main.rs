@@ -20,4 +20,5 @@ mod faults;
 mod lifecycle;
 mod renewal;
 mod shared_lab;
+mod signing;
 mod tunnel;

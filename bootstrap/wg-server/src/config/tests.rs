@@ -134,6 +134,12 @@ fn enclaves_are_elsewhere_only_where_the_file_says_so() {
     }
 }
 
+/// The configuration with these forwards, and not the lab's own.
+fn with_forwards(text: &str, forwards: &str) -> String {
+    let text = text.replacen("[[nat.forwards]]\nport = 443\nto = \"203.0.113.2:443\"\n", "", 1);
+    text.replacen("[nat]", &format!("[nat]\nforwards = [{forwards}]"), 1)
+}
+
 #[test]
 fn a_forward_leads_a_port_to_an_enclave() {
     let forwards = |text: &str| Config::parse(text).unwrap().nat.forwards;
@@ -145,8 +151,8 @@ fn a_forward_leads_a_port_to_an_enclave() {
     let [forward] = forwards(&sample)[..] else { panic!("{sample}") };
     assert_eq!(forward, Forward { port: 443, to: "203.0.113.2:443".parse().unwrap() });
 
-    let both = "[nat]\nforwards = [{ port = 443, to = \"203.0.113.254:8443\" }, { port = 443, to = \"[fd3b:74ac:9d21::fe]:443\" }]";
-    let both = forwards(&LAB.replacen("[nat]", both, 1));
+    let both = "{ port = 443, to = \"203.0.113.254:8443\" }, { port = 443, to = \"[fd3b:74ac:9d21::fe]:443\" }";
+    let both = forwards(&with_forwards(LAB, both));
     assert_eq!(
         both.iter().map(|forward| forward.to.to_string()).collect::<Vec<_>>(),
         ["203.0.113.254:8443", "[fd3b:74ac:9d21::fe]:443"]
@@ -155,10 +161,7 @@ fn a_forward_leads_a_port_to_an_enclave() {
 
 #[test]
 fn a_forward_that_leads_nowhere_is_named_with_what_would_be_right() {
-    let with = |text: &str, forwards: &str| {
-        let text = text.replacen("[nat]", &format!("[nat]\nforwards = [{forwards}]"), 1);
-        format!("{:#}", Config::parse(&text).unwrap_err())
-    };
+    let with = |text: &str, forwards: &str| format!("{:#}", Config::parse(&with_forwards(text, forwards)).unwrap_err());
     for (forwards, expected) in [
         ("{ port = 0, to = \"203.0.113.2:443\" }", "nat.forwards.port: 0 is no port, expected 1 to 65535"),
         ("{ port = 443, to = \"203.0.113.2:0\" }", "nat.forwards.to: \"203.0.113.2:0\" has port 0, expected 1 to"),

@@ -165,7 +165,8 @@ fn inside_forwards() {
             { port = 443, to = "[fd3b:74ac:9d21::2]:8443" },
             { port = 80, to = "[fd3b:74ac:9d21::2]:8443" },
         ]"#;
-    let plan = plan(&LAB.replacen("[nat]", forwards, 1));
+    let without = LAB.replacen("[[nat.forwards]]\nport = 443\nto = \"203.0.113.2:443\"\n", "", 1);
+    let plan = plan(&without.replacen("[nat]", forwards, 1));
     let firewall = wait(Firewall::apply(Path::new(NFT), &plan)).unwrap();
     let listen = |at: &'static str| within("enclave", || TcpListener::bind(at).unwrap());
     let refuses = |from: &str, to: &str| assert!(within(from, || connects(to)).is_err(), "{from} reaches {to}");

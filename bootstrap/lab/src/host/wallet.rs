@@ -1,0 +1,172 @@
+//! `wallet`, as a client in the lab's internet runs it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::Parent;
+use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
+use crate::payload;
+
+/// The signer, as the parent lets clients of its uplink in.
+pub const URL: &str = "https://198.51.100.2";
+/// The only key of the lab's KMS.
+const KEY_ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+/// As in the lab's measured configuration.
+const CONTEXT: &str = "purpose=lab";
+const KEY_PATH: &str = "/run/lab/wallet.key";
+const REQUEST_PATH: &str = "/run/lab/wallet-request.json";
+const MEASUREMENTS_PATH: &str = "/run/lab/wallet-measurements.json";
+/// Who vouches for AWS in the lab's internet.
+const AWS_CA: &str = "/payload/web-ca.pem";
+const ROOT_PATH: &str = "/etc/wg-server/lab-root.pem";
+/// TEST ONLY, and the same in `internet/kms.toml`.
+const ENVIRONMENT: [&str; 4] = [
+    "AWS_ACCESS_KEY_ID=ASIATESTONLYWALLET00",
+    "AWS_SECRET_ACCESS_KEY=TEST/ONLY/secret/of/the/wallets/role/000",
+    "AWS_SESSION_TOKEN=TEST/ONLY/session/token/of/the/wallets/role",
+    "AWS_REGION=eu-central-1",
+];
+/// What eth-account makes of a signed transaction.
+const RECOVER: &str = "import sys; from eth_account import Account; print(Account.recover_transaction(sys.argv[1]))";
+
+/// A client that trusts one image.
+#[derive(Clone, Debug)]
+pub struct Wallet {
+    parent: Parent,
+    is_in_tunnel: bool,
+}
+
+impl Wallet {
+    /// One that trusts enclaves of the image `eif`, which has its measurements beside it.
+    ///
+    /// # Errors
+    /// As [`Parent::wait_aws`].
+    pub fn trusting(parent: Parent, eif: &Path) -> Result<Self> {
+        parent.wait_aws()?;
+        parent.write(MEASUREMENTS_PATH, &payload::measurements_of(eif)?)?;
+        Ok(Self { parent, is_in_tunnel: false })
+    }
+
+    /// The same as a client on the parent itself, which reaches enclaves by their own addresses.
+    #[must_use]
+    pub fn in_tunnel(self) -> Self {
+        Self { is_in_tunnel: true, ..self }
+    }
+
+    /// Makes a key; its address.
+    ///
+    /// # Errors
+    /// As [`Parent::output`].
+    pub fn keygen(&self) -> Result<String> {
+        self.parent.output(&["rm", "-f", KEY_PATH])?;
+        address_in(&self.run(&["keygen", "--json", "--out", KEY_PATH])?)
+    }
+
+    /// Takes a key, in hex, in place of a new one.
+    ///
+    /// # Errors
+    /// As [`Parent::output`].
+    pub fn import(&self, key: &str) -> Result<()> {
+        let write = "umask 077; printf '%s\\n' \"$1\" >\"$2\"";
+        self.parent.output(&["sh", "-c", write, "sh", key, KEY_PATH]).map(drop)
+    }
+
+    /// Encrypts the key for the enclave's measured context and stores it; what `wallet` says.
+    ///
+    /// # Errors
+    /// As [`Parent::output`].
+    pub fn set_key(&self, secret_id: &str) -> Result<String> {
+        self.set_key_for(secret_id, CONTEXT)
+    }
+
+    /// As [`Wallet::set_key`], for a context of the caller's: `name=value`.
+    ///
+    /// # Errors
+    /// As [`Parent::output`].
+    pub fn set_key_for(&self, secret_id: &str, context: &str) -> Result<String> {
+        let what = ["set-key", "--secret-id", secret_id, "--key-arn", KEY_ARN, "--context", context];
+        self.run(&[&what[..], &["--aws-ca", AWS_CA, KEY_PATH]].concat())
+    }
+
+    /// The ciphertext that is stored, in base64.
+    ///
+    /// # Errors
+    /// As [`Parent::output`].
+    pub fn key(&self, secret_id: &str) -> Result<String> {
+        let stored = self.run(&["get-key", "--secret-id", secret_id, "--aws-ca", AWS_CA])?;
+        Ok(stored.trim().to_owned())
+    }
+
+    /// Has the enclave at `url` make a key, and stores its ciphertext; the key's address.
+    ///
+    /// # Errors
+    /// As [`Wallet::sign`].
+    pub fn generate_key(&self, url: &str, secret_id: &str) -> Result<String> {
+        let what = ["generate-key", "--json", "--secret-id", secret_id, "--aws-ca", AWS_CA];
+        address_in(&self.run(&[&what[..], &enclave(url)].concat())?)
+    }
+
+    /// Has KMS decrypt for enclaves of the trusted image only; the policy.
+    ///
+    /// # Errors
+    /// As [`Parent::set_key_policy`].
+    pub fn set_policy(&self) -> Result<String> {
+        let who =
+            ["--role", ENCLAVE_ROLE, "--admin", "arn:aws:iam::111122223333:role/admin", "--encryptor", WALLET_ROLE];
+        let what = ["policy", "--measurements", MEASUREMENTS_PATH, "--context", CONTEXT, "--allow-generate"];
+        let policy = self.run(&[&what[..], &who].concat())?;
+        self.parent.set_key_policy(&policy)?;
+        Ok(policy)
+    }
+
+    /// What the enclave at `url` proves.
+    ///
+    /// # Errors
+    /// It proves something else than the trusted image, or nothing.
+    pub fn verify(&self, url: &str) -> Result<String> {
+        self.run(&[&["verify"][..], &enclave(url)].concat())
+    }
+
+    /// Has a transaction signed: the answer's two fields, or as an error what the enclave says.
+    ///
+    /// # Errors
+    /// The enclave does not prove itself, or refuses.
+    pub fn sign(&self, url: &str, request: &Value) -> Result<(String, String)> {
+        let write = "printf %s \"$1\" >\"$2\"";
+        self.parent.output(&["sh", "-c", write, "sh", &request.to_string(), REQUEST_PATH])?;
+        let answer = self.run(&[&["sign", REQUEST_PATH][..], &enclave(url)].concat())?;
+        let answer: Value = serde_json::from_str(&answer).with_context(|| format!("read {answer:?}"))?;
+        let field = |name: &str| {
+            let text = answer.get(name).and_then(Value::as_str).map(str::to_owned);
+            text.with_context(|| format!("no {name} in {answer}"))
+        };
+        Ok((field("transaction_signed")?, field("transaction_hash")?))
+    }
+
+    /// Whose signature a transaction has, by eth-account.
+    ///
+    /// # Errors
+    /// It is no signed transaction.
+    pub fn signer_of(&self, transaction: &str) -> Result<String> {
+        let python = ["env", "PYTHONPATH=/opt/python/eth-account", "python3", "-c", RECOVER, transaction];
+        Ok(self.parent.output(&python)?.trim().to_owned())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        let start: &[&str] = if self.is_in_tunnel { &["env"] } else { &["ip", "netns", "exec", "internet", "env"] };
+        let name = format!("wallet {}", arguments.first().unwrap_or(&""));
+        self.parent.output_of(&name, &[start, &ENVIRONMENT, &["/payload/bin/wallet"], arguments].concat())
+    }
+}
+
+fn address_in(said: &str) -> Result<String> {
+    let said: Value = serde_json::from_str(said).with_context(|| format!("read {said:?}"))?;
+    let address = said.get("address").and_then(Value::as_str).with_context(|| format!("no address in {said}"))?;
+    Ok(address.to_owned())
+}
+
+fn enclave(url: &str) -> [&str; 6] {
+    ["--url", url, "--measurements", MEASUREMENTS_PATH, "--root", ROOT_PATH]
+}

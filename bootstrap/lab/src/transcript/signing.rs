@@ -1,0 +1,87 @@
+//! What all of it is for: a key that only this image gets, and a signature with it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::page::indented;
+use super::{Transcript, body, title};
+use crate::host::{URL, Wallet};
+use crate::machine::EnclaveId;
+use crate::rogue::{self, Rogue};
+
+const SECRET: &str = "lab/wallet";
+/// The place of the changed image; without a forward, so that the client asks it in the tunnel.
+const CHANGED: EnclaveId = EnclaveId::SECOND;
+
+/// An EIP-1559 transaction of a hundredth of an ether.
+fn request() -> Value {
+    json!({
+        "transaction_payload": {
+            "value": 0.01,
+            "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf",
+            "nonce": 0,
+            "type": 2,
+            "chainId": 4,
+            "gas": 100_000,
+            "maxFeePerGas": 100_000_000_000_u64,
+            "maxPriorityFeePerGas": 3_000_000_000_u64,
+        },
+        "secret_id": SECRET,
+    })
+}
+
+impl Transcript<'_> {
+    pub(super) fn signing(&self) -> Result<()> {
+        title(10, "a key that KMS opens for this image only, and a signature with it")?;
+        let wallet = Wallet::trusting(self.parent.clone(), &self.lab.eif_path()?)?;
+        let policy = wallet.set_policy().context("wallet policy")?;
+        let condition = policy.lines().find(|line| line.contains("ImageSha384")).unwrap_or_default();
+        let address = wallet.keygen().context("wallet keygen")?;
+        let stored = wallet.set_key(SECRET).context("wallet set-key")?;
+        let verified = wallet.verify(URL).context("wallet verify")?;
+        let (transaction, hash) = wallet.sign(URL, &request()).context("wallet sign")?;
+        let signer = wallet.signer_of(&transaction).context("eth-account")?;
+        ensure!(signer == address, "eth-account says that {signer} signed, expected {address}");
+        body(&format!(
+            "KMS's key policy (wallet policy) lets the enclave's role decrypt under one condition:\n{}\
+             A new key (wallet keygen), which goes encrypted into Secrets Manager (wallet set-key):\n{}\
+             From the lab's internet, through the parent's port 443, the enclave proves itself (wallet verify):\n{}\
+             and signs (wallet sign) an EIP-1559 transaction:\n{}\
+             eth-account says that it is signed by {signer}, which is that key.\n",
+            indented(&[condition.trim()]),
+            indented(&stored.lines().collect::<Vec<_>>()),
+            indented(&verified.lines().collect::<Vec<_>>()),
+            indented(&[&transaction, &format!("hash {hash}")]),
+        ))?;
+        let refusal = self.refused_by_kms()?;
+        body(&format!(
+            "An image with one changed character of configuration, which wg-server is told to let in and the client to trust:\n{}\
+             KMS does not: the key stays shut.\n",
+            indented(&[&refusal]),
+        ))
+    }
+
+    /// What an enclave of the changed image answers, when everybody but KMS trusts it.
+    fn refused_by_kms(&self) -> Result<String> {
+        let eif = self.lab.progress.phase("the changed image", |phase| {
+            rogue::build(Rogue::ChangedConfig, &[], &self.lab.project, &self.lab.layout, phase)
+        })?;
+        self.parent.trust(&eif)?;
+        let enclave = self.lab.enclave(CHANGED);
+        enclave.stop()?;
+        enclave.start(Some(&eif))?;
+        let refusal = self.lab.progress.phase("its tunnel, and what it answers", |_| {
+            enclave.wait_tunnel()?;
+            let addresses = enclave.addresses()?;
+            let address = addresses.iter().find(|address| address.is_ipv4()).context("no IPv4 address")?;
+            let wallet = Wallet::trusting(self.parent.clone(), &eif)?.in_tunnel();
+            anyhow::Ok(wallet.sign(&format!("https://{address}"), &request()))
+        });
+        enclave.stop()?;
+        self.parent.trust(&self.lab.eif_path()?)?;
+        let Err(error) = refusal? else { anyhow::bail!("KMS opened the key for a changed image") };
+        let said = format!("{error:#}");
+        let refusal = said.lines().find(|line| line.contains("KMS: AccessDenied"));
+        Ok(refusal.with_context(|| format!("refused, but not by KMS: {said}"))?.to_owned())
+    }
+}
