@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds (or finds) the Python environment that the CDK runs in; the last line of stdout is its folder.
+# Start what is in it as `FOLDER/bin/python -m NAME`: its scripts name the folder that it was made in.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=../../enclave-kernel/sh/artefact.sh
+. "$here/../../enclave-kernel/sh/artefact.sh"
+
+main() {
+    command -v python3 >/dev/null || die "python3 is missing; apt-get install python3 python3-venv"
+    # Part of the name: an environment is of one Python.
+    artefact_begin "aws-venv-$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+        "$here/venv.sh" "$here/requirements.txt"
+    if artefact_is_cached; then
+        artefact_print
+        return
+    fi
+    require_packages "$here/../lab/packages.txt" aws
+    artefact_lock
+    phase "fetch the CDK (some minutes, once); the log is $log_path"
+    run_logged python3 -m venv "$out_dir"
+    run_logged "$out_dir/bin/python" -m pip install --disable-pip-version-check --no-deps --require-hashes \
+        -r "$here/requirements.txt"
+    artefact_publish
+}
+
+main "$@"
