@@ -1,0 +1,34 @@
+"""glibc.sh against programs that a compiler here makes."""
+
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+AWS_DIR = Path(__file__).resolve().parents[1]
+
+
+class Glibc(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def check(self, source: str, *flags: str) -> str:
+        """Compiles a program and says what glibc.sh says of it."""
+        program = self.folder / "program"
+        command = ["gcc", "-x", "c", "-", "-o", program, "-fno-builtin", "-Wl,--no-as-needed", *flags]
+        subprocess.run(command, input=source, check=True, text=True)
+        done = subprocess.run([AWS_DIR / "glibc.sh", program], check=False, capture_output=True, text=True)
+        self.assertEqual(done.returncode == 0, done.stderr == "", done)
+        return done.stderr
+
+    def test_what_is_old_enough_is_right(self) -> None:
+        self.assertEqual(self.check("int main(void) { return 0; }"), "")
+
+    def test_a_newer_symbol_is_named(self) -> None:
+        # Of glibc 2.36.
+        said = self.check("unsigned arc4random(void); int main(void) { return arc4random(); }")
+        self.assertIn("program: needs glibc 2.36 (arc4random), Amazon Linux 2023 has 2.34", said)
+
+    def test_a_library_that_is_not_there_is_named(self) -> None:
+        said = self.check("int main(void) { return 0; }", "-lresolv")
+        self.assertIn("program: needs libresolv.so.2, which Amazon Linux 2023 need not have", said)
