@@ -231,3 +231,33 @@ async fn help_names_every_verb_and_no_secret_is_an_argument() {
     let said = host.wallet(&["set-key", KEY]).await;
     assert!(!said.is_success);
 }
+
+#[tokio::test]
+async fn the_sample_of_a_key_policy_is_what_the_documents_command_prints() {
+    let host = Host::new();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
+    let read = |name: &str| std::fs::read_to_string(format!("{sample}/{name}")).unwrap();
+    let admins = ["KeyAdmin", "cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1"];
+    let admins = admins.map(|name| format!("arn:aws:iam::111122223333:role/{name}"));
+    // The same who's who as in the settings beside it.
+    assert!(admins.iter().all(|admin| read("aws.toml").contains(admin)));
+    let said = host
+        .wallet(&[
+            "policy",
+            "--measurements",
+            "right.json",
+            "--role",
+            "arn:aws:iam::111122223333:role/enclave-signer-instance",
+            "--encryptor",
+            "arn:aws:iam::111122223333:role/enclave-signer-lambda",
+            "--admin",
+            &admins[0],
+            "--admin",
+            &admins[1],
+            "--context",
+            "purpose=ethereum-signer",
+        ])
+        .await;
+    assert!(said.is_success, "{said:?}");
+    assert_eq!(said.out, read("key-policy.json"));
+}
