@@ -1,0 +1,46 @@
+"""The stacks. `cdk.sh` starts it, and says with the context which stage and which settings."""
+
+import sys
+from pathlib import Path
+
+from aws_cdk import App
+
+import key_policy
+from enclave_stack import EnclaveStack
+from failure import Failure
+from image import Image
+from key_stack import KeyStack
+from settings import Settings
+
+
+def build(app: App, stage: str, settings: Settings) -> None:
+    """The key's ARN is measured, so the key is there before the image, and the image before whatever measures it."""
+    if stage == "key":
+        KeyStack(app, settings, key_policy.nobody_uses_it(settings))
+    elif stage == "enclave":
+        image = Image.load(settings.image_dir, settings.config_dir)
+        key = KeyStack(app, settings, key_policy.load(settings, image))
+        EnclaveStack(app, settings, image, key)
+    else:
+        raise Failure(f"--context stage={stage}: expected key or enclave")
+
+
+# CloudFormation's own rules, as errors: else it would say so after minutes.
+CONTEXT = {"@aws-cdk/core:validateAgainstDefaultRules": True}
+
+
+def main() -> None:
+    """Writes the cloud assembly to where the CDK's command line expects it."""
+    app = App(analytics_reporting=False, context=CONTEXT)
+    try:
+        config = app.node.try_get_context("config")
+        if config is None:
+            raise Failure("--context config=PATH is missing; `cdk.sh` gives it")
+        build(app, app.node.try_get_context("stage"), Settings.load(Path(config)))
+    except Failure as failure:
+        sys.exit(f"error: {failure}")
+    app.synth()
+
+
+if __name__ == "__main__":
+    main()

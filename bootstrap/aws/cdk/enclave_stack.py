@@ -1,0 +1,168 @@
+"""The parent instance with its enclave, and the Lambda function."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+from aws_cdk import CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, RemovalPolicy, Stack
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from failure import Failure
+from image import Image
+from key_stack import KeyStack
+from parent import PORT, Delivery, deliveries, user_data
+from settings import Settings
+
+
+class EnclaveStack(Stack):
+    """Made anew with each image."""
+
+    def __init__(self, scope: Construct, settings: Settings, image: Image, key: KeyStack) -> None:
+        super().__init__(
+            scope,
+            "Enclave",
+            stack_name=f"{settings.name}-enclave",
+            description="The parent instance with the signer's enclave, and the Lambda function",
+        )
+        check_function(settings.lambda_path)
+        vpc, subnet = self.network(settings)
+        function_group = ec2.SecurityGroup(self, "FunctionGroup", vpc=vpc, description="Lambda function of the signer")
+        parent_group = ec2.SecurityGroup(self, "ParentGroup", vpc=vpc, description="Parent of the enclave")
+        parent_group.add_ingress_rule(function_group, ec2.Port.tcp(PORT), "the Lambda function")
+        for client in settings.clients:
+            parent_group.add_ingress_rule(ec2.Peer.ipv4(client), ec2.Port.tcp(PORT), "clients")
+
+        instance = self.instance(settings, image, key, subnet, parent_group)
+        # The address changes with the instance, and with it the function's variable.
+        url = Fn.join("", ["https://", instance.attr_private_ip])
+        function = lambda_.Function(
+            self,
+            "Wallet",
+            function_name=f"{settings.name}-wallet",
+            runtime=lambda_.Runtime.PROVIDED_AL2023,
+            architecture=lambda_.Architecture.X86_64,
+            handler="bootstrap",
+            code=lambda_.Code.from_asset(str(settings.lambda_path)),
+            role=key.lambda_role.without_policy_updates(),
+            vpc=vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=[subnet]),
+            security_groups=[function_group],
+            # kms.deadline of the image, and time to say that it has passed.
+            timeout=Duration.seconds(30),
+            memory_size=256,
+            log_group=logs.LogGroup(
+                self, "WalletLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
+            ),
+            environment={
+                "SECRET_ID": settings.secret_id,
+                # That of the image: had it another key than the stack's, the function could not encrypt for it either.
+                "KEY_ARN": image.key_arn,
+                "ENCRYPTION_CONTEXT": json.dumps(image.encryption_context, sort_keys=True),
+                "ENCLAVE_URL": url,
+                "MEASUREMENTS": json.dumps({f"PCR{index}": pcr for index, pcr in enumerate(image.pcrs)}),
+            },
+        )
+        CfnOutput(self, "InstanceId", value=instance.ref, description="aws ssm start-session --target")
+        CfnOutput(self, "ParentAddress", value=instance.attr_private_ip, description="in the VPC")
+        CfnOutput(self, "EnclaveUrl", value=url, description="wallet --url")
+        CfnOutput(self, "KeyArn", value=key.key_arn, description="wallet set-key --key-arn")
+        CfnOutput(self, "FunctionName", value=function.function_name, description="aws lambda invoke --function-name")
+
+    def network(self, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
+        """The given ones, or a VPC with one private subnet behind a NAT gateway."""
+        if settings.vpc_id is None:
+            vpc = ec2.Vpc(self, "Vpc", max_azs=1, nat_gateways=1)
+            return vpc, vpc.private_subnets[0]
+        # Nothing of the zone is used.
+        vpc = ec2.Vpc.from_vpc_attributes(self, "Vpc", vpc_id=settings.vpc_id, availability_zones=[Fn.select(0, Fn.get_azs())])
+        return vpc, ec2.Subnet.from_subnet_id(self, "Subnet", settings.subnet_id)
+
+    def instance(
+        self, settings: Settings, image: Image, key: KeyStack, subnet: ec2.ISubnet, group: ec2.SecurityGroup
+    ) -> ec2.CfnInstance:
+        """The parent."""
+        files = deliveries(settings, image)
+        assets = [s3_assets.Asset(self, f"File-{file.name}", path=str(file.path)) for file in files]
+        grant = iam.Policy(
+            self,
+            "ReadFiles",
+            roles=[key.instance_role],
+            statements=[
+                iam.PolicyStatement(
+                    actions=["s3:GetObject"], resources=[asset.bucket.arn_for_objects(asset.s3_object_key) for asset in assets]
+                )
+            ],
+        )
+        profile = iam.CfnInstanceProfile(self, "Profile", roles=[key.instance_role.role_name])
+        logical_id = f"Parent{digest(settings, files)}"
+        script = user_data(
+            {
+                "STACK": self.stack_name,
+                "RESOURCE": logical_id,
+                "AWS_DEFAULT_REGION": self.region,
+                "BUCKET": assets[0].s3_bucket_name,
+                "FILES": "\n".join(
+                    f"{file.name} {file.sha256} {asset.s3_object_key}" for file, asset in zip(files, assets, strict=True)
+                ),
+                "PCR0": image.pcrs[0],
+                "ENCLAVE_CPUS": str(settings.cpus),
+                "ENCLAVE_MEMORY_MIB": str(settings.memory_mib),
+                "ENCLAVE_CID": str(settings.cid),
+            }
+        )
+        ami_id = settings.ami_id or ec2.MachineImage.latest_amazon_linux2023().get_image(self).image_id
+        instance = ec2.CfnInstance(
+            self,
+            "Parent",
+            image_id=ami_id,
+            instance_type=settings.instance_type,
+            iam_instance_profile=profile.ref,
+            subnet_id=subnet.subnet_id,
+            security_group_ids=[group.security_group_id],
+            enclave_options=ec2.CfnInstance.EnclaveOptionsProperty(enabled=True),
+            metadata_options=ec2.CfnInstance.MetadataOptionsProperty(
+                http_endpoint="enabled",
+                http_tokens="required",
+                # The enclave asks through the parent's address translation.
+                http_put_response_hop_limit=2,
+            ),
+            block_device_mappings=[
+                ec2.CfnInstance.BlockDeviceMappingProperty(
+                    device_name="/dev/xvda",
+                    ebs=ec2.CfnInstance.EbsProperty(
+                        encrypted=True, volume_type="gp3", volume_size=16, delete_on_termination=True
+                    ),
+                )
+            ],
+            user_data=Fn.base64(script),
+        )
+        # User data runs once: other files are another instance.
+        instance.override_logical_id(logical_id)
+        instance.cfn_options.creation_policy = CfnCreationPolicy(resource_signal=CfnResourceSignal(count=1, timeout="PT15M"))
+        # Whatever the first boot needs, the way out included.
+        instance.node.add_dependency(grant, key, subnet)
+        return instance
+
+
+def digest(settings: Settings, files: list[Delivery]) -> str:
+    """Of everything that the first boot depends on."""
+    parts = [user_data({}), *(f"{file.name} {file.sha256}" for file in files)]
+    parts += [str(number) for number in (settings.cpus, settings.memory_mib, settings.cid)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def check_function(path: Path) -> None:
+    """Lambda says no more of another archive than that the function has no runtime."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            mode = archive.getinfo("bootstrap").external_attr >> 16
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise Failure(f"{path}: {error}; `bootstrap/aws/lambda.sh {path}` writes it") from error
+    if not mode & 0o111:
+        raise Failure(f"{path}: its bootstrap is not executable; `bootstrap/aws/lambda.sh {path}` writes it")

@@ -1,0 +1,74 @@
+"""What the instance is given: programs, configuration, and the script that puts them into place."""
+
+import subprocess
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from failure import Failure
+from image import Image, read, sha256
+from settings import ROOT, Settings
+
+AWS_DIR = ROOT / "bootstrap/aws"
+PORT = 443
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A file for the instance."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def deliveries(settings: Settings, image: Image) -> list[Delivery]:
+    """All of them, by the names that user-data.sh knows."""
+    check_config(settings.parent_dir / "parent.toml")
+    check_program(settings.wg_server_path)
+    paths = {
+        "enclave.eif": image.eif_path,
+        "measurements.json": image.measurements_path,
+        "wg-server": settings.wg_server_path,
+        "parent.toml": settings.parent_dir / "parent.toml",
+        "dns-allow-list.txt": settings.parent_dir / "dns-allow-list.txt",
+        "wg-server.service": AWS_DIR / "systemd/wg-server.service",
+        "enclave.service": AWS_DIR / "systemd/enclave.service",
+    }
+    return [Delivery(name, path, sha256(read(path, "the instance needs it"))) for name, path in paths.items()]
+
+
+def check_config(path: Path) -> None:
+    """The sample is not what an instance needs; `wg-server check` on the instance says the rest."""
+    text = read(path, "the parent's configuration").decode()
+    try:
+        config = tomllib.loads(text)
+        nat = config["nat"]
+        forwards = [forward["port"] for forward in nat.get("forwards", [])]
+        named = [config["attestation"]["measurements_paths"], config["wireguard"]["private_key_path"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(f"{path}: {error!r}, expected the parent's configuration") from error
+    if "uplink" in nat:
+        raise Failure(f"{path}: nat.uplink: leave it out, an instance's interface is not always called {nat['uplink']}")
+    if PORT not in forwards:
+        raise Failure(f"{path}: no [[nat.forwards]] with port = {PORT}, so no client reaches the enclave")
+    expected = [["/etc/wg-server/measurements.json"], "/etc/wg-server/private.key"]
+    if named != expected:
+        raise Failure(f"{path}: measurements_paths and private_key_path are {named}, and files will be at {expected}")
+
+
+def check_program(path: Path) -> None:
+    """A program that the instance's C library is too old for would fail there, after minutes."""
+    done = subprocess.run([AWS_DIR / "glibc.sh", path], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure(done.stderr.strip().removeprefix("error: "))
+
+
+def user_data(parameters: dict[str, str]) -> str:
+    """The script, with its parameters before it."""
+    for name, value in parameters.items():
+        # Within single quotes everything else is itself.
+        if "'" in value:
+            raise Failure(f"{name}: {value!r} has a quote")
+    exports = "".join(f"export {name}='{value}'\n" for name, value in parameters.items())
+    return "#!/bin/bash\n" + exports + (AWS_DIR / "user-data.sh").read_text()

@@ -1,0 +1,171 @@
+"""config/aws.toml."""
+
+import ipaddress
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from failure import Failure
+
+ROOT = Path(__file__).resolve().parents[3]
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+# As `wallet policy` takes them: nobody is everybody.
+PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]+)")
+# A prefix of one part at least, which IAM's `*` may follow.
+SECRET_ID = re.compile(r"[A-Za-z0-9+=.@_-]+(/[A-Za-z0-9+=.@_-]+)+")
+ID = "([0-9a-f]{8}|[0-9a-f]{17})"
+INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
+# Graviton's: the image is for x86_64.
+ARM = re.compile(r"[a-z]+[0-9]+[a-z]*g[a-z]*[.].*|a1[.].*")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The file, with absolute paths."""
+
+    name: str
+    admins: list[str]
+    secret_id: str
+    vpc_id: str | None
+    subnet_id: str | None
+    clients: list[str]
+    instance_type: str
+    ami_id: str | None
+    cpus: int
+    memory_mib: int
+    cid: int
+    image_dir: Path
+    config_dir: Path
+    key_policy_path: Path
+    wg_server_path: Path
+    parent_dir: Path
+    lambda_path: Path
+
+    @property
+    def secret_prefix(self) -> str:
+        """Up to the last slash of `secret_id`, that one included."""
+        return self.secret_id[: self.secret_id.rindex("/") + 1]
+
+    @property
+    def instance_role(self) -> str:
+        """The name of the role."""
+        return f"{self.name}-instance"
+
+    @property
+    def lambda_role(self) -> str:
+        """The name of the role."""
+        return f"{self.name}-lambda"
+
+    @classmethod
+    def load(cls, path: Path) -> "Settings":
+        """Reads the file; the first thing that is wrong is named."""
+        try:
+            return cls.parse(path.read_text())
+        except (OSError, ValueError) as error:
+            raise Failure(f"{path}: {error}") from error
+        except Failure as error:
+            raise Failure(f"{path}: {error}") from error
+
+    @classmethod
+    def parse(cls, text: str) -> "Settings":
+        """Takes the file's text."""
+        file = Table("", tomllib.loads(text))
+        key, network, instance = file.table("key"), file.table("network"), file.table("instance")
+        enclave, files = file.table("enclave"), file.table("files")
+        settings = cls(
+            name=file.text("name", NAME, "1 to 32 lower case letters, digits and hyphens, a letter first"),
+            admins=key.texts("admins", PRINCIPAL, "arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root"),
+            secret_id=key.text("secret_id", SECRET_ID, "a name with a slash, such as prod/hot-wallet"),
+            vpc_id=network.optional("vpc_id", re.compile(rf"vpc-{ID}"), "a VPC's id"),
+            subnet_id=network.optional("subnet_id", re.compile(rf"subnet-{ID}"), "a subnet's id"),
+            clients=network.texts("clients", None, ""),
+            instance_type=instance.text("type", INSTANCE_TYPE, "an instance type, such as c6i.xlarge"),
+            ami_id=instance.optional("ami_id", re.compile(rf"ami-{ID}"), "an AMI's id"),
+            cpus=enclave.number("cpus", 1, 128),
+            memory_mib=enclave.number("memory_mib", 256, 1 << 20),
+            # 0 to 3 are the hypervisor's, the host's and the parent's.
+            cid=enclave.number("cid", 4, (1 << 32) - 2),
+            image_dir=files.path("image_dir"),
+            config_dir=files.path("config_dir"),
+            key_policy_path=files.path("key_policy_path"),
+            wg_server_path=files.path("wg_server_path"),
+            parent_dir=files.path("parent_dir"),
+            lambda_path=files.path("lambda_path"),
+        )
+        for table in (file, key, network, instance, enclave, files):
+            table.end()
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """What no single value shows."""
+        if not self.admins:
+            raise Failure("key.admins: empty, and nobody could ever change the key's policy")
+        if (self.vpc_id is None) != (self.subnet_id is None):
+            raise Failure("network: set both vpc_id and subnet_id, or neither")
+        if ARM.fullmatch(self.instance_type):
+            raise Failure(f"instance.type: {self.instance_type} is ARM, and the image is for x86_64: c6i.xlarge is right")
+        for client in self.clients:
+            try:
+                ipaddress.IPv4Network(client)
+            except ValueError as error:
+                raise Failure(f"network.clients: {client!r}: {error}, expected such as 10.0.0.0/16") from error
+
+
+class Table:
+    """A table of the file: each key is taken once, and none may be left."""
+
+    def __init__(self, name: str, values: dict) -> None:
+        self.name, self.values = name, dict(values)
+
+    def key(self, key: str) -> str:
+        """The key with its table's name."""
+        return f"{self.name}.{key}" if self.name else key
+
+    def take(self, key: str, kind: type) -> object:
+        """The value, which has to be there."""
+        if key not in self.values:
+            raise Failure(f"{self.key(key)} is missing")
+        value = self.values.pop(key)
+        if type(value) is not kind:
+            raise Failure(f"{self.key(key)}: {value!r} is no {kind.__name__}")
+        return value
+
+    def table(self, key: str) -> "Table":
+        """A table in this one."""
+        return Table(self.key(key), self.take(key, dict))
+
+    def matching(self, key: str, value: object, pattern: re.Pattern | None, expected: str) -> str:
+        """A text of this form."""
+        if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
+            raise Failure(f"{self.key(key)}: {value!r}, expected {expected}")
+        return value
+
+    def text(self, key: str, pattern: re.Pattern, expected: str) -> str:
+        """A text of this form."""
+        return self.matching(key, self.take(key, str), pattern, expected)
+
+    def optional(self, key: str, pattern: re.Pattern, expected: str) -> str | None:
+        """The same, if it is there."""
+        return self.text(key, pattern, expected) if key in self.values else None
+
+    def texts(self, key: str, pattern: re.Pattern | None, expected: str) -> list[str]:
+        """Several of them."""
+        return [self.matching(key, value, pattern, expected) for value in self.take(key, list)]
+
+    def number(self, key: str, least: int, most: int) -> int:
+        """A number between these."""
+        value = self.take(key, int)
+        if not least <= value <= most:
+            raise Failure(f"{self.key(key)}: {value}, expected {least} to {most}")
+        return value
+
+    def path(self, key: str) -> Path:
+        """A path, from the project's folder."""
+        return ROOT / self.take(key, str)
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        for key in self.values:
+            raise Failure(f"{self.key(key)}: no such key")

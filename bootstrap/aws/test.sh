@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Checks what goes to AWS, without AWS: the stacks as they are synthesized, the packed function, the first boot, the units.
+#
+#   test.sh [ARGUMENTS OF unittest]
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=../../enclave-kernel/sh/artefact.sh
+. "$root/enclave-kernel/sh/artefact.sh"
+
+require_packages "$root/bootstrap/lab/packages.txt" aws
+require_packages "$root/bootstrap/lab/packages.txt" aws-tests
+venv=$("$here/venv.sh" | tail -n 1)
+
+phase "style of the Python files"
+"$venv/bin/ruff" check --quiet --no-cache "$here"
+"$venv/bin/ruff" format --quiet --no-cache --check "$here"
+
+# Node's age is no concern of a test; Debian 12 has 18.
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=1 JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION=1 \
+    JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=1
+phase "the Lambda function"
+export LAMBDA_ZIP=$root/target/lambda.zip
+"$here/lambda.sh" "$LAMBDA_ZIP"
+"$here/lambda.sh" "$root/target/lambda-again.zip" 2>/dev/null
+cmp "$LAMBDA_ZIP" "$root/target/lambda-again.zip"
+rm "$root/target/lambda-again.zip"
+
+phase "stacks, first boot, function"
+cd "$here/tests"
+PYTHONPATH=$here/cdk:$here/tests "$venv/bin/python" -B -m unittest "${@:-discover}"

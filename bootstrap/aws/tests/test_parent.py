@@ -1,0 +1,148 @@
+"""The first boot of an instance, in a folder in place of its disk: commands of AWS and systemd only write down their call."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from operator_files import PCRS, ROOT, Operator, only, resolve
+
+RECORDER = """#!/bin/sh
+echo "${0##*/} $*" >>"$CALLS"
+"""
+FAKES = {
+    **dict.fromkeys(("dnf", "systemctl", "useradd", "chown", "cfn-signal"), RECORDER),
+    "id": "#!/bin/sh\nexit 1\n",
+    # aws s3 cp --no-progress s3://BUCKET/KEY FILE
+    "aws": RECORDER + 'cp "$ASSETS/${4##*/}" "$5"\n',
+    "nitro-cli": RECORDER + 'echo "$DESCRIPTION"\n',
+}
+
+
+class FirstBoot(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name in ("operator", "bin", "assets", "root"):
+            (self.folder / name).mkdir()
+        operator = Operator(self.folder / "operator")
+        self.logical_id, instance = only(operator.synthesize()["Enclave"], "AWS::EC2::Instance")
+        self.script = resolve(instance["Properties"]["UserData"], {})
+        outdir = self.folder / "operator/cdk.out"
+        for file in json.loads((outdir / "Enclave.assets.json").read_text())["files"].values():
+            [destination] = file["destinations"].values()
+            shutil.copy(outdir / file["source"]["path"], self.folder / "assets" / destination["objectKey"])
+        for name, text in FAKES.items():
+            path = self.folder / "bin" / name
+            path.write_text(text)
+            path.chmod(0o755)
+        self.root, self.calls_path = self.folder / "root", self.folder / "calls"
+
+    def boot(self, pcrs: list[str]) -> subprocess.CompletedProcess[str]:
+        measurements = {"HashAlgorithm": "Sha384 { ... }"} | {f"PCR{index}": pcr for index, pcr in enumerate(pcrs)}
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "INSTALL_ROOT": str(self.root),
+            "CALLS": str(self.calls_path),
+            "ASSETS": str(self.folder / "assets"),
+            "DESCRIPTION": json.dumps({"Measurements": measurements}),
+        }
+        done = subprocess.run(["bash"], input=self.script, env=environment, check=False, capture_output=True, text=True)
+        self.calls = self.calls_path.read_text().splitlines()
+        status = f"--stack enclave-signer-enclave --resource {self.logical_id} --region eu-central-1"
+        self.assertEqual(self.calls[-1], f"cfn-signal {status} --exit-code {done.returncode}", done.stderr)
+        return done
+
+    def started(self) -> list[str]:
+        return [call for call in self.calls if call.startswith("systemctl")]
+
+    def test_everything_is_in_its_place_and_started(self) -> None:
+        done = self.boot(PCRS)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.calls[0], "dnf install --assumeyes bind nftables aws-nitro-enclaves-cli")
+        units = "nitro-enclaves-allocator.service wg-server.service enclave.service"
+        self.assertEqual(self.started(), ["systemctl daemon-reload", f"systemctl enable --now {units}"])
+        modes = {str(path.relative_to(self.root)): path.stat().st_mode & 0o777 for path in self.root.rglob("*") if path.is_file()}
+        self.assertEqual(
+            modes,
+            {
+                "etc/enclave/enclave.env": 0o644,
+                "etc/nitro_enclaves/allocator.yaml": 0o644,
+                "etc/systemd/system/enclave.service": 0o644,
+                "etc/systemd/system/wg-server.service": 0o644,
+                "etc/wg-server/dns-allow-list.txt": 0o644,
+                "etc/wg-server/measurements.json": 0o644,
+                "etc/wg-server/parent.toml": 0o644,
+                "etc/wg-server/private.key": 0o600,
+                "usr/local/bin/wg-server": 0o755,
+                "usr/local/lib/enclave/enclave.eif": 0o644,
+            },
+        )
+        self.assertIn(f"chown wg-server: {self.root}/etc/wg-server/private.key", self.calls)
+        environment = (self.root / "etc/enclave/enclave.env").read_text()
+        self.assertEqual(environment, "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n")
+        allocator = (self.root / "etc/nitro_enclaves/allocator.yaml").read_text()
+        self.assertEqual(allocator, "---\nmemory_mib: 512\ncpu_count: 2\n")
+
+    def test_another_image_is_not_started(self) -> None:
+        for index in range(3):
+            done = self.boot([*PCRS[:index], "d" * 96, *PCRS[index + 1 :]])
+            self.assertIn(f"enclave.eif: PCR{index} other than measurements.json and the key policy say", done.stderr)
+            self.assertEqual((done.returncode, self.started()), (1, []))
+
+    def test_a_file_that_was_changed_on_its_way_is_not_installed(self) -> None:
+        for path in (self.folder / "assets").iterdir():
+            if path.suffix == ".toml":
+                path.write_text(path.read_text() + "#")
+        done = self.boot(PCRS)
+        self.assertIn("parent.toml: FAILED", done.stdout + done.stderr)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual((self.started(), list(self.root.iterdir())), ([], []))
+
+    def test_systemd_takes_the_units(self) -> None:
+        self.boot(PCRS)
+        for name in ("nitro-cli", "true"):
+            (self.root / "usr/bin").mkdir(parents=True, exist_ok=True)
+            shutil.copy("/bin/true", self.root / "usr/bin" / name)
+        system = self.root / "etc/systemd/system"
+        (system / "nitro-enclaves-allocator.service").write_text("[Service]\nType=oneshot\nExecStart=/usr/bin/true\n")
+        for name in ("sysinit", "basic", "shutdown", "multi-user", "network-online"):
+            (system / f"{name}.target").write_text("[Unit]\nDescription=of the test\n")
+        (system / "system.slice").write_text("[Unit]\nDescription=of the test\n")
+        (system / "-.slice").write_text("[Unit]\nDescription=of the test\n")
+        for unit in ("wg-server", "enclave"):
+            command = ["systemd-analyze", "verify", "--man=no", f"--root={self.root}", f"{unit}.service"]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit)
+
+
+class Units(unittest.TestCase):
+    """The keys that something depends on."""
+
+    def unit(self, name: str) -> dict[str, list[str]]:
+        lines = (ROOT / f"bootstrap/aws/systemd/{name}.service").read_text().splitlines()
+        found: dict[str, list[str]] = {}
+        for key, _, value in (line.partition("=") for line in lines if "=" in line and not line.startswith("#")):
+            found.setdefault(key, []).append(value)
+        return found
+
+    def test_wg_server_has_two_capabilities_and_its_sysctls(self) -> None:
+        unit = self.unit("wg-server")
+        self.assertEqual(unit["User"], ["wg-server"])
+        for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
+            self.assertEqual(unit[key], ["CAP_NET_ADMIN CAP_NET_BIND_SERVICE"])
+        self.assertNotIn("ProtectKernelTunables", unit)
+        self.assertEqual((unit["Restart"], unit["StartLimitIntervalSec"]), (["always"], ["0"]))
+
+    def test_the_enclave_has_one_cid_starts_again_and_ends(self) -> None:
+        unit = self.unit("enclave")
+        [start], [stop] = unit["ExecStart"], unit["ExecStop"]
+        self.assertIn("run-enclave --enclave-name signer ", start)
+        self.assertIn("--enclave-cid ${ENCLAVE_CID}", start)
+        self.assertNotIn("debug", start)
+        self.assertTrue(stop.endswith("terminate-enclave --enclave-name signer"), stop)
+        self.assertEqual((unit["Type"], unit["Restart"], unit["StartLimitIntervalSec"]), (["forking"], ["always"], ["0"]))
+        self.assertEqual((unit["User"], unit["Group"], unit["CapabilityBoundingSet"]), (["enclave"], ["ne"], [""]))
+        self.assertEqual(unit["DeviceAllow"], ["/dev/nitro_enclaves rw"])

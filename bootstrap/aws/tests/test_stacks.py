@@ -1,0 +1,321 @@
+"""What the stacks are, and what they are not made of."""
+
+import json
+import tempfile
+import unittest
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from failure import Failure
+from operator_files import ACCOUNT, PCRS, ROLES, SAMPLE, Operator, only, resolve
+from settings import Settings
+
+INSTANCE, GROUP, RULE = "AWS::EC2::Instance", "AWS::EC2::SecurityGroup", "AWS::EC2::SecurityGroupIngress"
+
+
+def statements(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """All statements of a template's policies, trust policies apart."""
+    found = []
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        for key in ("PolicyDocument", "KeyPolicy"):
+            found += [(name, statement) for statement in properties.get(key, {}).get("Statement", [])]
+    return found
+
+
+class Stacks(unittest.TestCase):
+    """One deployment for all of them."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.operator = Operator(Path(cls.folder))
+        cls.stacks = cls.operator.synthesize()
+        cls.key, cls.enclave = (cls.stacks[name] for name in ("Key", "Enclave"))
+
+    def instance(self) -> dict[str, Any]:
+        return only(self.enclave, INSTANCE)[1]["Properties"]
+
+    def test_the_instance_may_have_enclaves_and_needs_tokens_within_two_hops(self) -> None:
+        metadata = {"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 2}
+        self.assertEqual(self.instance()["MetadataOptions"], metadata)
+        self.assertEqual(self.instance()["EnclaveOptions"], {"Enabled": True})
+        self.assertEqual(self.instance()["InstanceType"], "c6i.xlarge")
+
+    def test_the_disk_is_encrypted(self) -> None:
+        self.assertEqual([disk["Ebs"]["Encrypted"] for disk in self.instance()["BlockDeviceMappings"]], [True])
+
+    def test_only_port_443_is_open_and_only_to_the_function_and_the_clients(self) -> None:
+        self.operator.settings, before = replace(self.operator.settings, clients=["10.0.0.0/16"]), self.operator.settings
+        self.addCleanup(setattr, self.operator, "settings", before)
+        template = self.operator.synthesize()["Enclave"]
+        rules = [rule["Properties"] for rule in template.find_resources(RULE).values()]
+        for group in template.find_resources(GROUP).values():
+            rules += group["Properties"].get("SecurityGroupIngress", [])
+        ports = [(rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) for rule in rules]
+        self.assertEqual(ports, [("tcp", 443, 443)] * 2)
+        sources = [rule.get("CidrIp") or rule["SourceSecurityGroupId"]["Fn::GetAtt"][0][:13] for rule in rules]
+        self.assertEqual(sorted(sources), ["10.0.0.0/16", "FunctionGroup"])
+        self.assertNotIn("KeyName", self.instance())
+
+    def test_people_come_in_through_ssm(self) -> None:
+        role = self.key.find_resources("AWS::IAM::Role", {"Properties": {"RoleName": SAMPLE.instance_role}})
+        [policy] = [resource["Properties"]["ManagedPolicyArns"] for resource in role.values()]
+        self.assertEqual(resolve(policy, {}), ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"])
+
+    def test_the_key_policy_is_what_wallet_policy_writes(self) -> None:
+        _, key = only(self.key, "AWS::KMS::Key")
+        self.assertEqual(key["Properties"]["KeyPolicy"], json.loads(self.operator.policy_path.read_text()))
+        self.assertEqual(key["Properties"].get("KeySpec", "SYMMETRIC_DEFAULT"), "SYMMETRIC_DEFAULT")
+        self.assertEqual((key["DeletionPolicy"], key["UpdateReplacePolicy"]), ("Retain", "Retain"))
+
+    def test_decrypt_is_for_the_attested_image_alone(self) -> None:
+        stacks = [template.to_json() for template in self.stacks.values()]
+        opening = [
+            (name, statement)
+            for stack in stacks
+            for name, statement in statements(stack)
+            if any(word in json.dumps(statement["Action"]) for word in ("Decrypt", "ReEncrypt", "CreateGrant", "kms:*", '"*"'))
+        ]
+        [(name, statement)] = opening
+        self.assertEqual(name, only(self.key, "AWS::KMS::Key")[0])
+        self.assertEqual(statement["Principal"], {"AWS": ROLES + SAMPLE.instance_role})
+        condition = {
+            "StringEquals": {"kms:EncryptionContext:purpose": "ethereum-signer"},
+            "StringEqualsIgnoreCase": {"kms:RecipientAttestation:ImageSha384": PCRS[0]},
+        }
+        self.assertEqual(statement["Condition"], condition)
+
+    def test_before_there_is_an_image_the_key_opens_for_nobody(self) -> None:
+        template = self.operator.synthesize("key")["Key"]
+        _, key = only(template, "AWS::KMS::Key")
+        written = json.loads(self.operator.policy_path.read_text())
+        manage = {**written, "Statement": written["Statement"][:1]}
+        self.assertEqual(key["Properties"]["KeyPolicy"], manage)
+        # The stack is the same but for the policy, so that it is the same key.
+        _, later = only(self.key, "AWS::KMS::Key")
+        del key["Properties"]["KeyPolicy"], later["Properties"]["KeyPolicy"]
+        self.assertEqual(key, later)
+
+    def test_nobody_is_everybody(self) -> None:
+        for template in self.stacks.values():
+            for name, resource in template.to_json()["Resources"].items():
+                text = json.dumps(resource)
+                for everybody in ('"Principal": "*"', '"AWS": "*"', '"AWS": ["*"', ':role/*"', ":root"):
+                    self.assertNotIn(everybody, text, name)
+
+    def test_the_roles_reach_the_secrets_of_the_prefix_and_the_files_and_nothing_else(self) -> None:
+        self.assertEqual(SAMPLE.secret_prefix, "prod/")
+        secrets = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:prod/*"
+        key = only(self.key, "AWS::KMS::Key")[0]
+        found = {}
+        for template in self.stacks.values():
+            names = {f"{key}.Arn": "the key"}
+            for policy in template.find_resources("AWS::IAM::Policy").values():
+                for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+                    self.assertEqual(statement["Effect"], "Allow")
+                    found[json.dumps(statement["Action"])] = resolve(statement["Resource"], names)
+        files = found.pop('"s3:GetObject"')
+        self.assertEqual(len(files), 7)
+        for file in files:
+            self.assertRegex(file, rf"^arn:aws:s3:::cdk-hnb659fds-assets-{ACCOUNT}-eu-central-1/[0-9a-f]{{64}}([.][0-9a-z]+)?$")
+        self.assertEqual(
+            found,
+            {
+                '"secretsmanager:GetSecretValue"': secrets,
+                json.dumps([f"secretsmanager:{verb}" for verb in ("CreateSecret", "GetSecretValue", "PutSecretValue")]): secrets,
+                '"kms:Encrypt"': "the key",
+            },
+        )
+
+    def test_the_secret_has_no_value_yet_and_outlives_the_stack(self) -> None:
+        _, secret = only(self.key, "AWS::SecretsManager::Secret")
+        self.assertEqual(secret["DeletionPolicy"], "Retain")
+        self.assertEqual(set(secret["Properties"]), {"Name", "Description"})
+
+    def test_the_function_runs_on_al2023_in_the_vpc(self) -> None:
+        _, function = only(self.enclave, "AWS::Lambda::Function")
+        properties = function["Properties"]
+        kind = (properties["Runtime"], properties["Architectures"], properties["Handler"])
+        self.assertEqual(kind, ("provided.al2023", ["x86_64"], "bootstrap"))
+        self.assertEqual(len(properties["VpcConfig"]["SubnetIds"]), 1)
+
+    def test_other_files_are_another_instance(self) -> None:
+        first, _ = only(self.enclave, INSTANCE)
+        self.assertEqual(only(self.operator.synthesize()["Enclave"], INSTANCE)[0], first)
+        text = self.operator.parent_path.read_text()
+        self.addCleanup(self.operator.parent_path.write_text, text)
+        self.operator.parent_path.write_text(text + "# one more line\n")
+        self.assertNotEqual(only(self.operator.synthesize()["Enclave"], INSTANCE)[0], first)
+
+    def test_the_deployment_waits_for_the_first_boot(self) -> None:
+        _, instance = only(self.enclave, INSTANCE)
+        self.assertEqual(instance["CreationPolicy"], {"ResourceSignal": {"Count": 1, "Timeout": "PT15M"}})
+        script = resolve(instance["Properties"]["UserData"], {})
+        self.assertLess(len(script), 16384)
+        self.assertIn(f"export RESOURCE='{only(self.enclave, INSTANCE)[0]}'", script)
+
+    def test_operators_learn_what_they_need_next(self) -> None:
+        outputs = {name: set(template.to_json()["Outputs"]) for name, template in self.stacks.items()}
+        self.assertLessEqual({"KeyArn", "InstanceRoleArn", "LambdaRoleArn", "SecretId", "SecretPrefix"}, outputs["Key"])
+        self.assertEqual(outputs["Enclave"], {"InstanceId", "ParentAddress", "EnclaveUrl", "KeyArn", "FunctionName"})
+
+    def test_a_vpc_that_is_there_is_taken(self) -> None:
+        settings = replace(self.operator.settings, vpc_id="vpc-01234567", subnet_id="subnet-01234567", ami_id="ami-01234567")
+        self.operator.settings, before = settings, self.operator.settings
+        self.addCleanup(setattr, self.operator, "settings", before)
+        template = self.operator.synthesize()["Enclave"]
+        template.resource_count_is("AWS::EC2::VPC", 0)
+        _, instance = only(template, INSTANCE)
+        self.assertEqual(instance["Properties"]["SubnetId"], "subnet-01234567")
+        self.assertEqual(instance["Properties"]["ImageId"], "ami-01234567")
+        _, function = only(template, "AWS::Lambda::Function")
+        self.assertEqual(function["Properties"]["VpcConfig"]["SubnetIds"], ["subnet-01234567"])
+
+
+class Refusals(unittest.TestCase):
+    """What is wrong is named before anything is made."""
+
+    def setUp(self) -> None:
+        warnings.simplefilter("ignore", ResourceWarning)
+        self.operator = Operator(Path(self.enterContext(tempfile.TemporaryDirectory())))
+
+    def refused(self, *words: str) -> None:
+        with self.assertRaises(Failure) as caught:
+            self.operator.synthesize()
+        for word in words:
+            self.assertIn(word, str(caught.exception))
+
+    def edit(self, path: Path, before: str, after: str) -> None:
+        text = path.read_text()
+        self.assertIn(before, text)
+        path.write_text(text.replace(before, after))
+
+    def test_zero_registers(self) -> None:
+        for index in range(3):
+            self.operator.measure([*PCRS[:index], "0" * 96, *PCRS[index + 1 :]])
+            self.refused(str(self.operator.measurements_path), f"PCR{index} is zero, as in debug mode")
+
+    def test_an_image_that_is_not_there_or_not_measured(self) -> None:
+        self.operator.eif_path.write_bytes(b"another image")
+        self.refused("enclave.eif is not the image that", "measurements.json measures")
+        self.operator.eif_path.unlink()
+        self.refused(f"{self.operator.eif_path}: No such file or directory; `make eif` writes it")
+        self.operator.measurements_path.write_text("{}")
+        self.refused(str(self.operator.measurements_path), "PCR0", "expected what `make eif` writes")
+        self.operator.measurements_path.unlink()
+        self.refused(f"{self.operator.measurements_path}: No such file or directory; `make eif` writes it")
+
+    def test_a_configuration_that_is_not_in_the_image(self) -> None:
+        self.edit(self.operator.config_path, "port = 443", "port = 444")
+        self.refused(f"{self.operator.config_path} was changed after the image was made")
+
+    def test_an_image_that_does_not_sign(self) -> None:
+        self.operator.config_path.write_text("[tunnel]\n")
+        self.operator.measure(PCRS)
+        self.refused(f"{self.operator.config_path}: has no [signer] and [kms]")
+
+    def test_a_policy_that_is_not_there_or_of_another_image(self) -> None:
+        self.operator.measure(["d" * 96, *PCRS[1:]])
+        self.refused(str(self.operator.policy_path), "is for the image aaaaaaaaaaaaaaaa…", "PCR0 dddddddddddddddd…")
+        self.operator.policy_path.unlink()
+        self.refused(f"{self.operator.policy_path}: No such file or directory; `wallet policy` writes it")
+
+    def test_a_policy_that_opens_the_key_otherwise(self) -> None:
+        right = self.operator.allow()
+        for index, key, value, word in [
+            (2, "Condition", {"StringEquals": {}}, "asks for no attestation"),
+            (2, "Action", "kms:*", "the enclave may kms:*"),
+            (1, "Action", ["kms:Encrypt", "kms:re*"], "expected one statement that opens"),
+            (1, "Action", "kms:CreateGrant", "expected one statement that opens"),
+            (0, "Action", "kms:*", "expected one statement that opens"),
+            (0, "Principal", "*", "'*' is nobody"),
+            (1, "Principal", {"AWS": "*"}, "'*' is nobody"),
+            (1, "Principal", {"AWS": [ROLES + "*"]}, "is nobody"),
+            (1, "Principal", {"Federated": "a"}, "is nobody"),
+            (1, "NotAction", "kms:Decrypt", "statement Encrypt has NotAction"),
+            (1, "Effect", "Deny", "has the effect Deny"),
+        ]:
+            wrong = json.loads(json.dumps(right))
+            wrong["Statement"][index][key] = value
+            self.operator.policy_path.write_text(json.dumps(wrong))
+            with self.subTest(word, value=value):
+                self.refused(f"{self.operator.policy_path}: ", word)
+
+    def test_a_policy_of_others(self) -> None:
+        encryptor = ("--encryptor", ROLES + SAMPLE.lambda_role)
+        context = ("--context", "purpose=ethereum-signer")
+        self.operator.allow(role="Other")
+        self.refused("who decrypts is not the instance's role, enclave-signer-instance")
+        self.operator.allow(admins=SAMPLE.admins[:1])
+        self.refused("who manages the key is not who key.admins in the settings says")
+        self.operator.allow("--encryptor", ROLES + "Other", *context)
+        self.refused("the function's role, enclave-signer-lambda, may not encrypt")
+        for flags in [encryptor, (*encryptor, "--context", "purpose=other"), (*encryptor, *context, "--context", "more=1")]:
+            self.operator.allow(*flags)
+            self.refused("another encryption context than the image's kms.encryption_context")
+
+    def test_a_parent_that_nobody_reaches(self) -> None:
+        path = self.operator.parent_path
+        right = path.read_text()
+        for before, after, word in [
+            ("[[nat.forwards]]\nport = 443", "[[nat.forwards]]\nport = 444", "no [[nat.forwards]] with port = 443"),
+            ("[nat]\n", '[nat]\nuplink = "eth0"\n', "nat.uplink: leave it out"),
+            ("/etc/wg-server/measurements.json", "/elsewhere", "files will be at"),
+            ("[attestation]\n", "[attest]\n", "expected the parent's configuration"),
+        ]:
+            self.edit(path, before, after)
+            self.refused(str(path), word)
+            path.write_text(right)
+
+    def test_programs_that_are_none(self) -> None:
+        for name, value, word in [
+            ("wg_server_path", Path("/nowhere"), "/nowhere: no such file"),
+            ("wg_server_path", self.operator.parent_path, "not a program for x86_64 Linux"),
+            (
+                "lambda_path",
+                Path("/nowhere"),
+                "/nowhere: [Errno 2] No such file or directory: '/nowhere'; `bootstrap/aws/lambda.sh",
+            ),
+            ("lambda_path", self.operator.parent_path, "File is not a zip file"),
+        ]:
+            self.operator.settings, before = replace(self.operator.settings, **{name: value}), self.operator.settings
+            self.refused(word)
+            self.operator.settings = before
+
+
+class SettingsFile(unittest.TestCase):
+    def refused(self, before: str, after: str, expected: str) -> None:
+        text = (SAMPLE_PATH).read_text()
+        self.assertIn(before, text)
+        with self.assertRaises(Failure) as caught:
+            Settings.parse(text.replace(before, after, 1))
+        self.assertIn(expected, str(caught.exception))
+
+    def test_what_is_wrong_is_named(self) -> None:
+        for before, after, expected in [
+            ('name = "enclave-signer"', 'name = "Enclave"', "name: 'Enclave', expected 1 to 32 lower case letters"),
+            ("cid = 16", "cid = 3", "enclave.cid: 3, expected 4 to 4294967294"),
+            ("cid = 16", "cid = true", "enclave.cid: True is no int"),
+            ("cid = 16", "cid = 16\nsid = 1", "enclave.sid: no such key"),
+            ("cpus = 2\n", "", "enclave.cpus is missing"),
+            ('"prod/hot-wallet"', '"hot-wallet"', "key.secret_id: 'hot-wallet', expected a name with a slash"),
+            ('"prod/hot-wallet"', '"*/hot-wallet"', "key.secret_id"),
+            ("role/KeyAdmin", "role/*", "key.admins: 'arn:aws:iam::111122223333:role/*', expected"),
+            ('"c6i.xlarge"', '"c7g.xlarge"', "instance.type: c7g.xlarge is ARM"),
+            ("clients = []", 'clients = ["10.0.0.1/16"]', "network.clients: '10.0.0.1/16': 10.0.0.1/16 has host bits set"),
+            ("# vpc_id", "vpc_id", "network: set both vpc_id and subnet_id, or neither"),
+            ("[files]", "[filez]", "files is missing"),
+        ]:
+            with self.subTest(expected):
+                self.refused(before, after, expected)
+
+    def test_a_file_is_named(self) -> None:
+        with self.assertRaises(Failure) as caught:
+            Settings.load(Path("/nowhere"))
+        self.assertIn("/nowhere", str(caught.exception))
+
+
+SAMPLE_PATH = Path(__file__).resolve().parents[3] / "config/aws.toml"
