@@ -20,8 +20,9 @@ def statements(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
-        for key in ("PolicyDocument", "KeyPolicy"):
-            found += [(name, statement) for statement in properties.get(key, {}).get("Statement", [])]
+        documents = [properties.get(key, {}) for key in ("PolicyDocument", "KeyPolicy")]
+        documents += [inline["PolicyDocument"] for inline in properties.get("Policies", [])]
+        found += [(name, statement) for document in documents for statement in document.get("Statement", [])]
     return found
 
 
