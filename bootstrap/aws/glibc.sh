@@ -3,11 +3,11 @@
 #
 #   glibc.sh PROGRAM...
 #
-# Amazon Linux 2023, and Lambda's provided.al2023, have glibc 2.34.
+# Amazon Linux 2023, and Lambda's provided.al2023, have glibc 2.34; TARGET_GLIBC is another, for a check elsewhere.
 set -euo pipefail
 export LC_ALL=C
 
-readonly newest=2.34
+readonly newest=${TARGET_GLIBC:-2.34}
 # What both have from the start.
 readonly libraries=' libc.so.6 libm.so.6 libgcc_s.so.1 ld-linux-x86-64.so.2 '
 

@@ -20,6 +20,12 @@ phase "style of the Python files"
 # Node's age is no concern of a test; Debian 12 has 18.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=1 JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION=1 \
     JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=1
+# From 2.38 on, its headers give programs symbols that Amazon Linux has not.
+host_glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
+if [ "$(printf '%s\n' "$host_glibc" 2.38 | sort -V | head -n 1)" = 2.38 ]; then
+    phase "what is built here needs this host's glibc $host_glibc: for AWS, build on Debian 12; checked here is the rest"
+    export TARGET_GLIBC=$host_glibc
+fi
 phase "the Lambda function"
 export LAMBDA_ZIP=$root/target/lambda.zip
 "$here/lambda.sh" "$LAMBDA_ZIP"
