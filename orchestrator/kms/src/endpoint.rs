@@ -26,7 +26,7 @@ pub enum EndpointError {
     /// A user name, as nobody should believe the host that follows it.
     #[error("a user name")]
     User,
-    /// Port 0, or none behind a colon.
+    /// Port 0, one above 65535, or none behind a colon.
     #[error("the port is not a number from 1 to 65535")]
     Port,
     /// A path or a query.
@@ -63,10 +63,16 @@ pub(crate) fn http_address(text: &str) -> Result<SocketAddr, EndpointError> {
 fn origin(text: &str, scheme: &'static str) -> Result<Uri, EndpointError> {
     let uri: Uri = text.parse().map_err(|_not_a_url| EndpointError::Url)?;
     let authority = uri.authority().ok_or(EndpointError::Url)?.as_str();
+    // The library overlooks what is no port.
+    let host = uri.host().unwrap_or_default();
+    let is_whole = match uri.port_u16() {
+        Some(port) => port != 0 && authority == format!("{host}:{port}"),
+        None => authority == host,
+    };
     let checks = [
         (uri.scheme_str() == Some(scheme), EndpointError::Scheme(scheme)),
         (!authority.contains('@'), EndpointError::User),
-        (!authority.ends_with(':') && uri.port_u16() != Some(0), EndpointError::Port),
+        (is_whole, EndpointError::Port),
         (uri.path() == "/" && uri.query().is_none(), EndpointError::Path),
     ];
     match checks.into_iter().find(|(is_right, _)| !is_right) {
@@ -94,7 +100,10 @@ mod tests {
         assert_eq!(refused("kms.example"), EndpointError::Scheme("https"));
         assert_eq!(refused("https://user@kms.example"), EndpointError::User);
         assert_eq!(refused("https://kms.example:0"), EndpointError::Port);
-        assert_eq!(refused("https://kms.example:"), EndpointError::Port);
+        for port in ["", "65536", "99999999", "+443", "0443"] {
+            assert_eq!(refused(&format!("https://kms.example:{port}")), EndpointError::Port, "{port:?}");
+            assert_eq!(refused(&format!("https://[2001:db8::1]:{port}")), EndpointError::Port, "{port:?}");
+        }
         assert_eq!(refused("https://kms.example/path"), EndpointError::Path);
         assert_eq!(refused("https://kms.example?query"), EndpointError::Path);
         for text in ["", "https://", "/", "https://kms.example\n", "https://kms example"] {
@@ -109,5 +118,6 @@ mod tests {
         assert_eq!(http_address("https://192.0.2.1"), Err(EndpointError::Scheme("http")));
         assert_eq!(http_address("http://metadata.example"), Err(EndpointError::Address));
         assert_eq!(http_address("http://192.0.2.1/latest"), Err(EndpointError::Path));
+        assert_eq!(http_address("http://192.0.2.1:65536"), Err(EndpointError::Port));
     }
 }

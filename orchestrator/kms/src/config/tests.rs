@@ -104,6 +104,8 @@ fn an_endpoint_that_is_none_is_named_with_what_is_right() {
     assert_eq!(error, format!("kms.endpoint: `http://kms.lab.example` {right}"));
     let error = refused("https://secretsmanager.lab.example", "https://");
     assert_eq!(error, format!("secrets.endpoint: `https://` {right}"));
+    let error = refused("https://kms.lab.example:8443", "https://kms.lab.example:65536");
+    assert_eq!(error, format!("kms.endpoint: `https://kms.lab.example:65536` {right}"));
     let error = refused("http://192.0.2.1:8080", "http://metadata.example");
     assert!(
         error.starts_with("imds.endpoint: `http://metadata.example` is no server: write http://ADDRESS or"),
