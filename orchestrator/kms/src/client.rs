@@ -3,9 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use aws_sdk_kms::config::{
-    BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
-};
 use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_kms::operation::encrypt::EncryptOutput;
 use aws_sdk_kms::primitives::Blob;
@@ -20,6 +17,7 @@ use crate::key_arn::KeyArn;
 use crate::plaintext::Plaintext;
 use crate::recipient::Recipient;
 use crate::retry::{Attempt, retry};
+use crate::sdk;
 
 /// The longest ciphertext in bytes that KMS takes
 /// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html>).
@@ -147,20 +145,9 @@ impl<A: Attestor> Client<A> {
         self.settings.encryption_context.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// A client per call, as each may come with its own credentials; they share the connections.
     fn sdk(&self, credentials: &Credentials) -> aws_sdk_kms::Client {
-        let mut config = aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.key.region().to_owned()))
-            .http_client(self.https.client())
-            .credentials_provider(credentials.expose())
-            .identity_cache(IdentityCache::no_cache())
-            // Both are ours: see `retry`.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        config.set_endpoint_url(self.settings.endpoint.as_ref().map(ToString::to_string));
-        aws_sdk_kms::Client::from_conf(config.build())
+        let KmsSettings { key, endpoint, .. } = &self.settings;
+        aws_sdk_kms::Client::new(&sdk::config(key.region(), endpoint.as_ref(), &self.https, credentials))
     }
 }
 

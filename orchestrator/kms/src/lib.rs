@@ -37,6 +37,7 @@ mod recipient;
 mod refusal;
 mod retry;
 mod roots;
+mod sdk;
 mod secrets;
 
 #[cfg(any(test, feature = "seal"))]

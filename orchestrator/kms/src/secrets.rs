@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use aws_sdk_secretsmanager::config::{
-    BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
-};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +12,7 @@ use crate::config::SecretsSettings;
 use crate::credentials::Credentials;
 use crate::https::{CallError, Https};
 use crate::retry::{Attempt, retry};
+use crate::sdk;
 
 /// The longest name or ARN of a secret in bytes
 /// (<https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>).
@@ -82,18 +80,8 @@ impl Secrets {
     }
 
     fn sdk(&self, credentials: &Credentials) -> aws_sdk_secretsmanager::Client {
-        let mut config = aws_sdk_secretsmanager::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.region.clone()))
-            .http_client(self.https.client())
-            .credentials_provider(credentials.expose())
-            .identity_cache(IdentityCache::no_cache())
-            // Both are ours: see `retry`.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        config.set_endpoint_url(self.settings.endpoint.as_ref().map(ToString::to_string));
-        aws_sdk_secretsmanager::Client::from_conf(config.build())
+        let SecretsSettings { region, endpoint, .. } = &self.settings;
+        aws_sdk_secretsmanager::Client::new(&sdk::config(region, endpoint.as_ref(), &self.https, credentials))
     }
 }
 
