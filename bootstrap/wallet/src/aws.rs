@@ -3,27 +3,29 @@
 mod call;
 mod context;
 mod credentials;
-mod imds;
 mod kms;
 mod secrets;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::kms::Endpoint;
 use anyhow::{Context as _, Result, ensure};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::config::{BehaviorVersion, Region};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::SdkConfig;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 pub use context::{ContextError, EncryptionContext, Entry};
-pub use secrets::{MAX_SECRET_ID_LEN, Stored};
+pub use secrets::Stored;
 
 /// A request may be tried this often; AWS's SDK decides what is worth it.
 const ATTEMPTS: u32 = 3;
@@ -46,7 +48,9 @@ pub struct Settings {
 /// A client of AWS, with the credentials of its environment.
 #[derive(Debug)]
 pub struct Aws {
-    settings: Settings,
+    region: String,
+    kms_endpoint: Option<Endpoint>,
+    secrets_endpoint: Option<Endpoint>,
     http: SharedHttpClient,
     credentials: SharedCredentialsProvider,
 }
@@ -64,8 +68,8 @@ impl Aws {
             "region {:?}, expected one such as \"eu-central-1\"",
             settings.region
         );
-        check_endpoint("KMS", settings.kms_endpoint.as_deref())?;
-        check_endpoint("Secrets Manager", settings.secrets_endpoint.as_deref())?;
+        let kms_endpoint = endpoint("KMS", settings.kms_endpoint.as_deref())?;
+        let secrets_endpoint = endpoint("Secrets Manager", settings.secrets_endpoint.as_deref())?;
         let trust = match &settings.ca_path {
             None => TrustStore::default(),
             Some(path) => TrustStore::empty()
@@ -74,19 +78,32 @@ impl Aws {
         let context = TlsContext::builder().with_trust_store(trust).build().context("prepare TLS for AWS")?;
         let provider = Provider::Rustls(CryptoMode::AwsLc);
         let http = Builder::new().tls_provider(provider).tls_context(context).build_https();
-        Ok(Self { settings, http, credentials: credentials::provider(variable)? })
+        let credentials = credentials::provider(variable)?;
+        Ok(Self { region: settings.region, kms_endpoint, secrets_endpoint, http, credentials })
+    }
+
+    /// For the client of one service.
+    fn sdk_config(&self, endpoint: Option<&Endpoint>) -> SdkConfig {
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(DEADLINE);
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .http_client(self.http.clone())
+            .credentials_provider(self.credentials.clone())
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts.build());
+        config.set_endpoint_url(endpoint.map(ToString::to_string));
+        config.build()
     }
 }
 
 /// Plain HTTP would show a key to the network.
-fn check_endpoint(service: &str, endpoint: Option<&str>) -> Result<()> {
-    let Some(endpoint) = endpoint else { return Ok(()) };
-    let uri: Option<hyper::Uri> = endpoint.parse().ok();
-    let is_right = uri.is_some_and(|uri| {
-        uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none()
-    });
-    ensure!(is_right, "endpoint {endpoint:?} of {service}, expected https://HOST or https://HOST:PORT");
-    Ok(())
+fn endpoint(service: &str, text: Option<&str>) -> Result<Option<Endpoint>> {
+    let parse = |text: &str| {
+        let doing = || format!("endpoint {text:?} of {service}, expected https://HOST or https://HOST:PORT");
+        text.parse().with_context(doing)
+    };
+    text.map(parse).transpose()
 }
 
 /// The library takes a file without certificates for one that is right.
@@ -98,14 +115,6 @@ fn authorities(path: &Path) -> Result<Vec<u8>> {
     }
     ensure!(!store.is_empty(), "no CERTIFICATE in it, expected PEM");
     Ok(pem)
-}
-
-fn retries() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(ATTEMPTS)
-}
-
-fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(DEADLINE).build()
 }
 
 #[cfg(test)]
@@ -127,7 +136,7 @@ mod tests {
                 ca_path: None,
             })
         };
-        let expected = "expected https://HOST or https://HOST:PORT";
+        let expected = "expected https://HOST or https://HOST:PORT: the scheme is not https";
         assert_eq!(at(Some("http://kms.example"), None), format!("endpoint \"http://kms.example\" of KMS, {expected}"));
         assert_eq!(at(None, Some("sm.example")), format!("endpoint \"sm.example\" of Secrets Manager, {expected}"));
     }

@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
+use signer::request::MAX_BODY;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -28,10 +29,8 @@ pub use url::{EnclaveUrl, UrlError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The signer waits 20 s for KMS and 10 s for a body; this is more than all of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest request in bytes that the signer takes.
-pub const MAX_REQUEST_LEN: usize = 512 << 10;
 /// A signed transaction is its payload and little else, in hex.
-const MAX_ANSWER_LEN: usize = 2 * MAX_REQUEST_LEN;
+const MAX_ANSWER_LEN: usize = 2 * MAX_BODY;
 /// A document of 12,288 bytes in base64, in JSON.
 const MAX_DOCUMENT_ANSWER_LEN: usize = 32 << 10;
 

@@ -17,11 +17,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
+use signer::tx::SecretKey;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::enclave::{Enclave, EnclaveError};
-use crate::secret_key::{SecretKey, SecretKeyError};
 
 pub use environment::Environment;
 pub use runtime::run;
@@ -98,7 +98,7 @@ pub async fn answer(environment: &Environment, event: &[u8]) -> Result<Zeroizing
         Operation::SetKey(key) => {
             let ciphertext = environment.aws.encrypt(&key, &environment.key_arn, &environment.context).await?;
             let stored = environment.aws.store(&environment.secret_id, &ciphertext).await?;
-            let answer = json!({ "secret_id": stored.arn, "version_id": stored.version_id, "address": key.address() });
+            let answer = json!({ "secret_id": stored.arn, "version_id": stored.version_id, "address": key.address().to_string() });
             Ok(Zeroizing::new(answer.to_string().into_bytes()))
         }
         Operation::GetKey => {
@@ -125,9 +125,9 @@ impl<'a> Operation<'a> {
         };
         let event: Event<'a> = serde_json::from_slice(event).map_err(wrong)?;
         match (event.operation.as_str(), event.eth_key, event.transaction_payload) {
-            ("set_key", Some(Secret(text)), None) => SecretKey::parse(&text)
+            ("set_key", Some(Secret(text)), None) => SecretKey::parse(text.as_bytes())
                 .map(Self::SetKey)
-                .map_err(|error: SecretKeyError| Failure::Event(format!("eth_key: {error}"))),
+                .map_err(|error| Failure::Event(format!("eth_key: {error}"))),
             ("get_key", None, None) => Ok(Self::GetKey),
             ("sign_transaction", None, Some(payload)) if payload.get().starts_with('{') => {
                 Ok(Self::SignTransaction(payload))
@@ -173,7 +173,7 @@ mod tests {
         let key = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
         let event = format!(r#"{{"operation": "set_key", "eth_key": "{key}"}}"#);
         let Ok(Operation::SetKey(key)) = Operation::parse(event.as_bytes()) else { panic!("{event}") };
-        assert_eq!(key.address(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
+        assert_eq!(key.address().to_string(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
         assert!(matches!(Operation::parse(br#"{"operation": "get_key"}"#), Ok(Operation::GetKey)));
         let event = br#"{"operation": "sign_transaction", "transaction_payload": {"value": 0.10}}"#;
         let Ok(Operation::SignTransaction(payload)) = Operation::parse(event) else { panic!("not understood") };

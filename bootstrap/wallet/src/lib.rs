@@ -2,7 +2,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`secret_key`] | keys of secp256k1 and their addresses |
+//! | [`key_file`] | secret keys in files |
 //! | [`aws`] | KMS encrypts, Secrets Manager keeps |
 //! | [`key_policy`] | the KMS key's policy: only this enclave decrypts |
 //! | [`trust`] | whether a document makes a connection the enclave's; no I/O |
@@ -16,13 +16,11 @@
 )]
 
 pub mod aws;
-pub mod binding;
 pub mod enclave;
-pub mod key_arn;
+pub mod key_file;
 pub mod key_policy;
 pub mod lambda;
 pub mod report;
-pub mod secret_key;
 pub mod tls;
 pub mod trust;
 

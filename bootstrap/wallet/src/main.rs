@@ -18,13 +18,15 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
+use kms::KeyArn;
 use serde_json::json;
+use signer::request::MAX_BODY;
+use signer::tx::SecretKey;
 use tracing_subscriber::EnvFilter;
 use wallet::aws::{EncryptionContext, Entry, Stored};
-use wallet::enclave::{Enclave, MAX_REQUEST_LEN, Stranger};
-use wallet::key_arn::KeyArn;
+use wallet::enclave::{Enclave, Stranger};
+use wallet::key_file;
 use wallet::report::Report;
-use wallet::secret_key::SecretKey;
 use zeroize::Zeroizing;
 
 use options::{EnclaveOptions, SecretsOptions, region};
@@ -156,9 +158,9 @@ async fn perform(verb: Verb) -> Result<()> {
         Verb::SetKey { secret_id, key_arn, context, path, kms_endpoint, aws, json } => {
             let context = EncryptionContext::new(context)?;
             let aws = aws.client_with(key_arn.region().to_owned(), kms_endpoint)?;
-            let key = SecretKey::load(&path)?;
+            let key = key_file::load(&path)?;
             let ciphertext = aws.encrypt(&key, &key_arn, &context).await?;
-            say_stored(&aws.store(&secret_id, &ciphertext).await?, &key.address(), json)
+            say_stored(&aws.store(&secret_id, &ciphertext).await?, &key.address().to_string(), json)
         }
         Verb::GetKey { secret_id, region: option, aws, json } => {
             let (stored, ciphertext) = aws.client(region(option, &secret_id)?)?.stored(&secret_id).await?;
@@ -187,11 +189,11 @@ fn keygen(path: &Path, print: bool, json: bool) -> Result<()> {
     let key = SecretKey::generate()?;
     if print {
         writeln!(std::io::stderr(), "address: {}", key.address())?;
-        return say(key.expose_text().as_str());
+        return say(key.expose_plaintext().as_str());
     }
-    key.create(path)?;
+    key_file::create(&key, path)?;
     match json {
-        true => say(json!({ "path": path, "address": key.address() })),
+        true => say(json!({ "path": path, "address": key.address().to_string() })),
         false => say(key.address()),
     }
 }
@@ -249,17 +251,14 @@ async fn connect(options: &EnclaveOptions) -> Result<Enclave> {
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let object = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let reading = || format!("read the request, {object}");
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_REQUEST_LEN + 1));
-    let limit = u64::try_from(MAX_REQUEST_LEN)? + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BODY + 1));
+    let limit = u64::try_from(MAX_BODY)? + 1;
     match path == Path::new("-") {
         true => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
         false => File::open(path).with_context(reading)?.take(limit).read_to_end(&mut bytes),
     }
     .with_context(reading)?;
-    ensure!(
-        bytes.len() <= MAX_REQUEST_LEN,
-        "{object}: more than {MAX_REQUEST_LEN} bytes, which the signer does not take"
-    );
+    ensure!(bytes.len() <= MAX_BODY, "{object}: more than {MAX_BODY} bytes, which the signer does not take");
     // The parser's words could show a part of it.
     let is_object = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
         .map(|_any| bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'));

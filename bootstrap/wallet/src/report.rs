@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use attestation::{Claims, TrustRoot};
 use serde::Serialize;
+use signer::binding::Binding;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::binding::Binding;
 use crate::enclave::EnclaveUrl;
 use crate::trust::{Judgement, hex};
 

@@ -19,12 +19,11 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use signer::binding::sha256;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zeroize::{Zeroize as _, Zeroizing};
-
-use crate::binding::sha256;
 
 /// A chain of certificates and a key are below 16 KiB.
 const MAX_PEM_LEN: u64 = 64 << 10;

@@ -3,9 +3,8 @@
 use std::time::SystemTime;
 
 use attestation::{At, Claims, Measurements, Pcr, Policy, PolicyError, TrustRoot, Violation};
+use signer::binding::{Binding, BindingError};
 use thiserror::Error;
-
-use crate::binding::{Binding, BindingError};
 
 /// A number that is used once: it makes a document one that cannot be older than the question.
 pub type Nonce = [u8; 32];

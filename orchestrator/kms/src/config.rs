@@ -106,8 +106,10 @@ pub struct SecretsSettings {
 /// How to reach the instance metadata service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImdsSettings {
-    pub(crate) endpoint: SocketAddr,
-    pub(crate) patience: Patience,
+    /// Where it is.
+    pub endpoint: SocketAddr,
+    /// How long new credentials may take.
+    pub patience: Patience,
 }
 
 /// A value that cannot be right.
@@ -165,6 +167,14 @@ impl ImdsTable {
             endpoint: self.endpoint.as_deref().map_or(Ok(IMDS), http_address)?,
             patience: patience(["imds.deadline", "imds.attempt_timeout"], self.deadline, self.attempt_timeout)?,
         })
+    }
+}
+
+/// As on AWS.
+impl Default for ImdsSettings {
+    fn default() -> Self {
+        let patience = Patience { deadline: imds_deadline(), attempt_timeout: imds_attempt_timeout() };
+        Self { endpoint: IMDS, patience }
     }
 }
 

@@ -64,8 +64,9 @@ impl Credentials {
         self.inner.expiry()
     }
 
-    /// The library's type, which shares the memory.
-    pub(crate) fn expose(&self) -> SdkCredentials {
+    /// The library's type, which shares the memory, to be given to the library.
+    #[must_use]
+    pub fn expose(&self) -> SdkCredentials {
         self.inner.clone()
     }
 }

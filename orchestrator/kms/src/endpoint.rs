@@ -52,8 +52,11 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// `http://ADDRESS` or `http://ADDRESS:PORT`.
-pub(crate) fn http_address(text: &str) -> Result<SocketAddr, EndpointError> {
+/// Reads `http://ADDRESS` or `http://ADDRESS:PORT`.
+///
+/// # Errors
+/// What the text has that no such server has, or lacks.
+pub fn http_address(text: &str) -> Result<SocketAddr, EndpointError> {
     let uri = origin(text, "http")?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let address: IpAddr = host.parse().map_err(|_not_an_address| EndpointError::Address)?;

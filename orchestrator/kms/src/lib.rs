@@ -45,7 +45,7 @@ pub mod seal;
 
 pub use client::{Attestor, Client, KmsError, MAX_CIPHERTEXT_LEN, MAX_PLAINTEXT_LEN};
 pub use credentials::{Credentials, CredentialsError};
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, http_address};
 pub use https::{CallError, DnsFuture, Https, HttpsError, ResolveDns, ResolveDnsError};
 pub use imds::{Imds, ImdsError};
 pub use key_arn::{KeyArn, KeyArnError};
@@ -54,4 +54,4 @@ pub use recipient::{KeyError, Recipient};
 pub use refusal::{Reason, Refusal};
 pub use retry::Patience;
 pub use roots::{Roots, RootsError};
-pub use secrets::{Secrets, SecretsError, StoredKey};
+pub use secrets::{MAX_SECRET_ID_LEN, Secrets, SecretsError, StoredKey};

@@ -16,7 +16,7 @@ use crate::sdk;
 
 /// The longest name or ARN of a secret in bytes
 /// (<https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>).
-const MAX_ID_LEN: usize = 2048;
+pub const MAX_SECRET_ID_LEN: usize = 2048;
 
 /// Asks Secrets Manager, in the region of the KMS key.
 pub struct Secrets {
@@ -37,7 +37,7 @@ pub struct StoredKey {
 #[derive(Debug, Error)]
 pub enum SecretsError {
     /// No secret has such a name.
-    #[error("secret_id: expected a secret's name or ARN, 1 to {MAX_ID_LEN} printable characters")]
+    #[error("secret_id: expected a secret's name or ARN, 1 to {MAX_SECRET_ID_LEN} printable characters")]
     Id,
     /// Secrets Manager gave no answer.
     #[error("ask Secrets Manager")]
@@ -68,7 +68,8 @@ impl Secrets {
     /// # Errors
     /// What is in [`SecretsError`]; only overload, silence and broken connections are tried again.
     pub async fn stored_key(&self, secret_id: &str, credentials: &Credentials) -> Result<StoredKey, SecretsError> {
-        if !(1..=MAX_ID_LEN).contains(&secret_id.len()) || !secret_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !(1..=MAX_SECRET_ID_LEN).contains(&secret_id.len()) || !secret_id.bytes().all(|byte| byte.is_ascii_graphic())
+        {
             return Err(SecretsError::Id);
         }
         let client = self.sdk(credentials);

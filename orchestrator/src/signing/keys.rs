@@ -94,7 +94,8 @@ impl Aws {
                 (client.decrypt(ciphertext, credentials).await.map_err(of_kms)?, None)
             }
         };
-        let key = SecretKey::parse(plaintext.expose()).map_err(|error| KeyError::Answer(error.to_string()))?;
+        let key = SecretKey::parse(plaintext.expose())
+            .map_err(|error| KeyError::Answer(format!("the plaintext is {error}")))?;
         Ok(FetchedKey { key, version })
     }
 

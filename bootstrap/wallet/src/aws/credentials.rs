@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-
-use super::imds::Imds;
+use kms::config::ImdsSettings;
+use kms::{Imds, http_address};
 
 /// How the environment names them; AWS's own tools read the same.
 const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
@@ -31,7 +31,15 @@ pub(super) fn provider(variable: impl Fn(&str) -> Option<String>) -> Result<Shar
         (None, None) if variable(NO_METADATA).is_some_and(|value| value.eq_ignore_ascii_case("true")) => {
             bail!("no AWS credentials: set {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY}, {HINT}")
         }
-        (None, None) => Ok(SharedCredentialsProvider::new(Role(Imds::new(variable(METADATA_ENDPOINT).as_deref())?))),
+        (None, None) => {
+            let mut settings = ImdsSettings::default();
+            if let Some(endpoint) = variable(METADATA_ENDPOINT) {
+                let doing =
+                    || format!("{METADATA_ENDPOINT} {endpoint:?}, expected http://ADDRESS or http://ADDRESS:PORT");
+                settings.endpoint = http_address(&endpoint).with_context(doing)?;
+            }
+            Ok(SharedCredentialsProvider::new(Role(Imds::new(settings))))
+        }
     }
 }
 
@@ -44,8 +52,8 @@ impl ProvideCredentials for Role {
     {
         future::ProvideCredentials::new(async {
             let message = format!("no AWS credentials in the environment, {HINT}; nor from the instance's role");
-            let error = |error: anyhow::Error| CredentialsError::provider_error(error.context(message));
-            self.0.credentials().await.map_err(error)
+            let credentials = self.0.credentials().await.context(message).map_err(CredentialsError::provider_error)?;
+            Ok(credentials.expose())
         })
     }
 }
@@ -76,5 +84,15 @@ mod tests {
         assert!(only_secret.starts_with("AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not"), "{only_secret}");
         assert!(!only_secret.contains("not-a-secret"));
         assert!(error(&[(NO_METADATA, "true")]).starts_with("no AWS credentials: set AWS_ACCESS_KEY_ID"));
+    }
+
+    #[test]
+    fn the_metadata_service_speaks_http_at_an_address() {
+        assert!(provider(|name| (name == METADATA_ENDPOINT).then(|| "http://[fd00:ec2::254]:81".to_owned())).is_ok());
+        for wrong in ["https://192.0.2.1", "http://metadata.example", "http://192.0.2.1:65536"] {
+            let error = error(&[(METADATA_ENDPOINT, wrong)]);
+            let right = "expected http://ADDRESS or http://ADDRESS:PORT: ";
+            assert!(error.starts_with(&format!("AWS_EC2_METADATA_SERVICE_ENDPOINT {wrong:?}, {right}")), "{error}");
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! KMS: encrypts a key so that only the enclave can have it decrypted.
 
 use anyhow::{Context as _, Result, ensure};
-use aws_sdk_kms::config::{BehaviorVersion, Region};
+use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
+use kms::KeyArn;
+use signer::tx::SecretKey;
 
 use super::call::cause;
-use super::{Aws, EncryptionContext, retries, timeouts};
-use crate::key_arn::KeyArn;
-use crate::secret_key::SecretKey;
+use super::{Aws, EncryptionContext};
 
 impl Aws {
     /// The ciphertext of `secret_key`'s text under KMS key `arn`, bound to `context`.
@@ -28,18 +28,17 @@ impl Aws {
         context: &EncryptionContext,
     ) -> Result<Vec<u8>> {
         ensure!(
-            arn.region() == self.settings.region,
+            arn.region() == self.region,
             "the key is in region {}, and region {} is to be asked: leave the region out, or name the key's",
             arn.region(),
-            self.settings.region
+            self.region
         );
         let context = context.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let request = self
-            .kms()
+        let request = Client::new(&self.sdk_config(self.kms_endpoint.as_ref()))
             .encrypt()
             .key_id(arn.as_str())
             .set_encryption_context(Some(context))
-            .plaintext(Blob::new(secret_key.expose_text().as_bytes()));
+            .plaintext(Blob::new(secret_key.expose_plaintext().as_bytes()));
         let answer = request.send().await.map_err(cause)?;
         ensure!(
             answer.key_id() == Some(arn.as_str()),
@@ -49,17 +48,5 @@ impl Aws {
         let ciphertext = answer.ciphertext_blob.map(Blob::into_inner).unwrap_or_default();
         ensure!(!ciphertext.is_empty(), "KMS sent no ciphertext");
         Ok(ciphertext)
-    }
-
-    fn kms(&self) -> aws_sdk_kms::Client {
-        let mut config = aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.region.clone()))
-            .http_client(self.http.clone())
-            .credentials_provider(self.credentials.clone())
-            .retry_config(retries())
-            .timeout_config(timeouts());
-        config.set_endpoint_url(self.settings.kms_endpoint.clone());
-        aws_sdk_kms::Client::from_conf(config.build())
     }
 }

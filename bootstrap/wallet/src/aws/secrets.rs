@@ -1,16 +1,14 @@
 //! Secrets Manager: keeps ciphertexts. A secret's `SecretString` is the base64 of what KMS encrypted.
 
 use anyhow::{Context as _, Result, ensure};
-use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
+use aws_sdk_secretsmanager::Client;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kms::MAX_SECRET_ID_LEN;
 
+use super::Aws;
 use super::call::cause;
-use super::{Aws, retries, timeouts};
 
-/// The longest name or ARN of a secret in bytes
-/// (<https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>).
-pub const MAX_SECRET_ID_LEN: usize = 2048;
 const DESCRIPTION: &str = "An Ethereum key, encrypted by KMS for an enclave";
 
 /// A ciphertext in Secrets Manager.
@@ -72,16 +70,8 @@ impl Aws {
         Ok((Stored { arn, version_id, is_new_secret: false }, ciphertext.with_context(doing)?))
     }
 
-    fn secrets(&self) -> aws_sdk_secretsmanager::Client {
-        let mut config = aws_sdk_secretsmanager::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.region.clone()))
-            .http_client(self.http.clone())
-            .credentials_provider(self.credentials.clone())
-            .retry_config(retries())
-            .timeout_config(timeouts());
-        config.set_endpoint_url(self.settings.secrets_endpoint.clone());
-        aws_sdk_secretsmanager::Client::from_conf(config.build())
+    fn secrets(&self) -> Client {
+        Client::new(&self.sdk_config(self.secrets_endpoint.as_ref()))
     }
 }
 

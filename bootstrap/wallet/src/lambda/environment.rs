@@ -16,10 +16,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use attestation::{Measurements, Pcr, TrustRoot};
+use kms::{KeyArn, MAX_SECRET_ID_LEN};
 
-use crate::aws::{Aws, EncryptionContext, MAX_SECRET_ID_LEN, Settings};
+use crate::aws::{Aws, EncryptionContext, Settings};
 use crate::enclave::EnclaveUrl;
-use crate::key_arn::KeyArn;
 use crate::tls::ClientIdentity;
 use crate::trust::Trust;
 
@@ -49,7 +49,8 @@ impl Environment {
             is_printable && secret_id.len() <= MAX_SECRET_ID_LEN,
             "SECRET_ID: expected a secret's name or ARN, at most {MAX_SECRET_ID_LEN} printable characters"
         );
-        let key_arn: KeyArn = required("KEY_ARN", "a KMS key's ARN")?.parse().context("KEY_ARN")?;
+        let key_arn = required("KEY_ARN", "a KMS key's ARN")?;
+        let key_arn: KeyArn = key_arn.parse().with_context(|| format!("KEY_ARN {key_arn:?}"))?;
         let context = required("ENCRYPTION_CONTEXT", "JSON such as {\"purpose\": \"ethereum-signer\"}")?;
         let context = EncryptionContext::from_json(&context).context("ENCRYPTION_CONTEXT")?;
         let url = required("ENCLAVE_URL", "https://HOST")?.parse().context("ENCLAVE_URL")?;

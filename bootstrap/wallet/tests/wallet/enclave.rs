@@ -17,7 +17,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
-use wallet::binding::{Binding, sha256};
+use signer::binding::{Binding, sha256};
 use wallet::enclave::EnclaveUrl;
 use wallet::trust::Trust;
 

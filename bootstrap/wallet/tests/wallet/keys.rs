@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use attestation::test_root::{Fields, TestRoot};
 use serde_json::{Value, json};
+use signer::tx::SecretKey;
 
 use crate::cloud::{Cloud, Twist};
 use crate::command::{Host, enclave_flags, line, secrets_flags};
@@ -28,7 +29,7 @@ async fn a_new_key_goes_into_a_file_and_its_address_is_printed() {
     assert_eq!(std::fs::metadata(host.path().join("new.key")).unwrap().permissions().mode() & 0o7777, 0o600);
     let key = host.read("new.key");
     let address = said["address"].as_str().unwrap();
-    assert_eq!(wallet::secret_key::SecretKey::parse(key.trim_end()).unwrap().address(), address);
+    assert_eq!(SecretKey::parse(key.trim_end().as_bytes()).unwrap().address().to_string(), address);
     let again = host.wallet(&["keygen", "--out", "new.key"]).await;
     assert!(again.error().contains("write the secret key new.key: File exists"), "{again:?}");
     assert_eq!(host.read("new.key"), key);
@@ -40,7 +41,7 @@ async fn a_new_key_goes_into_a_file_and_its_address_is_printed() {
 #[tokio::test]
 async fn a_key_is_printed_only_when_asked_and_apart_from_its_address() {
     let said = Host::new().wallet(&["keygen", "--print"]).await;
-    let key = wallet::secret_key::SecretKey::parse(said.out.trim_end()).unwrap();
+    let key = SecretKey::parse(said.out.trim_end().as_bytes()).unwrap();
     assert_eq!(said.err, format!("address: {}\n", key.address()));
 }
 

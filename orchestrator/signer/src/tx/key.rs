@@ -21,10 +21,10 @@ pub struct SecretKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SecretKeyError {
     /// Another length or character.
-    #[error("the plaintext is no key, expected 64 hex digits with or without 0x in front and nothing else")]
+    #[error("not a secret key, expected 64 hex digits, with or without 0x in front, and nothing else")]
     Form,
     /// Zero, or not below the order of the curve.
-    #[error("the plaintext is no key of secp256k1, expected a number from 1 to the curve's order less 1")]
+    #[error("not a secret key of secp256k1, expected a number from 1 to the curve's order less 1")]
     Range,
     /// The system's generator failed.
     #[error("no random numbers")]
@@ -124,6 +124,9 @@ mod tests {
         for text in [ORDER, &"0".repeat(64), &"f".repeat(64)] {
             assert_eq!(SecretKey::parse(text.as_bytes()).unwrap_err(), SecretKeyError::Range, "{text}");
         }
+        // The generator itself: EIP-55's capitals from another source.
+        let one = SecretKey::parse(format!("{:064x}", 1).as_bytes()).unwrap();
+        assert_eq!(one.address().to_string(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
     }
 
     #[test]
