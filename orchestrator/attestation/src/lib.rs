@@ -18,6 +18,7 @@ mod measurements;
 mod payload;
 mod pcr;
 mod policy;
+mod report;
 mod root;
 
 #[cfg(any(test, feature = "test-root"))]
@@ -31,4 +32,5 @@ pub use measurements::{Measurements, MeasurementsError};
 pub use payload::PayloadError;
 pub use pcr::{Pcr, PcrError};
 pub use policy::{Policy, PolicyError, Violation};
+pub use report::ClaimsReport;
 pub use root::{RootError, TrustRoot};

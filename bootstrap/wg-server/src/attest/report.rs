@@ -1,14 +1,10 @@
 //! The claims and the verdict, for people and for programs.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::time::SystemTime;
 
 use anyhow::{Result, bail};
-use attestation::{Claims, TrustRoot};
+use attestation::{Claims, ClaimsReport, TrustRoot};
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tunnel::binding::Binding;
 
 use crate::status::hex;
@@ -34,25 +30,10 @@ pub(super) struct Report {
     trust_root: String,
     trust_root_is_aws: bool,
     /// Absent unless the document is genuine: then nothing that it says may be believed.
-    claims: Option<ClaimsReport>,
+    claims: Option<ClaimsReport<BindingReport>>,
 }
 
-/// Times are RFC 3339, bytes are in hex.
-#[derive(Debug, Serialize)]
-struct ClaimsReport {
-    module_id: String,
-    timestamp: String,
-    /// Those that are not zero.
-    pcrs: BTreeMap<u8, String>,
-    certificate_not_before: String,
-    certificate_not_after: String,
-    public_key: Option<String>,
-    user_data: Option<String>,
-    nonce: Option<String>,
-    /// What `user_data` says, if it is this project's.
-    binding: Option<BindingReport>,
-}
-
+/// What `user_data` says, if it is this project's.
 #[derive(Debug, Serialize)]
 struct BindingReport {
     wireguard_key: String,
@@ -75,7 +56,7 @@ impl Report {
             reason,
             trust_root: root.to_string(),
             trust_root_is_aws: root.is_aws(),
-            claims: claims.map(ClaimsReport::from),
+            claims: claims.map(report),
         }
     }
 
@@ -93,26 +74,9 @@ impl Report {
     }
 }
 
-impl From<Claims> for ClaimsReport {
-    fn from(claims: Claims) -> Self {
-        let binding = claims.user_data.as_deref().and_then(|bytes| Binding::decode(bytes).ok());
-        Self {
-            timestamp: rfc3339(claims.timestamp),
-            pcrs: claims
-                .pcrs
-                .iter()
-                .filter(|(_, pcr)| !pcr.is_zero())
-                .map(|(index, pcr)| (*index, pcr.to_string()))
-                .collect(),
-            certificate_not_before: rfc3339(claims.not_before),
-            certificate_not_after: rfc3339(claims.not_after),
-            public_key: claims.public_key.as_deref().map(hex),
-            user_data: claims.user_data.as_deref().map(hex),
-            nonce: claims.nonce.as_deref().map(hex),
-            binding: binding.map(BindingReport::from),
-            module_id: claims.module_id,
-        }
-    }
+fn report(claims: Claims) -> ClaimsReport<BindingReport> {
+    let binding = claims.user_data.as_deref().and_then(|bytes| Binding::decode(bytes).ok());
+    ClaimsReport::new(claims, binding.map(BindingReport::from))
 }
 
 impl From<Binding> for BindingReport {
@@ -142,39 +106,14 @@ impl Display for Report {
     }
 }
 
-impl Display for ClaimsReport {
+impl Display for BindingReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "module: {}", self.module_id)?;
-        writeln!(f, "made: {}", self.timestamp)?;
-        writeln!(
-            f,
-            "signed by a certificate valid: {} to {}",
-            self.certificate_not_before, self.certificate_not_after
-        )?;
-        for index in 0..=2 {
-            if !self.pcrs.contains_key(&index) {
-                writeln!(f, "PCR{index}: zero, as in debug mode")?;
-            }
-        }
-        for (index, pcr) in &self.pcrs {
-            writeln!(f, "PCR{index}: {pcr}")?;
-        }
-        for (name, value) in [("public key", &self.public_key), ("user data", &self.user_data), ("nonce", &self.nonce)]
-        {
-            writeln!(f, "{name}: {}", value.as_deref().unwrap_or("(none)"))?;
-        }
-        let Some(binding) = &self.binding else { return Ok(()) };
         writeln!(f, "binds, for the tunnel of enclave-wireguard:")?;
-        writeln!(f, "  WireGuard key: {}", binding.wireguard_key)?;
-        writeln!(f, "  gateway's key: {}", binding.gateway_key)?;
-        writeln!(f, "  CID: {}", binding.cid)?;
-        writeln!(f, "  configuration: sha256 {}", binding.config_sha256)?;
-        writeln!(f, "  ML-KEM-768 key: sha256 {}", binding.kem_key_sha256)?;
-        writeln!(f, "  TLS key: {}", binding.tls_key_sha256.as_deref().unwrap_or("(none)"))
+        writeln!(f, "  WireGuard key: {}", self.wireguard_key)?;
+        writeln!(f, "  gateway's key: {}", self.gateway_key)?;
+        writeln!(f, "  CID: {}", self.cid)?;
+        writeln!(f, "  configuration: sha256 {}", self.config_sha256)?;
+        writeln!(f, "  ML-KEM-768 key: sha256 {}", self.kem_key_sha256)?;
+        writeln!(f, "  TLS key: {}", self.tls_key_sha256.as_deref().unwrap_or("(none)"))
     }
-}
-
-/// What RFC 3339 cannot say is before year 0 or after 9999.
-fn rfc3339(time: SystemTime) -> String {
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_else(|_| format!("{time:?}"))
 }
