@@ -4,6 +4,7 @@
 //! compares every byte, so that a change would be of this file only.
 
 mod key;
+mod recovery;
 
 use ethers_core::types::transaction::eip2718::TypedTransaction;
 use ethers_core::types::transaction::eip2930::{AccessList, AccessListItem};
@@ -11,7 +12,8 @@ use ethers_core::types::{
     Eip1559TransactionRequest, Eip2930TransactionRequest, H160, H256, NameOrAddress, Signature, TransactionRequest,
     U256,
 };
-use ethers_core::utils::{keccak256, rlp::Rlp, to_checksum};
+use ethers_core::utils::rlp::{DecoderError, Rlp};
+use ethers_core::utils::{keccak256, to_checksum};
 use thiserror::Error;
 
 pub use key::{SecretKey, SecretKeyError};
@@ -72,13 +74,14 @@ impl Unsigned {
         self.hash
     }
 
-    /// Signs, then checks the bytes as a node would: they decode to this transaction, and recover to this key's address.
+    /// Signs, then checks the bytes for what a node would see: they decode to this transaction, and recover to this key's
+    /// address.
     ///
     /// # Errors
     /// Any difference. Nothing that was signed is in the error.
     pub fn sign(self, key: &SecretKey) -> Result<Signed, SignError> {
         let raw = self.encode(key)?;
-        self.check(&raw, key.address())?;
+        self.check(&raw, key)?;
         Ok(Signed { hash: keccak256(&raw), raw })
     }
 
@@ -94,19 +97,60 @@ impl Unsigned {
         Ok(self.typed.rlp_signed(&signature).to_vec())
     }
 
-    fn check(&self, raw: &[u8], expected: Address) -> Result<(), SignError> {
-        let (decoded, signature) =
-            TypedTransaction::decode_signed(&Rlp::new(raw)).map_err(|error| SignError::Decode(error.to_string()))?;
-        let recovered = Address(decoded.from().copied().unwrap_or_default().0);
+    fn check(&self, raw: &[u8], key: &SecretKey) -> Result<(), SignError> {
+        let (decoded, signature) = decode(raw).map_err(|error| SignError::Decode(error.to_string()))?;
+        // Before it is encoded again: ethers-core reckons with v without looking at it.
+        let is_y_odd = self.is_y_odd(signature.v).ok_or(SignError::Different)?;
+        let hash = decoded.sighash();
         // ethers-core does not look at what trails, nor whether an encoding is the shortest; encoding it again does.
-        if decoded.sighash().0 != self.hash || decoded.rlp_signed(&signature) != *raw {
+        if hash.0 != self.hash || decoded.rlp_signed(&signature) != *raw {
             return Err(SignError::Different);
         }
-        if recovered != expected {
-            return Err(SignError::Recovery { recovered, expected });
+        let [r, s] = [signature.r, signature.s].map(big_endian);
+        if !key.is_recovered_from(&hash.0, (r, s, is_y_odd)) {
+            let recovered = Address(signature.recover(hash).unwrap_or_default().0);
+            return Err(SignError::Recovery { recovered, expected: key.address() });
         }
         Ok(())
     }
+
+    fn is_y_odd(&self, v: u64) -> Option<bool> {
+        let parity = match self.typed {
+            TypedTransaction::Legacy(_) => v.checked_sub(self.chain_id * 2 + 35)?,
+            TypedTransaction::Eip2930(_) | TypedTransaction::Eip1559(_) => v,
+        };
+        match parity {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a signed transaction. ethers-core's own function recovers its sender too, which takes most of the time of it all.
+fn decode(raw: &[u8]) -> Result<(TypedTransaction, Signature), DecoderError> {
+    let (&first, rest) = raw.split_first().ok_or(DecoderError::RlpIsTooShort)?;
+    // EIP-2718: a list is a transaction of before there were types.
+    let list = Rlp::new(if first < 0xc0 { rest } else { raw });
+    let at = list.item_count()?.checked_sub(3).ok_or(DecoderError::RlpIncorrectListLen)?;
+    let signature = Signature { v: list.val_at(at)?, r: list.val_at(at + 1)?, s: list.val_at(at + 2)? };
+    let transaction = match first {
+        1 => TypedTransaction::Eip2930(list.as_val()?),
+        2 => TypedTransaction::Eip1559(list.as_val()?),
+        0xc0.. => {
+            // ethers-core takes v for the chain's number. EIP-155: it is that of the chain, doubled, and 35 or 36.
+            let chain_id = signature.v.checked_sub(35).map(|v| (v / 2).into());
+            TypedTransaction::Legacy(TransactionRequest { chain_id, ..list.as_val()? })
+        }
+        _ => return Err(DecoderError::Custom("no type of transactions that is signed here")),
+    };
+    Ok((transaction, signature))
+}
+
+fn big_endian(number: U256) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    number.to_big_endian(&mut bytes);
+    bytes
 }
 
 /// EIP-55.

@@ -3,11 +3,12 @@
 use std::fmt::{self, Write};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use k256::ecdsa::{Error, SigningKey};
+use k256::ecdsa::{Error, Signature, SigningKey, VerifyingKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::address_of;
+use super::recovery::recovers_to;
 use crate::address::Address;
 use crate::hex;
 
@@ -63,8 +64,7 @@ impl SecretKey {
 
     fn from_bytes(bytes: &[u8; 32]) -> Result<Self, SecretKeyError> {
         let key = SigningKey::from_bytes(bytes.into()).map_err(|_out_of_range| SecretKeyError::Range)?;
-        let point = key.verifying_key().to_encoded_point(false);
-        let address = address_of(point.as_bytes().get(1..).expect("an uncompressed point has 65 bytes"));
+        let address = address_of_key(key.verifying_key());
         Ok(Self { key, address })
     }
 
@@ -93,6 +93,20 @@ impl SecretKey {
         let (r, s) = signature.split_bytes();
         Ok((r.into(), s.into(), recovery.is_y_odd()))
     }
+
+    /// Whether a node that recovers who signed `hash` finds the account of this key.
+    pub(super) fn is_recovered_from(&self, hash: &[u8; 32], (r, s, is_y_odd): ([u8; 32], [u8; 32], bool)) -> bool {
+        let key = self.key.verifying_key();
+        // The address anew: it has been in memory for as long as the key.
+        let is_recovered =
+            Signature::from_scalars(r, s).is_ok_and(|signature| recovers_to(key, hash, &signature, is_y_odd));
+        is_recovered && address_of_key(key) == self.address
+    }
+}
+
+fn address_of_key(key: &VerifyingKey) -> Address {
+    let point = key.to_encoded_point(false);
+    address_of(point.as_bytes().get(1..).expect("an uncompressed point has 65 bytes"))
 }
 
 impl fmt::Debug for SecretKey {
@@ -115,6 +129,9 @@ mod tests {
             assert_eq!(key.address().to_string(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
             assert_eq!(key.expose_plaintext().as_str(), format!("0x{KEY}"));
         }
+        // The generator itself: EIP-55's capitals from another source.
+        let one = SecretKey::parse(format!("{:064x}", 1).as_bytes()).unwrap();
+        assert_eq!(one.address().to_string(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
     }
 
     #[test]
@@ -124,9 +141,6 @@ mod tests {
         for text in [ORDER, &"0".repeat(64), &"f".repeat(64)] {
             assert_eq!(SecretKey::parse(text.as_bytes()).unwrap_err(), SecretKeyError::Range, "{text}");
         }
-        // The generator itself: EIP-55's capitals from another source.
-        let one = SecretKey::parse(format!("{:064x}", 1).as_bytes()).unwrap();
-        assert_eq!(one.address().to_string(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
     }
 
     #[test]
@@ -156,6 +170,16 @@ mod tests {
     fn debug_shows_the_address_alone() {
         let key = SecretKey::parse(KEY.as_bytes()).unwrap();
         assert_eq!(format!("{key:?}"), "SecretKey(of 0x2c7536E3605D9C16a7a3D7b1898e529396a65c23, redacted)");
+    }
+
+    #[test]
+    fn an_address_that_is_no_longer_the_keys_does_not_pass() {
+        let right = SecretKey::parse(KEY.as_bytes()).unwrap();
+        let signature = right.sign(&[7; 32]).unwrap();
+        assert!(right.is_recovered_from(&[7; 32], signature));
+        let mut wrong = SecretKey::parse(KEY.as_bytes()).unwrap();
+        wrong.address.0[19] ^= 1;
+        assert!(!wrong.is_recovered_from(&[7; 32], signature));
     }
 
     #[test]

@@ -149,29 +149,75 @@ fn a_signature_of_another_key_does_not_leave() {
     let unsigned = Unsigned::new(&simple());
     let raw = unsigned.encode(&other).unwrap();
     let expected = key().address();
-    assert_eq!(unsigned.check(&raw, expected), Err(SignError::Recovery { recovered: other.address(), expected }));
+    assert_eq!(unsigned.check(&raw, &key()), Err(SignError::Recovery { recovered: other.address(), expected }));
+}
+
+/// One of each type.
+fn simple_ones() -> [Transaction; 3] {
+    let kinds = [
+        Kind::Legacy { gas_price: Wei(9) },
+        Kind::AccessList { gas_price: Wei(9), access_list: Vec::new() },
+        simple().kind,
+    ];
+    kinds.map(|kind| Transaction { kind, ..simple() })
 }
 
 #[test]
 fn a_bit_flipped_in_any_byte_does_not_leave() {
-    let raw = Unsigned::new(&simple()).encode(&key()).unwrap();
-    assert_eq!(Unsigned::new(&simple()).check(&raw, key().address()), Ok(()));
-    for at in 0..raw.len() {
-        let mut flipped = raw.clone();
-        flipped[at] ^= 1 << (at % 8);
-        assert!(Unsigned::new(&simple()).check(&flipped, key().address()).is_err(), "byte {at}");
+    let key = key();
+    for transaction in simple_ones() {
+        let unsigned = Unsigned::new(&transaction);
+        let raw = unsigned.encode(&key).unwrap();
+        assert_eq!(unsigned.check(&raw, &key), Ok(()));
+        for at in 0..raw.len() {
+            let mut flipped = raw.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(unsigned.check(&flipped, &key).is_err(), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_with_the_other_parity_or_the_higher_s_does_not_leave() {
+    let order = U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
+    let key = key();
+    for transaction in simple_ones() {
+        let unsigned = Unsigned::new(&transaction);
+        let (_, right) = decode(&unsigned.encode(&key).unwrap()).unwrap();
+        let lowest = right.v - u64::from(unsigned.is_y_odd(right.v).unwrap());
+        for (v, s) in [lowest, lowest + 1].into_iter().flat_map(|v| [(v, right.s), (v, order - right.s)]) {
+            let signature = Signature { v, s, ..right };
+            let checked = unsigned.check(&unsigned.typed.rlp_signed(&signature), &key);
+            assert_eq!(checked.is_ok(), signature == right, "{v} {s}");
+        }
+    }
+}
+
+#[test]
+fn a_v_that_says_no_parity_does_not_leave() {
+    let key = key();
+    for transaction in simple_ones() {
+        let unsigned = Unsigned::new(&transaction);
+        let raw = unsigned.encode(&key).unwrap();
+        // Behind it are r and s, each with one byte in front.
+        let at = raw.len() - 67;
+        for v in (2..35).chain(39..0x80) {
+            let mut other = raw.clone();
+            other[at] = v;
+            assert_eq!(unsigned.check(&other, &key), Err(SignError::Different), "{v}");
+        }
     }
 }
 
 #[test]
 fn another_transaction_than_the_one_asked_for_does_not_leave() {
     let other = Unsigned::new(&Transaction { value: Wei(2), ..simple() }).encode(&key()).unwrap();
-    assert_eq!(Unsigned::new(&simple()).check(&other, key().address()), Err(SignError::Different));
+    assert_eq!(Unsigned::new(&simple()).check(&other, &key()), Err(SignError::Different));
 }
 
 #[test]
 fn bytes_behind_the_transaction_do_not_leave() {
     let mut raw = Unsigned::new(&simple()).encode(&key()).unwrap();
     raw.push(0);
-    assert!(Unsigned::new(&simple()).check(&raw, key().address()).is_err());
+    assert!(Unsigned::new(&simple()).check(&raw, &key()).is_err());
 }
