@@ -1,7 +1,5 @@
 //! Secrets Manager: where the encrypted keys are kept. It never sees what is in them.
 
-use std::time::Duration;
-
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +9,7 @@ use crate::client::MAX_CIPHERTEXT_LEN;
 use crate::config::SecretsSettings;
 use crate::credentials::Credentials;
 use crate::https::{CallError, Https};
-use crate::retry::{Attempt, retry};
+use crate::retry::retry;
 use crate::sdk;
 
 /// The longest name or ARN of a secret in bytes
@@ -74,31 +72,14 @@ impl Secrets {
         }
         let client = self.sdk(credentials);
         let answer = retry(self.settings.patience, || async {
-            let request = client.get_secret_value().secret_id(secret_id);
-            request.send().await.map_err(|error| SecretsError::Call(CallError::of(error)))
+            client.get_secret_value().secret_id(secret_id).send().await.map_err(CallError::of)
         });
-        stored_key_in(answer.await?)
+        stored_key_in(answer.await.map_err(SecretsError::Call)?)
     }
 
     fn sdk(&self, credentials: &Credentials) -> aws_sdk_secretsmanager::Client {
         let SecretsSettings { region, endpoint, .. } = &self.settings;
         aws_sdk_secretsmanager::Client::new(&sdk::config(region, endpoint.as_ref(), &self.https, credentials))
-    }
-}
-
-impl Attempt for SecretsError {
-    fn is_passing(&self) -> bool {
-        matches!(self, Self::Call(error) if error.is_passing())
-    }
-
-    fn timed_out(after: Duration) -> Self {
-        Self::Call(CallError::TimedOut(after))
-    }
-
-    fn gave_up(attempts: u32, last: Self) -> Self {
-        // Nothing else passes, so nothing else is given up.
-        let Self::Call(last) = last else { return last };
-        Self::Call(CallError::gave_up(attempts, last))
     }
 }
 
