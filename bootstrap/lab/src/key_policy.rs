@@ -1,55 +1,33 @@
-//! The policy that the key of the lab's KMS has at first: `wallet` manages it, enclaves of one image decrypt.
+//! The policy that the key of the lab's KMS has at first, as `wallet policy` writes it: enclaves of one image decrypt.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use attestation::Measurements;
+use wallet::key_policy::{Enclave, KeyPolicy};
 
 use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
+
+/// Who manages the key, and cannot use it. Nobody in the lab has this role.
+pub(crate) const ADMIN_ROLE: &str = "arn:aws:iam::111122223333:role/admin";
 
 /// The policy for an image with these measurements, as JSON.
 ///
 /// # Errors
-/// A file that is not what `eif build` or nitro-cli writes.
+/// A file that is not what `eif build` or nitro-cli writes, or measurements of zeros.
 pub(crate) fn for_measurements(path: &Path) -> Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let measurements: Value = serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?;
-    let image = measurements.get("PCR0").or_else(|| measurements.pointer("/Measurements/PCR0"));
-    let image = image.and_then(Value::as_str).with_context(|| format!("{} has no PCR0", path.display()))?;
-    Ok(for_image(image))
-}
-
-fn for_image(pcr0: &str) -> String {
-    let policy = json!({
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "Manage",
-                "Effect": "Allow",
-                "Principal": {"AWS": WALLET_ROLE},
-                "Action": ["kms:Describe*", "kms:Get*", "kms:List*", "kms:Put*"],
-                "Resource": "*"
-            },
-            {
-                "Sid": "Encrypt",
-                "Effect": "Allow",
-                // The enclave's too: keys that are born in it leave it encrypted.
-                "Principal": {"AWS": [WALLET_ROLE, ENCLAVE_ROLE]},
-                "Action": "kms:Encrypt",
-                "Resource": "*"
-            },
-            {
-                "Sid": "DecryptInTheEnclaveOnly",
-                "Effect": "Allow",
-                "Principal": {"AWS": ENCLAVE_ROLE},
-                "Action": "kms:Decrypt",
-                "Resource": "*",
-                "Condition": {"StringEqualsIgnoreCase": {"kms:RecipientAttestation:ImageSha384": pcr0}}
-            }
-        ]
-    });
-    format!("{policy:#}\n")
+    let reading = || format!("read {}", path.display());
+    let measurements = Measurements::parse(&fs::read_to_string(path).with_context(reading)?).with_context(reading)?;
+    let policy = KeyPolicy {
+        admins: vec![ADMIN_ROLE.parse()?],
+        encryptors: vec![WALLET_ROLE.parse()?],
+        role: ENCLAVE_ROLE.parse()?,
+        is_generating: true,
+        enclave: Enclave::new(&measurements, []).with_context(reading)?,
+        context: None,
+    };
+    Ok(policy.to_json())
 }
 
 #[cfg(test)]
@@ -65,23 +43,22 @@ mod tests {
     const PCR0: &str =
         "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f";
 
+    fn measurements(pcr0: &str) -> String {
+        format!(r#"{{"PCR0": "{pcr0}", "PCR1": "{PCR0}", "PCR2": "{PCR0}"}}"#)
+    }
+
     #[test]
-    fn only_the_image_that_was_measured_decrypts() {
+    fn the_image_that_was_measured_decrypts_and_one_of_zeros_never() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("measurements.json");
-        for text in [format!(r#"{{"PCR0": "{PCR0}"}}"#), format!(r#"{{"Measurements": {{"PCR0": "{PCR0}"}}}}"#)] {
+        fs::write(&path, measurements(PCR0)).unwrap();
+        let policy = for_measurements(&path).unwrap();
+        assert!(policy.contains(&format!("\"kms:RecipientAttestation:ImageSha384\": \"{PCR0}\"")), "{policy}");
+        for (text, expected) in [(measurements(&"0".repeat(96)), "PCR0 is zero"), ("{}".to_owned(), "PCR0")] {
             fs::write(&path, text).unwrap();
-            let policy: Value = serde_json::from_str(&for_measurements(&path).unwrap()).unwrap();
-            let statements = policy["Statement"].as_array().unwrap();
-            let decrypting: Vec<_> =
-                statements.iter().filter(|statement| statement["Action"].to_string().contains("Decrypt")).collect();
-            assert_eq!(decrypting.len(), 1);
-            assert_eq!(decrypting[0]["Principal"]["AWS"], ENCLAVE_ROLE);
-            let condition = json!({"StringEqualsIgnoreCase": {"kms:RecipientAttestation:ImageSha384": PCR0}});
-            assert_eq!(decrypting[0]["Condition"], condition);
+            let error = format!("{:#}", for_measurements(&path).unwrap_err());
+            assert!(error.contains("measurements.json") && error.contains(expected), "{error}");
         }
-        fs::write(&path, "{}").unwrap();
-        assert!(for_measurements(&path).unwrap_err().to_string().contains("has no PCR0"));
     }
 
     /// All that the payload brings for KMS, but for the paths, as the stand-in reads it.
@@ -96,7 +73,9 @@ mod tests {
         let root = layout.root_path();
         let text = text.replace("/etc/wg-server/lab-root.pem", root.to_str().unwrap());
         let put = |path: &str, text: &str| fs::write(dir.path().join(path.rsplit('/').next().unwrap()), text).unwrap();
-        put(KEY_POLICY_PATH, &for_image(PCR0));
+        let measurements_path = dir.path().join("measurements.json");
+        fs::write(&measurements_path, measurements(PCR0)).unwrap();
+        put(KEY_POLICY_PATH, &for_measurements(&measurements_path).unwrap());
         let web = WebAuthority::new(now).unwrap();
         let [kms, aws] = AWS_SERVERS;
         for server in [kms, aws] {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Parent;
 use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
+use crate::key_policy::ADMIN_ROLE;
 use crate::payload;
 
 /// The signer, as the parent lets clients of its uplink in.
@@ -113,8 +114,7 @@ impl Wallet {
     /// # Errors
     /// As [`Parent::set_key_policy`].
     pub fn set_policy(&self) -> Result<String> {
-        let who =
-            ["--role", ENCLAVE_ROLE, "--admin", "arn:aws:iam::111122223333:role/admin", "--encryptor", WALLET_ROLE];
+        let who = ["--role", ENCLAVE_ROLE, "--admin", ADMIN_ROLE, "--encryptor", WALLET_ROLE];
         let what = ["policy", "--measurements", MEASUREMENTS_PATH, "--context", CONTEXT, "--allow-generate"];
         let policy = self.run(&[&what[..], &who].concat())?;
         self.parent.set_key_policy(&policy)?;

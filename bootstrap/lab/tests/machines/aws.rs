@@ -59,7 +59,7 @@ fn signed_by(
 
 /// One request, whatever the answer is.
 fn encrypt(parent: &Parent) -> String {
-    let body = format!(r#"{{"KeyId":"{KEY}","Plaintext":"aGVsbG8=","EncryptionContext":{{"purpose":"test"}}}}"#);
+    let body = format!(r#"{{"KeyId":"{KEY}","Plaintext":"aGVsbG8=","EncryptionContext":{{"purpose":"lab"}}}}"#);
     signed_by(WALLET, &["--retry", "0"], parent, KMS, "TrentService.Encrypt", &body)
 }
 
@@ -118,7 +118,7 @@ fn the_parent_with_the_enclaves_own_role_opens_nothing() {
     let body = json!({
         "KeyId": KEY,
         "CiphertextBlob": answer["CiphertextBlob"],
-        "EncryptionContext": {"purpose": "test"},
+        "EncryptionContext": {"purpose": "lab"},
     });
     let said = signed_by([&user, &token], &[], &parent, KMS, "TrentService.Decrypt", &body.to_string());
     assert!(said.contains("AccessDeniedException") && said.ends_with("\n400"), "{said}");
