@@ -127,13 +127,24 @@ impl Parent {
         self.shell(&format!("rm -f {}/{service}.hold", guest::RUN_DIR)).map(drop)
     }
 
-    /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that.
+    /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that, unless it is held.
     ///
     /// # Errors
-    /// An image without measurements beside it, or wg-server does not run.
+    /// An image without measurements beside it, or wg-server does not serve within half a minute.
     pub fn trust(&self, eif: &Path) -> Result<()> {
         self.write("/etc/wg-server/measurements.json", &payload::measurements_of(eif)?)?;
-        self.signal("wg-server", "TERM")
+        let path = format!("{}/{}", guest::RUN_DIR, guest::WG_SERVER_SERVICE);
+        self.shell(&format!(
+            "[ ! -e {path}.hold ] || exit 0
+             before=$(cat {path}.pid) && kill -TERM $before || exit
+             for i in $(seq 300); do
+               sleep 0.1
+               [ \"$(cat {path}.pid 2>/dev/null)\" = $before ] || ! /payload/bin/wg-server status >/dev/null 2>&1 || exit 0
+             done
+             echo 'it does not serve' >&2; exit 1"
+        ))
+        .context("start wg-server anew")
+        .map(drop)
     }
 
     /// Has KMS in the lab's internet decide by this key policy from now on; it starts anew for that, with the same key.

@@ -61,6 +61,13 @@ impl Transcript<'_> {
         ))
     }
 
+    /// Until the lab's own enclave is a peer again: wg-server took its keys away with the trust.
+    fn wait_back(&self) -> Result<()> {
+        let answers = "for i in $(seq 60); do ! ping -c 1 -W 1 \"$1\" >/dev/null || exit 0; done; exit 1";
+        let address = self.addresses.iter().find(|address| address.is_ipv4()).context("no IPv4 address")?.to_string();
+        self.parent.output(&["sh", "-c", answers, "sh", &address]).context("wait for the lab's own enclave").map(drop)
+    }
+
     /// What an enclave of the changed image answers, when everybody but KMS trusts it.
     fn refused_by_kms(&self) -> Result<String> {
         let eif = self.lab.progress.phase("the changed image", |phase| {
@@ -79,6 +86,7 @@ impl Transcript<'_> {
         });
         enclave.stop()?;
         self.parent.trust(&self.lab.eif_path()?)?;
+        self.wait_back()?;
         let Err(error) = refusal? else { anyhow::bail!("KMS opened the key for a changed image") };
         let said = format!("{error:#}");
         let refusal = said.lines().find(|line| line.contains("KMS: AccessDenied"));
