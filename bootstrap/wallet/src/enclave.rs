@@ -25,6 +25,8 @@ use crate::trust::{Distrust, Judgement, Nonce, Trust, hex};
 
 pub use url::{EnclaveUrl, UrlError};
 
+/// What is asked first on each connection.
+const DOCUMENT_PATH: &str = "/attestation";
 /// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The signer waits 20 s for KMS and 10 s for a body; this is more than all of it.
@@ -142,6 +144,26 @@ struct DocumentAnswer {
     document: String,
 }
 
+impl EnclaveError {
+    /// Whether another client certificate might change it. Nothing was signed then.
+    #[must_use]
+    pub fn may_be_of_the_certificate(&self) -> bool {
+        match self {
+            Self::Handshake { .. } => true,
+            // A client of TLS 1.3 is done before its certificate is judged: the first answer is the verdict, or a reset
+            // that overtakes it.
+            Self::Exchange { path, source: HttpError::Protocol(_), .. } => *path == DOCUMENT_PATH,
+            Self::Refused { status, refusal, .. } => *status == 403 && refusal.code == "forbidden",
+            Self::Connect { .. }
+            | Self::Random
+            | Self::Exchange { .. }
+            | Self::Silent { .. }
+            | Self::Malformed { .. }
+            | Self::Untrusted { .. } => false,
+        }
+    }
+}
+
 impl Stranger {
     /// Connects, and learns which key the other end holds.
     ///
@@ -182,18 +204,17 @@ impl Stranger {
     }
 
     async fn document(&mut self, nonce: &Nonce) -> Result<Vec<u8>, EnclaveError> {
-        const PATH: &str = "/attestation";
         let question = Question {
             method: Method::GET,
-            path: &format!("{PATH}?nonce={}", hex(nonce)),
+            path: &format!("{DOCUMENT_PATH}?nonce={}", hex(nonce)),
             headers: &[("accept", "application/json")],
             body: Zeroizing::default(),
             max_answer: MAX_DOCUMENT_ANSWER_LEN,
         };
-        let answer = ask(&self.url, &mut self.connection, PATH, question).await?;
+        let answer = ask(&self.url, &mut self.connection, DOCUMENT_PATH, question).await?;
         let malformed = |problem: &str| EnclaveError::Malformed {
             url: self.url.clone(),
-            path: PATH,
+            path: DOCUMENT_PATH,
             problem: format!("{problem}, expected {{\"document\": \"BASE64\"}}"),
         };
         let answer: DocumentAnswer =
@@ -299,6 +320,26 @@ impl std::fmt::Display for Refusal {
         match &self.field {
             Some(field) => write!(f, " (field {})", field.escape_debug()),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_ends_is_of_the_certificate_only_before_anything_was_asked() {
+        for (path, expected) in [(DOCUMENT_PATH, true), ("/", false)] {
+            let (client, server) = tokio::io::duplex(64);
+            drop(server);
+            let mut connection = Connection::new(client, "localhost").await.unwrap();
+            let body = Zeroizing::default();
+            let question = Question { method: Method::GET, path, headers: &[], body, max_answer: 1 };
+            let url: EnclaveUrl = "https://localhost".parse().unwrap();
+            let error = ask(&url, &mut connection, path, question).await.unwrap_err();
+            assert!(matches!(error, EnclaveError::Exchange { .. }), "{error:?}");
+            assert_eq!(error.may_be_of_the_certificate(), expected, "{path}");
         }
     }
 }

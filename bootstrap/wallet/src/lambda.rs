@@ -9,6 +9,7 @@
 //! `set_key` answers `{"secret_id", "version_id", "address"}`, `get_key` the ciphertext in base64, `sign_transaction` what the
 //! signer answers.
 
+mod client;
 mod environment;
 mod runtime;
 
@@ -19,9 +20,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use signer::tx::SecretKey;
 use thiserror::Error;
+use tracing::info;
 use zeroize::Zeroizing;
 
 use crate::enclave::{Enclave, EnclaveError};
+use crate::tls::ClientIdentity;
 
 pub use environment::Environment;
 pub use runtime::run;
@@ -35,6 +38,9 @@ pub enum Failure {
     /// KMS or Secrets Manager.
     #[error("{0:#}")]
     Aws(#[from] anyhow::Error),
+    /// The secret that says who the function is.
+    #[error("{0:#}")]
+    ClientSecret(anyhow::Error),
     /// The enclave, or who is in its place.
     #[error("{}", chain(.0))]
     Enclave(#[from] EnclaveError),
@@ -50,6 +56,7 @@ impl Failure {
         match self {
             Self::Event(_) => "InvalidEvent",
             Self::Aws(_) => "AwsError",
+            Self::ClientSecret(_) => "ClientSecretError",
             Self::Enclave(EnclaveError::Untrusted { .. }) => "EnclaveNotTrusted",
             Self::Enclave(EnclaveError::Refused { .. }) => "EnclaveRefused",
             Self::Enclave(
@@ -93,7 +100,7 @@ impl<'de> Deserialize<'de> for Secret {
 ///
 /// # Errors
 /// A [`Failure`], which never shows a key.
-pub async fn answer(environment: &Environment, event: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub async fn answer(environment: &mut Environment, event: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
     match Operation::parse(event)? {
         Operation::SetKey(key) => {
             let ciphertext = environment.aws.encrypt(&key, &environment.key_arn, &environment.context).await?;
@@ -108,11 +115,30 @@ pub async fn answer(environment: &Environment, event: &[u8]) -> Result<Zeroizing
         Operation::SignTransaction(payload) => {
             let request =
                 format!("{{\"transaction_payload\": {payload}, \"secret_id\": {}}}", json!(environment.secret_id));
-            let Environment { url, identity, trust, .. } = environment;
-            let mut enclave = Enclave::connect(url, identity.as_ref(), trust).await?;
-            Ok(enclave.sign(Zeroizing::new(request.into_bytes())).await?)
+            sign(environment, &request).await
         }
     }
+}
+
+/// As the client of the secret, if there is one. A certificate that an event before this one has read may have been replaced
+/// since: when it could be what the enclave refuses, it is read once more.
+async fn sign(environment: &mut Environment, request: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let Environment { aws, url, trust, client, .. } = environment;
+    let ask = async |identity: Option<&ClientIdentity>| {
+        let mut enclave = Enclave::connect(url, identity, trust).await?;
+        enclave.sign(Zeroizing::new(request.as_bytes().to_vec())).await
+    };
+    let Some(client) = client else { return Ok(ask(None).await?) };
+    if let Some(kept) = client.kept() {
+        match ask(Some(kept)).await {
+            Err(error) if error.may_be_of_the_certificate() => {
+                info!(error = chain(&error), "is the client's certificate another now?");
+            }
+            result => return Ok(result?),
+        }
+    }
+    let identity = client.read(aws).await.map_err(Failure::ClientSecret)?;
+    Ok(ask(Some(identity)).await?)
 }
 
 impl<'a> Operation<'a> {

@@ -33,6 +33,7 @@ fn hint(code: &str) -> &'static str {
         }
         "DisabledException" => "; enable the key",
         "KMSInvalidStateException" => "; the key cannot be used: it is being deleted or is not ready",
+        "ResourceNotFoundException" => "; compare the secret's name and region, and whether it has a value yet",
         "NotFoundException" => "; compare the key's ARN and region",
         _ => "",
     }

@@ -1,10 +1,12 @@
-//! Secrets Manager: keeps ciphertexts. A secret's `SecretString` is the base64 of what KMS encrypted.
+//! Secrets Manager: keeps ciphertexts. The `SecretString` of such a secret is the base64 of what KMS encrypted.
 
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kms::MAX_SECRET_ID_LEN;
+use zeroize::Zeroizing;
 
 use super::Aws;
 use super::call::cause;
@@ -56,9 +58,7 @@ impl Aws {
     /// What Secrets Manager says, and a secret that holds something else.
     pub async fn stored(&self, secret_id: &str) -> Result<(Stored, Vec<u8>)> {
         let doing = || format!("read secret {secret_id:?}");
-        check_id(secret_id).with_context(doing)?;
-        let answer = self.secrets().get_secret_value().secret_id(secret_id).send().await;
-        let answer = answer.map_err(cause).with_context(doing)?;
+        let answer = self.current(secret_id).await.with_context(doing)?;
         let text = answer.secret_string.context("it has no SecretString, expected base64 of a ciphertext");
         // An error of the decoder would show a part of what may be no ciphertext.
         let ciphertext = STANDARD.decode(text.with_context(doing)?.trim()).ok();
@@ -68,6 +68,24 @@ impl Aws {
         let arn = answer.arn.context("Secrets Manager sent no ARN").with_context(doing)?;
         let version_id = answer.version_id.context("Secrets Manager sent no VersionId").with_context(doing)?;
         Ok((Stored { arn, version_id, is_new_secret: false }, ciphertext.with_context(doing)?))
+    }
+
+    /// The current text of a secret, whatever it is.
+    ///
+    /// The SDK's copies of it, in TLS's buffers and the answer's body, are freed and not zeroed.
+    ///
+    /// # Errors
+    /// What Secrets Manager says, and a secret that is binary.
+    pub async fn text(&self, secret_id: &str) -> Result<Zeroizing<String>> {
+        let doing = || format!("read secret {secret_id:?}");
+        let answer = self.current(secret_id).await.with_context(doing)?;
+        let text = answer.secret_string.map(Zeroizing::new);
+        text.context("it is binary, expected text: a SecretString").with_context(doing)
+    }
+
+    async fn current(&self, secret_id: &str) -> Result<GetSecretValueOutput> {
+        check_id(secret_id)?;
+        self.secrets().get_secret_value().secret_id(secret_id).send().await.map_err(cause)
     }
 
     fn secrets(&self) -> Client {

@@ -9,21 +9,19 @@
 //! | `MEASUREMENTS` | the text of the image's `measurements.json` |
 //! | `PCR3` | optional: the only value of PCR3 that is right |
 //! | `ATTESTATION_ROOT` | optional: another root than AWS's, in PEM; for labs |
-//! | `CLIENT_CERTIFICATE_PATH`, `CLIENT_KEY_PATH` | optional: PEM files, for an enclave that asks who is there |
+//! | `CLIENT_SECRET_ID` | optional: the secret with the client's certificate and key, for an enclave that asks who is there |
 //! | `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_CA_BUNDLE` | optional: as AWS's own tools read them |
 
-use std::path::Path;
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use attestation::{Measurements, Pcr, TrustRoot};
 use kms::{KeyArn, MAX_SECRET_ID_LEN};
 
+use super::client::ClientSecret;
 use crate::aws::{Aws, EncryptionContext, Settings};
 use crate::enclave::EnclaveUrl;
-use crate::tls::ClientIdentity;
 use crate::trust::Trust;
 
-/// All that the operations need.
+/// All that the operations need, and what they have fetched.
 pub struct Environment {
     pub(super) aws: Aws,
     pub(super) secret_id: String,
@@ -31,7 +29,7 @@ pub struct Environment {
     pub(super) context: EncryptionContext,
     pub(super) url: EnclaveUrl,
     pub(super) trust: Trust,
-    pub(super) identity: Option<ClientIdentity>,
+    pub(super) client: Option<ClientSecret>,
 }
 
 impl Environment {
@@ -43,12 +41,7 @@ impl Environment {
         let optional = |name: &str| variable(name).filter(|value| !value.is_empty());
         let required =
             |name: &str, what: &str| optional(name).with_context(|| format!("{name} is not set, expected {what}"));
-        let secret_id = required("SECRET_ID", "a secret's name or ARN")?;
-        let is_printable = secret_id.bytes().all(|byte| byte.is_ascii_graphic());
-        ensure!(
-            is_printable && secret_id.len() <= MAX_SECRET_ID_LEN,
-            "SECRET_ID: expected a secret's name or ARN, at most {MAX_SECRET_ID_LEN} printable characters"
-        );
+        let key_secret_id = secret_id("SECRET_ID", required("SECRET_ID", "a secret's name or ARN")?)?;
         let key_arn = required("KEY_ARN", "a KMS key's ARN")?;
         let key_arn: KeyArn = key_arn.parse().with_context(|| format!("KEY_ARN {key_arn:?}"))?;
         let context = required("ENCRYPTION_CONTEXT", "JSON such as {\"purpose\": \"ethereum-signer\"}")?;
@@ -60,12 +53,8 @@ impl Environment {
         let root = optional("ATTESTATION_ROOT").map(|pem| TrustRoot::from_pem(&pem)).transpose();
         let root = root.context("ATTESTATION_ROOT")?.unwrap_or_else(TrustRoot::aws);
         let trust = Trust::new(root, [("MEASUREMENTS".to_owned(), measurements)], pcr3.map(|pcr| (3, pcr)))?;
-        let identity = match (optional("CLIENT_CERTIFICATE_PATH"), optional("CLIENT_KEY_PATH")) {
-            (Some(certificate), Some(key)) => Some(ClientIdentity::load(Path::new(&certificate), Path::new(&key))?),
-            (None, None) => None,
-            (Some(_), None) => bail!("CLIENT_CERTIFICATE_PATH is set and CLIENT_KEY_PATH is not: set both, or neither"),
-            (None, Some(_)) => bail!("CLIENT_KEY_PATH is set and CLIENT_CERTIFICATE_PATH is not: set both, or neither"),
-        };
+        let client_secret_id =
+            optional("CLIENT_SECRET_ID").map(|text| secret_id("CLIENT_SECRET_ID", text)).transpose()?;
         let settings = Settings {
             region: key_arn.region().to_owned(),
             kms_endpoint: optional("AWS_ENDPOINT_URL_KMS"),
@@ -73,7 +62,8 @@ impl Environment {
             ca_path: optional("AWS_CA_BUNDLE").map(Into::into),
         };
         let aws = Aws::new(settings, &variable)?;
-        Ok(Self { aws, secret_id, key_arn, context, url, trust, identity })
+        let client = client_secret_id.map(ClientSecret::new);
+        Ok(Self { aws, secret_id: key_secret_id, key_arn, context, url, trust, client })
     }
 
     /// Whom documents are believed of.
@@ -81,6 +71,15 @@ impl Environment {
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
+}
+
+fn secret_id(name: &str, text: String) -> Result<String> {
+    let is_printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    ensure!(
+        is_printable && text.len() <= MAX_SECRET_ID_LEN,
+        "{name}: expected a secret's name or ARN, at most {MAX_SECRET_ID_LEN} printable characters"
+    );
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -136,8 +135,7 @@ mod tests {
             "MEASUREMENTS",
             "PCR3",
             "ATTESTATION_ROOT",
-            "CLIENT_CERTIFICATE_PATH",
-            "CLIENT_KEY_PATH",
+            "CLIENT_SECRET_ID",
         ] {
             let mut variables = variables();
             variables.insert(name, "no such thing".to_owned());

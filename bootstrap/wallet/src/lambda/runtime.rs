@@ -44,7 +44,7 @@ struct Invocation {
 /// # Errors
 /// Variables that are wrong, which the runtime API is told too; and a runtime API that does not do its part.
 pub async fn run(api: &str, environment: Result<Environment>) -> Result<()> {
-    let environment = match environment {
+    let mut environment = match environment {
         Ok(environment) => environment,
         Err(error) => {
             let error = error.context("environment");
@@ -57,7 +57,7 @@ pub async fn run(api: &str, environment: Result<Environment>) -> Result<()> {
     loop {
         let Invocation { id, event, deadline } = next(api).await.context("get the next event")?;
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default().saturating_sub(RESERVE);
-        let result = timeout(left, answer(&environment, &event)).await.unwrap_or(Err(Failure::Deadline));
+        let result = timeout(left, answer(&mut environment, &event)).await.unwrap_or(Err(Failure::Deadline));
         match result {
             Ok(body) => {
                 info!(id, "answered");

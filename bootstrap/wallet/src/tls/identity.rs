@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use zeroize::{Zeroize as _, Zeroizing};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use zeroize::Zeroizing;
 
 /// A chain of certificates and a key are below 16 KiB.
 const MAX_PEM_LEN: u64 = 64 << 10;
@@ -22,30 +22,76 @@ const MAX_PEM_LEN: u64 = 64 << 10;
 pub struct ClientIdentity(pub(super) Arc<SingleCertAndKey>);
 
 impl ClientIdentity {
-    /// Reads a certificate, followed by those between it and its root, and its private key; all in PEM.
+    /// Reads a certificate, those between it and its root, and its private key; all in PEM.
     ///
     /// # Errors
     /// Files that cannot be read, a key that others may read, and a key of another certificate.
     pub fn load(certificate_path: &Path, key_path: &Path) -> Result<Self> {
         let doing = || format!("read the client certificate {}", certificate_path.display());
-        let pem = read(certificate_path, false).with_context(doing)?;
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().context("not PEM").with_context(doing)?;
-        ensure!(!chain.is_empty(), "{}: no CERTIFICATE in it, expected PEM", doing());
+        let parse = |path, is_secret| read(path, is_secret).and_then(|pem| Sections::parse(&pem));
+        let chain = parse(certificate_path, false).and_then(Sections::chain).with_context(doing)?;
         let doing = || format!("read the client's private key {}", key_path.display());
-        let pem = read(key_path, true).with_context(doing)?;
-        // The library's error would not show the key, nor would it say more.
-        let mut der = PrivateKeyDer::from_pem_slice(&pem)
-            .ok()
-            .context("no private key in it, expected PEM as openssl writes it")
-            .with_context(doing)?;
-        let key = any_supported_type(&der);
-        der.zeroize();
-        let certified = CertifiedKey::new(chain, key.with_context(doing)?);
-        certified
-            .keys_match()
-            .with_context(|| format!("{} is not the key of {}", key_path.display(), certificate_path.display()))?;
+        let key = parse(key_path, true).and_then(|sections| sections.key()).with_context(doing)?;
+        Self::new(chain, key)
+            .with_context(|| format!("{} is not the key of {}", key_path.display(), certificate_path.display()))
+    }
+
+    /// The same of one text with all of it, in any order.
+    ///
+    /// # Errors
+    /// What is not there, and a key of another certificate; nothing of the text is in them.
+    pub fn from_pem(pem: &[u8]) -> Result<Self> {
+        let sections = Sections::parse(pem)?;
+        let key = sections.key()?;
+        Self::new(sections.chain()?, key).context("its private key is of none of its certificates")
+    }
+
+    fn new(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Result<Self> {
+        let mut certified = CertifiedKey::new(chain, key);
+        let is_own = |certificate: &CertificateDer<'static>| {
+            CertifiedKey::new(vec![certificate.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
+        };
+        // TLS wants the client's own first, and the others in any order (RFC 8446, 4.4.2).
+        if let Some(own) = certified.cert.iter().position(is_own) {
+            certified.cert.swap(0, own);
+        }
+        certified.keys_match()?;
         Ok(Self(Arc::new(SingleCertAndKey::from(certified))))
+    }
+}
+
+/// What a PEM text has that an identity is made of.
+struct Sections {
+    certificates: Vec<CertificateDer<'static>>,
+    keys: Zeroizing<Vec<PrivateKeyDer<'static>>>,
+}
+
+impl Sections {
+    fn parse(pem: &[u8]) -> Result<Self> {
+        let mut sections = Self { certificates: Vec::new(), keys: Zeroizing::default() };
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+            // The library's error quotes the text.
+            let (kind, der) = section.ok().context("not PEM: a BEGIN without its END, or no base64 between them")?;
+            if kind == SectionKind::Certificate {
+                sections.certificates.push(der.into());
+            } else {
+                sections.keys.extend(PrivateKeyDer::from_pem(kind, der));
+            }
+        }
+        Ok(sections)
+    }
+
+    fn chain(self) -> Result<Vec<CertificateDer<'static>>> {
+        ensure!(!self.certificates.is_empty(), "no CERTIFICATE in it, expected PEM");
+        Ok(self.certificates)
+    }
+
+    fn key(&self) -> Result<Arc<dyn SigningKey>> {
+        match self.keys.as_slice() {
+            [] => bail!("no private key in it, expected PEM without a passphrase, as `openssl genpkey` writes it"),
+            [der] => any_supported_type(der).context("a private key that TLS has no use for"),
+            [_, _, ..] => bail!("more than one private key in it, expected one"),
+        }
     }
 }
 

@@ -25,8 +25,14 @@ pub(crate) const SECRET_ACCESS_KEY: &str = "an/example/and/not+a+secret/access+k
 /// A running AWS.
 pub(crate) struct Cloud {
     server: Server,
-    secrets: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
     dir: tempfile::TempDir,
+}
+
+#[derive(Default)]
+struct Secret {
+    versions: Vec<String>,
+    next: Option<String>,
 }
 
 /// What it does differently from AWS.
@@ -39,6 +45,12 @@ pub(crate) enum Twist {
     Denied,
     /// Keeps nothing.
     StoreDenied,
+    /// Shows nothing.
+    ReadDenied,
+    /// Does not answer who reads.
+    ReadSilent,
+    /// Has secrets that are no text.
+    Binary,
 }
 
 impl Cloud {
@@ -80,12 +92,24 @@ impl Cloud {
     }
 
     pub(crate) fn store(&self, name: &str, text: &str) {
-        self.secrets.lock().unwrap().insert(name.to_owned(), vec![text.to_owned()]);
+        let secret = Secret { versions: vec![text.to_owned()], next: None };
+        self.secrets.lock().unwrap().insert(name.to_owned(), secret);
+    }
+
+    /// Has a secret become `text` once it is read.
+    pub(crate) fn rotate(&self, name: &str, text: &str) {
+        self.secrets.lock().unwrap().get_mut(name).unwrap().next = Some(text.to_owned());
+    }
+
+    /// How often a secret was read.
+    pub(crate) fn reads(&self, name: &str) -> usize {
+        let body = json!({ "SecretId": name });
+        self.bodies().iter().filter(|other| **other == body).count()
     }
 
     /// All versions of a secret.
     pub(crate) fn versions(&self, name: &str) -> Vec<String> {
-        self.secrets.lock().unwrap().get(name).cloned().unwrap_or_default()
+        self.secrets.lock().unwrap().get(name).map(|secret| secret.versions.clone()).unwrap_or_default()
     }
 
     pub(crate) fn bodies(&self) -> Vec<Value> {
@@ -98,7 +122,7 @@ pub(crate) fn ciphertext(key: &str, context: &Value, plaintext: &str) -> String 
     STANDARD.encode(json!([key, context, plaintext]).to_string())
 }
 
-fn respond(request: &Request<Bytes>, twist: Twist, secrets: &Mutex<BTreeMap<String, Vec<String>>>) -> Answer {
+fn respond(request: &Request<Bytes>, twist: Twist, secrets: &Mutex<BTreeMap<String, Secret>>) -> Answer {
     let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
     if !header("authorization").contains(ACCESS_KEY_ID) {
         return error("UnrecognizedClientException");
@@ -117,19 +141,29 @@ fn respond(request: &Request<Bytes>, twist: Twist, secrets: &Mutex<BTreeMap<Stri
         }
         ("secretsmanager.PutSecretValue", Twist::StoreDenied) => error("AccessDeniedException"),
         ("secretsmanager.PutSecretValue", _) => match secrets.get_mut(&name(text("SecretId"))) {
-            Some(versions) => {
+            Some(Secret { versions, .. }) => {
                 versions.push(text("SecretString").to_owned());
                 described(&name(text("SecretId")), versions)
             }
             None => error("ResourceNotFoundException"),
         },
         ("secretsmanager.CreateSecret", _) => {
-            let versions = secrets.entry(text("Name").to_owned()).or_default();
+            let Secret { versions, .. } = secrets.entry(text("Name").to_owned()).or_default();
             versions.push(text("SecretString").to_owned());
             described(text("Name"), versions)
         }
-        ("secretsmanager.GetSecretValue", _) => match secrets.get(&name(text("SecretId"))) {
-            Some(versions) => described(&name(text("SecretId")), versions),
+        ("secretsmanager.GetSecretValue", Twist::ReadDenied) => error("AccessDeniedException"),
+        ("secretsmanager.GetSecretValue", Twist::ReadSilent) => None,
+        ("secretsmanager.GetSecretValue", Twist::Binary) => answer(
+            200,
+            json!({ "ARN": SECRET_ARN, "VersionId": "version-1", "SecretBinary": STANDARD.encode("31337") }),
+        ),
+        ("secretsmanager.GetSecretValue", _) => match secrets.get_mut(&name(text("SecretId"))) {
+            Some(Secret { versions, next }) => {
+                let answer = described(&name(text("SecretId")), versions);
+                versions.extend(next.take());
+                answer
+            }
             None => error("ResourceNotFoundException"),
         },
         (other, _) => panic!("{other}"),

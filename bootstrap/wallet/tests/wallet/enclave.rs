@@ -9,7 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
 use hyper::body::Bytes;
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -89,6 +92,45 @@ impl Identity {
     }
 }
 
+/// An authority of clients.
+pub(crate) struct Authority {
+    pub(crate) certificate: Certificate,
+    params: CertificateParams,
+    key: KeyPair,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let (params, key) = (Self::params("TEST ONLY"), KeyPair::generate().unwrap());
+        Self { certificate: params.self_signed(&key).unwrap(), params, key }
+    }
+
+    /// One that this one vouches for.
+    pub(crate) fn intermediate(&self) -> Self {
+        let (params, key) = (Self::params("TEST ONLY, between"), KeyPair::generate().unwrap());
+        Self { certificate: params.signed_by(&key, &self.issuer()).unwrap(), params, key }
+    }
+
+    /// A client's certificate and private key.
+    pub(crate) fn client(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["pay.example".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        (params.signed_by(&key, &self.issuer()).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        Issuer::from_params(&self.params, &self.key)
+    }
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+}
+
 /// A running enclave.
 pub(crate) struct Enclave {
     pub(crate) root: Arc<TestRoot>,
@@ -99,6 +141,14 @@ impl Enclave {
     /// One in which everything is right.
     pub(crate) async fn start() -> Self {
         Self::with(TestRoot::new(SystemTime::now()), |root, fields| root.sign(&fields)).await
+    }
+
+    /// One that lets in the authority's clients alone.
+    pub(crate) async fn for_clients_of(authority: &Authority) -> Self {
+        let identity = Identity::new();
+        let (tls, digest) = (identity.tls_for_clients_of(authority.certificate.der()), identity.digest());
+        let root = TestRoot::new(SystemTime::now());
+        Self::speaking(root, tls, digest, |root, fields| root.sign(&fields)).await
     }
 
     /// One that makes its documents of its root and what the right one would say.
@@ -183,6 +233,9 @@ fn sign(request: &Request<Bytes>) -> Answer {
             422,
             json!({ "error": { "code": "policy_refused", "message": "too much\u{1b}[31m", "field": "value" } }),
         ),
+        ("POST", "/") if request.body().windows(7).any(|part| part == b"unknown") => {
+            answer(403, json!({ "error": { "code": "forbidden", "message": "no client of that name" } }))
+        }
         ("POST", "/") => answer(200, SIGNED),
         ("POST", "/keys") => {
             answer(200, json!({ "address": crate::ADDRESS, "encrypted_key": STANDARD.encode(CIPHERTEXT) }))

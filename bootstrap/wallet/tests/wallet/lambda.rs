@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::cloud::{ACCESS_KEY_ID, Cloud, KEY_ARN, SECRET_ACCESS_KEY, SECRET_ARN, Twist, ciphertext};
-use crate::enclave::{Enclave, Identity, SIGNED, measurements_json};
+use crate::enclave::{Authority, Enclave, Identity, SIGNED, measurements_json};
 use crate::server::{Server, answer};
 use crate::{ADDRESS, KEY};
 use attestation::test_root::{Fields, TestRoot};
@@ -164,6 +164,167 @@ async fn a_refusal_of_the_signer_has_a_name_of_its_own() {
     let mut function = Function::start(&[event], &variables(&enclave, &cloud)).await;
     let report = function.report().await;
     assert_eq!(report.error_type, "EnclaveRefused", "{report:?}");
+}
+
+/// The variables of a function that is a client with a certificate.
+fn client_variables(enclave: &Enclave, cloud: &Cloud) -> Vec<(&'static str, String)> {
+    [variables(enclave, cloud), vec![("CLIENT_SECRET_ID", "wallet-client".to_owned())]].concat()
+}
+
+const SIGN: &str = r#"{"operation": "sign_transaction", "transaction_payload": {"nonce": 0}}"#;
+
+#[tokio::test]
+async fn an_enclave_that_asks_who_is_there_is_shown_the_certificate_of_the_secret_which_is_read_once() {
+    let (authority, cloud) = (Authority::new(), Cloud::start().await);
+    let between = authority.intermediate();
+    let enclave = Enclave::for_clients_of(&authority).await;
+    let (certificate, key) = between.client();
+    cloud.store("hot-wallet", "b2xk");
+    cloud.store("wallet-client", &[between.certificate.pem(), key, certificate].concat());
+    let events = [r#"{"operation": "get_key"}"#, SIGN, SIGN];
+    let mut function = Function::start(&events, &client_variables(&enclave, &cloud)).await;
+    assert_eq!(function.report().await.body, json!("b2xk"));
+    for index in 1..3 {
+        let report = function.report().await;
+        assert_eq!(report.path, format!("invocation/event-{index}/response"), "{report:?}");
+    }
+    assert_eq!(enclave.asked(), ["GET /attestation", "POST /"].repeat(2));
+    let asked: Vec<_> = cloud.bodies().iter().map(|body| body["SecretId"].clone()).collect();
+    assert_eq!(asked, ["hot-wallet", "wallet-client"], "not before it is needed, and once");
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_replaced_is_taken_up_once_the_old_one_is_refused() {
+    let (authority, cloud) = (Authority::new(), Cloud::start().await);
+    let enclave = Enclave::for_clients_of(&authority).await;
+    let pem = |(certificate, key): (String, String)| certificate + &key;
+    cloud.store("wallet-client", &pem(Authority::new().client()));
+    cloud.rotate("wallet-client", &pem(authority.client()));
+    let mut function = Function::start(&[SIGN, SIGN, SIGN], &client_variables(&enclave, &cloud)).await;
+    let report = function.report().await;
+    assert_eq!(report.error_type, "EnclaveUnavailable", "what was read for this very event is final: {report:?}");
+    for index in 1..3 {
+        let report = function.report().await;
+        assert_eq!(report.path, format!("invocation/event-{index}/response"), "{report:?}");
+    }
+    assert_eq!(cloud.reads("wallet-client"), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_is_of_the_certificate_only_if_another_one_could_change_it() {
+    let (authority, pem) = (Authority::new(), |(certificate, key): (String, String)| certificate + &key);
+    let unknown = r#"{"operation": "sign_transaction", "transaction_payload": {"unknown": 1}}"#;
+    let forbidden = r#"{"operation": "sign_transaction", "transaction_payload": {"forbidden": 1}}"#;
+    for (event, reads, asked) in [(unknown, 2, 4), (forbidden, 1, 3)] {
+        let (enclave, cloud) = (Enclave::for_clients_of(&authority).await, Cloud::start().await);
+        cloud.store("wallet-client", &pem(authority.client()));
+        let mut function = Function::start(&[SIGN, event], &client_variables(&enclave, &cloud)).await;
+        assert_eq!(function.report().await.path, "invocation/event-0/response");
+        let report = function.report().await;
+        assert_eq!(report.error_type, "EnclaveRefused", "{report:?}");
+        assert_eq!(cloud.reads("wallet-client"), reads, "{event}");
+        let posts = enclave.asked().iter().filter(|what| *what == "POST /").count();
+        assert_eq!(posts + 1, asked, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_about_has_the_secret_read_again_once() {
+    let (identity, cloud) = (Identity::new(), Cloud::start().await);
+    let root = TestRoot::new(SystemTime::now());
+    let sign = |root: &TestRoot, fields: Fields| root.sign(&fields);
+    let enclave = Enclave::speaking(root, identity.tls12(), identity.digest(), sign).await;
+    let (certificate, key) = Authority::new().client();
+    cloud.store("wallet-client", &(certificate + &key));
+    let mut function = Function::start(&[SIGN, SIGN], &client_variables(&enclave, &cloud)).await;
+    for reads in 1..3 {
+        let report = function.report().await;
+        assert_eq!(report.error_type, "EnclaveUnavailable", "{report:?}");
+        assert!(cloud.reads("wallet-client") >= reads);
+    }
+    assert_eq!(cloud.reads("wallet-client"), 2);
+}
+
+#[tokio::test]
+async fn for_who_is_not_the_enclave_the_secret_is_not_read_again() {
+    let (genuine, middle, cloud) = (Identity::new(), Identity::new(), Cloud::start().await);
+    let root = TestRoot::new(SystemTime::now());
+    let relay = |root: &TestRoot, fields: Fields| root.sign(&fields);
+    let enclave = Enclave::speaking(root, middle.tls(), genuine.digest(), relay).await;
+    let (certificate, key) = Authority::new().client();
+    cloud.store("wallet-client", &(certificate + &key));
+    let mut function = Function::start(&[SIGN, SIGN], &client_variables(&enclave, &cloud)).await;
+    for _ in 0..2 {
+        assert_eq!(function.report().await.error_type, "EnclaveNotTrusted");
+    }
+    assert_eq!(cloud.reads("wallet-client"), 1);
+}
+
+/// The error of an event that needs the client's secret, and gets this from AWS.
+async fn client_secret_error(twist: Twist, secret: Option<&str>) -> String {
+    let (enclave, cloud) = (Enclave::for_clients_of(&Authority::new()).await, Cloud::with(twist).await);
+    if let Some(text) = secret {
+        cloud.store("wallet-client", text);
+    }
+    let mut function = Function::start(&[SIGN], &client_variables(&enclave, &cloud)).await;
+    let report = function.report().await;
+    assert_eq!(report.error_type, "ClientSecretError", "{report:?}");
+    assert_eq!(enclave.asked(), [""; 0]);
+    let message = report.body["errorMessage"].as_str().unwrap();
+    assert!(function.log().await.contains(message));
+    let expected = "CLIENT_SECRET_ID, expected a secret whose text is the PEM of the client's certificate and of its \
+                    private key: ";
+    message.strip_prefix(expected).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_secret_that_is_no_client_s_is_named_and_not_shown() {
+    let authority = Authority::new();
+    let ((certificate, key), (_, other_key)) = (authority.client(), authority.client());
+    let no_pem = "not PEM: a BEGIN without its END, or no base64 between them";
+    let no_key = "no private key in it, expected PEM without a passphrase, as `openssl genpkey` writes it";
+    for (parts, expected) in [
+        ([&key, "", ""], "no CERTIFICATE in it, expected PEM"),
+        ([&certificate, "", ""], no_key),
+        (["31337", "", ""], no_key),
+        (
+            [&certificate, &other_key, ""],
+            "its private key is of none of its certificates: keys may not be consistent: KeyMismatch",
+        ),
+        ([&certificate, &key, &other_key], "more than one private key in it, expected one"),
+        ([&certificate, &key.replace("-----END", "-----AND"), ""], no_pem),
+        ([&certificate, &key.replacen("\nM", "\n!", 1), ""], no_pem),
+        ([&certificate, &key.replace("KEY-----", "KEY 31337"), ""], no_pem),
+    ] {
+        let error = client_secret_error(Twist::Nothing, Some(&parts.concat())).await;
+        // All that it says: there is nothing of the secret in it.
+        let error = error.strip_prefix("secret \"wallet-client\": ").unwrap();
+        assert_eq!(error, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_client_s_secret_that_cannot_be_read_is_named() {
+    let refused = "(HTTP 400), \"this AWS says no\"";
+    let not_there = format!("ResourceNotFoundException {refused}; compare the secret's name and region");
+    let denied = format!("AccessDeniedException {refused}; the role, the key's policy or the secret's policy");
+    for (twist, secret, expected) in [
+        (Twist::Nothing, None, not_there.as_str()),
+        (Twist::ReadDenied, Some("31337"), &denied),
+        (Twist::Binary, Some("31337"), "it is binary, expected text: a SecretString"),
+    ] {
+        let error = client_secret_error(twist, secret).await;
+        assert!(error.starts_with(&format!("read secret \"wallet-client\": {expected}")), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_s_secret_that_does_not_come_ends_with_the_invocation() {
+    let (enclave, cloud) = (Enclave::start().await, Cloud::with(Twist::ReadSilent).await);
+    let left = Duration::from_secs(2);
+    let mut function = Function::with_deadline(&[SIGN], &client_variables(&enclave, &cloud), left).await;
+    let report = function.report().await;
+    assert_eq!(report.body["errorType"], "Timeout", "{report:?}");
 }
 
 #[tokio::test]

@@ -4,13 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use attestation::test_root::{Fields, TestRoot};
 use attestation::{Pcr, TrustRoot};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use wallet::enclave::{Enclave as Client, EnclaveError};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 use zeroize::Zeroizing;
 
-use crate::enclave::{Enclave, Identity, SIGNED, trust};
+use crate::enclave::{Authority, Enclave, Identity, SIGNED, trust};
 
 fn request() -> Zeroizing<Vec<u8>> {
     Zeroizing::new(br#"{"transaction_payload": {}, "secret_id": "hot-wallet"}"#.to_vec())
@@ -188,28 +187,19 @@ async fn a_refusal_of_the_signer_is_shown_on_one_printable_line() {
 #[tokio::test]
 async fn an_enclave_that_asks_who_is_there_is_shown_a_certificate() {
     let dir = tempfile::tempdir().unwrap();
-    let ca_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = params.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut client_params = CertificateParams::new(vec!["pay.example".to_owned()]).unwrap();
-    client_params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = client_params.signed_by(&key, &Issuer::from_params(&params, &ca_key)).unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.client();
     let path = |name: &str, text: String| {
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         path
     };
-    let certificate = path("client.pem", certificate.pem());
-    let other_key = path("other.key", ca_key.serialize_pem());
-    let key = path("client.key", key.serialize_pem());
+    let certificate = path("client.pem", certificate);
+    let other_key = path("other.key", authority.client().1);
+    let key = path("client.key", key);
 
-    let identity = Identity::new();
-    let (tls, digest) = (identity.tls_for_clients_of(ca.der()), identity.digest());
-    let root = TestRoot::new(SystemTime::now());
-    let enclave = Enclave::speaking(root, tls, digest, |root, fields| root.sign(&fields)).await;
+    let enclave = Enclave::for_clients_of(&authority).await;
     let client = ClientIdentity::load(&certificate, &key).unwrap();
     let mut client = Client::connect(&enclave.url(), Some(&client), &enclave.trust()).await.unwrap();
     client.sign(request()).await.unwrap();
