@@ -5,7 +5,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from aws_cdk import CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -66,6 +66,7 @@ class EnclaveStack(Stack):
                 "ENCRYPTION_CONTEXT": json.dumps(image.encryption_context, sort_keys=True),
                 "ENCLAVE_URL": url,
                 "MEASUREMENTS": json.dumps({f"PCR{index}": pcr for index, pcr in enumerate(image.pcrs)}),
+                **self.client_secret(settings.client_secret_id, key),
             },
         )
         CfnOutput(self, "InstanceId", value=instance.ref, description="aws ssm start-session --target")
@@ -73,6 +74,19 @@ class EnclaveStack(Stack):
         CfnOutput(self, "EnclaveUrl", value=url, description="wallet --url")
         CfnOutput(self, "KeyArn", value=key.key_arn, description="wallet set-key --key-arn")
         CfnOutput(self, "FunctionName", value=function.function_name, description="aws lambda invoke --function-name")
+
+    def client_secret(self, secret_id: str | None, key: KeyStack) -> dict[str, str]:
+        """The variable of the secret with which the function says who it is, which its role may read."""
+        if secret_id is None:
+            return {}
+        arn = secret_id
+        if not arn.startswith("arn:"):
+            # Secrets Manager appends a hyphen and six characters of its own to a name.
+            resource = {"service": "secretsmanager", "resource": "secret", "resource_name": f"{secret_id}-??????"}
+            arn = self.format_arn(**resource, arn_format=ArnFormat.COLON_RESOURCE_NAME)
+        statement = iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[arn])
+        iam.Policy(self, "ReadClientSecret", roles=[key.lambda_role], statements=[statement])
+        return {"CLIENT_SECRET_ID": secret_id}
 
     def network(self, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
         """The given ones, or a VPC with one private subnet behind a NAT gateway."""

@@ -14,6 +14,10 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]+)")
 # A prefix of one part at least, which IAM's `*` may follow.
 SECRET_ID = re.compile(r"[A-Za-z0-9+=.@_-]+(/[A-Za-z0-9+=.@_-]+)+")
+# A name, or an ARN with what Secrets Manager appends to the name.
+CLIENT_SECRET_ID = re.compile(
+    r"[A-Za-z0-9/+=.@_-]{1,512}|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/+=.@_-]+-[A-Za-z0-9]{6}"
+)
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
 INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 # Graviton's: the image is for x86_64.
@@ -41,6 +45,7 @@ class Settings:
     wg_server_path: Path
     parent_dir: Path
     lambda_path: Path
+    client_secret_id: str | None
 
     @property
     def secret_prefix(self) -> str:
@@ -72,7 +77,7 @@ class Settings:
         """Takes the file's text."""
         file = Table("", tomllib.loads(text))
         key, network, instance = file.table("key"), file.table("network"), file.table("instance")
-        enclave, files = file.table("enclave"), file.table("files")
+        enclave, files, function = file.table("enclave"), file.table("files"), file.optional_table("function")
         settings = cls(
             name=file.text("name", NAME, "1 to 32 lower case letters, digits and hyphens, a letter first"),
             admins=key.texts("admins", PRINCIPAL, "arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root"),
@@ -92,8 +97,9 @@ class Settings:
             wg_server_path=files.path("wg_server_path"),
             parent_dir=files.path("parent_dir"),
             lambda_path=files.path("lambda_path"),
+            client_secret_id=function.optional("client_secret_id", CLIENT_SECRET_ID, "a secret's name, or its whole ARN"),
         )
-        for table in (file, key, network, instance, enclave, files):
+        for table in (file, key, network, instance, enclave, files, function):
             table.end()
         settings.check()
         return settings
@@ -104,6 +110,12 @@ class Settings:
             raise Failure("key.admins: empty, and nobody could ever change the key's policy")
         if (self.vpc_id is None) != (self.subnet_id is None):
             raise Failure("network: set both vpc_id and subnet_id, or neither")
+        # A parent that is not to be trusted could sign as the function, and `set_key` could overwrite the secret.
+        if self.client_secret_id is not None and self.client_secret_id.split(":")[-1].startswith(self.secret_prefix):
+            raise Failure(
+                f"function.client_secret_id: {self.client_secret_id!r}, expected another prefix than {self.secret_prefix},"
+                " whose secrets the instance reads and the function writes"
+            )
         if ARM.fullmatch(self.instance_type):
             raise Failure(f"instance.type: {self.instance_type} is ARM, and the image is for x86_64: c6i.xlarge is right")
         for client in self.clients:
@@ -135,6 +147,10 @@ class Table:
     def table(self, key: str) -> "Table":
         """A table in this one."""
         return Table(self.key(key), self.take(key, dict))
+
+    def optional_table(self, key: str) -> "Table":
+        """The same, which is empty if it is not there."""
+        return self.table(key) if key in self.values else Table(self.key(key), {})
 
     def matching(self, key: str, value: object, pattern: re.Pattern | None, expected: str) -> str:
         """A text of this form."""

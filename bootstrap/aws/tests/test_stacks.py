@@ -131,6 +131,24 @@ class Stacks(unittest.TestCase):
             },
         )
 
+    def test_the_function_reads_its_client_secret_and_no_other(self) -> None:
+        before = self.operator.settings
+        self.addCleanup(setattr, self.operator, "settings", before)
+        arn = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:clients/wallet"
+        self.assertNotIn("CLIENT_SECRET_ID", json.dumps(self.enclave.to_json()))
+        for secret_id, resource in [("clients/wallet", f"{arn}-??????"), (f"{arn}-AbCdEf", f"{arn}-AbCdEf")]:
+            self.operator.settings = replace(before, client_secret_id=secret_id)
+            template = self.operator.synthesize()["Enclave"]
+            _, function = only(template, "AWS::Lambda::Function")
+            self.assertEqual(function["Properties"]["Environment"]["Variables"]["CLIENT_SECRET_ID"], secret_id)
+            policies = [policy["Properties"] for policy in template.find_resources("AWS::IAM::Policy").values()]
+            [policy] = [policy for policy in policies if "s3:GetObject" not in json.dumps(policy)]
+            [role] = resolve(policy["Roles"], {})
+            self.assertIn("RefLambdaRole", role)
+            [statement] = policy["PolicyDocument"]["Statement"]
+            granted = (statement["Effect"], statement["Action"], resolve(statement["Resource"], {}))
+            self.assertEqual(granted, ("Allow", "secretsmanager:GetSecretValue", resource))
+
     def test_the_secret_has_no_value_yet_and_outlives_the_stack(self) -> None:
         _, secret = only(self.key, "AWS::SecretsManager::Secret")
         self.assertEqual(secret["DeletionPolicy"], "Retain")
@@ -309,6 +327,19 @@ class SettingsFile(unittest.TestCase):
             ("clients = []", 'clients = ["10.0.0.1/16"]', "network.clients: '10.0.0.1/16': 10.0.0.1/16 has host bits set"),
             ("# vpc_id", "vpc_id", "network: set both vpc_id and subnet_id, or neither"),
             ("[files]", "[filez]", "files is missing"),
+            ("# client_secret_id", "secret_id", "function.secret_id: no such key"),
+            (
+                '# client_secret_id = "clients/wallet"',
+                'client_secret_id = "clients/*"',
+                "function.client_secret_id: 'clients/*', expected",
+            ),
+            ('# client_secret_id = "clients/wallet"', f'client_secret_id = "{PARTIAL_ARN}"', "a secret's name, or its whole ARN"),
+            ('# client_secret_id = "clients/wallet"', 'client_secret_id = "prod/wallet"', "expected another prefix than prod/"),
+            (
+                '# client_secret_id = "clients/wallet"',
+                f'client_secret_id = "{BELOW_PREFIX}"',
+                "expected another prefix than prod/",
+            ),
         ]:
             with self.subTest(expected):
                 self.refused(before, after, expected)
@@ -319,4 +350,6 @@ class SettingsFile(unittest.TestCase):
         self.assertIn("/nowhere", str(caught.exception))
 
 
+SECRET_ARN = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:"
+PARTIAL_ARN, BELOW_PREFIX = SECRET_ARN + "clients/wallet", SECRET_ARN + "prod/wallet-AbCdEf"
 SAMPLE_PATH = Path(__file__).resolve().parents[3] / "config/aws.toml"
