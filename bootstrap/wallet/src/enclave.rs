@@ -8,6 +8,7 @@ mod url;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use attestation::Printable;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -316,9 +317,9 @@ fn refused(url: &EnclaveUrl, path: &'static str, answer: &Answer) -> EnclaveErro
 impl std::fmt::Display for Refusal {
     /// On one line, whatever the other end says.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.code.escape_debug(), self.message.escape_debug())?;
+        write!(f, "{}: {}", Printable(&self.code), Printable(&self.message))?;
         match &self.field {
-            Some(field) => write!(f, " (field {})", field.escape_debug()),
+            Some(field) => write!(f, " (field {})", Printable(field)),
             None => Ok(()),
         }
     }

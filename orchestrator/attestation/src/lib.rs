@@ -18,6 +18,7 @@ mod measurements;
 mod payload;
 mod pcr;
 mod policy;
+mod printable;
 mod report;
 mod root;
 
@@ -32,5 +33,6 @@ pub use measurements::{Measurements, MeasurementsError};
 pub use payload::PayloadError;
 pub use pcr::{Pcr, PcrError};
 pub use policy::{Policy, PolicyError, Violation};
+pub use printable::Printable;
 pub use report::ClaimsReport;
 pub use root::{RootError, TrustRoot};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::{Claims, Pcr};
+use crate::{Claims, Pcr, Printable};
 
 /// The claims of a document and what its `user_data` binds: lines of text, or an object. Times are RFC 3339, bytes are in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,7 +53,7 @@ impl<B> ClaimsReport<B> {
 impl<B: Display> Display for ClaimsReport<B> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         // The module's name is the hypervisor's; still, nothing that a peer sends gets onto a terminal as it is.
-        writeln!(f, "module: {}", self.module_id.escape_debug())?;
+        writeln!(f, "module: {}", Printable(&self.module_id))?;
         writeln!(f, "made: {}", self.timestamp)?;
         let (from, to) = (&self.certificate_not_before, &self.certificate_not_after);
         writeln!(f, "signed by a certificate valid: {from} to {to}")?;
@@ -94,7 +94,7 @@ mod tests {
     fn claims() -> Claims {
         let made = SystemTime::UNIX_EPOCH + Duration::from_millis(1_723_012_992_231);
         Claims {
-            module_id: "i-0\u{1b}[2J".to_owned(),
+            module_id: "i-0\u{1b}[2J's".to_owned(),
             timestamp: made,
             pcrs: [(0, Pcr([1; 48])), (1, Pcr([0; 48])), (2, Pcr([2; 48])), (3, Pcr([0; 48]))].into(),
             public_key: None,
@@ -109,7 +109,7 @@ mod tests {
     fn people_get_lines_that_no_module_s_name_can_break() {
         let text = ClaimsReport::new(claims(), Some("binds nothing\n")).to_string();
         let expected = format!(
-            "module: i-0\\u{{1b}}[2J\nmade: 2024-08-07T06:43:12.231Z\n\
+            "module: i-0\\u{{1b}}[2J's\nmade: 2024-08-07T06:43:12.231Z\n\
              signed by a certificate valid: 2024-08-07T06:43:12.231Z to {:?}\n\
              PCR1: zero, as in debug mode\nPCR0: {}\nPCR2: {}\n\
              public key: (none)\nuser data: ab01\nnonce: \nbinds nothing\n",

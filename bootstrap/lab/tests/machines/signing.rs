@@ -92,10 +92,10 @@ fn a_key_that_kms_does_not_open_as_it_should_signs_nothing_and_the_answer_says_w
     for (number, (fault, expected)) in [
         ("plaintext", "not encrypted to this enclave"),
         ("wrong-key-id", "KMS used key"),
-        ("truncated-cms", "open KMS"),
-        ("wrong-algorithm", "open KMS"),
-        ("bad-padding", "open KMS"),
-        ("bad-key", "open KMS"),
+        ("truncated-cms", "open KMS's answer"),
+        ("wrong-algorithm", "open KMS's answer"),
+        ("bad-padding", "open KMS's answer"),
+        ("bad-key", "open KMS's answer"),
     ]
     .into_iter()
     .enumerate()

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 
 use anyhow::anyhow;
+use attestation::Printable;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -16,7 +17,7 @@ where
     if let (Some(status), Some(service)) = (status, error.as_service_error()) {
         let code = service.code().unwrap_or("no error code");
         let message = service.message().unwrap_or("no message");
-        return anyhow!("{} (HTTP {status}), {message:?}{}", code.escape_debug(), hint(code));
+        return anyhow!("{} (HTTP {status}), \"{}\"{}", Printable(code), Printable(message), hint(code));
     }
     match error.into_source() {
         Ok(source) => anyhow::Error::from_boxed(source),

@@ -68,7 +68,7 @@ async fn a_ciphertext_of_another_key_is_not_stored() {
 async fn aws_refusals_are_named_with_what_was_attempted() {
     let said = set(&Cloud::with(Twist::Denied).await, &SET).await;
     let expected = format!(
-        "encrypt the key of {ADDRESS} with KMS key {KEY_ARN}: AccessDeniedException (HTTP 400), \"this AWS says no\"; the role,"
+        "encrypt the key of {ADDRESS} with KMS key {KEY_ARN}: AccessDeniedException (HTTP 400), \"this AWS says \"no\"\\u{{1b}}[31m\"; the role,"
     );
     assert!(said.error().contains(&expected), "{said:?}");
     let said = set(&Cloud::with(Twist::StoreDenied).await, &SET).await;

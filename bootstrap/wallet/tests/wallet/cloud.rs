@@ -177,5 +177,5 @@ fn described(name: &str, versions: &[String]) -> Answer {
 }
 
 fn error(code: &str) -> Answer {
-    answer(400, json!({ "__type": code, "message": "this AWS says no" }))
+    answer(400, json!({ "__type": code, "message": "this AWS says \"no\"\u{1b}[31m" }))
 }

@@ -231,7 +231,7 @@ fn sign(request: &Request<Bytes>) -> Answer {
     match (request.method().as_str(), request.uri().path()) {
         ("POST", "/") if request.body().windows(9).any(|part| part == b"forbidden") => answer(
             422,
-            json!({ "error": { "code": "policy_refused", "message": "too much\u{1b}[31m", "field": "value" } }),
+            json!({ "error": { "code": "policy_refused", "message": "KMS's \"much\"\u{1b}[31m", "field": "value" } }),
         ),
         ("POST", "/") if request.body().windows(7).any(|part| part == b"unknown") => {
             answer(403, json!({ "error": { "code": "forbidden", "message": "no client of that name" } }))

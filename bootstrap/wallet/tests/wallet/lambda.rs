@@ -142,7 +142,7 @@ async fn what_goes_wrong_is_told_and_the_next_event_is_answered() {
     let mut function = Function::start(&events, &variables(&enclave, &cloud)).await;
     for (index, error_type, message) in [
         (0, "InvalidEvent", "event: eth_key: not a secret key, expected 64 hex digits"),
-        (1, "AwsError", "AccessDeniedException (HTTP 400), \"this AWS says no\""),
+        (1, "AwsError", "AccessDeniedException (HTTP 400), \"this AWS says \"no\"\\u{1b}[31m\""),
         (2, "EnclaveNotTrusted", "is not the enclave, and nothing was asked of it"),
         (3, "AwsError", "read secret \"hot-wallet\": ResourceNotFoundException"),
     ] {
@@ -305,7 +305,7 @@ async fn a_secret_that_is_no_client_s_is_named_and_not_shown() {
 
 #[tokio::test]
 async fn a_client_s_secret_that_cannot_be_read_is_named() {
-    let refused = "(HTTP 400), \"this AWS says no\"";
+    let refused = "(HTTP 400), \"this AWS says \"no\"\\u{1b}[31m\"";
     let not_there = format!("ResourceNotFoundException {refused}; compare the secret's name and region");
     let denied = format!("AccessDeniedException {refused}; the role, the key's policy or the secret's policy");
     for (twist, secret, expected) in [

@@ -180,7 +180,7 @@ async fn a_refusal_of_the_signer_is_shown_on_one_printable_line() {
     let mut client = Client::connect(&enclave.url(), None, &enclave.trust()).await.unwrap();
     let error = client.sign(Zeroizing::new(br#"{"forbidden": 1}"#.to_vec())).await.unwrap_err();
     let expected =
-        format!("{} refuses / with HTTP 422: policy_refused: too much\\u{{1b}}[31m (field value)", enclave.url());
+        format!("{} refuses / with HTTP 422: policy_refused: KMS's \"much\"\\u{{1b}}[31m (field value)", enclave.url());
     assert_eq!(text(error), expected);
 }
 
