@@ -18,7 +18,7 @@ out=$(realpath --canonicalize-missing "$1")
 cd "$root"
 # Flags for this machine's processor are none for Lambda's. As a part of the workspace, as everywhere, so that all share what they are built of.
 env --unset=RUSTFLAGS --unset=CARGO_BUILD_RUSTFLAGS --unset=CARGO_ENCODED_RUSTFLAGS \
-    cargo build --locked --release --workspace --bin bootstrap --bin wg-server --target-dir "$root/target" >&2
+    cargo build --locked --release --workspace --bin bootstrap --bin wallet --bin wg-server --target-dir "$root/target" >&2
 "$here/glibc.sh" "$root/target/release/bootstrap"
 mkdir -p "$(dirname "$out")"
 python3 - "$root/target/release/bootstrap" "$out" <<'END'
