@@ -10,7 +10,7 @@ help: ## list the targets
 run: lab ## boot parent and enclave here, bring up the tunnel, show that it works
 	@target/release/lab run
 
-test: lab ## everything a change must pass: lints, unit tests, the lab's tests
+test: ## everything a change must pass: lints, unit tests, the lab's tests
 	@bootstrap/lab/test.sh
 
 check: ## the static part of it: format, lints, scripts, licences

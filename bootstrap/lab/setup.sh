@@ -40,9 +40,12 @@ install_packages
 require_rust
 [ "${1:-}" != --packages ] || exit 0
 
+# The parent's packages come over the network, while the others keep the processors busy.
+bootstrap/lab/parent/build.sh >/dev/null &
+parent=$!
 bootstrap/lab/qemu/build.sh >/dev/null
 enclave-kernel/build.sh >/dev/null
-bootstrap/lab/parent/build.sh >/dev/null
+wait "$parent"
 say "building lab, eif, wg-server, wallet and kms-stand-in"
 # As parts of the workspace, here and elsewhere, so that they share what they are built of.
 cargo build --locked --release --workspace --bin lab --bin eif --bin wg-server --bin wallet --bin kms-stand-in

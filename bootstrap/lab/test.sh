@@ -3,7 +3,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+bootstrap/lab/setup.sh --packages
+# The CDK comes over the network, while the rest is built.
+bootstrap/aws/venv.sh >/dev/null &
+venv=$!
 bootstrap/lab/setup.sh
+wait "$venv"
 bootstrap/lab/check.sh
 bootstrap/aws/test.sh
 cargo test --locked --release --workspace
