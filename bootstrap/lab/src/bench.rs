@@ -116,7 +116,7 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
         load,
         accelerator: if is_kvm { "kvm" } else { "tcg" }.to_owned(),
     };
-    Ok(Results::new(conditions, &samples?, relay, Some(signer)))
+    Ok(Results::new(conditions, &samples?, relay, signer))
 }
 
 /// The host's one-minute load average.
@@ -128,7 +128,7 @@ fn load() -> Result<f64> {
 
 fn in_lab(lab: &Lab, options: &Options) -> Result<Vec<(Key, f64)>> {
     let parent = lab.parent()?;
-    // It would take its part of the processors while it loads.
+    // moto takes its part of the processors while it loads.
     parent.wait_aws()?;
     let address = *lab.enclave(EnclaveId::FIRST).addresses()?.first().context("the enclave has no address")?;
     let site = Site::set_up(&parent)?;

@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn a_run_without_anything_is_still_a_picture() {
-        let empty = Results::new(sample().conditions, &[], Vec::new(), None);
+        let Results { conditions, signer, .. } = sample();
+        let empty = Results::new(conditions, &[], Vec::new(), signer);
         assert!(svg(&empty).starts_with("<svg ") && svg(&empty).ends_with("</svg>\n"));
     }
 }

@@ -17,8 +17,8 @@ pub(super) struct Results {
     pub(super) ratios: Vec<Ratio>,
     /// Of the relay without machines, on the host itself.
     pub(super) relay: Vec<Relay>,
-    /// Of the signer, likewise; absent in runs of before it was there.
-    pub(super) signer: Option<Signer>,
+    /// Of the signer, likewise.
+    pub(super) signer: Signer,
 }
 
 /// What the numbers depend on.
@@ -124,12 +124,7 @@ pub(super) struct Signer {
 
 impl Results {
     /// Sorts samples into series, in the order of their first appearance.
-    pub(super) fn new(
-        conditions: Conditions,
-        samples: &[(Key, f64)],
-        relay: Vec<Relay>,
-        signer: Option<Signer>,
-    ) -> Self {
+    pub(super) fn new(conditions: Conditions, samples: &[(Key, f64)], relay: Vec<Relay>, signer: Signer) -> Self {
         let mut lab: Vec<Series> = Vec::new();
         for (key, value) in samples {
             match lab.iter_mut().find(|series| series.key == *key) {
@@ -248,7 +243,7 @@ pub(super) mod tests {
             ratio_to_bare: 0.15,
             ratio_to_checked: 0.75,
         };
-        Results::new(conditions, &samples, relay.to_vec(), Some(signer))
+        Results::new(conditions, &samples, relay.to_vec(), signer)
     }
 
     #[test]
@@ -287,7 +282,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_direction_and_mtu_has_its_own_reference() {
-        let conditions = sample().conditions;
+        let Results { conditions, signer, .. } = sample();
         let mut samples = vec![(UP, 50.0)];
         for (subject, kind, mtu, value) in [
             (Subject::Veth, Kind::Down, Some(15360), 10.0),
@@ -298,9 +293,9 @@ pub(super) mod tests {
         ] {
             samples.push((Key { subject, kind, mtu }, value));
         }
-        let results = Results::new(conditions.clone(), &samples, Vec::new(), None);
+        let results = Results::new(conditions.clone(), &samples, Vec::new(), signer);
         assert!((results.ratios[0].ratio - 0.5).abs() < 1e-9);
-        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new(), None);
+        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new(), signer);
         assert!(results.ratios.is_empty(), "no reference, no ratio");
     }
 

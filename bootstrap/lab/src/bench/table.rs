@@ -140,25 +140,20 @@ fn relay(results: &Results) -> Table {
 }
 
 fn signer(results: &Results) -> Table {
-    let mut rows = vec![words(&["signer on the host", "per second", "requests over it"])];
-    if let Some(signer) = &results.signer {
-        let row = |what: &str, rate: f64, ratio: Option<f64>| {
-            let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-            vec![what.to_owned(), format!("{rate:.0}"), ratio]
-        };
-        rows.extend([
-            row("requests over TLS, client included", signer.requests_per_second, None),
-            row("signatures, encoded and checked", signer.checked_signatures_per_second, Some(signer.ratio_to_checked)),
-            row("bare secp256k1 signatures", signer.bare_signatures_per_second, Some(signer.ratio_to_bare)),
-        ]);
-    }
-    let size = |signer: &super::results::Signer| {
-        format!(
-            "Signatures without machines, {} threads, {} kept-alive connections",
-            signer.threads, signer.connections
-        )
+    let signer = &results.signer;
+    let row = |what: &str, rate: f64, ratio: Option<f64>| {
+        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        vec![what.to_owned(), format!("{rate:.0}"), ratio]
     };
-    Table { title: results.signer.as_ref().map(size).unwrap_or_default(), rows }
+    let rows = vec![
+        words(&["signer on the host", "per second", "requests over it"]),
+        row("requests over TLS, client included", signer.requests_per_second, None),
+        row("signatures, encoded and checked", signer.checked_signatures_per_second, Some(signer.ratio_to_checked)),
+        row("bare secp256k1 signatures", signer.bare_signatures_per_second, Some(signer.ratio_to_bare)),
+    ];
+    let (threads, connections) = (signer.threads, signer.connections);
+    let title = format!("Signatures without machines, {threads} threads, {connections} kept-alive connections");
+    Table { title, rows }
 }
 
 /// What a row or a group of bars is about.
