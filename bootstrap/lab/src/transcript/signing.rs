@@ -63,7 +63,11 @@ impl Transcript<'_> {
 
     /// Until the lab's own enclave is a peer again: wg-server took its keys away with the trust.
     fn wait_back(&self) -> Result<()> {
-        let answers = "for i in $(seq 60); do ! ping -c 1 -W 1 \"$1\" >/dev/null || exit 0; done; exit 1";
+        // Without a peer a ping fails at once.
+        let answers = "for i in $(seq 120); do
+              ! ping -c 1 -W 1 \"$1\" >/dev/null 2>&1 || exit 0
+              sleep 0.5
+            done; echo 'no answer to a ping' >&2; exit 1";
         let address = self.addresses.iter().find(|address| address.is_ipv4()).context("no IPv4 address")?.to_string();
         self.parent.output(&["sh", "-c", answers, "sh", &address]).context("wait for the lab's own enclave").map(drop)
     }
