@@ -36,5 +36,6 @@ pub use console::Console;
 pub use fault::FaultCommand;
 pub use host::{Blind, Captures, Enclave, Handshake, Lab, Options, Parent, Status, URL, Wallet};
 pub use machine::EnclaveId;
+pub use qemu::TCG;
 pub use rogue::Rogue;
 pub use self_test::{Command as Test, Direction, Report, Transport};
