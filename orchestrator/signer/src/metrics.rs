@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::cache::CacheFigures;
+use crate::nonces::{NonceError, NonceFigures};
 use crate::policy::Rule;
 
 /// Upper bounds in microseconds and as Prometheus writes them.
@@ -68,9 +69,10 @@ impl Metrics {
     }
 
     /// The page.
-    pub(crate) fn render(&self, cache: CacheFigures) -> String {
+    pub(crate) fn render(&self, cache: CacheFigures, nonces: &NonceFigures) -> String {
         let mut page = String::new();
         self.figures().write(&mut page, cache).expect("writing to a String cannot fail");
+        write_nonces(&mut page, nonces).expect("writing to a String cannot fail");
         page
     }
 
@@ -115,6 +117,35 @@ impl Figures {
     }
 }
 
+fn write_nonces(page: &mut String, nonces: &NonceFigures) -> std::fmt::Result {
+    for (name, help, value) in [
+        ("signer_nonce_accounts", "Accounts, each on one chain, whose spent nonces are remembered.", nonces.accounts),
+        ("signer_nonce_runs_limit", "Runs of spent nonces that a share may have.", nonces.max_runs),
+        ("signer_nonce_latest", "Signed transactions that can be signed again.", nonces.latest),
+        ("signer_nonce_latest_limit", "Signed transactions that a share may have.", nonces.max_latest),
+    ] {
+        head(page, name, "gauge", help)?;
+        writeln!(page, "{name} {value}")?;
+    }
+    let name = "signer_nonce_runs";
+    head(
+        page,
+        name,
+        "gauge",
+        "Runs of spent nonces by share: of a client, for configured keys or for those of requests.",
+    )?;
+    for (client, is_key_brought, runs) in &nonces.shares {
+        let keys = if *is_key_brought { "request" } else { "configured" };
+        writeln!(page, "{name}{{client=\"{client}\",keys=\"{keys}\"}} {runs}")?;
+    }
+    let name = "signer_nonce_refusals_total";
+    head(page, name, "counter", "Transactions that were refused for their nonce, by reason.")?;
+    for (reason, count) in NonceError::REASONS.iter().zip(nonces.refusals) {
+        writeln!(page, "{name}{{reason=\"{reason}\"}} {count}")?;
+    }
+    Ok(())
+}
+
 fn head(page: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
@@ -130,7 +161,15 @@ mod tests {
         metrics.answered("/", "policy_refused", Duration::from_secs(11));
         metrics.refused(Rule::MaxGas);
         metrics.signed();
-        let page = metrics.render(CacheFigures { hits: 1, misses: 2, keys: 3 });
+        let nonces = NonceFigures {
+            accounts: 4,
+            latest: 5,
+            max_latest: 6,
+            shares: vec![("pay.example".to_owned(), false, 7), ("pay.example".to_owned(), true, 8)],
+            max_runs: 9,
+            refusals: [10, 11, 12, 13, 14],
+        };
+        let page = metrics.render(CacheFigures { hits: 1, misses: 2, keys: 3 }, &nonces);
         for line in [
             "# TYPE signer_requests_total counter",
             "signer_requests_total{route=\"/\",outcome=\"ok\"} 1",
@@ -146,6 +185,14 @@ mod tests {
             "signer_request_duration_seconds_bucket{route=\"/\",le=\"+Inf\"} 2",
             "signer_request_duration_seconds_sum{route=\"/\"} 11.0003",
             "signer_request_duration_seconds_count{route=\"/\"} 2",
+            "signer_nonce_accounts 4",
+            "signer_nonce_latest 5",
+            "signer_nonce_latest_limit 6",
+            "signer_nonce_runs{client=\"pay.example\",keys=\"configured\"} 7",
+            "signer_nonce_runs{client=\"pay.example\",keys=\"request\"} 8",
+            "signer_nonce_runs_limit 9",
+            "signer_nonce_refusals_total{reason=\"spent\"} 10",
+            "signer_nonce_refusals_total{reason=\"full\"} 14",
         ] {
             assert!(page.lines().any(|has| has == line), "{line} is not in\n{page}");
         }

@@ -1,130 +1,335 @@
-//! Which transaction each nonce has been spent on, as far back as memory is allowed to go.
+//! Which nonces have been spent, and on which transaction: since this process started, and never forgotten until it ends.
 //!
-//! It remembers since boot: a restarted enclave has signed nothing. Where memory ends, the answer is no: of each account on
-//! each chain the lowest nonces are forgotten first, and no forgotten nonce is signed for again.
+//! | part | what it holds | when it is full |
+//! |---|---|---|
+//! | runs | of each account on each chain the spent nonces, exactly, as runs without a gap | a nonce that would make a run is refused; one that is next to a spent one never is |
+//! | latest | of the latest signatures which transaction it was | the oldest is dropped: its nonce stays spent, and is no longer signed again or bumped |
+//!
+//! Both are divided into equal shares, see [`Payer`]. A share that is full refuses or drops what is its own, and nothing of others. An
+//! account with one run costs the same after one nonce and after a billion.
 
-use std::collections::{BTreeMap, HashMap};
+mod runs;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
 
 use crate::address::Address;
+use crate::transaction::{Fees, MAX_NONCE, Transaction};
+use crate::tx::Unsigned;
+use runs::{Place, Runs, ShareIndex};
 
-/// Accounts, each on one chain.
-const MAX_ACCOUNTS: usize = 256;
-
-/// Of each account; with [`MAX_ACCOUNTS`], some 20 MB.
-const MAX_NONCES: usize = 1024;
-
-/// What has been signed.
-#[derive(Debug, Default)]
-pub struct Nonces {
-    accounts: HashMap<(Address, u64), Account>,
+/// How much is remembered. The default takes less than [`MAX_MEMORY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Runs of all shares together.
+    pub runs: usize,
+    /// Runs of one share in one account on one chain, so that no account takes the whole share.
+    pub runs_of_account: usize,
+    /// Latest transactions of all shares together.
+    pub latest: usize,
 }
 
-#[derive(Debug, Default)]
+/// What the memory takes at most with the default bounds, in bytes.
+pub const MAX_MEMORY: usize = 64 << 20;
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { runs: 1 << 18, runs_of_account: 1 << 10, latest: 1 << 16 }
+    }
+}
+
+/// Whose share a new run or a new signature takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payer<'a> {
+    /// The client, as the configuration names it.
+    pub client: &'a str,
+    /// Whether the key came with the request and is not named in the configuration. A client can make any number of such keys.
+    pub is_key_brought: bool,
+}
+
+/// A nonce that is to be spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The account.
+    pub key: Address,
+    /// What it is to be spent on.
+    pub transaction: &'a Transaction,
+    /// The hash of this transaction that is signed.
+    pub hash: [u8; 32],
+    /// Whether the policy allows the same transaction with higher fees.
+    pub may_bump: bool,
+}
+
+/// What has been signed.
+#[derive(Debug)]
+pub struct Nonces {
+    spent: BTreeMap<Account, Runs>,
+    latest: BTreeMap<(Account, u64), Signed>,
+    shares: Vec<Share>,
+    /// Of each share.
+    bounds: Bounds,
+    max_shares: usize,
+    refusals: [u64; NonceError::REASONS.len()],
+}
+
+/// An account on one chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Account {
-    /// By nonce, the hash that was signed.
-    spent: BTreeMap<u64, [u8; 32]>,
-    /// Lower ones are forgotten.
-    floor: u64,
+    key: Address,
+    chain_id: u64,
+}
+
+/// What a nonce was spent on.
+#[derive(Clone, Copy, Debug)]
+struct Signed {
+    hash: [u8; 32],
+    fees: Fees,
+}
+
+#[derive(Debug)]
+struct Share {
+    client: String,
+    is_key_brought: bool,
+    runs: usize,
+    /// What it has in `latest`, the oldest in front.
+    latest: VecDeque<(Account, u64)>,
 }
 
 /// Why a transaction may not have its nonce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NonceError {
     /// Another one has.
-    #[error("another transaction has been signed for nonce {0}")]
-    Spent(u64),
-    /// It may have been spent on anything.
-    #[error("nonce {nonce} is too old to be remembered, expected {floor} or more")]
+    #[error(
+        "another transaction has been signed for nonce {nonce} since the signer started; expected {}, or an unspent nonce{}",
+        if *.may_bump { "that transaction, with the same fees or raised ones" } else { "that transaction (fee_bump is off)" },
+        such_as(.next)
+    )]
+    Spent {
+        /// The request's.
+        nonce: u64,
+        /// The next that is not spent.
+        next: Option<u64>,
+        /// Whether the policy allows higher fees.
+        may_bump: bool,
+    },
+    /// The same one has, at fees that are too near, or higher.
+    #[error(
+        "nonce {nonce} is spent on this transaction at other fees, and they only go up, by 10 % or more as nodes want it; \
+         expected a fee of at least {} and a tip of at least {}, or a gasPrice of that fee",
+        .expected.max_fee_per_gas, .expected.max_priority_fee_per_gas
+    )]
+    Fees {
+        /// The request's.
+        nonce: u64,
+        /// The lowest that would do.
+        expected: Fees,
+    },
+    /// It is spent, and its transaction no longer known.
+    #[error(
+        "nonce {nonce} is spent, and the signer keeps the latest {kept} transactions only and has forgotten this one: it neither \
+         signs it again nor bumps its fees; expected an unspent nonce{}",
+        such_as(.next)
+    )]
     Forgotten {
         /// The request's.
         nonce: u64,
-        /// The lowest that is remembered.
-        floor: u64,
+        /// How many a share keeps.
+        kept: usize,
+        /// The next that is not spent.
+        next: Option<u64>,
     },
-    /// No room for another account.
-    #[error("{MAX_ACCOUNTS} accounts are remembered and this would be another")]
-    Full,
+    /// It is next to no spent nonce, and its client has left many gaps in this account.
+    #[error(
+        "nonce {nonce} is not next to a spent one, and {runs} separate runs of nonces of this account are remembered for this client \
+         already; expected one that is next to a spent one{}",
+        such_as(.beside)
+    )]
+    Apart {
+        /// The request's.
+        nonce: u64,
+        /// How many there are.
+        runs: usize,
+        /// One that may be spent.
+        beside: Option<u64>,
+    },
+    /// The client's share is full.
+    #[error(
+        "{runs} runs of nonces are remembered for this client's {}, which is its share, and this would be another; expected an \
+         account that has signed since the signer started, at a nonce next to a spent one, or a restart of the enclave",
+        if *.is_key_brought { "keys that come with a request" } else { "keys" }
+    )]
+    Full {
+        /// How many there are.
+        runs: usize,
+        /// Of which of its shares.
+        is_key_brought: bool,
+    },
+}
+
+fn such_as(nonce: &Option<u64>) -> String {
+    nonce.map_or_else(String::new, |nonce| format!(" such as {nonce}"))
+}
+
+impl NonceError {
+    /// The reasons by name, in the order of the variants.
+    pub const REASONS: [&'static str; 5] = ["spent", "fees", "forgotten", "apart", "full"];
+
+    fn reason(&self) -> usize {
+        match self {
+            Self::Spent { .. } => 0,
+            Self::Fees { .. } => 1,
+            Self::Forgotten { .. } => 2,
+            Self::Apart { .. } => 3,
+            Self::Full { .. } => 4,
+        }
+    }
+}
+
+/// How full the memory is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NonceFigures {
+    /// Accounts, each on one chain.
+    pub accounts: usize,
+    /// Transactions that are still known.
+    pub latest: usize,
+    /// How many of them each share keeps.
+    pub max_latest: usize,
+    /// Of each share that has been used: its client, whether its keys came with requests, its runs.
+    pub shares: Vec<(String, bool, usize)>,
+    /// How many runs each share may have.
+    pub max_runs: usize,
+    /// By reason, in the order of [`NonceError::REASONS`].
+    pub refusals: [u64; NonceError::REASONS.len()],
 }
 
 impl Nonces {
-    /// Spends a nonce on the transaction that has this hash, for good. The same transaction may come again.
+    /// An empty memory for as many payers as the configuration has.
+    #[must_use]
+    pub fn new(payers: usize, bounds: Bounds) -> Self {
+        let max_shares = payers.clamp(1, usize::from(ShareIndex::MAX));
+        let of_each = |all: usize| (all / max_shares).max(1);
+        Self {
+            spent: BTreeMap::new(),
+            latest: BTreeMap::new(),
+            shares: Vec::new(),
+            bounds: Bounds { runs: of_each(bounds.runs), latest: of_each(bounds.latest), ..bounds },
+            max_shares,
+            refusals: Default::default(),
+        }
+    }
+
+    /// Spends a nonce on a transaction. The same transaction may come again, from whichever payer.
     ///
     /// # Errors
-    /// It is spent on another, or may be.
-    pub fn spend(&mut self, key: Address, chain_id: u64, nonce: u64, hash: [u8; 32]) -> Result<(), NonceError> {
-        let id = (key, chain_id);
-        if self.accounts.len() >= MAX_ACCOUNTS && !self.accounts.contains_key(&id) {
-            return Err(NonceError::Full);
+    /// It is spent on another, or the payer's share has no room to remember it.
+    pub fn spend(&mut self, payer: Payer<'_>, wanted: &Wanted<'_>) -> Result<(), NonceError> {
+        let account = Account { key: wanted.key, chain_id: wanted.transaction.chain_id };
+        let nonce = wanted.transaction.nonce;
+        let share = self.share(payer);
+        let place = self.spent.get(&account).map_or(Place::Apart, |runs| runs.place(nonce));
+        let allowed = match place {
+            Place::Inside { last } => self.again(account, wanted, last),
+            Place::Beside => Ok(()),
+            Place::Apart => self.room(account, share, nonce),
+        };
+        match &allowed {
+            Ok(()) if matches!(place, Place::Inside { .. }) => {}
+            Ok(()) => self.first(account, share, wanted),
+            Err(error) => self.refusals.get_mut(error.reason()).into_iter().for_each(|count| *count += 1),
         }
-        let account = self.accounts.entry(id).or_default();
-        if nonce < account.floor {
-            return Err(NonceError::Forgotten { nonce, floor: account.floor });
+        allowed
+    }
+
+    /// How full it is.
+    #[must_use]
+    pub fn figures(&self) -> NonceFigures {
+        NonceFigures {
+            accounts: self.spent.len(),
+            latest: self.latest.len(),
+            max_latest: self.bounds.latest,
+            shares: self.shares.iter().map(|share| (share.client.clone(), share.is_key_brought, share.runs)).collect(),
+            max_runs: self.bounds.runs,
+            refusals: self.refusals,
         }
-        if *account.spent.entry(nonce).or_insert(hash) != hash {
-            return Err(NonceError::Spent(nonce));
+    }
+
+    /// For a nonce that is spent.
+    fn again(&mut self, account: Account, wanted: &Wanted<'_>, last: u64) -> Result<(), NonceError> {
+        let &Wanted { transaction, hash, may_bump, .. } = wanted;
+        let nonce = transaction.nonce;
+        let next = Some(last).filter(|last| *last < MAX_NONCE).map(|last| last + 1);
+        let Some(signed) = self.latest.get_mut(&(account, nonce)) else {
+            return Err(NonceError::Forgotten { nonce, kept: self.bounds.latest, next });
+        };
+        if signed.hash == hash {
+            return Ok(());
         }
-        if account.spent.len() > MAX_NONCES
-            && let Some((lowest, _hash)) = account.spent.pop_first()
+        // With the fees of what was signed: the same hash, so the same in everything else.
+        if may_bump && Unsigned::new(&transaction.with_fees(signed.fees)).hash() == signed.hash {
+            let fees = transaction.fees();
+            return match signed.fees.bumped() {
+                Some(lowest) if fees.are_at_least(lowest) => {
+                    *signed = Signed { hash, fees };
+                    Ok(())
+                }
+                lowest => Err(NonceError::Fees { nonce, expected: lowest.unwrap_or(Fees::MAX) }),
+            };
+        }
+        Err(NonceError::Spent { nonce, next, may_bump })
+    }
+
+    /// Whether a run may be added.
+    fn room(&self, account: Account, index: ShareIndex, nonce: u64) -> Result<(), NonceError> {
+        let share = self.shares.get(usize::from(index)).expect("share() made it");
+        if let Some(runs) = self.spent.get(&account)
+            && runs.len() >= self.bounds.runs_of_account
+            && runs.of(index) >= self.bounds.runs_of_account
         {
-            account.floor = lowest + 1;
+            return Err(NonceError::Apart { nonce, runs: runs.of(index), beside: runs.beside(nonce) });
+        }
+        if share.runs >= self.bounds.runs {
+            return Err(NonceError::Full { runs: share.runs, is_key_brought: share.is_key_brought });
         }
         Ok(())
+    }
+
+    /// Spends a nonce that is not spent.
+    fn first(&mut self, account: Account, index: ShareIndex, wanted: &Wanted<'_>) {
+        let &Wanted { transaction, hash, .. } = wanted;
+        let runs = self.spent.entry(account).or_default();
+        let before = runs.len();
+        let freed = runs.insert(transaction.nonce, index);
+        let is_run_made = runs.len() > before;
+        if let Some(freed) = freed.and_then(|freed| self.shares.get_mut(usize::from(freed))) {
+            freed.runs -= 1;
+        }
+        let share = self.shares.get_mut(usize::from(index)).expect("share() made it");
+        share.runs += usize::from(is_run_made);
+        if share.latest.len() >= self.bounds.latest
+            && let Some(oldest) = share.latest.pop_front()
+        {
+            self.latest.remove(&oldest);
+        }
+        let id = (account, transaction.nonce);
+        share.latest.push_back(id);
+        self.latest.insert(id, Signed { hash, fees: transaction.fees() });
+    }
+
+    fn share(&mut self, payer: Payer<'_>) -> ShareIndex {
+        let Payer { client, is_key_brought } = payer;
+        let is_theirs = |share: &Share| share.client == client && share.is_key_brought == is_key_brought;
+        let at = self.shares.iter().position(is_theirs).unwrap_or_else(|| {
+            if self.shares.len() < self.max_shares {
+                let latest = VecDeque::new();
+                self.shares.push(Share { client: client.to_owned(), is_key_brought, runs: 0, latest });
+            }
+            // One payer more than the configuration has would share with the last: the bound holds whoever comes.
+            self.shares.len() - 1
+        });
+        ShareIndex::try_from(at).expect("there are at most ShareIndex::MAX shares")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: Address = Address([1; 20]);
-
-    #[test]
-    fn a_nonce_is_spent_on_one_transaction_which_may_come_again() {
-        let mut nonces = Nonces::default();
-        assert_eq!(nonces.spend(KEY, 1, 7, [1; 32]), Ok(()));
-        assert_eq!(nonces.spend(KEY, 1, 7, [1; 32]), Ok(()));
-        assert_eq!(nonces.spend(KEY, 1, 7, [2; 32]), Err(NonceError::Spent(7)));
-        assert_eq!(nonces.spend(KEY, 1, 7, [1; 32]), Ok(()));
-    }
-
-    #[test]
-    fn other_keys_chains_and_nonces_are_other_nonces() {
-        let mut nonces = Nonces::default();
-        assert_eq!(nonces.spend(KEY, 1, 7, [1; 32]), Ok(()));
-        assert_eq!(nonces.spend(KEY, 2, 7, [2; 32]), Ok(()));
-        assert_eq!(nonces.spend(KEY, 1, 8, [2; 32]), Ok(()));
-        assert_eq!(nonces.spend(Address([2; 20]), 1, 7, [2; 32]), Ok(()));
-    }
-
-    #[test]
-    fn memory_is_bounded_and_what_is_forgotten_is_refused() {
-        let mut nonces = Nonces::default();
-        for nonce in 0..10_000 {
-            assert_eq!(nonces.spend(KEY, 1, nonce, [1; 32]), Ok(()));
-        }
-        let account = &nonces.accounts[&(KEY, 1)];
-        assert_eq!((account.spent.len(), account.floor), (MAX_NONCES, 8_976));
-        assert_eq!(nonces.spend(KEY, 1, 8_975, [1; 32]), Err(NonceError::Forgotten { nonce: 8_975, floor: 8_976 }));
-        assert_eq!(nonces.spend(KEY, 1, 8_976, [2; 32]), Err(NonceError::Spent(8_976)));
-    }
-
-    #[test]
-    fn an_account_too_many_is_refused_and_the_others_go_on() {
-        let mut nonces = Nonces::default();
-        for chain_id in 1..=256 {
-            assert_eq!(nonces.spend(KEY, chain_id, 0, [1; 32]), Ok(()));
-        }
-        assert_eq!(nonces.spend(KEY, 257, 0, [1; 32]), Err(NonceError::Full));
-        assert_eq!(nonces.spend(KEY, 256, 1, [1; 32]), Ok(()));
-    }
-
-    #[test]
-    fn the_largest_nonce_does_not_overflow() {
-        let mut nonces = Nonces::default();
-        for nonce in (0..=u64::MAX - 1).rev().take(MAX_NONCES + 1) {
-            assert!(nonces.spend(KEY, 1, nonce, [1; 32]).is_ok());
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::address::Address;
 use crate::keys::KeyReference;
+use crate::nonces::Payer;
 
 /// Who is let in.
 #[derive(Clone, Debug)]
@@ -77,6 +78,15 @@ impl Access {
             _ => Caller::Stranger,
         }
     }
+
+    /// How many payers of [`crate::nonces`] it can come to.
+    #[must_use]
+    pub fn payers(&self) -> usize {
+        match self {
+            Self::Open => 2,
+            Self::Clients { permissions, .. } => permissions.values().map(|permission| permission.payers()).sum(),
+        }
+    }
 }
 
 impl Caller {
@@ -125,6 +135,18 @@ impl Caller {
         self.permission().map(|_permission| ())
     }
 
+    /// Whose share of [`crate::nonces`] a signature takes. `is_foreign`: the request has the key itself, or a credential to
+    /// fetch it with, and the policy does not name its address.
+    #[must_use]
+    pub fn payer(&self, is_foreign: bool) -> Payer<'_> {
+        let may_bring = match self {
+            Self::Anyone => true,
+            Self::Client { permission, .. } => permission.any_key,
+            Self::Stranger => false,
+        };
+        Payer { client: self.name(), is_key_brought: is_foreign && may_bring }
+    }
+
     fn key(&self, is_allowed: impl FnOnce(&Permission) -> bool) -> Result<(), Denied> {
         match self.permission()? {
             Some((name, permission)) if !permission.any_key && !is_allowed(permission) => {
@@ -145,6 +167,12 @@ impl Caller {
 }
 
 impl Permission {
+    /// One for the keys that the configuration names; another where there are no names, so that any number of keys may come.
+    fn payers(&self) -> usize {
+        let has_names = !self.secret_ids.is_empty() || !self.addresses.is_empty();
+        if self.any_key { 2 } else { usize::from(has_names) }
+    }
+
     fn has_secret(&self, reference: &KeyReference) -> bool {
         match reference {
             KeyReference::SecretId(id) => self.secret_ids.contains(id),
@@ -222,6 +250,21 @@ mod tests {
             assert_eq!(caller.may_use(&reference, MINE), Ok(()));
             assert_eq!(caller.may_use(&reference, OTHER), Err(Denied::Key("pay.example".to_owned())));
         }
+    }
+
+    #[test]
+    fn keys_without_a_name_have_a_share_of_their_own() {
+        let any = Permission { any_key: true, ..Permission::default() };
+        let named = Permission { addresses: [MINE].into(), ..Permission::default() };
+        for (permission, is_key_brought) in [(any.clone(), true), (named.clone(), false)] {
+            let caller = caller(permission);
+            assert_eq!(caller.payer(true), Payer { client: "pay.example", is_key_brought });
+            assert_eq!(caller.payer(false), Payer { client: "pay.example", is_key_brought: false });
+        }
+        assert_eq!(Caller::Anyone.payer(true), Payer { client: "anyone", is_key_brought: true });
+        assert_eq!(Access::Open.payers(), 2);
+        let clients = [("a", any), ("b", named), ("metrics", Permission::default())];
+        assert_eq!(access(&clients).payers(), 3);
     }
 
     #[test]

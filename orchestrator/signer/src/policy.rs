@@ -140,6 +140,12 @@ impl Policy {
     pub fn rules(&self, key: Address) -> &Rules {
         self.keys.get(&key).unwrap_or(&self.base)
     }
+
+    /// Whether this key has rules of its own.
+    #[must_use]
+    pub fn names(&self, key: Address) -> bool {
+        self.keys.contains_key(&key)
+    }
 }
 
 impl Rules {

@@ -46,7 +46,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::keys::{Attestor, Keys};
 use crate::metrics::Metrics;
-use crate::nonces::Nonces;
+use crate::nonces::{Bounds, Nonces};
 use crate::permission::Access;
 use crate::policy::Policy;
 use crate::tls::Identity;
@@ -127,13 +127,14 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     pub fn with_limits(config: Config, config_digest: [u8; 32], keys: K, attestor: A, limits: Limits) -> Result<Self> {
         let identity = Identity::generate(&config.access)?;
         let binding = crate::binding::Binding { tls_key: identity.digest, config: config_digest };
+        let nonces = Mutex::new(Nonces::new(config.access.payers(), Bounds::default()));
         let shared = Shared {
             keys,
             attestor,
             access: config.access,
             policy: config.policy,
             cache: Cache::new(config.key_cache_time),
-            nonces: Mutex::default(),
+            nonces,
             metrics: Metrics::default(),
             attesting: Semaphore::new(MAX_ATTESTING),
             user_data: binding.encode(),

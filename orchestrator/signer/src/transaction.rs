@@ -48,6 +48,38 @@ pub enum Kind {
     },
 }
 
+/// What a unit of gas may cost. `gasPrice` of the older types is both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fees {
+    /// In all.
+    pub max_fee_per_gas: Wei,
+    /// Of it for the block's proposer.
+    pub max_priority_fee_per_gas: Wei,
+}
+
+impl Fees {
+    /// The highest that can be written.
+    pub const MAX: Self = Self { max_fee_per_gas: Wei(u128::MAX), max_priority_fee_per_gas: Wei(u128::MAX) };
+
+    /// The lowest with which nodes replace a transaction of these fees (geth: `--txpool.pricebump`, 10 %; rounded up), each by
+    /// a wei at least. None if there is no such number.
+    #[must_use]
+    pub fn bumped(self) -> Option<Self> {
+        let bumped = |Wei(fee): Wei| fee.checked_add(fee.div_ceil(10).max(1)).map(Wei);
+        Some(Self {
+            max_fee_per_gas: bumped(self.max_fee_per_gas)?,
+            max_priority_fee_per_gas: bumped(self.max_priority_fee_per_gas)?,
+        })
+    }
+
+    /// Whether both are.
+    #[must_use]
+    pub fn are_at_least(self, lowest: Self) -> bool {
+        self.max_fee_per_gas >= lowest.max_fee_per_gas
+            && self.max_priority_fee_per_gas >= lowest.max_priority_fee_per_gas
+    }
+}
+
 /// What a transaction will touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -71,5 +103,30 @@ impl Transaction {
             Kind::Legacy { gas_price } | Kind::AccessList { gas_price, .. } => gas_price,
             Kind::DynamicFee { max_fee_per_gas, .. } => max_fee_per_gas,
         }
+    }
+
+    /// What a unit of gas may cost, in all and as a tip.
+    #[must_use]
+    pub fn fees(&self) -> Fees {
+        let max_fee_per_gas = self.max_fee_per_gas();
+        match self.kind {
+            Kind::Legacy { .. } | Kind::AccessList { .. } => {
+                Fees { max_fee_per_gas, max_priority_fee_per_gas: max_fee_per_gas }
+            }
+            Kind::DynamicFee { max_priority_fee_per_gas, .. } => Fees { max_fee_per_gas, max_priority_fee_per_gas },
+        }
+    }
+
+    /// The same transaction at other fees.
+    #[must_use]
+    pub fn with_fees(&self, fees: Fees) -> Self {
+        let mut other = self.clone();
+        match &mut other.kind {
+            Kind::Legacy { gas_price } | Kind::AccessList { gas_price, .. } => *gas_price = fees.max_fee_per_gas,
+            Kind::DynamicFee { max_fee_per_gas, max_priority_fee_per_gas, .. } => {
+                (*max_fee_per_gas, *max_priority_fee_per_gas) = (fees.max_fee_per_gas, fees.max_priority_fee_per_gas);
+            }
+        }
+        other
     }
 }

@@ -1,6 +1,6 @@
 //! What each path does.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
@@ -14,7 +14,8 @@ use super::Shared;
 use super::failure::{self, Failure, base64};
 use crate::cache::Id;
 use crate::hex;
-use crate::keys::{Attestor, AttestorError, KeyError, Keys};
+use crate::keys::{Attestor, AttestorError, KeyError, KeyReference, Keys};
+use crate::nonces::{Nonces, Wanted};
 use crate::permission::Caller;
 use crate::request::{GenerateRequest, MAX_BODY, RequestError, SignRequest};
 use crate::tx::{SecretKey, Unsigned};
@@ -137,7 +138,8 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Route::Health => Ok(Answer { content_type: JSON, body: br#"{"status":"ok"}"#.to_vec() }),
             Route::Metrics => {
                 caller.is_known()?;
-                Ok(Answer { content_type: PROMETHEUS, body: self.metrics.render(self.cache.figures()).into_bytes() })
+                let page = self.metrics.render(self.cache.figures(), &self.nonces().figures());
+                Ok(Answer { content_type: PROMETHEUS, body: page.into_bytes() })
             }
             Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),
         }
@@ -175,14 +177,20 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         rules.check(transaction)?;
         let unsigned = Unsigned::new(transaction);
         if !rules.allows_nonce_reuse() {
-            let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-            nonces.spend(address, transaction.chain_id, transaction.nonce, unsigned.hash())?;
+            let is_brought = matches!(request.key, KeyReference::EncryptedKey(_)) || request.credential.is_some();
+            let payer = caller.payer(is_brought && !self.policy.names(address));
+            let hash = unsigned.hash();
+            self.nonces().spend(payer, &Wanted { key: address, transaction, hash, may_bump: false })?;
         }
         let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
         self.metrics.signed();
         let hash = hex::prefixed(&signed.hash);
         debug!(client = caller.name(), key = %address, chain = transaction.chain_id, nonce = transaction.nonce, hash, "signed");
         Ok(json(&SignAnswer { transaction_signed: hex::prefixed(&signed.raw), transaction_hash: hash }))
+    }
+
+    fn nonces(&self) -> MutexGuard<'_, Nonces> {
+        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self, request: &SignRequest) -> Result<SecretKey, KeyError> {

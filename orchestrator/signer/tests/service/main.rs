@@ -6,3 +6,4 @@ mod access;
 mod endpoints;
 mod harness;
 mod limits;
+mod nonces;
