@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`request`] | a body becomes a typed request, or an error that names the field |
 //! | [`policy`] | what may be signed; a refusal names its rule |
+//! | [`pool`] | what no node would take |
 //! | [`nonces`] | which transaction a nonce has been spent on |
 //! | [`permission`] | who may use which keys |
 //! | [`tx`] | hashing, signing, and the check of what was signed |
@@ -32,6 +33,7 @@ pub mod keys;
 pub mod nonces;
 pub mod permission;
 pub mod policy;
+pub mod pool;
 pub mod request;
 pub mod service;
 pub mod transaction;

@@ -10,6 +10,7 @@
 //! contract_creation = false
 //! data_selectors = ["0xa9059cbb"]   # or "any"; a call without data is always one of these
 //! nonce_reuse = false               # true: another transaction for a nonce that is already signed, as for a replacement
+//! own_gas_rules = [42161]           # optional: chains whose nodes reckon gas in their own way, see [`crate::pool`]
 //! [signer.policy.keys.0x2c7536E3605D9C16a7a3D7b1898e529396a65c23]
 //! max_value = "20 ether"            # for this key; what it leaves out is as above
 //! ```
@@ -33,6 +34,7 @@ use crate::transaction::Transaction;
 pub struct Policy {
     base: Rules,
     keys: BTreeMap<Address, Rules>,
+    own_gas_rules: BTreeSet<u64>,
 }
 
 /// What one key may sign.
@@ -139,6 +141,12 @@ impl Policy {
     #[must_use]
     pub fn rules(&self, key: Address) -> &Rules {
         self.keys.get(&key).unwrap_or(&self.base)
+    }
+
+    /// Whether the nodes of this chain reckon gas as Ethereum's do.
+    #[must_use]
+    pub fn has_ethereums_gas_rules(&self, chain_id: u64) -> bool {
+        !self.own_gas_rules.contains(&chain_id)
     }
 
     /// Whether this key has rules of its own.

@@ -12,7 +12,7 @@
 //!
 //! | status | code | when |
 //! |---|---|---|
-//! | 400 | `bad_request` | a field (named) or the whole is not as [`crate::request`] has it |
+//! | 400 | `bad_request` | a field (named) or the whole is not as [`crate::request`] has it, or no node would take it, see [`crate::pool`] |
 //! | 403 | `forbidden` | the client's certificate does not allow this |
 //! | 403 | `credential_refused` | AWS refuses the credential that came with the request |
 //! | 404 | `not_found` | no such path |

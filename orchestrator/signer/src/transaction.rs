@@ -105,6 +105,15 @@ impl Transaction {
         }
     }
 
+    /// What it will touch; type 0 cannot say.
+    #[must_use]
+    pub fn access_list(&self) -> &[Access] {
+        match &self.kind {
+            Kind::Legacy { .. } => &[],
+            Kind::AccessList { access_list, .. } | Kind::DynamicFee { access_list, .. } => access_list,
+        }
+    }
+
     /// What a unit of gas may cost, in all and as a tip.
     #[must_use]
     pub fn fees(&self) -> Fees {

@@ -57,21 +57,32 @@ pub struct Unsigned {
     typed: TypedTransaction,
     chain_id: u64,
     hash: [u8; 32],
+    len: usize,
 }
+
+/// What a signature adds to the bytes that are hashed, at most: `r` and `s` of 33 bytes each, and `v`.
+const MAX_SIGNATURE_LEN: usize = 67;
 
 impl Unsigned {
     /// Encodes and hashes.
     #[must_use]
     pub fn new(transaction: &Transaction) -> Self {
         let typed = typed(transaction);
-        let hash = typed.sighash().0;
-        Self { typed, chain_id: transaction.chain_id, hash }
+        let bytes = typed.rlp();
+        Self { typed, chain_id: transaction.chain_id, hash: keccak256(&bytes), len: bytes.len() }
     }
 
     /// What is signed. Equal transactions have equal hashes, and (RFC 6979) equal signatures.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         self.hash
+    }
+
+    /// How many bytes it has at most once it is signed.
+    #[must_use]
+    pub fn max_signed_len(&self) -> usize {
+        // The length in front of the list may grow by a byte; above 64 KiB it has all that it needs.
+        self.len + MAX_SIGNATURE_LEN + usize::from(self.len < 1 << 16)
     }
 
     /// Signs, then checks the bytes for what a node would see: they decode to this transaction, and recover to this key's

@@ -11,6 +11,7 @@ use super::{Allowed, Policy, Rules};
 use crate::address::Address;
 use crate::amount::Wei;
 use crate::hex;
+use crate::pool::BASE;
 use crate::transaction::MAX_CHAIN_ID;
 
 /// `[signer.policy]`, and below it `[signer.policy.keys.ADDRESS]`, which has the same rules.
@@ -25,6 +26,7 @@ pub struct PolicyTable {
     contract_creation: Option<bool>,
     data_selectors: Option<AnyOr>,
     nonce_reuse: Option<bool>,
+    own_gas_rules: Option<Vec<u64>>,
     #[serde(default)]
     keys: BTreeMap<String, PolicyTable>,
 }
@@ -44,16 +46,22 @@ impl PolicyTable {
     pub fn check(self, path: &str) -> Result<Policy> {
         let base = self.rules(path, None)?;
         let mut keys = BTreeMap::new();
+        let own_gas_rules = self.own_gas_rules.as_ref().map_or_else(|| Ok(BTreeSet::new()), chain_ids);
+        let own_gas_rules = own_gas_rules.with_context(|| format!("{path}.own_gas_rules"))?;
         for (text, table) in self.keys {
             let path = format!("{path}.keys.{text}");
             let address: Address = text.parse().with_context(|| path.clone())?;
             ensure!(table.keys.is_empty(), "{path}.keys: a key has no keys of its own, expected rules");
             ensure!(
+                table.own_gas_rules.is_none(),
+                "{path}.own_gas_rules: a key has no chains of its own, expected this in signer.policy"
+            );
+            ensure!(
                 keys.insert(address, table.rules(&path, Some(&base))?).is_none(),
                 "{path}: written twice, expected once"
             );
         }
-        Ok(Policy { base, keys })
+        Ok(Policy { base, keys, own_gas_rules })
     }
 
     fn rules(&self, path: &str, base: Option<&Rules>) -> Result<Rules> {
@@ -149,8 +157,7 @@ fn amount(text: &str) -> Result<Wei> {
 }
 
 fn max_gas(gas: &u64) -> Result<u64> {
-    // The gas of the cheapest transaction (yellow paper, G_transaction).
-    ensure!(*gas >= 21_000, "{gas} allows no transaction, expected at least 21000");
+    ensure!(*gas >= BASE, "{gas} allows no transaction, expected at least {BASE}");
     Ok(*gas)
 }
 

@@ -138,6 +138,20 @@ fn a_refusal_names_its_rule() {
 }
 
 #[test]
+fn a_chain_has_gas_rules_of_its_own_where_the_policy_says_so() {
+    let chains = |text: &str| policy(&format!("{text}{GOOD}"));
+    assert!(chains("").unwrap().has_ethereums_gas_rules(1));
+    let own = chains("own_gas_rules = [42161]").unwrap();
+    assert!(own.has_ethereums_gas_rules(1) && !own.has_ethereums_gas_rules(42161));
+    for (list, problem) in
+        [("[]", "an empty list allows no"), ("[0]", "0 is no chain id"), ("[7, 7]", "an entry is written")]
+    {
+        let error = format!("{:#}", chains(&format!("own_gas_rules = {list}")).unwrap_err());
+        assert!(error.starts_with(&format!("signer.policy.own_gas_rules: {problem}")), "{error}");
+    }
+}
+
+#[test]
 fn every_rule_has_to_be_written() {
     for rule in Rule::ALL {
         let line = GOOD.lines().find(|line| line.starts_with(&format!("{rule} = "))).unwrap();
@@ -180,6 +194,8 @@ fn the_rules_of_a_key_are_checked_as_the_others() {
     assert!(error.starts_with(&format!("signer.policy.keys.{address}.max_gas: 1 allows no transaction")), "{error}");
     let error = key(&format!("[keys.{address}.keys.{address}]\n"));
     assert!(error.starts_with(&format!("signer.policy.keys.{address}.keys: ")), "{error}");
+    let error = key(&format!("[keys.{address}]\nown_gas_rules = [1]\n"));
+    assert!(error.starts_with(&format!("signer.policy.keys.{address}.own_gas_rules: a key has no chains")), "{error}");
     let twice =
         "[keys.0xabcdefabcdefabcdefabcdefabcdefabcdefabcd]\n[keys.0xABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCD]\n";
     let error = key(twice);

@@ -17,6 +17,7 @@ use crate::hex;
 use crate::keys::{Attestor, AttestorError, KeyError, KeyReference, Keys};
 use crate::nonces::{Nonces, Wanted};
 use crate::permission::Caller;
+use crate::pool;
 use crate::request::{GenerateRequest, MAX_BODY, RequestError, SignRequest};
 use crate::tx::{SecretKey, Unsigned};
 
@@ -168,14 +169,17 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
     async fn sign(&self, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {
         let request = SignRequest::parse(body)?;
         caller.may_ask(&request.key)?;
+        let transaction = &request.transaction;
+        let unsigned = Unsigned::new(transaction);
+        if self.policy.has_ethereums_gas_rules(transaction.chain_id) {
+            pool::check(transaction, unsigned.max_signed_len())?;
+        }
         let id = Id::new(&request.key, request.credential.as_ref());
         let key = self.cache.key(id, Instant::now(), self.fetch(&request)).await?;
         let address = key.address();
         caller.may_use(&request.key, address)?;
-        let transaction = &request.transaction;
         let rules = self.policy.rules(address);
         rules.check(transaction)?;
-        let unsigned = Unsigned::new(transaction);
         if !rules.allows_nonce_reuse() {
             let is_brought = matches!(request.key, KeyReference::EncryptedKey(_)) || request.credential.is_some();
             let payer = caller.payer(is_brought && !self.policy.names(address));

@@ -113,7 +113,10 @@ proptest! {
         let key = key();
         let unsigned = Unsigned::new(&transaction);
         prop_assert_eq!(unsigned.hash(), alloy_hash(&transaction).0);
+        let max_len = unsigned.max_signed_len();
         let signed = unsigned.sign(&key).unwrap();
+        // r and s are rarely shorter than 32 bytes, and the parts of a legacy one that its v replaces are short.
+        prop_assert!(signed.raw.len() <= max_len && signed.raw.len() + 12 >= max_len, "{} of {}", signed.raw.len(), max_len);
         let mut raw = signed.raw.as_slice();
         let envelope = TxEnvelope::decode_2718(&mut raw).unwrap();
         prop_assert!(raw.is_empty());

@@ -1,5 +1,7 @@
 //! Which nonces are signed for, as clients see it.
 
+use std::sync::atomic::Ordering;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use signer::config::Config;
@@ -78,4 +80,51 @@ async fn a_signer_that_is_started_again_has_forgotten() {
         server.shutdown.cancel();
         server.ended().await;
     }
+}
+
+#[tokio::test]
+async fn a_nonce_is_not_spent_on_what_no_node_takes() {
+    let policy = POLICY.replace("contract_creation = false", "contract_creation = true").replace("500000", "20000000");
+    let server = start(config(&format!("open = true\n{policy}"))).await;
+    let mut client = server.connect().await;
+    let key = format!("\"0x{}\"", "03".repeat(32));
+    let access = |keys: &str| {
+        let address = "0xde0b295669a9fd93d5f28d9ec85e40f4cb697bae";
+        format!("21000, \"accessList\": [{{\"address\": \"{address}\", \"storageKeys\": [{keys}]}}]")
+    };
+    let data = |gas: u64, len: usize| format!("{gas}, \"data\": \"0x{}\"", "01".repeat(len));
+    let to = "\"to\": \"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf\", ";
+    for (gas, is_creation, field, expected) in [
+        ("20999".to_owned(), false, "gas", "expected at least 21000"),
+        ("1".to_owned(), false, "gas", "expected at least 21000"),
+        (access(""), false, "gas", "expected at least 23400"),
+        (access(&key), false, "gas", "expected at least 25300"),
+        (data(21_039, 1), false, "gas", "expected at least 21040"),
+        (data(53_017, 1), true, "gas", "expected at least 53018"),
+        ("16777217".to_owned(), false, "gas", "expected at most 16777216"),
+        (data(10_000_000, 49_153), true, "data", "expected at most 49152"),
+        (data(10_000_000, 131_000), false, "data", "nodes take none above 131072"),
+    ] {
+        let body = sign_body(7, "prod/wallet").replacen("100000", &gas, 1);
+        let body = if is_creation { body.replacen(to, "", 1) } else { body };
+        let answer = client.post("/", &body).await;
+        assert_eq!(
+            answer.error(),
+            (400, "bad_request".into(), Some(format!("transaction_payload.{field}"))),
+            "{answer:?}"
+        );
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(server.fetches.load(Ordering::Relaxed), 0, "a key was fetched for a bad request");
+    assert_eq!(client.sign(7, "prod/wallet").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_chain_with_gas_rules_of_its_own_is_not_judged_by_ethereums() {
+    let server = start(config(&format!("open = true\n{POLICY}own_gas_rules = [4]\n"))).await;
+    let mut client = server.connect().await;
+    let body = |chain: &str| sign_body(0, "prod/wallet").replace("100000,", "20999,").replace("\"chainId\": 4", chain);
+    assert_eq!(client.post("/", &body("\"chainId\": 4")).await.status, 200);
+    assert_eq!(client.post("/", &body("\"chainId\": 1")).await.status, 400);
 }
