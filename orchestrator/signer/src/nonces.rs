@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
 use crate::address::Address;
+use crate::policy::Rule;
 use crate::transaction::{Fees, MAX_NONCE, Transaction};
 use crate::tx::Unsigned;
 use runs::{Place, Runs, ShareIndex};
@@ -174,6 +175,15 @@ fn such_as(nonce: &Option<u64>) -> String {
 impl NonceError {
     /// The reasons by name, in the order of the variants.
     pub const REASONS: [&'static str; 5] = ["spent", "fees", "forgotten", "apart", "full"];
+
+    /// The rule that refuses.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        match self {
+            Self::Fees { .. } => Rule::FeeBump,
+            Self::Spent { .. } | Self::Forgotten { .. } | Self::Apart { .. } | Self::Full { .. } => Rule::NonceReuse,
+        }
+    }
 
     fn reason(&self) -> usize {
         match self {

@@ -10,6 +10,7 @@
 //! contract_creation = false
 //! data_selectors = ["0xa9059cbb"]   # or "any"; a call without data is always one of these
 //! nonce_reuse = false               # true: another transaction for a nonce that is already signed, as for a replacement
+//! fee_bump = false                  # optional; true: the same transaction again for its nonce, with fees raised by 10 % or more
 //! own_gas_rules = [42161]           # optional: chains whose nodes reckon gas in their own way, see [`crate::pool`]
 //! [signer.policy.keys.0x2c7536E3605D9C16a7a3D7b1898e529396a65c23]
 //! max_value = "20 ether"            # for this key; what it leaves out is as above
@@ -48,6 +49,7 @@ pub struct Rules {
     contract_creation: bool,
     data_selectors: Allowed<[u8; 4]>,
     nonce_reuse: bool,
+    fee_bump: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub enum Rule {
     DataSelectors,
     /// `nonce_reuse`
     NonceReuse,
+    /// `fee_bump`
+    FeeBump,
 }
 
 /// A transaction that the policy does not let through.
@@ -89,7 +93,7 @@ pub struct Refusal {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ChainIds,
         Self::Recipients,
         Self::MaxValue,
@@ -98,6 +102,7 @@ impl Rule {
         Self::ContractCreation,
         Self::DataSelectors,
         Self::NonceReuse,
+        Self::FeeBump,
     ];
 
     /// As the configuration has it.
@@ -112,6 +117,7 @@ impl Rule {
             Self::ContractCreation => "contract_creation",
             Self::DataSelectors => "data_selectors",
             Self::NonceReuse => "nonce_reuse",
+            Self::FeeBump => "fee_bump",
         }
     }
 
@@ -122,7 +128,7 @@ impl Rule {
             Self::ChainIds => "transaction_payload.chainId",
             Self::Recipients | Self::ContractCreation => "transaction_payload.to",
             Self::MaxValue => "transaction_payload.value",
-            Self::MaxFeePerGas => "transaction_payload.maxFeePerGas",
+            Self::MaxFeePerGas | Self::FeeBump => "transaction_payload.maxFeePerGas",
             Self::MaxGas => "transaction_payload.gas",
             Self::DataSelectors => "transaction_payload.data",
             Self::NonceReuse => "transaction_payload.nonce",
@@ -161,6 +167,12 @@ impl Rules {
     #[must_use]
     pub fn allows_nonce_reuse(&self) -> bool {
         self.nonce_reuse
+    }
+
+    /// Whether the same transaction may be signed again with raised fees.
+    #[must_use]
+    pub fn allows_fee_bump(&self) -> bool {
+        self.fee_bump
     }
 
     /// Judges one transaction.

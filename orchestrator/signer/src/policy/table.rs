@@ -26,6 +26,7 @@ pub struct PolicyTable {
     contract_creation: Option<bool>,
     data_selectors: Option<AnyOr>,
     nonce_reuse: Option<bool>,
+    fee_bump: Option<bool>,
     own_gas_rules: Option<Vec<u64>>,
     #[serde(default)]
     keys: BTreeMap<String, PolicyTable>,
@@ -117,6 +118,8 @@ impl PolicyTable {
                 |base| &base.nonce_reuse,
                 "true or false",
             )?,
+            // Not written, it is off: an image's configuration from before there was this rule means the same as ever.
+            fee_bump: self.fee_bump.unwrap_or_else(|| base.is_some_and(|base| base.fee_bump)),
         })
     }
 }

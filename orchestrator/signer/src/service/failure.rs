@@ -80,7 +80,7 @@ impl From<Refusal> for Failure {
 
 impl From<NonceError> for Failure {
     fn from(error: NonceError) -> Self {
-        Self::from(Refusal { rule: Rule::NonceReuse, problem: error.to_string() })
+        Self::from(Refusal { rule: error.rule(), problem: error.to_string() })
     }
 }
 

@@ -184,7 +184,8 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             let is_brought = matches!(request.key, KeyReference::EncryptedKey(_)) || request.credential.is_some();
             let payer = caller.payer(is_brought && !self.policy.names(address));
             let hash = unsigned.hash();
-            self.nonces().spend(payer, &Wanted { key: address, transaction, hash, may_bump: false })?;
+            self.nonces()
+                .spend(payer, &Wanted { key: address, transaction, hash, may_bump: rules.allows_fee_bump() })?;
         }
         let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
         self.metrics.signed();

@@ -70,6 +70,33 @@ async fn a_nonce_is_free_after_a_refusal_and_kept_over_a_failure_to_get_the_key(
     assert_eq!(client.sign(7, "prod/wallet").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_stuck_transaction_is_bumped_where_the_policy_says_so_and_within_it() {
+    let at = |fee: u64, tip: u64| {
+        let body = sign_body(7, "prod/wallet");
+        body.replacen("100000000000", &fee.to_string(), 1).replacen("3000000000", &tip.to_string(), 1)
+    };
+    let (original, bumped) = (at(100_000_000_000, 3_000_000_000), at(110_000_000_000, 3_300_000_000));
+    let bumping = start(config(&format!("open = true\n{POLICY}fee_bump = true\n"))).await;
+    let mut client = bumping.connect().await;
+    assert_eq!(client.post("/", &original).await.status, 200);
+    let refused = |field: &str| (422, "policy_refused".into(), Some(format!("transaction_payload.{field}")));
+    let low = client.post("/", &at(109_999_999_999, 3_300_000_000)).await;
+    assert_eq!(low.error(), refused("maxFeePerGas"));
+    let message = low.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("policy rule fee_bump: nonce 7 ") && message.contains("110000000000 wei"), "{message}");
+    assert_eq!(client.post("/", &bumped.replace("0.01", "0.02")).await.error(), refused("nonce"));
+    let answer = client.post("/", &bumped).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(client.post("/", &bumped).await.body, answer.body);
+    assert_eq!(client.post("/", &original).await.error(), refused("maxFeePerGas"));
+    assert_eq!(client.post("/", &at(200_000_000_001, 6_000_000_000)).await.error(), refused("maxFeePerGas"));
+    let strict = start(open()).await;
+    let mut client = strict.connect().await;
+    assert_eq!(client.post("/", &original).await.status, 200);
+    assert_eq!(client.post("/", &bumped).await.error(), refused("nonce"));
+}
+
 /// What the documents say, so that nobody relies on more.
 #[tokio::test]
 async fn a_signer_that_is_started_again_has_forgotten() {
