@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tunnel::control::{self, ControlError, Offer, PublicKey, ToEnclave, ToGateway};
 
 use crate::enclaves::EnclaveId;
@@ -43,9 +43,10 @@ impl Session<'_> {
     async fn run(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<String> {
         loop {
             let public_key = self.exchange(stream).await?;
+            let due = Instant::now() + self.gateway.key_lifetime();
             tokio::select! {
                 end = wait_for_end(stream) => return end,
-                renew = self.until_renewal(public_key) => renew?,
+                renew = self.until_renewal(public_key, due) => renew?,
             }
         }
     }
@@ -71,18 +72,27 @@ impl Session<'_> {
         }
     }
 
-    /// Until the key has had its handshake, and then until it is to be replaced.
-    async fn until_renewal(&self, public_key: PublicKey) -> Result<()> {
+    /// Until the key is to be replaced: its time starts with its proof, whether or not a handshake came of it.
+    async fn until_renewal(&self, public_key: PublicKey, due: Instant) -> Result<()> {
+        let asked = async {
+            self.until_handshake(public_key).await?;
+            self.admitted.renew.notified().await;
+            Ok::<_, anyhow::Error>("asked for")
+        };
+        let reason = tokio::select! {
+            () = sleep_until(due) => "they have had their time",
+            asked = asked => asked?,
+        };
+        tracing::info!(enclave = %self.id, reason, "renewing the keys");
+        Ok(())
+    }
+
+    async fn until_handshake(&self, public_key: PublicKey) -> Result<()> {
         let mut pause = FIRST_LOOK;
         while !self.gateway.confirm(self.id, public_key).await? {
             sleep(pause).await;
             pause = (pause * 5 / 4).min(LAST_LOOK);
         }
-        let reason = tokio::select! {
-            () = sleep(self.gateway.key_lifetime()) => "they have had their time",
-            () = self.admitted.renew.notified() => "asked for",
-        };
-        tracing::info!(enclave = %self.id, reason, "renewing the keys");
         Ok(())
     }
 }

@@ -4,6 +4,9 @@
 //! one replaces the older. A verified answer on its control stream makes its key a candidate: a peer of the kernel's without
 //! addresses. The first handshake with that key makes it the peer, and moves the addresses to it from the key before. When the
 //! control stream ends, the peer stays for a grace period, so that a reconnect finds its session as it was.
+//!
+//! Deadlines only ever come closer. A proof is good for the keys' lifetime and a grace period; a stream that opens, closes or
+//! brings an answer changes nothing about that. Only the first handshake with a key that was proved later does.
 
 mod id;
 
@@ -32,6 +35,8 @@ pub(crate) const ADOPTED_GRACE: Duration = Duration::from_secs(120);
 /// How long the peer stays when the enclave could not prove its next keys: WireGuard itself gives up a session of this age
 /// (REJECT_AFTER_TIME, its paper, section 6.1).
 pub(crate) const REFUSED_GRACE: Duration = Duration::from_secs(180);
+/// How long a proof is good beyond the keys' lifetime: for the exchange that replaces them, and its handshake.
+pub(crate) const PROOF_GRACE: Duration = REFUSED_GRACE;
 /// Nitro allows four enclaves per instance; what goes beyond that is a fault.
 const MAX_ENCLAVES: usize = 64;
 
@@ -91,6 +96,8 @@ pub(crate) struct Enclaves {
     own_key: PublicKey,
     ranges: Ranges,
     leases: Leases,
+    /// How long a proof is good.
+    proof_lifetime: Duration,
     entries: BTreeMap<EnclaveId, Enclave>,
     last_stream: u64,
 }
@@ -105,8 +112,9 @@ pub(crate) struct Enclave {
     pub(crate) control: Option<StreamId>,
     pub(crate) data: Option<StreamId>,
     pub(crate) connected_since: Option<SystemTime>,
+    /// The peer's end, if it is due before that of its proof.
     remove_at: Option<Instant>,
-    /// The last document was refused, which sets an end that no reconnect changes.
+    /// The last document was refused: the peer's session may end in its own time.
     is_refused: bool,
 }
 
@@ -116,6 +124,16 @@ pub(crate) struct Member {
     pub(crate) public_key: PublicKey,
     /// None for the key of an enclave that an earlier wg-server let in.
     pub(crate) attested: Option<Arc<Attested>>,
+    /// When the proof is too old. Never changed.
+    good_until: Instant,
+}
+
+/// A key that the kernel has to forget, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expired {
+    pub(crate) id: EnclaveId,
+    pub(crate) public_key: PublicKey,
+    pub(crate) reason: &'static str,
 }
 
 impl Addresses {
@@ -150,8 +168,9 @@ impl Enclave {
 }
 
 impl Enclaves {
-    pub(crate) fn new(own_key: PublicKey, ranges: Ranges, leases: Leases) -> Self {
-        Self { own_key, ranges, leases, entries: BTreeMap::new(), last_stream: 0 }
+    pub(crate) fn new(own_key: PublicKey, ranges: Ranges, leases: Leases, key_lifetime: Duration) -> Self {
+        let proof_lifetime = key_lifetime + PROOF_GRACE;
+        Self { own_key, ranges, leases, proof_lifetime, entries: BTreeMap::new(), last_stream: 0 }
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (EnclaveId, &Enclave)> {
@@ -164,6 +183,14 @@ impl Enclaves {
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// How old the proof of each peer's key is.
+    pub(crate) fn proofs(&self, now: Instant) -> impl Iterator<Item = (PublicKey, Duration)> {
+        let peers = self.entries.values().filter_map(|enclave| enclave.peer.as_ref());
+        peers.map(move |peer| {
+            (peer.public_key, self.proof_lifetime.saturating_sub(peer.good_until.saturating_duration_since(now)))
+        })
     }
 
     /// An enclave has connected and said what for.
@@ -193,6 +220,7 @@ impl Enclaves {
         id: EnclaveId,
         stream: StreamId,
         attested: Arc<Attested>,
+        now: Instant,
     ) -> Result<Option<PeerChange>, Refusal> {
         let public_key = attested.binding.public_key;
         if public_key.0 == [0; 32] {
@@ -207,8 +235,8 @@ impl Enclaves {
         }
         let enclave = self.entries.get_mut(&id).filter(|enclave| enclave.control == Some(stream));
         let enclave = enclave.ok_or(Refusal::Replaced)?;
-        (enclave.remove_at, enclave.is_refused) = (None, false);
-        let former = enclave.candidate.replace(Member { public_key, attested: Some(attested) });
+        let good_until = now + self.proof_lifetime;
+        let former = enclave.candidate.replace(Member { public_key, attested: Some(attested), good_until });
         Ok(former.map(|former| PeerChange::Remove(former.public_key)))
     }
 
@@ -219,6 +247,7 @@ impl Enclaves {
             return Vec::new();
         };
         let own = PeerChange::Own { public_key, addresses: enclave.addresses.all() };
+        (enclave.remove_at, enclave.is_refused) = (None, false);
         let former = enclave.peer.replace(member).map(|former| PeerChange::Remove(former.public_key));
         std::iter::once(own).chain(former).collect()
     }
@@ -227,7 +256,8 @@ impl Enclaves {
     pub(crate) fn refused(&mut self, id: EnclaveId, stream: StreamId, now: Instant) {
         let Some(enclave) = self.entries.get_mut(&id).filter(|enclave| enclave.control == Some(stream)) else { return };
         if enclave.peer.is_some() && !enclave.is_refused {
-            (enclave.remove_at, enclave.is_refused) = (Some(now + REFUSED_GRACE), true);
+            enclave.remove_by(now + REFUSED_GRACE);
+            enclave.is_refused = true;
         }
     }
 
@@ -244,8 +274,8 @@ impl Enclaves {
         if role == Role::Control {
             enclave.connected_since = None;
             change = enclave.candidate.take().map(|candidate| PeerChange::Remove(candidate.public_key));
-            if !enclave.is_refused {
-                enclave.remove_at = enclave.peer.as_ref().map(|_| now + GRACE);
+            if enclave.peer.is_some() && !enclave.is_refused {
+                enclave.remove_by(now + GRACE);
             }
         }
         if enclave.is_unused() {
@@ -254,21 +284,37 @@ impl Enclaves {
         change
     }
 
-    /// Peers whose grace period is over.
-    pub(crate) fn expired(&mut self, now: Instant) -> Vec<PeerChange> {
-        let mut changes = Vec::new();
-        self.entries.retain(|_, enclave| {
+    /// Keys whose time is over.
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<Expired> {
+        let mut expired = Vec::new();
+        self.entries.retain(|id, enclave| {
+            let mut forget = |member: Option<Member>, reason| {
+                expired.extend(member.map(|Member { public_key, .. }| Expired { id: *id, public_key, reason }));
+            };
+            let is_too_old = |member: &mut Member| member.good_until <= now;
+            forget(enclave.candidate.take_if(is_too_old), "no handshake in the proof's time");
+            forget(enclave.peer.take_if(is_too_old), "no new proof in the keys' time");
             if enclave.remove_at.is_some_and(|at| at <= now) {
+                let reason = if enclave.is_refused { "its proof was refused" } else { "it did not come back" };
+                forget(enclave.peer.take(), reason);
+            }
+            if enclave.peer.is_none() {
                 (enclave.remove_at, enclave.is_refused) = (None, false);
-                changes.extend(enclave.peer.take().map(|peer| PeerChange::Remove(peer.public_key)));
             }
             !enclave.is_unused()
         });
-        changes
+        expired
     }
 
-    /// Takes over a peer of a wg-server that was killed: its enclave, or `None` if it belongs to nobody and has to go.
-    pub(crate) fn adopt(&mut self, public_key: PublicKey, allowed_ips: &[IpNet], now: Instant) -> Option<EnclaveId> {
+    /// Takes over a peer of a wg-server that was killed: its enclave, or `None` if it has to go, because it belongs to nobody or
+    /// its proof is too old. `proof_age` is `None` where nobody knows.
+    pub(crate) fn adopt(
+        &mut self,
+        public_key: PublicKey,
+        allowed_ips: &[IpNet],
+        proof_age: Option<Duration>,
+        now: Instant,
+    ) -> Option<EnclaveId> {
         let found = (0..self.ranges.len()).find_map(|place| {
             let addresses = addresses_at(&self.ranges, place);
             let expected: Vec<IpNet> = addresses.all().into_iter().map(IpNet::from).collect();
@@ -276,11 +322,12 @@ impl Enclaves {
             if is_same { self.leases.holder(place).map(|id| (id, addresses)) } else { None }
         });
         let (id, addresses) = found?;
-        if self.entries.contains_key(&id) || self.entries.len() >= MAX_ENCLAVES {
+        let left = proof_age.map_or(ADOPTED_GRACE, |age| self.proof_lifetime.saturating_sub(age));
+        if left.is_zero() || self.entries.contains_key(&id) || self.entries.len() >= MAX_ENCLAVES {
             return None;
         }
         let remove_at = Some(now + ADOPTED_GRACE);
-        let peer = Some(Member { public_key, attested: None });
+        let peer = Some(Member { public_key, attested: None, good_until: now + left });
         self.entries.insert(id, Enclave { peer, remove_at, ..Enclave::new(addresses) });
         Some(id)
     }
@@ -298,6 +345,11 @@ impl Enclave {
             remove_at: None,
             is_refused: false,
         }
+    }
+
+    /// An end that is due already stays.
+    fn remove_by(&mut self, end: Instant) {
+        self.remove_at = Some(self.remove_at.map_or(end, |due| due.min(end)));
     }
 }
 

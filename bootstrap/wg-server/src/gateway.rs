@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey};
 use tunnel::port::Cid;
@@ -16,10 +16,14 @@ use tunnel::preshared;
 
 use crate::admission;
 use crate::config::{Attestation, Config};
-use crate::enclaves::{Admission, Enclave, EnclaveId, Enclaves, Refusal, StreamId};
+use crate::enclaves::{Admission, Enclave, EnclaveId, Enclaves, Expired, Refusal, StreamId};
 use crate::interface::{Interface, Peer, PeerChange};
-use crate::lease::Leases;
+use crate::lease::{Changes, Leases};
+use crate::proofs::Proofs;
 use crate::relay::Relay;
+
+/// What only decides which lease goes first is written this often.
+const SAVE_USES_EVERY: Duration = Duration::from_mins(1);
 
 /// The gateway's side of every enclave. Cloning it shares it.
 #[derive(Clone, Debug)]
@@ -37,6 +41,16 @@ struct Shared {
     attestation: Attestation,
     // Held while the kernel is told: its answer takes less than a millisecond, and the order of changes is that of decisions.
     state: Mutex<State>,
+    // Held while the files are written, which takes milliseconds: the state's lock is not.
+    files: Mutex<Files>,
+}
+
+/// What is on disk.
+#[derive(Debug)]
+struct Files {
+    leases: Changes,
+    written: Instant,
+    proofs: Vec<PublicKey>,
 }
 
 #[derive(Debug)]
@@ -84,7 +98,7 @@ impl Gateway {
         let ranges = config.enclaves.ranges;
         let leases = Leases::load(&config.enclaves.state_dir, ranges.len())?;
         let state = State {
-            enclaves: Enclaves::new(public_key, ranges, leases),
+            enclaves: Enclaves::new(public_key, ranges, leases, attestation.key_lifetime),
             relays: BTreeMap::new(),
             streams: BTreeMap::new(),
         };
@@ -97,6 +111,7 @@ impl Gateway {
                 state_dir: config.enclaves.state_dir.clone(),
                 attestation,
                 state: Mutex::new(state),
+                files: Mutex::new(Files { leases: Changes::default(), written: Instant::now(), proofs: Vec::new() }),
             }),
         })
     }
@@ -120,23 +135,27 @@ impl Gateway {
 
     /// Takes over the peers of a wg-server that was killed: each gets its relay's new endpoint, and nothing else changes.
     pub(crate) async fn adopt_peers(&self) -> Result<()> {
+        let proofs = Proofs::load(&self.shared.state_dir);
         let mut state = self.shared.state.lock().await;
         for peer in self.shared.interface.peers().await? {
-            let adopted = state.enclaves.adopt(peer.public_key, &peer.allowed_ips, Instant::now());
+            let age = proofs.age(peer.public_key);
+            let adopted = state.enclaves.adopt(peer.public_key, &peer.allowed_ips, age, Instant::now());
             let change = match adopted {
                 Some(id) => {
                     let endpoint = self.relay(&mut state, id)?.map(|relay| relay.endpoint());
-                    tracing::info!(enclave = %id, public_key = %peer.public_key, ?endpoint, "peer adopted");
+                    tracing::info!(enclave = %id, public_key = %peer.public_key, ?endpoint, proof_age = ?age, "peer adopted");
                     // Where an enclave elsewhere is, the kernel knows from its last datagram.
                     endpoint.map(|endpoint| PeerChange::Move { public_key: peer.public_key, endpoint })
                 }
                 None => {
-                    tracing::info!(public_key = %peer.public_key, "peer of no known enclave removed");
+                    tracing::info!(public_key = %peer.public_key, proof_age = ?age, "peer of no known enclave, or with too old a proof, removed");
                     Some(PeerChange::Remove(peer.public_key))
                 }
             };
             self.tell(change).await?;
         }
+        drop(state);
+        self.save_proofs().await;
         Ok(())
     }
 
@@ -150,17 +169,20 @@ impl Gateway {
         if let Some(former) = admission.replaces.and_then(|stream| state.streams.remove(&stream)) {
             former.replaced.cancel();
         }
-        let prepared = self.prepare(&mut state, id).await;
+        let (replaced, renew) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let handle = Handle { replaced: replaced.clone(), renew: Arc::clone(&renew) };
+        state.streams.insert(admission.stream, handle);
+        let (relay, changes) = (self.relay(&mut state, id), state.enclaves.leases().changes());
+        drop(state);
+        // A new enclave hears of its address when that is on disk; a known one does not wait for a disk.
+        let prepared = match relay {
+            Ok(relay) => self.save_leases(|saved| changes.places > saved.leases.places).await.map(|()| relay),
+            Err(error) => Err(error),
+        };
         match prepared {
-            Ok(relay) => {
-                let (replaced, renew) = (CancellationToken::new(), Arc::new(Notify::new()));
-                let handle = Handle { replaced: replaced.clone(), renew: Arc::clone(&renew) };
-                state.streams.insert(admission.stream, handle);
-                Ok(Ok(Admitted { admission, relay, replaced, renew }))
-            }
+            Ok(relay) => Ok(Ok(Admitted { admission, relay, replaced, renew })),
             Err(error) => {
-                let change = state.enclaves.closed(id, role, admission.stream, Instant::now());
-                self.tell(change).await?;
+                self.close(id, role, admission.stream).await;
                 Err(error)
             }
         }
@@ -186,7 +208,7 @@ impl Gateway {
                 return Ok(Err(format!("{error:#}")));
             }
         };
-        let former = match state.enclaves.answered(id, stream, Arc::new(attested)) {
+        let former = match state.enclaves.answered(id, stream, Arc::new(attested), Instant::now()) {
             Ok(former) => former,
             Err(refusal) => return Ok(Err(refusal.to_string())),
         };
@@ -209,6 +231,8 @@ impl Gateway {
         for change in changes {
             self.tell(Some(change)).await?;
         }
+        drop(state);
+        self.save_proofs().await;
         tracing::info!(enclave = %id, %public_key, is_renewal, "the enclave is a peer: its document matches, and it has the key");
         Ok(true)
     }
@@ -240,16 +264,22 @@ impl Gateway {
         }
     }
 
-    /// Removes the peers whose grace period is over.
+    /// Removes the peers whose time is over, and writes down which leases were used.
     pub(crate) async fn expire(&self) {
         let mut state = self.shared.state.lock().await;
-        for change in state.enclaves.expired(Instant::now()) {
-            tracing::info!(?change, "grace period over");
-            if let Err(error) = self.tell(Some(change)).await {
+        for Expired { id, public_key, reason } in state.enclaves.expired(Instant::now()) {
+            tracing::info!(enclave = %id, %public_key, reason, "peer removed");
+            if let Err(error) = self.tell(Some(PeerChange::Remove(public_key))).await {
                 tracing::warn!("{error:#}");
             }
         }
         state.forget_relays();
+        let changes = state.enclaves.leases().changes();
+        drop(state);
+        let is_due = |saved: &Files| changes.uses > saved.leases.uses && saved.written.elapsed() >= SAVE_USES_EVERY;
+        if let Err(error) = self.save_leases(is_due).await {
+            tracing::warn!("{error:#}");
+        }
     }
 
     /// Every enclave at this moment.
@@ -261,11 +291,33 @@ impl Gateway {
             .collect()
     }
 
-    async fn prepare(&self, state: &mut MutexGuard<'_, State>, id: EnclaveId) -> Result<Option<Arc<Relay>>> {
-        let relay = self.relay(state, id)?;
-        let (leases, dir) = (state.enclaves.leases().clone(), self.shared.state_dir.clone());
+    /// Writes the leases if that is due still when it is this caller's turn: who waited finds its own written with the others'.
+    async fn save_leases(&self, is_due: impl Fn(&Files) -> bool) -> Result<()> {
+        let mut files = self.shared.files.lock().await;
+        if !is_due(&files) {
+            return Ok(());
+        }
+        let (leases, dir) = (self.shared.state.lock().await.enclaves.leases().clone(), self.shared.state_dir.clone());
+        let changes = leases.changes();
         tokio::task::spawn_blocking(move || leases.save(&dir)).await.context("save the leases")??;
-        Ok(relay)
+        (files.leases, files.written) = (changes, Instant::now());
+        Ok(())
+    }
+
+    /// Writes when the peers proved their keys, if those are others than before. What is not on disk only shortens their time.
+    async fn save_proofs(&self) {
+        let mut files = self.shared.files.lock().await;
+        let ages: Vec<_> = self.shared.state.lock().await.enclaves.proofs(Instant::now()).collect();
+        let keys: Vec<PublicKey> = ages.iter().map(|(key, _)| *key).collect();
+        if keys == files.proofs {
+            return;
+        }
+        let dir = self.shared.state_dir.clone();
+        let saved = tokio::task::spawn_blocking(move || Proofs::save(&dir, &ages)).await;
+        match saved.context("save the proofs").and_then(|saved| saved) {
+            Ok(()) => files.proofs = keys,
+            Err(error) => tracing::warn!("{error:#}"),
+        }
     }
 
     /// The relay of an enclave of this host, which keeps its UDP socket for as long as the enclave is known.

@@ -22,6 +22,16 @@ pub(crate) const MAX_PER_PARENT: usize = 8;
 pub(crate) struct Leases {
     capacity: u16,
     leases: BTreeMap<EnclaveId, Lease>,
+    changes: Changes,
+}
+
+/// How often something was changed that a file has to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// An enclave got a place that it had not.
+    pub(crate) places: u64,
+    /// A lease was used, which only decides which one goes first.
+    pub(crate) uses: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +54,7 @@ struct Saved {
 
 impl Leases {
     pub(crate) fn new(capacity: u16) -> Self {
-        Self { capacity, leases: BTreeMap::new() }
+        Self { capacity, leases: BTreeMap::new(), changes: Changes::default() }
     }
 
     /// The place of an enclave: the one that it had, else the lowest free one, else that of whoever was away the longest.
@@ -58,8 +68,16 @@ impl Leases {
             None if self.has_all_of_its_share(id) => self.reclaim(|other| other.via != id.via || is_live(other))?,
             None => self.lowest_free().or_else(|| self.reclaim(is_live))?,
         };
-        self.leases.insert(id, Lease { place, used });
+        if self.leases.insert(id, Lease { place, used }).is_none() {
+            self.changes.places += 1;
+        }
+        self.changes.uses += 1;
         Some(place)
+    }
+
+    /// What was changed since the leases were loaded.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changes
     }
 
     /// The enclave that has a place.
@@ -158,6 +176,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_new_place_has_to_be_on_disk_at_once() {
+        let mut leases = Leases::new(1);
+        leases.place(here(16), nobody);
+        leases.place(here(16), nobody);
+        assert_eq!(leases.changes(), Changes { places: 1, uses: 2 });
+        leases.place(here(17), nobody);
+        assert_eq!(leases.changes(), Changes { places: 2, uses: 3 }, "a place that somebody else had");
+    }
+
+    #[test]
     fn a_full_range_takes_the_place_of_whoever_was_away_the_longest() {
         let mut leases = Leases::new(2);
         leases.place(here(16), nobody);
@@ -182,7 +210,7 @@ mod tests {
         leases.place(here(16), nobody);
         leases.place(elsewhere(16), nobody);
         leases.save(dir.path()).unwrap();
-        assert_eq!(Leases::load(dir.path(), 4).unwrap(), leases);
+        assert_eq!(Leases::load(dir.path(), 4).unwrap().leases, leases.leases);
         assert_eq!(Leases::load(dir.path(), 1).unwrap().holder(1), None, "a smaller range forgets what it cannot hold");
     }
 

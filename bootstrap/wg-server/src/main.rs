@@ -27,6 +27,7 @@ mod lock;
 #[cfg(test)]
 mod namespace;
 mod ports;
+mod proofs;
 mod relay;
 mod remote;
 mod signals;
