@@ -128,11 +128,13 @@ class Units(unittest.TestCase):
             found.setdefault(key, []).append(value)
         return found
 
-    def test_wg_server_has_two_capabilities_and_its_sysctls(self) -> None:
+    def test_wg_server_has_its_capabilities_and_sysctls(self) -> None:
         unit = self.unit("wg-server")
         self.assertEqual(unit["User"], ["wg-server"])
         for key in ("AmbientCapabilities", "CapabilityBoundingSet"):
-            self.assertEqual(unit[key], ["CAP_NET_ADMIN CAP_NET_BIND_SERVICE"])
+            self.assertEqual(unit[key], ["CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SETUID CAP_SETGID CAP_KILL"])
+        # named is another user, who has no business with the leases.
+        self.assertEqual(unit["StateDirectoryMode"], ["0700"])
         self.assertNotIn("ProtectKernelTunables", unit)
         self.assertEqual((unit["Restart"], unit["StartLimitIntervalSec"]), (["always"], ["0"]))
 

@@ -1,23 +1,27 @@
-//! The two capabilities that wg-server needs instead of root.
+//! The capabilities that wg-server needs instead of root.
 
 use anyhow::{Context, Result, ensure};
 use caps::{CapSet, Capability};
 
-const NEEDED: [(Capability, &str); 2] = [
+const NEEDED: [(Capability, &str); 5] = [
     (Capability::CAP_NET_ADMIN, "for wg0, the firewall and the forwarding sysctls"),
     (Capability::CAP_NET_BIND_SERVICE, "for vsock ports 820 and 821 and for DNS on port 53"),
+    (Capability::CAP_SETUID, "to start named as a user of its own"),
+    (Capability::CAP_SETGID, "to start named in a group of its own, and to give that group named's files"),
+    (Capability::CAP_KILL, "to stop named, which is another user's"),
 ];
 
-/// Checks that both are there and lets the children have them: nft needs the first, named the second.
+/// What every child inherits: nft needs it. named is given its own ([`crate::sys::confine`]).
+const INHERITED: Capability = Capability::CAP_NET_ADMIN;
+
+/// Checks that all are there, and lets children inherit one of them.
 ///
 /// To be called before any thread starts: capabilities belong to threads, which inherit them.
 pub(crate) fn raise() -> Result<()> {
     check()?;
-    for (capability, _) in NEEDED {
-        caps::raise(None, CapSet::Inheritable, capability).with_context(|| format!("make {capability} inheritable"))?;
-        caps::raise(None, CapSet::Ambient, capability).with_context(|| format!("make {capability} ambient"))?;
-    }
-    Ok(())
+    caps::clear(None, CapSet::Ambient).context("keep this process's capabilities from its children")?;
+    caps::raise(None, CapSet::Inheritable, INHERITED).with_context(|| format!("make {INHERITED} inheritable"))?;
+    caps::raise(None, CapSet::Ambient, INHERITED).with_context(|| format!("make {INHERITED} ambient"))
 }
 
 /// Says which capability is missing.
@@ -34,7 +38,7 @@ fn missing(has: impl Fn(Capability) -> bool) -> Result<()> {
         .collect();
     ensure!(
         missing.is_empty(),
-        "missing {}; run as root or with AmbientCapabilities= of systemd",
+        "missing {}; run as root or with AmbientCapabilities= of systemd, as wg-server.service does",
         missing.join(" and ")
     );
     Ok(())
@@ -50,6 +54,8 @@ mod tests {
         assert!(error.starts_with("missing CAP_NET_BIND_SERVICE (for vsock ports 820 and 821"), "{error}");
         let error = missing(|_| false).unwrap_err().to_string();
         assert!(error.contains("CAP_NET_ADMIN (") && error.contains(" and CAP_NET_BIND_SERVICE ("), "{error}");
+        let error = missing(|capability| capability != Capability::CAP_SETUID).unwrap_err().to_string();
+        assert!(error.starts_with("missing CAP_SETUID (to start named as a user of its own); run as root"), "{error}");
         assert!(missing(|_| true).is_ok());
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Dns {
     pub(crate) dnssec: bool,
     pub(crate) query_log_path: PathBuf,
     pub(crate) named_path: PathBuf,
+    /// Who named runs as. `None`: the user that BIND's package made.
+    pub(crate) user: Option<String>,
 }
 
 /// A name server that answers for the allowed names.

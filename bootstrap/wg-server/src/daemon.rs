@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -51,7 +51,7 @@ struct Parts<'a> {
     attestation: Attestation,
     key: PrivateKey,
     uplink: InterfaceName,
-    named_conf_path: PathBuf,
+    named: dns::Prepared,
     listener: Listener,
     stop: CancellationToken,
 }
@@ -66,16 +66,15 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     let attestation = config.attestation.load()?;
     check::executables(config)?;
     make_dir(&config.enclaves.state_dir)?;
-    config.dns.query_log_path.parent().map(make_dir).transpose()?;
-    let named_conf_path = dns::prepare(config, &config.runtime_dir.join("named")).await?;
+    dns::ensure_port_is_free(config).await?;
+    let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
     let uplink = uplink(config).await.context("nat.uplink")?;
     let plan = firewall::Plan::new(config, uplink.clone());
     let (interface, found) = Interface::find(&config.wireguard, &key).await?;
 
     // The firewall is there before wg0 and until after it.
     let firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
-    let result =
-        network(Parts { config, attestation, key, uplink, named_conf_path, listener, stop }, &interface, found).await;
+    let result = network(Parts { config, attestation, key, uplink, named, listener, stop }, &interface, found).await;
     let removed = timeout(GRACE, firewall.remove()).await.context("remove the firewall").and_then(|removed| removed);
     tracing::info!("stopped");
     result.and(removed)
@@ -93,7 +92,7 @@ async fn network(parts: Parts<'_>, interface: &Interface, found: Found) -> Resul
 
 /// named, the enclaves' streams and the status socket.
 async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
-    let Parts { config, attestation, key, uplink, named_conf_path, listener, stop } = parts;
+    let Parts { config, attestation, key, uplink, named, listener, stop } = parts;
     let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
     let (ipv4, ipv6) = (gateways.iter().any(IpAddr::is_ipv4), gateways.iter().any(IpAddr::is_ipv6));
     let public_key = interface::public_key(&key);
@@ -104,8 +103,7 @@ async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Resu
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
-    let asked = gateways.first().copied().context("no gateway address")?;
-    let named = dns::Named::new(config.dns.named_path.clone(), named_conf_path, asked);
+    let named = dns::Named::new(config, named);
     let status = status::Server::bind(&config.runtime_dir)?;
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     tokio::select! {

@@ -1,41 +1,126 @@
 //! BIND: answers the enclaves' questions for the names on the allow-list, and is our child.
 
+mod account;
 mod allow_list;
+pub(crate) mod apparmor;
+mod cookie;
+mod holder;
+mod message;
 mod named_conf;
 mod probe;
+mod resolution;
 mod supervisor;
 mod zone;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
 use tokio::process::Command;
 
 use crate::config::Config;
+use cookie::Secret;
 
+pub(crate) use account::Account;
 pub(crate) use allow_list::AllowList;
 pub(crate) use supervisor::{Named, State};
 
-/// Writes what named reads into `dir` and has named-checkconf read it, zones included.
-pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<PathBuf> {
-    let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
-    std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    for file in named_conf::files(config, &list, dir) {
-        let path = dir.join(file.name);
-        std::fs::write(&path, file.text).with_context(|| format!("write {}", path.display()))?;
-    }
-    if list.len() == 0 {
-        tracing::warn!(path = %config.dns.allow_list_path.display(), "the DNS allow-list is empty: every name is denied");
-    }
-    let conf_path = dir.join(named_conf::CONF_FILE);
-    check(&config.dns.named_path, &conf_path).await?;
-    Ok(conf_path)
+/// named's errors before it has read its configuration.
+const START_LOG: &str = "start.log";
+/// Far more than named says at its start.
+const MAX_START_LOG_LEN: u64 = 1 << 20;
+
+/// Everything that named needs for its start.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    account: Account,
+    dir: PathBuf,
+    conf_path: PathBuf,
+    secret: Secret,
+    /// A name on the list that is not a wildcard.
+    sample: Option<String>,
+    /// What AppArmor has against it.
+    objection: Option<String>,
 }
 
-async fn check(named_path: &Path, conf_path: &Path) -> Result<()> {
+/// Writes what named reads into `dir`, for its user alone, and has named-checkconf read it as that user, zones included.
+pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
+    let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
+    let account = account(config)?;
+    let secret = Secret::random();
+    account.furnish(dir, named_conf::files(config, &list, dir, &secret))?;
+    account.furnish_log(&config.dns.query_log_path).context("dns.query_log_path")?;
+    for warning in list.warnings(&config.dns.allow_list_path) {
+        tracing::warn!("{warning}");
+    }
+    let conf_path = dir.join(named_conf::CONF_FILE);
+    check(&config.dns.named_path, &conf_path, &account).await?;
+    let objection = apparmor::objection(&config.dns.named_path, dir, &config.dns.query_log_path);
+    if let Some(objection) = &objection {
+        tracing::warn!("{objection}");
+    }
+    let sample = list.entries().find(|(_, entry)| entry.itself).map(|(name, _)| name.to_string());
+    Ok(Prepared { account, dir: dir.to_owned(), conf_path, secret, sample, objection })
+}
+
+/// The user that named runs as.
+pub(crate) fn account(config: &Config) -> Result<Account> {
+    let path = &config.wireguard.private_key_path;
+    let key =
+        std::fs::metadata(path).with_context(|| format!("wireguard.private_key_path: look at {}", path.display()));
+    Account::find(config.dns.user.as_deref(), Uid::from_raw(key?.uid()))
+}
+
+/// Refuses if somebody else has port 53 of the gateway's addresses.
+pub(crate) async fn ensure_port_is_free(config: &Config) -> Result<()> {
+    let gateways: Vec<_> = config.wireguard.gateways().collect();
+    holder::ensure_free(&gateways).await
+}
+
+impl Prepared {
+    fn start_log_path(&self) -> PathBuf {
+        self.dir.join(named_conf::WORK_DIR).join(START_LOG)
+    }
+
+    fn forget_last_words(&self) -> Result<()> {
+        let path = self.start_log_path();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {}", path.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Why named gave up before it answered, as far as it said so.
+    fn last_words(&self) -> Option<String> {
+        let said = read_start_log(&self.start_log_path()).unwrap_or_default();
+        let why = said.lines().rev().find_map(|line| line.split_once(" error: ").or(line.split_once(" critical: ")));
+        let why = why.map(|(_, text)| text.to_owned());
+        let words: Vec<String> = why.into_iter().chain(self.objection.clone()).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+}
+
+/// named may have put anything in its place: a link is not followed, and its bytes are only shown.
+fn read_start_log(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_START_LOG_LEN).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+async fn check(named_path: &Path, conf_path: &Path, account: &Account) -> Result<()> {
     let checker = checker(named_path)?;
-    let output = Command::new(&checker).arg("-z").arg(conf_path).output().await;
-    let output = output.with_context(|| format!("run {}", checker.display()))?;
+    let mut command = Command::new(&checker);
+    command.arg("-z").arg(conf_path);
+    account.confine(&mut command);
+    let output = command.output().await;
+    let output = output.with_context(|| format!("run {} as the user {}", checker.display(), account.name))?;
     ensure!(
         output.status.success(),
         "{} refuses {}: {}{}",

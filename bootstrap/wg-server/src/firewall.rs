@@ -1,5 +1,6 @@
 //! The firewall: one nftables table of our own, replaced whole in one transaction and removed at the end.
 
+mod gate;
 mod rule;
 mod ruleset;
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use nftables::helper;
 use nftables::schema::Nftables;
 
+pub(crate) use gate::Gate;
 pub(crate) use ruleset::Plan;
 
 /// The table in the kernel. Nobody else's rules are read or touched.

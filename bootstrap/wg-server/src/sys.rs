@@ -1,27 +1,92 @@
-//! What has to happen between fork and exec.
-#![allow(unsafe_code, reason = "Command::pre_exec is unsafe to call; this file is its one address")]
+//! What has to happen between fork and exec, and one socket option that no crate has.
+#![allow(unsafe_code, reason = "system calls without a safe wrapper; this file is their one address")]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::libc;
 use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid};
 use tokio::process::Command;
 
-/// The child gets SIGTERM when the thread that starts it ends, and loses CAP_NET_ADMIN, which only wg-server needs.
-pub(crate) fn bind_to_parent(command: &mut Command) {
+/// include/uapi/linux/capability.h
+const CAP_NET_BIND_SERVICE: u32 = 10;
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapabilityData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// The child runs as this user, in this group and no other, with CAP_NET_BIND_SERVICE and no other capability, and never gets
+/// more. It gets SIGTERM when the thread that starts it ends.
+///
+/// To start it, CAP_SETUID, CAP_SETGID and CAP_NET_BIND_SERVICE are needed, and CAP_KILL for that SIGTERM to arrive.
+pub(crate) fn confine(command: &mut Command, uid: Uid, gid: Gid) {
     let parent = nix::unistd::getpid();
     let prepare = move || {
+        become_user(uid, gid)?;
+        // After the change of user, which would take it back (kernel/cred.c, commit_creds).
         nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
         // The parent may have died before the signal was set up; then this child belongs to somebody else.
         if nix::unistd::getppid() != parent {
-            return Err(io::Error::from_raw_os_error(nix::libc::ESRCH));
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
-        caps::drop(None, caps::CapSet::Ambient, caps::Capability::CAP_NET_ADMIN)
-            .map_err(|_| io::Error::from_raw_os_error(nix::libc::EPERM))
+        Ok(())
     };
-    // SAFETY: the closure runs in the forked child before exec, where only async-signal-safe calls are allowed. It makes three
-    // system calls (prctl, getppid, prctl) on copied integers, takes no lock, and allocates only if the last prctl fails;
-    // PR_CAP_AMBIENT_LOWER of a valid capability does not fail on Linux 4.3 and later (kernel/capability: cap_task_prctl).
+    // SAFETY: the closure runs in the forked child before exec, where only async-signal-safe calls are allowed. It makes system
+    // calls on copied integers and on structures of its own stack, takes no lock, and allocates nothing.
     unsafe {
         command.pre_exec(prepare);
     }
+}
+
+fn become_user(uid: Uid, gid: Gid) -> io::Result<()> {
+    let (uid, gid) = (uid.as_raw(), gid.as_raw());
+    let only_bind = CapabilityData {
+        effective: 1 << CAP_NET_BIND_SERVICE,
+        permitted: 1 << CAP_NET_BIND_SERVICE,
+        inheritable: 1 << CAP_NET_BIND_SERVICE,
+    };
+    let none = CapabilityData { effective: 0, permitted: 0, inheritable: 0 };
+    let (header, data) = (CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 }, [only_bind, none]);
+    // Root would lose every capability with its user ID; who is not root keeps them, and drops them below.
+    nix::sys::prctl::set_keepcaps(true)?;
+    // SAFETY: raw system calls that change this thread alone, which is all of the forked child. setgroups(2) with a length of 0
+    // reads no memory; setresgid(2) and setresuid(2) take integers; capset(2) reads one header and, for version 3, two data
+    // structures, which `header` and `data` are.
+    unsafe {
+        ok(libc::syscall(libc::SYS_setgroups, 0_usize, std::ptr::null::<libc::gid_t>()))?;
+        ok(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        ok(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        ok(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
+        // What is ambient is still there after exec. Dropped capabilities are not ambient any more.
+        let ambient = libc::PR_CAP_AMBIENT_RAISE;
+        ok(libc::prctl(libc::PR_CAP_AMBIENT, ambient, libc::c_ulong::from(CAP_NET_BIND_SERVICE), 0, 0).into())?;
+    }
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+fn ok(returned: libc::c_long) -> io::Result<()> {
+    if returned == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets a socket be bound to an address that this host does not have yet.
+pub(crate) fn set_free_bind(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
+    let (level, option) =
+        if is_ipv6 { (libc::SOL_IPV6, libc::IPV6_FREEBIND) } else { (libc::SOL_IP, libc::IP_FREEBIND) };
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
+    // SAFETY: setsockopt(2) reads `length` bytes at the pointer, which are those of `on`; the descriptor is open while borrowed.
+    let returned = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length) };
+    ok(returned.into())
 }

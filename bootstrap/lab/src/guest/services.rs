@@ -19,7 +19,8 @@ pub(super) fn all() -> Vec<Service> {
         let files = words(&["-cert", "/run/lab/internet/https.crt", "-key", "/run/lab/internet/https.key"]);
         Service::new(name, within("internet", [command, files].concat()))
     };
-    let gateway = |config: &str| wg_server("+net_admin,+net_bind_service", &["run", "--config", config]);
+    let gateway =
+        |config: &str| wg_server("+net_admin,+net_bind_service,+setuid,+setgid,+kill", &["run", "--config", config]);
     let named = words(&["/usr/sbin/named", "-f", "-c", "/run/lab/internet/named.conf"]);
     let mut services = vec![
         Service::new("internet-dns", within("internet", named)),

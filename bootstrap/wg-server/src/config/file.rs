@@ -19,6 +19,9 @@ const SMALLEST_MTU: u16 = 1280;
 /// A WireGuard data message is its packet, padded to 16, and 32 bytes around it (wireguard.com/protocol).
 const LARGEST_MTU: usize = (MAX_DATAGRAM - 32) / 16 * 16;
 
+/// The VPC's resolver (docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html).
+const AWS_RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 253));
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -74,6 +77,7 @@ struct DnsTable {
     dnssec: bool,
     query_log_path: PathBuf,
     named_path: PathBuf,
+    user: Option<String>,
 }
 
 fn default_runtime_dir() -> PathBuf {
@@ -185,6 +189,11 @@ impl DnsTable {
                 forwarder.address
             );
         }
+        ensure!(
+            !(self.dnssec && forwarders.iter().any(|forwarder| forwarder.address == AWS_RESOLVER)),
+            "dns.dnssec: true does not go with the forwarder {AWS_RESOLVER}, which hands out no DNSSEC records, so that every name \
+             would get SERVFAIL; expected dnssec = false, or other forwarders"
+        );
         // BIND would look for the root's keys in the empty root zone that makes it refuse.
         ensure!(
             !(self.dnssec && self.deny == Deny::Refused),
@@ -197,6 +206,7 @@ impl DnsTable {
             dnssec: self.dnssec,
             query_log_path: absolute("dns.query_log_path", self.query_log_path)?,
             named_path: absolute("dns.named_path", self.named_path)?,
+            user: self.user,
         })
     }
 }

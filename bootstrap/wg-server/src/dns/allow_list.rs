@@ -27,6 +27,14 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AllowList {
     entries: BTreeMap<Name, Entry>,
+    doubled: Vec<Doubled>,
+}
+
+/// An entry that is on the list twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Doubled {
+    entry: String,
+    lines: [u32; 2],
 }
 
 impl Name {
@@ -67,7 +75,10 @@ impl AllowList {
 
     /// One name a line, `#` starts a comment; errors name the line.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let mut entries = BTreeMap::<Name, Entry>::new();
+        // What some editors put in front of a text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let (mut entries, mut doubled) = (BTreeMap::<Name, Entry>::new(), Vec::new());
+        let mut lines = BTreeMap::new();
         for (line, number) in text.lines().zip(1_u32..) {
             let entry = line.split('#').next().unwrap_or_default().trim();
             if entry.is_empty() {
@@ -80,12 +91,27 @@ impl AllowList {
             };
             ensure!(entry != "*", "line {number}: `*` would allow every name; list the names that are needed");
             let name = Name::parse(name).with_context(|| format!("line {number}"))?;
+            if let Some(first) = lines.get(&(name.clone(), is_below)) {
+                doubled.push(Doubled { entry: entry.to_owned(), lines: [*first, number] });
+                continue;
+            }
+            lines.insert((name.clone(), is_below), number);
             let known = entries.entry(name).or_default();
-            let slot = if is_below { &mut known.below } else { &mut known.itself };
-            ensure!(!*slot, "line {number}: {entry} is on the list already");
-            *slot = true;
+            *(if is_below { &mut known.below } else { &mut known.itself }) = true;
         }
-        Ok(Self { entries })
+        Ok(Self { entries, doubled })
+    }
+
+    /// What an operator may not have meant, a sentence each.
+    pub(crate) fn warnings(&self, path: &Path) -> Vec<String> {
+        let path = path.display();
+        let doubled = self.doubled.iter().map(|Doubled { entry, lines: [first, second] }| {
+            format!("{path}: line {second}: {entry} is on line {first} already; expected each name once")
+        });
+        let empty = self.entries.is_empty().then(|| {
+            format!("{path}: no name is on the list, so that every name is denied; expected one a line, like `aws.com`")
+        });
+        doubled.chain(empty).collect()
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Name, Entry)> {
@@ -141,6 +167,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_there_twice_is_a_warning_with_both_lines() {
+        let doubled = list("aws.com\n*.aws.com\n\nAWS.COM.\n");
+        assert_eq!(doubled.len(), 2);
+        let expected = "list.txt: line 4: AWS.COM. is on line 1 already; expected each name once";
+        assert_eq!(doubled.warnings(Path::new("list.txt")), [expected]);
+    }
+
+    #[test]
+    fn an_empty_list_is_a_warning() {
+        for text in ["", "# nothing\n"] {
+            let [warning] = &list(text).warnings(Path::new("list.txt"))[..] else { panic!("{text:?}") };
+            assert!(warning.starts_with("list.txt: no name is on the list, so that every name is denied"), "{warning}");
+        }
+        assert_eq!(list("aws.com").warnings(Path::new("list.txt")), [""; 0]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_a_part_of_the_first_name() {
+        assert_eq!(list("\u{feff}aws.com\r\n"), list("aws.com\n"));
+    }
+
+    #[test]
     fn a_bad_line_is_named_by_its_number() {
         assert!(error("aws.com\n198.51.100.1\n").starts_with("line 2: \"198.51.100.1\" is an address"));
         assert!(error("a..b\n").starts_with("line 1: \"a..b\" has nothing between two dots"));
@@ -149,7 +197,6 @@ mod tests {
         assert!(error("b\u{fc}cher.example\n").contains("punycode"));
         assert!(error("aws.com CNAME .\n").starts_with("line 1: "));
         assert!(error("\"; }; zone \"x\n").starts_with("line 1: "));
-        assert!(error("aws.com\nAWS.COM\n").starts_with("line 2: AWS.COM is on the list already"));
         assert!(error(&"a".repeat(64)).starts_with("line 1: \"aaaa"));
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::allow_list::{AllowList, Name};
+use super::cookie::Secret;
 use super::zone;
 use crate::config::{Config, Deny, Forwarder};
 
@@ -15,13 +16,15 @@ pub(super) struct GeneratedFile {
 }
 
 pub(super) const CONF_FILE: &str = "named.conf";
+/// The folder that named may write in.
+pub(super) const WORK_DIR: &str = "work";
 const POLICY_FILE: &str = "policy.zone";
 const ROOT_FILE: &str = "refused-root.zone";
 
 /// Everything that named reads, for a working folder.
-pub(super) fn files(config: &Config, list: &AllowList, dir: &Path) -> Vec<GeneratedFile> {
+pub(super) fn files(config: &Config, list: &AllowList, dir: &Path, secret: &Secret) -> Vec<GeneratedFile> {
     let mut files = vec![
-        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir) },
+        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir, secret) },
         GeneratedFile { name: POLICY_FILE, text: zone::policy(list) },
     ];
     if config.dns.deny == Deny::Refused {
@@ -30,7 +33,7 @@ pub(super) fn files(config: &Config, list: &AllowList, dir: &Path) -> Vec<Genera
     files
 }
 
-fn conf(config: &Config, list: &AllowList, dir: &Path) -> String {
+fn conf(config: &Config, list: &AllowList, dir: &Path, secret: &Secret) -> String {
     let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
     let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = gateways.into_iter().partition(IpAddr::is_ipv4);
     let networks: String = config.wireguard.addresses.iter().map(|net| format!(" {};", net.trunc())).collect();
@@ -39,7 +42,7 @@ fn conf(config: &Config, list: &AllowList, dir: &Path) -> String {
         r#"// Written by wg-server at every start; changes here are lost.
 acl enclaves {{{networks} }};
 options {{
-    directory "{dir}";
+    directory "{dir}/{WORK_DIR}";
     pid-file none;
     session-keyfile none;
     listen-on {{{listen_on} }};
@@ -55,6 +58,9 @@ options {{
     version none;
     hostname none;
     server-id none;
+    // By the cookies in its answers wg-server knows it from any other name server.
+    cookie-algorithm siphash24;
+    cookie-secret "{secret}";
     minimal-responses yes;
     minimal-any yes;
 
@@ -65,10 +71,13 @@ options {{
     recursive-clients 256;
     tcp-clients 64;
     max-cache-size 32m;
-    rate-limit {{ responses-per-second 200; ipv4-prefix-length 32; ipv6-prefix-length 64; log-only no; }};
+    // Who asks more gets truncated answers, each a request to ask over TCP, and never silence.
+    rate-limit {{ responses-per-second 200; slip 1; ipv4-prefix-length 32; ipv6-prefix-length 64; log-only no; }};
 
     // A denied name is denied before anybody outside hears of it.
-    response-policy {{ zone "{policy}" policy given log yes; }} qname-wait-recurse no break-dnssec yes;
+    response-policy {{ zone "{policy}" policy given log yes; }} qname-wait-recurse no break-dnssec yes
+        // Also for who asks for what is cached and no more.
+        recursive-only no;
 }};
 controls {{ }};
 logging {{
@@ -87,17 +96,18 @@ logging {{
     category rate-limit {{ queries; }};
     category lame-servers {{ null; }};
 }};
-zone "{policy}" {{ type primary; file "{POLICY_FILE}"; allow-query {{ none; }}; }};
+zone "{policy}" {{ type primary; file "{dir}/{POLICY_FILE}"; allow-query {{ none; }}; }};
 "#,
         dir = dir.display(),
         listen_on = list_of(&ipv4),
         listen_on_v6 = list_of(&ipv6),
         dnssec = if config.dns.dnssec { "auto" } else { "no" },
+        secret = secret.expose_as_hex(),
         policy = zone::POLICY_ZONE,
         query_log = config.dns.query_log_path.display(),
     );
     if config.dns.deny == Deny::Refused {
-        refuse(&mut conf, list, &config.dns.forwarders);
+        refuse(&mut conf, list, &config.dns.forwarders, dir);
     }
     conf
 }
@@ -105,11 +115,13 @@ zone "{policy}" {{ type primary; file "{POLICY_FILE}"; allow-query {{ none; }}; 
 /// A policy zone cannot refuse. A root zone of our own that nobody may ask can, and the allowed names are zones inside it that
 /// are asked of the forwarders. They are static stubs, because a question belongs to the closest *zone*, which a zone of
 /// type `forward` is not.
-fn refuse(conf: &mut String, list: &AllowList, forwarders: &[Forwarder]) {
+fn refuse(conf: &mut String, list: &AllowList, forwarders: &[Forwarder], dir: &Path) {
     let addresses: String = forwarders.iter().map(forwarder).collect();
     let servers: String = forwarders.iter().map(|forwarder| format!(" {};", forwarder.address)).collect();
+    let dir = dir.display();
     // Writing to a string cannot fail.
-    let _infallible = writeln!(conf, "zone \".\" {{ type primary; file \"{ROOT_FILE}\"; allow-query {{ none; }}; }};");
+    let _infallible =
+        writeln!(conf, "zone \".\" {{ type primary; file \"{dir}/{ROOT_FILE}\"; allow-query {{ none; }}; }};");
     let listed: Vec<&Name> = list.entries().map(|(name, _)| name).collect();
     for name in &listed {
         let is_inside_another =

@@ -1,32 +1,106 @@
-//! Asks named whether it is there, without leaving a line in its query log.
+//! Asks the name server at an address who it is, and what a name's address is.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-/// A header with opcode 2, STATUS (RFC 1035, section 4.1.1), which servers answer with NOTIMP and log nowhere.
-const fn status_request([hi, lo]: [u8; 2]) -> [u8; 12] {
-    [hi, lo, 2 << 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+use super::cookie::{ClientCookie, Secret};
+use super::message::{self, Rcode};
+
+const PORT: u16 = 53;
+/// Both of DNS's transports: a name server has either without the other.
+const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+
+/// How a question travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
 }
 
-/// Does a name server answer on port 53 of this address within the deadline?
-pub(super) async fn answers(server: IpAddr, deadline: Duration) -> bool {
-    timeout(deadline, ask(SocketAddr::new(server, 53))).await.is_ok_and(|answer| answer.is_ok())
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Our own named, everywhere.
+    Ours,
+    /// Nobody, here at least.
+    Silence,
+    /// Somebody else, here.
+    Stranger(IpAddr, Transport),
 }
 
-async fn ask(server: SocketAddr) -> std::io::Result<()> {
+/// Asks at every address over both transports. A stranger anywhere outweighs silence elsewhere.
+pub(super) async fn who_answers(servers: &[IpAddr], secret: &Secret, deadline: Duration) -> Found {
+    let mut found = Found::Ours;
+    for server in servers {
+        for transport in TRANSPORTS {
+            let answer = timeout(deadline, ask(SocketAddr::new(*server, PORT), transport, secret)).await;
+            match answer {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Found::Stranger(*server, transport),
+                Ok(Err(_)) | Err(_) => found = Found::Silence,
+            }
+        }
+    }
+    found
+}
+
+/// Whether the server there has the secret.
+async fn ask(server: SocketAddr, transport: Transport, secret: &Secret) -> io::Result<bool> {
+    let (id, cookie): ([u8; 2], ClientCookie) = (rand::random(), rand::random());
+    let question = message::status_question(id, cookie);
+    let is_ours = |answer: &[u8]| {
+        let server_cookie = message::server_cookie(answer, id, cookie)?;
+        Some(secret.made(server_cookie, cookie, server.ip()))
+    };
+    match transport {
+        Transport::Udp => over_udp(server, &question, is_ours).await,
+        Transport::Tcp => over_tcp(server, &question, is_ours).await,
+    }
+}
+
+/// What becomes of the question for the address of a name, over UDP.
+pub(super) async fn resolve(server: IpAddr, name: &str, is_unchecked: bool) -> io::Result<Rcode> {
+    let id: [u8; 2] = rand::random();
+    let question = message::address_question(id, name, is_unchecked)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a name that DNS cannot carry"))?;
+    over_udp(SocketAddr::new(server, PORT), &question, |answer| message::rcode(answer, id)).await
+}
+
+async fn over_udp<T>(server: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> io::Result<T> {
     // From the gateway's own address: named answers the enclaves' networks only.
     let socket = UdpSocket::bind(SocketAddr::new(server.ip(), 0)).await?;
     socket.connect(server).await?;
-    let id: [u8; 2] = rand::random();
-    socket.send(&status_request(id)).await?;
-    let mut answer = [0; 512];
+    socket.send(question).await?;
+    let mut answer = [0; 1232];
     loop {
         let len = socket.recv(&mut answer).await?;
-        if answer.get(..len).is_some_and(|answer| answer.starts_with(&id)) {
-            return Ok(());
+        if let Some(read) = answer.get(..len).and_then(&read) {
+            return Ok(read);
         }
+    }
+}
+
+async fn over_tcp<T>(server: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> io::Result<T> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(server.ip(), 0))?;
+    let mut stream: TcpStream = socket.connect(server).await?;
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+    let mut answer = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut answer).await?;
+    read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an answer to something else"))
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
     }
 }

@@ -14,7 +14,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::backoff::Backoff;
 
-use super::probe;
+use super::probe::{self, Found, Transport};
+use super::{Prepared, holder, resolution};
+use crate::firewall::Gate;
 
 /// From start to the first answer.
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
@@ -24,10 +26,12 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 const PROBES_LOST: u32 = 3;
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
+/// A name that could not be looked up is tried again after this time.
+const RESOLVE_EVERY: Duration = Duration::from_mins(1);
 
-/// How named is doing.
+/// What named is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum Phase {
     /// Started, has not answered yet.
     Starting,
     /// Answers.
@@ -38,14 +42,23 @@ pub(crate) enum State {
     Stopped,
 }
 
+/// How named is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    /// What somebody should mend.
+    pub(crate) problem: Option<String>,
+}
+
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::Stopped => "stopped",
-        })
+        f.write_str(match self.phase {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Restarting => "restarting",
+            Phase::Stopped => "stopped",
+        })?;
+        self.problem.iter().try_for_each(|problem| write!(f, "; {problem}"))
     }
 }
 
@@ -53,8 +66,10 @@ impl std::fmt::Display for State {
 #[derive(Debug)]
 pub(crate) struct Named {
     named_path: PathBuf,
-    conf_path: PathBuf,
-    server: IpAddr,
+    prepared: Prepared,
+    servers: Vec<IpAddr>,
+    gate: Gate,
+    is_validating: bool,
     state: watch::Sender<State>,
 }
 
@@ -62,17 +77,27 @@ pub(crate) struct Named {
 enum End {
     Exited(ExitStatus),
     Silent,
+    Stranger(IpAddr, Transport),
     Told,
 }
 
 impl Named {
-    pub(crate) fn new(named_path: PathBuf, conf_path: PathBuf, server: IpAddr) -> Self {
-        Self { named_path, conf_path, server, state: watch::Sender::new(State::Starting) }
+    /// A named that serves the enclaves at these addresses of the gateway.
+    pub(crate) fn new(config: &crate::config::Config, prepared: Prepared) -> Self {
+        let gate = Gate::new(config.nat.nft_path.clone(), config.wireguard.interface.clone());
+        Self {
+            named_path: config.dns.named_path.clone(),
+            prepared,
+            servers: config.wireguard.gateways().collect(),
+            gate,
+            is_validating: config.dns.dnssec,
+            state: watch::Sender::new(State { phase: Phase::Starting, problem: None }),
+        }
     }
 
     /// How it is doing now. By value: who holds a `watch::Ref` while waiting blocks the sender for ever.
     pub(crate) fn state(&self) -> State {
-        *self.state.borrow()
+        self.state.borrow().clone()
     }
 
     #[cfg(test)]
@@ -80,7 +105,7 @@ impl Named {
         self.state.subscribe()
     }
 
-    /// Keeps named running until told to stop, and stops it.
+    /// Keeps named running until told to stop, and stops it. Enclaves can ask only while it is known to be named that answers.
     ///
     /// To be polled by the main thread only: named gets SIGTERM when the *thread* that started it dies (prctl(2),
     /// PR_SET_PDEATHSIG), which has to mean wg-server.
@@ -88,14 +113,21 @@ impl Named {
         let mut backoff = Backoff::new();
         while !stop.is_cancelled() {
             let started = Instant::now();
-            self.state.send_replace(State::Starting);
-            match self.live(&stop).await {
+            let ended = self.live(&stop).await;
+            let problem = match ended {
                 Ok(End::Told) => break,
-                Ok(End::Exited(status)) => tracing::warn!(%status, "named ended"),
-                Ok(End::Silent) => tracing::warn!("named does not answer and was killed"),
-                Err(error) => tracing::warn!("{error:#}"),
-            }
-            self.state.send_replace(State::Restarting);
+                Ok(End::Exited(status)) => {
+                    let said = if self.state().phase == Phase::Starting { self.prepared.last_words() } else { None };
+                    format!("named ended, {status}{}", said.map_or_else(String::new, |said| format!(": {said}")))
+                }
+                Ok(End::Silent) => "named did not answer and was ended".to_owned(),
+                Ok(End::Stranger(address, transport)) => format!(
+                    "another name server answers in named's place, so that enclaves get no answers: {}",
+                    holder::taken(address, transport)
+                ),
+                Err(error) => format!("{error:#}"),
+            };
+            self.now(Phase::Restarting, Some(problem));
             backoff.ended(started.elapsed());
             let pause = backoff.next(rand::random());
             tracing::info!(?pause, "named restarts");
@@ -104,43 +136,108 @@ impl Named {
                 () = sleep(pause) => {}
             }
         }
-        self.state.send_replace(State::Stopped);
+        self.now(Phase::Stopped, None);
+        if let Err(error) = self.gate.open().await {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// A problem is logged when it comes up, and when it is another.
+    fn now(&self, phase: Phase, problem: Option<String>) {
+        if let Some(problem) = &problem
+            && self.state.borrow().problem.as_ref() != Some(problem)
+        {
+            tracing::warn!("{problem}");
+        }
+        self.state.send_replace(State { phase, problem });
     }
 
     async fn live(&self, stop: &CancellationToken) -> Result<End> {
-        let mut command = Command::new(&self.named_path);
-        // -f: in the foreground, and with the configured logs (-g would send them all to stderr).
-        command.arg("-f").arg("-c").arg(&self.conf_path).stdin(Stdio::null()).stdout(Stdio::null());
-        crate::sys::bind_to_parent(&mut command);
-        let mut child = command.spawn().with_context(|| format!("start {}", self.named_path.display()))?;
-        tracing::info!(pid = child.id(), "named started");
+        self.gate.close().await?;
+        holder::ensure_free(&self.servers).await?;
+        // What went wrong last is so until named answers.
+        self.now(Phase::Starting, self.state().problem);
+        let mut child = self.spawn()?;
+        tracing::info!(pid = child.id(), user = self.prepared.account.name, "named started");
         let end = tokio::select! {
             status = child.wait() => End::Exited(status.context("wait for named")?),
-            () = self.watch() => End::Silent,
+            end = self.watch() => end?,
             () = stop.cancelled() => End::Told,
         };
+        if !matches!(end, End::Told) {
+            self.gate.close().await?;
+        }
         if !matches!(end, End::Exited(_)) {
             terminate(&mut child).await?;
         }
         Ok(end)
     }
 
-    /// Ends when named has stopped answering.
-    async fn watch(&self) {
+    fn spawn(&self) -> Result<Child> {
+        self.prepared.forget_last_words()?;
+        let mut command = Command::new(&self.named_path);
+        // -f: in the foreground, and with the configured logs (-g would send them all to stderr). -L: what it says before it has
+        // read its configuration, which would go to the system's log.
+        command.arg("-f").arg("-c").arg(&self.prepared.conf_path).arg("-L").arg(self.prepared.start_log_path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.prepared.account.confine(&mut command);
+        command
+            .spawn()
+            .with_context(|| format!("start {} as the user {}", self.named_path.display(), self.prepared.account.name))
+    }
+
+    /// Ends when it is not named that answers, or nobody.
+    async fn watch(&self) -> Result<End> {
         let started = Instant::now();
-        while !probe::answers(self.server, PROBE_DEADLINE).await {
-            if started.elapsed() > STARTS_WITHIN {
-                return;
+        loop {
+            match self.who_answers().await {
+                Found::Ours => break,
+                Found::Stranger(address, transport) => return Ok(End::Stranger(address, transport)),
+                Found::Silence if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
+                Found::Silence => sleep(Duration::from_millis(100)).await,
             }
-            sleep(Duration::from_millis(100)).await;
         }
-        self.state.send_replace(State::Running);
-        tracing::info!(server = %self.server, after = ?started.elapsed(), "named answers");
+        self.gate.open().await?;
+        self.now(Phase::Running, None);
+        tracing::info!(servers = ?self.servers, after = ?started.elapsed(), "named answers");
+        tokio::select! {
+            end = self.until_lost() => Ok(end),
+            never = self.watch_resolution() => match never {},
+        }
+    }
+
+    async fn until_lost(&self) -> End {
         let mut lost = 0;
-        while lost < PROBES_LOST {
+        loop {
             sleep(PROBE_EVERY).await;
-            lost = if probe::answers(self.server, PROBE_DEADLINE).await { 0 } else { lost + 1 };
+            lost = match self.who_answers().await {
+                Found::Ours => 0,
+                Found::Stranger(address, transport) => return End::Stranger(address, transport),
+                Found::Silence => lost + 1,
+            };
+            if lost == PROBES_LOST {
+                return End::Silent;
+            }
         }
+    }
+
+    async fn who_answers(&self) -> Found {
+        probe::who_answers(&self.servers, &self.prepared.secret, PROBE_DEADLINE).await
+    }
+
+    /// Looks one listed name up at the start, and again while it cannot be looked up.
+    async fn watch_resolution(&self) -> std::convert::Infallible {
+        if let (Some(server), Some(name)) = (self.servers.first(), &self.prepared.sample) {
+            while let Some(fault) = resolution::fault(*server, name, self.is_validating).await {
+                self.now(Phase::Running, Some(fault));
+                sleep(RESOLVE_EVERY).await;
+            }
+            if self.state().problem.is_some() {
+                tracing::info!(name, "can be looked up again");
+            }
+            self.now(Phase::Running, None);
+        }
+        std::future::pending().await
     }
 }
 

@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::supervisor::Phase;
 use super::*;
-use crate::namespace::{alone, sh};
+use crate::namespace::{alone_with_users, sh};
 
 const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
 
@@ -28,10 +29,12 @@ b.a.wild.example. A 198.51.100.83
 wild.example. A 198.51.100.84
 evil.test. A 198.51.100.66
 evil.com. A 198.51.100.66
+front.example. CNAME hidden.example.
+hidden.example. A 198.51.100.66
 ";
 /// named as its supervisor starts it, and neither the upstream nor the shell that asks.
-const PGREP: &str = "pgrep -x -f '/usr/sbin/named -f -c .*/named/named.conf'";
-const LIST: &str = "aws.com\nalias.example\n*.wild.example\n";
+const PGREP: &str = "pgrep -x -f '/usr/sbin/named -f -c .*/named/named.conf -L .*'";
+const LIST: &str = "aws.com\nalias.example\nfront.example\n*.wild.example\n";
 
 struct Setup {
     dir: tempfile::TempDir,
@@ -64,8 +67,10 @@ fn setup(deny: &str) -> Setup {
         assert!(Instant::now() < end, "the upstream does not answer");
     }
     std::fs::write(path("list.txt"), LIST).unwrap();
+    crate::key::PrivateKey::new([7; 32]).create(&path("private.key")).unwrap();
     let toml = LAB
-        .replace("/var/log/wg-server", dir.path().to_str().unwrap())
+        .replace("/var/log/wg-server", path("log").to_str().unwrap())
+        .replace("/etc/wg-server/private.key", path("private.key").to_str().unwrap())
         .replace("/etc/wg-server/dns-allow-list.txt", path("list.txt").to_str().unwrap())
         .replace("\"nxdomain\"", &format!("\"{deny}\""));
     Setup { config: Config::parse(&toml).unwrap(), dir, _upstream: KillOnDrop(upstream) }
@@ -76,16 +81,16 @@ impl Setup {
     fn run(&self, test: impl AsyncFnOnce(&Named)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let conf_path = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
-            let named = Named::new(self.config.dns.named_path.clone(), conf_path, "203.0.113.1".parse().unwrap());
+            let prepared = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
+            let named = Named::new(&self.config, prepared);
             let stop = CancellationToken::new();
             let tested = async {
-                named.states().wait_for(|state| *state == State::Running).await.unwrap();
+                named.states().wait_for(|state| state.phase == Phase::Running).await.unwrap();
                 test(&named).await;
                 stop.cancel();
             };
             tokio::join!(named.run(stop.clone()), tested);
-            assert_eq!(named.state(), State::Stopped);
+            assert_eq!(named.state().phase, Phase::Stopped);
         });
     }
 
@@ -105,7 +110,7 @@ fn dig(question: &str) -> String {
 
 #[test]
 fn names_on_the_list_are_answered_and_others_do_not_exist() {
-    alone("dns::tests::inside_nxdomain");
+    alone_with_users("dns::tests::inside_nxdomain");
 }
 
 #[test]
@@ -130,7 +135,7 @@ fn inside_nxdomain() {
             "{asked}"
         );
 
-        let log = setup.log("query.log");
+        let log = setup.log("log/query.log");
         let line = log.lines().find(|line| line.contains("query: aws.com IN A")).unwrap();
         assert!(line.contains(" client @0x") && line.contains(" 203.0.113.2#"), "{line}");
         assert!(line.contains(" (aws.com): query: aws.com IN A +") && line.ends_with("(203.0.113.1)"), "{line}");
@@ -149,8 +154,192 @@ fn inside_nxdomain() {
 }
 
 #[test]
+fn a_question_for_what_is_cached_is_judged_by_the_list_too() {
+    alone_with_users("dns::tests::inside_cached");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_cached() {
+    let setup = setup("nxdomain");
+    setup.run(async |_| {
+        // An allowed alias puts the address of a denied name into the cache.
+        assert_eq!(dig("front.example"), "NOERROR 198.51.100.66");
+        for question in ["+norecurse hidden.example", "+norecurse +tcp hidden.example", "hidden.example"] {
+            assert_eq!(dig(question), "NXDOMAIN ", "{question}");
+        }
+        assert_eq!(dig("+norecurse front.example"), "NOERROR 198.51.100.66");
+    });
+}
+
+#[test]
+fn named_is_a_user_that_cannot_read_the_private_key() {
+    alone_with_users("dns::tests::inside_user");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_user() {
+    let setup = setup("nxdomain");
+    let account = account(&setup.config).unwrap();
+    setup.run(async |_| {
+        let pid = sh(PGREP).trim().to_owned();
+        assert_eq!(sh(&format!("ps -o user= -p {pid}")).trim(), account.name);
+        let status = sh(&format!("cat /proc/{pid}/status"));
+        let of = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let (uid, gid) = (account.uid, account.gid);
+        assert_eq!(of("Uid:"), format!("{uid} {uid} {uid} {uid}"));
+        assert_eq!(of("Gid:"), format!("{gid} {gid} {gid} {gid}"));
+        assert_eq!(of("Groups:"), "");
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(of(set), "0000000000000400", "{set} CAP_NET_BIND_SERVICE and no other");
+        }
+        assert_eq!(of("NoNewPrivs:"), "1");
+        // As named: its own files, and neither the key nor the folder of leases.
+        let dir = setup.dir.path().display();
+        let as_named = |command: &str| {
+            sh(&format!("setpriv --reuid={uid} --regid={gid} --clear-groups sh -c '{command}' 2>&1 || true"))
+        };
+        assert_eq!(as_named(&format!("head -c 2 {dir}/named/named.conf")), "//");
+        assert!(as_named(&format!("cat {dir}/private.key")).contains("Permission denied"));
+        assert!(as_named(&format!("touch {dir}/named/named.conf")).contains("Permission denied"));
+        assert!(as_named(&format!("touch {dir}/named/other")).contains("Permission denied"));
+        // Nobody else's eyes but theirs.
+        let other =
+            sh(&format!("setpriv --reuid=65534 --regid=65534 --clear-groups cat {dir}/named/named.conf 2>&1 || true"));
+        assert!(other.contains("Permission denied"), "{other}");
+        assert!(setup.log("log/query.log").is_empty(), "the health questions leave no line");
+    });
+    // A log that systemd gave to wg-server, or that an earlier version wrote, goes on.
+    sh(&format!("chown root: {0}/log/query.log; chmod 600 {0}/log/query.log", setup.dir.path().display()));
+    setup.run(async |_| {
+        assert_eq!(dig("aws.com"), "NOERROR 198.51.100.80");
+        assert!(setup.log("log/query.log").contains("query: aws.com IN A"), "{}", setup.log("log/query.log"));
+    });
+}
+
+#[test]
+fn a_link_in_the_place_of_the_query_log_is_not_followed() {
+    alone_with_users("dns::tests::inside_link");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_link() {
+    let dir = tempfile::tempdir().unwrap();
+    sh(&format!("chmod 755 {0}; mkdir {0}/log; echo secret >{0}/key; chmod 600 {0}/key", dir.path().display()));
+    let account = Account::find(None, nix::unistd::geteuid()).unwrap();
+    sh(&format!("chown {} {}/log", account.uid, dir.path().display()));
+    for make in ["ln -s", "ln"] {
+        sh(&format!("{make} {0}/key {0}/log/query.log", dir.path().display()));
+        let error = format!("{:#}", account.furnish_log(&dir.path().join("log/query.log")).unwrap_err());
+        assert!(error.contains("let the user") && error.contains("query.log"), "{make}: {error}");
+        assert_eq!(sh(&format!("stat -c '%a %g' {}/key", dir.path().display())), "600 0\n");
+        sh(&format!("rm {}/log/query.log", dir.path().display()));
+    }
+}
+
+/// Debian's bind9: every address of the host, as the same user.
+const STRANGER_CONF: &str = r#"
+options { directory "/tmp"; pid-file none; session-keyfile none; listen-on { any; }; listen-on-v6 { any; };
+    recursion no; dnssec-validation no; allow-query { any; }; };
+controls { };
+"#;
+
+fn stranger(setup: &Setup) -> KillOnDrop {
+    let path = setup.dir.path().join("stranger.conf");
+    std::fs::write(&path, STRANGER_CONF).unwrap();
+    sh(&format!("chmod 644 {}", path.display()));
+    let mut stranger = StdCommand::new("/usr/sbin/named");
+    KillOnDrop(stranger.args(["-f", "-u", "bind", "-c"]).arg(&path).spawn().unwrap())
+}
+
+#[test]
+fn another_name_server_in_named_s_place_is_named_and_gets_no_questions() {
+    alone_with_users("dns::tests::inside_stranger");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_stranger() {
+    let setup = setup("nxdomain");
+    let gate_is_closed = || sh("nft list tables").contains("table inet wg_server_dns");
+    setup.run(async |named| {
+        assert!(!gate_is_closed());
+        let mut states = named.states();
+        let guest = stranger(&setup);
+        let state = states.wait_for(|state| state.phase == Phase::Restarting).await.unwrap().clone();
+        let problem = state.problem.unwrap();
+        assert!(problem.contains("has UDP port 53 of 203.0.113.1") || problem.contains("TCP port 53"), "{problem}");
+        assert!(gate_is_closed(), "enclaves ask the other name server");
+        // named stays away, and says who has its place.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let problem = named.state().problem.unwrap();
+        assert!(problem.contains("named (process ") && problem.contains("systemctl disable --now named"), "{problem}");
+        let refused = ensure_port_is_free(&setup.config).await.unwrap_err().to_string();
+        assert!(refused.contains("expected nobody: stop it"), "{refused}");
+        assert!(gate_is_closed());
+        drop(guest);
+        states.wait_for(|state| state.phase == Phase::Running && state.problem.is_none()).await.unwrap();
+        assert!(!gate_is_closed());
+        assert_eq!(dig("aws.com"), "NOERROR 198.51.100.80");
+    });
+}
+
+#[test]
+fn questions_beyond_the_limit_are_truncated_and_not_lost() {
+    alone_with_users("dns::tests::inside_limit");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_limit() {
+    const QUESTIONS: u16 = 1000;
+    let setup = setup("nxdomain");
+    setup.run(async |_| {
+        assert_eq!(dig("aws.com"), "NOERROR 198.51.100.80");
+        for name in ["aws.com", "evil.com"] {
+            let socket = std::net::UdpSocket::bind("203.0.113.2:0").unwrap();
+            socket.connect("203.0.113.1:53").unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &(4 << 20)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            for id in 0..QUESTIONS {
+                socket.send(&message::address_question(id.to_be_bytes(), name, false).unwrap()).unwrap();
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            let (mut answered, mut truncated, mut answer) = (0, 0, [0; 512]);
+            while socket.recv(&mut answer).is_ok() {
+                if answer[2] & 2 == 0 { answered += 1 } else { truncated += 1 }
+            }
+            assert_eq!(answered + truncated, QUESTIONS, "{name}: {answered} answered, {truncated} truncated");
+        }
+    });
+}
+
+#[test]
+fn forwarders_without_dnssec_records_are_named_where_signatures_are_checked() {
+    alone_with_users("dns::tests::inside_dnssec");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_dnssec() {
+    let mut setup = setup("nxdomain");
+    setup.config.dns.dnssec = true;
+    setup.run(async |named| {
+        let state = named.states().wait_for(|state| state.problem.is_some()).await.unwrap().clone();
+        assert_eq!(state.phase, Phase::Running, "a fault elsewhere ends nothing");
+        let problem = state.problem.unwrap();
+        assert!(problem.starts_with("alias.example: SERVFAIL, and an answer if DNSSEC is left out"), "{problem}");
+    });
+}
+
+#[test]
 fn names_off_the_list_are_refused_where_configured() {
-    alone("dns::tests::inside_refused");
+    alone_with_users("dns::tests::inside_refused");
 }
 
 #[test]
@@ -163,6 +352,7 @@ fn inside_refused() {
         assert_eq!(dig("b.a.wild.example"), "NOERROR 198.51.100.83");
         for name in ["evil.com", "com", "evil.test", "example", "."] {
             assert_eq!(dig(name), "REFUSED ", "{name}");
+            assert_eq!(dig(&format!("+norecurse {name}")), "REFUSED ", "{name}");
         }
         // Below a listed name the policy zone decides, which cannot refuse.
         for name in ["x.aws.com", "wild.example", "a.alias.example"] {
@@ -175,7 +365,7 @@ fn inside_refused() {
 
 #[test]
 fn a_killed_named_is_started_again_and_ends_with_its_parent() {
-    alone("dns::tests::inside_killed");
+    alone_with_users("dns::tests::inside_killed");
 }
 
 #[test]
@@ -187,8 +377,8 @@ fn inside_killed() {
         let (first, mut state) = (pid(), named.states());
         let killed = Instant::now();
         sh(&format!("kill -KILL {first}"));
-        state.wait_for(|state| *state != State::Running).await.unwrap();
-        state.wait_for(|state| *state == State::Running).await.unwrap();
+        state.wait_for(|state| state.phase != Phase::Running).await.unwrap();
+        state.wait_for(|state| state.phase == Phase::Running).await.unwrap();
         assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
         assert_ne!(pid(), first);
         assert_eq!(dig("aws.com"), "NOERROR 198.51.100.80");
@@ -198,10 +388,18 @@ fn inside_killed() {
 
 #[test]
 fn a_configuration_that_named_refuses_is_not_started() {
+    alone_with_users("dns::tests::inside_refused_configuration");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_refused_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let conf_path = dir.path().join("named.conf");
     std::fs::write(&conf_path, "options { nonsense yes; };").unwrap();
+    sh(&format!("chmod o+x {}", dir.path().display()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(check(Path::new("/usr/sbin/named"), &conf_path)).unwrap_err().to_string();
+    let account = Account::find(None, nix::unistd::geteuid()).unwrap();
+    let error = runtime.block_on(check(Path::new("/usr/sbin/named"), &conf_path, &account)).unwrap_err().to_string();
     assert!(error.contains("unknown option 'nonsense'"), "{error}");
 }
