@@ -9,7 +9,7 @@ use wallet::key_policy::{Enclave, KeyPolicy};
 
 use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
 
-/// Who manages the key, and cannot use it. Nobody in the lab has this role.
+/// Who manages the key. Nobody in the lab has this role.
 pub(crate) const ADMIN_ROLE: &str = "arn:aws:iam::111122223333:role/admin";
 
 /// The policy for an image with these measurements, as JSON.

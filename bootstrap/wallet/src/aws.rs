@@ -5,6 +5,7 @@ mod context;
 mod credentials;
 mod kms;
 mod secrets;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 pub use context::{ContextError, EncryptionContext, Entry};
-pub use secrets::Stored;
+pub use secrets::{Place, Stored};
+pub use versions::{Conflict, KeyName, KeyNameError};
 
 /// A request may be tried this often; AWS's SDK decides what is worth it.
 const ATTEMPTS: u32 = 3;

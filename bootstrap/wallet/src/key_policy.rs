@@ -1,6 +1,9 @@
 //! The policy of the KMS key: who manages it, who may encrypt with it, and which enclave may decrypt.
 
+mod audit;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use attestation::{Measurements, Pcr};
@@ -10,9 +13,12 @@ use thiserror::Error;
 
 use crate::aws::EncryptionContext;
 
+pub use audit::{AuditError, Finding, Way, audit};
+
 /// The only version of the language that has what people expect of it.
 const VERSION: &str = "2012-10-17";
-/// What an administrator needs. Not to use the key, nor to hand that out: a grant would go around the condition below.
+/// What an administrator needs. None of it uses the key as the policy is; kms:PutKeyPolicy makes it another policy, so that an
+/// administrator is trusted with the key.
 const MANAGE: [&str; 15] = [
     "kms:CancelKeyDeletion",
     "kms:CreateAlias",
@@ -58,7 +64,7 @@ pub struct ZeroError(u8);
 /// Everything that the policy speaks of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPolicy {
-    /// Manage the key, this policy included.
+    /// Manage the key, this policy included: they can let themselves open the key.
     pub admins: Vec<Principal>,
     /// Encrypt, and cannot decrypt.
     pub encryptors: Vec<Principal>,
@@ -166,6 +172,12 @@ impl Principal {
     #[must_use]
     pub fn is_role(&self) -> bool {
         self.0.contains(":role/")
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The Lambda function: what the CLI does, asked for by events.
 //!
 //! ```json
-//! {"operation": "set_key", "eth_key": "64 hex digits"}
+//! {"operation": "set_key", "eth_key": "64 hex digits", "replace": "address of the key that is there"}
 //! {"operation": "get_key"}
 //! {"operation": "sign_transaction", "transaction_payload": {}}
 //! ```
 //!
-//! `set_key` answers `{"secret_id", "version_id", "address"}`, `get_key` the ciphertext in base64, `sign_transaction` what the
-//! signer answers.
+//! `set_key` answers `{"secret_id", "version_id", "address", "label", "replaced"}`, `get_key` the ciphertext in base64,
+//! `sign_transaction` what the signer answers. `set_key` works only where `SET_KEY` says so, and takes `replace` only where there
+//! is a key.
 
 mod client;
 mod environment;
@@ -23,6 +24,7 @@ use thiserror::Error;
 use tracing::info;
 use zeroize::Zeroizing;
 
+use crate::aws::{Conflict, KeyName};
 use crate::enclave::{Enclave, EnclaveError};
 use crate::tls::ClientIdentity;
 
@@ -35,6 +37,11 @@ pub enum Failure {
     /// Not one of the three events.
     #[error("event: {0}")]
     Event(String),
+    /// The function is not to store keys.
+    #[error(
+        "set_key: this function stores no keys; `wallet set-key` does, or function.may_set_key = true in config/aws.toml"
+    )]
+    SetKeyOff,
     /// KMS or Secrets Manager.
     #[error("{0:#}")]
     Aws(#[from] anyhow::Error),
@@ -55,6 +62,8 @@ impl Failure {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Event(_) => "InvalidEvent",
+            Self::SetKeyOff => "SetKeyOff",
+            Self::Aws(error) if error.is::<Conflict>() => "KeyConflict",
             Self::Aws(_) => "AwsError",
             Self::ClientSecret(_) => "ClientSecretError",
             Self::Enclave(EnclaveError::Untrusted { .. }) => "EnclaveNotTrusted",
@@ -74,7 +83,7 @@ impl Failure {
 
 /// An event, which has what its operation needs and nothing else.
 enum Operation<'a> {
-    SetKey(SecretKey),
+    SetKey { key: SecretKey, replace: Option<KeyName> },
     GetKey,
     SignTransaction(&'a RawValue),
 }
@@ -84,6 +93,7 @@ enum Operation<'a> {
 struct Event<'a> {
     operation: String,
     eth_key: Option<Secret>,
+    replace: Option<String>,
     #[serde(borrow)]
     transaction_payload: Option<&'a RawValue>,
 }
@@ -102,10 +112,19 @@ impl<'de> Deserialize<'de> for Secret {
 /// A [`Failure`], which never shows a key.
 pub async fn answer(environment: &mut Environment, event: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
     match Operation::parse(event)? {
-        Operation::SetKey(key) => {
-            let ciphertext = environment.aws.encrypt(&key, &environment.key_arn, &environment.context).await?;
-            let stored = environment.aws.store(&environment.secret_id, &ciphertext).await?;
-            let answer = json!({ "secret_id": stored.arn, "version_id": stored.version_id, "address": key.address().to_string() });
+        Operation::SetKey { .. } if !environment.may_set_key => Err(Failure::SetKeyOff),
+        Operation::SetKey { key, replace } => {
+            let Environment { aws, secret_id, key_arn, context, .. } = environment;
+            let place = aws.place(secret_id, replace.as_ref()).await?;
+            let ciphertext = aws.encrypt(&key, key_arn, context).await?;
+            let stored = aws.store(&place, &key.address(), &ciphertext).await?;
+            let answer = json!({
+                "secret_id": stored.arn,
+                "version_id": stored.version_id,
+                "address": key.address().to_string(),
+                "label": stored.label,
+                "replaced": stored.replaced.map(|key| key.to_string()),
+            });
             Ok(Zeroizing::new(answer.to_string().into_bytes()))
         }
         Operation::GetKey => {
@@ -143,22 +162,31 @@ async fn sign(environment: &mut Environment, request: &str) -> Result<Zeroizing<
 
 impl<'a> Operation<'a> {
     fn parse(event: &'a [u8]) -> Result<Self, Failure> {
-        const EXPECTED: &str = "expected \"set_key\" with \"eth_key\", \"get_key\" with nothing, or \"sign_transaction\" with \"transaction_payload\"";
+        const EXPECTED: &str = "expected \"set_key\" with \"eth_key\" and, where a key is, \"replace\", \"get_key\" with nothing, or \"sign_transaction\" with \"transaction_payload\"";
         // The parser's words could show a part of a key.
         let wrong = |error: serde_json::Error| {
             let (line, column) = (error.line(), error.column());
             Failure::Event(format!("not understood from line {line}, column {column} on, {EXPECTED}"))
         };
         let event: Event<'a> = serde_json::from_slice(event).map_err(wrong)?;
-        match (event.operation.as_str(), event.eth_key, event.transaction_payload) {
-            ("set_key", Some(Secret(text)), None) => SecretKey::parse(text.as_bytes())
-                .map(Self::SetKey)
-                .map_err(|error| Failure::Event(format!("eth_key: {error}"))),
-            ("get_key", None, None) => Ok(Self::GetKey),
-            ("sign_transaction", None, Some(payload)) if payload.get().starts_with('{') => {
+        match (event.operation.as_str(), event.eth_key, event.replace, event.transaction_payload) {
+            ("set_key", Some(Secret(text)), replace, None) => {
+                let key = SecretKey::parse(text.as_bytes());
+                let key = key.map_err(|error| Failure::Event(format!("eth_key: {error}")))?;
+                // A key in the wrong field would be shown.
+                let wrong = |_| {
+                    Failure::Event(
+                        "replace: expected a key's address, such as 0x and 40 hex digits, or a VersionId".to_owned(),
+                    )
+                };
+                let replace = replace.map(|text| text.parse()).transpose().map_err(wrong)?;
+                Ok(Self::SetKey { key, replace })
+            }
+            ("get_key", None, None, None) => Ok(Self::GetKey),
+            ("sign_transaction", None, None, Some(payload)) if payload.get().starts_with('{') => {
                 Ok(Self::SignTransaction(payload))
             }
-            ("sign_transaction", None, Some(_)) => {
+            ("sign_transaction", None, None, Some(_)) => {
                 Err(Failure::Event("transaction_payload: expected an object".to_owned()))
             }
             ("set_key" | "get_key" | "sign_transaction", ..) => {
@@ -198,7 +226,9 @@ mod tests {
     fn the_three_events_are_understood() {
         let key = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
         let event = format!(r#"{{"operation": "set_key", "eth_key": "{key}"}}"#);
-        let Ok(Operation::SetKey(key)) = Operation::parse(event.as_bytes()) else { panic!("{event}") };
+        let Ok(Operation::SetKey { key, replace: None }) = Operation::parse(event.as_bytes()) else {
+            panic!("{event}")
+        };
         assert_eq!(key.address().to_string(), "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23");
         assert!(matches!(Operation::parse(br#"{"operation": "get_key"}"#), Ok(Operation::GetKey)));
         let event = br#"{"operation": "sign_transaction", "transaction_payload": {"value": 0.10}}"#;
@@ -217,6 +247,9 @@ mod tests {
             r#"{"operation": "set_key", "eth_key": 31337}"#,
             r#"{"operation": "set_key", "eth_key": "31337"}"#,
             r#"{"operation": "set_key", "eth_key": "31337", "more": 1}"#,
+            r#"{"operation": "set_key", "replace": "0x31337"}"#,
+            r#"{"operation": "get_key", "replace": "0x31337"}"#,
+            r#"{"operation": "sign_transaction", "replace": "0x31337", "transaction_payload": {}}"#,
             r#"{"operation": "get_key", "more": "31337"}"#,
             r#"{"operation": "31337"}"#,
             r#"{"operation": "get_key", "eth_key": "31337"}"#,

@@ -23,7 +23,7 @@ use serde_json::json;
 use signer::request::MAX_BODY;
 use signer::tx::SecretKey;
 use tracing_subscriber::EnvFilter;
-use wallet::aws::{EncryptionContext, Entry, Stored};
+use wallet::aws::{Aws, EncryptionContext, Entry, KeyName, Place, Stored};
 use wallet::enclave::{Enclave, Stranger};
 use wallet::key_file;
 use wallet::report::Report;
@@ -59,7 +59,7 @@ enum Verb {
         #[arg(long, conflicts_with = "print")]
         json: bool,
     },
-    /// Encrypts a secret key with KMS and stores it in Secrets Manager, as a new version if the secret is there.
+    /// Encrypts a secret key with KMS and stores it in Secrets Manager. Replaces a key that is there only if --replace names it.
     SetKey {
         /// Where to store it: a secret's name or ARN.
         #[arg(long)]
@@ -73,6 +73,10 @@ enum Verb {
         /// The secret key in hex, as `keygen` writes it; mode 0600. `-` is standard input.
         #[arg(value_name = "FILE")]
         path: PathBuf,
+        /// The key that the secret holds, and that is to be replaced: its address, or its VersionId if it has no address. It stays in the
+        /// secret, and `restore-key` brings it back.
+        #[arg(long, value_name = "KEY")]
+        replace: Option<KeyName>,
         /// Where KMS is, if not where the key's region says: https://HOST or https://HOST:PORT.
         #[arg(long, value_name = "URL")]
         kms_endpoint: Option<String>,
@@ -96,6 +100,26 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Makes an earlier key of a secret the current one again.
+    RestoreKey {
+        /// Where it is stored: a secret's name or ARN.
+        #[arg(long)]
+        secret_id: String,
+        /// The key to restore: its address, or its VersionId.
+        #[arg(long, value_name = "KEY")]
+        key: KeyName,
+        /// The key that the secret holds now: its address, or its VersionId. It stays in the secret.
+        #[arg(long, value_name = "KEY")]
+        replace: KeyName,
+        /// The secret's region, if neither its ARN nor AWS_REGION say it.
+        #[arg(long)]
+        region: Option<String>,
+        #[command(flatten)]
+        aws: SecretsOptions,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Has the enclave make a key that never leaves it but encrypted, and prints its address and ciphertext.
     GenerateKey {
         #[command(flatten)]
@@ -103,6 +127,9 @@ enum Verb {
         /// Store the ciphertext: a secret's name or ARN.
         #[arg(long)]
         secret_id: Option<String>,
+        /// The key that the secret holds, and that is to be replaced: as for `set-key`.
+        #[arg(long, value_name = "KEY", requires = "secret_id")]
+        replace: Option<KeyName>,
         /// The secret's region, if neither its ARN nor AWS_REGION say it.
         #[arg(long, requires = "secret_id")]
         region: Option<String>,
@@ -130,6 +157,8 @@ enum Verb {
     },
     /// Prints the policy of the KMS key with which only the enclave decrypts, for `aws kms put-key-policy`.
     Policy(policy::Options),
+    /// Reads the policy that a KMS key has, and names everybody whom it lets open the key, use it or end it.
+    CheckPolicy(policy::Check),
 }
 
 fn main() -> ExitCode {
@@ -155,23 +184,43 @@ fn main() -> ExitCode {
 async fn perform(verb: Verb) -> Result<()> {
     match verb {
         Verb::Keygen { out, print, json } => keygen(&out, print, json),
-        Verb::SetKey { secret_id, key_arn, context, path, kms_endpoint, aws, json } => {
+        Verb::SetKey { secret_id, key_arn, context, path, replace, kms_endpoint, aws, json } => {
             let context = EncryptionContext::new(context)?;
             let aws = aws.client_with(key_arn.region().to_owned(), kms_endpoint)?;
             let key = key_file::load(&path)?;
+            let place = aws.place(&secret_id, replace.as_ref()).await?;
             let ciphertext = aws.encrypt(&key, &key_arn, &context).await?;
-            say_stored(&aws.store(&secret_id, &ciphertext).await?, &key.address().to_string(), json)
+            say_stored(&aws.store(&place, &key.address(), &ciphertext).await?, Some(&key.address().to_string()), json)
+        }
+        Verb::RestoreKey { secret_id, key, replace, region: option, aws, json } => {
+            let stored = aws.client(region(option, &secret_id)?)?.restore(&secret_id, &key, &replace).await?;
+            let address = match &key {
+                KeyName::Address(address) => Some(address.to_string()),
+                KeyName::Version(_) => None,
+            };
+            say_stored(&stored, address.as_deref(), json)
         }
         Verb::GetKey { secret_id, region: option, aws, json } => {
             let (stored, ciphertext) = aws.client(region(option, &secret_id)?)?.stored(&secret_id).await?;
             let text = STANDARD.encode(ciphertext);
             match json {
-                true => say(json!({ "secret_id": stored.arn, "version_id": stored.version_id, "encrypted_key": text })),
+                true => say(json!({
+                    "secret_id": stored.arn, "version_id": stored.version_id, "label": stored.label, "encrypted_key": text
+                })),
                 false => say(text),
             }
         }
-        Verb::GenerateKey { enclave, secret_id, region, aws, json } => {
-            generate(&enclave, secret_id, region, aws, json).await
+        Verb::GenerateKey { enclave, secret_id, replace, region: option, aws, json } => {
+            // Before there is a key: one that cannot be stored would be one that nobody has.
+            let store = match secret_id {
+                Some(secret_id) => {
+                    let aws = aws.client(region(option, &secret_id)?)?;
+                    let place = aws.place(&secret_id, replace.as_ref()).await?;
+                    Some((aws, place))
+                }
+                None => None,
+            };
+            generate(&enclave, store, json).await
         }
         Verb::Sign { path, enclave } => {
             let request = read(&path)?;
@@ -182,6 +231,11 @@ async fn perform(verb: Verb) -> Result<()> {
         }
         Verb::Verify { enclave, json } => verify(&enclave, json).await,
         Verb::Policy(options) => say(options.policy()?.to_json().trim_end()),
+        Verb::CheckPolicy(options) => {
+            let (report, verdict) = options.report()?;
+            say(report.trim_end())?;
+            verdict
+        }
     }
 }
 
@@ -198,30 +252,20 @@ fn keygen(path: &Path, print: bool, json: bool) -> Result<()> {
     }
 }
 
-async fn generate(
-    enclave: &EnclaveOptions,
-    secret_id: Option<String>,
-    region_option: Option<String>,
-    aws: SecretsOptions,
-    json: bool,
-) -> Result<()> {
-    // Before there is a key: one that cannot be stored would be one that nobody has.
-    let store = match secret_id {
-        Some(secret_id) => Some((aws.client(region(region_option, &secret_id)?)?, secret_id)),
-        None => None,
-    };
+async fn generate(enclave: &EnclaveOptions, store: Option<(Aws, Place)>, json: bool) -> Result<()> {
     let key = connect(enclave).await?.generate_key().await?;
     let text = STANDARD.encode(&key.ciphertext);
-    let Some((aws, secret_id)) = store else {
+    let Some((aws, place)) = store else {
         return match json {
             true => say(json!({ "address": key.address, "encrypted_key": text })),
             false => say(format_args!("address: {}\nencrypted key: {text}", key.address)),
         };
     };
-    let stored = aws.store(&secret_id, &key.ciphertext).await;
     // The only copy: whoever reads the error can store it by hand.
-    let stored = stored.with_context(|| format!("the enclave made the key of {}, encrypted: {text}", key.address))?;
-    say_stored(&stored, &key.address, json)
+    let only_copy = || format!("the enclave made the key of {}, encrypted: {text}", key.address);
+    let address = key.address.parse().with_context(only_copy)?;
+    let stored = aws.store(&place, &address, &key.ciphertext).await.with_context(only_copy)?;
+    say_stored(&stored, Some(&key.address), json)
 }
 
 async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
@@ -271,15 +315,21 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-fn say_stored(stored: &Stored, address: &str, json: bool) -> Result<()> {
-    let Stored { arn, version_id, is_new_secret } = stored;
+fn say_stored(stored: &Stored, address: Option<&str>, json: bool) -> Result<()> {
+    let Stored { arn, version_id, is_new_secret, label, replaced } = stored;
     match json {
         true => say(json!({
-            "secret_id": arn, "version_id": version_id, "is_new_secret": is_new_secret, "address": address
+            "secret_id": arn, "version_id": version_id, "is_new_secret": is_new_secret, "address": address, "label": label,
+            "replaced": replaced.as_ref().map(ToString::to_string),
         })),
         false => {
-            let state = if *is_new_secret { "new secret" } else { "secret, whose last version stays as AWSPREVIOUS" };
-            say(format_args!("address: {address}\n{state}: {arn}\nversion: {version_id}"))
+            let state = if *is_new_secret { "new secret" } else { "secret" };
+            if let Some(address) = address {
+                say(format_args!("address: {address}"))?;
+            }
+            say(format_args!("{state}: {arn}\nversion: {version_id}\nlabel: {label}"))?;
+            let Some(replaced) = replaced else { return Ok(()) };
+            say(format_args!("replaced: {replaced}, which stays in the secret; `wallet restore-key` brings it back"))
         }
     }
 }

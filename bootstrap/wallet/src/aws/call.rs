@@ -34,6 +34,14 @@ fn hint(code: &str) -> &'static str {
         }
         "DisabledException" => "; enable the key",
         "KMSInvalidStateException" => "; the key cannot be used: it is being deleted or is not ready",
+        "ResourceExistsException" => "; somebody else made it at the same moment: try again",
+        "LimitExceededException" => {
+            "; a secret has at most 20 labels: take that of a key that nobody needs from its version, with \
+             `aws secretsmanager update-secret-version-stage --remove-from-version-id`"
+        }
+        "InvalidRequestException" => {
+            "; a secret that is marked for deletion comes back with `aws secretsmanager restore-secret`"
+        }
         "ResourceNotFoundException" => "; compare the secret's name and region, and whether it has a value yet",
         "NotFoundException" => "; compare the key's ARN and region",
         _ => "",

@@ -9,12 +9,13 @@
 //! | `MEASUREMENTS` | the text of the image's `measurements.json` |
 //! | `PCR3` | optional: the only value of PCR3 that is right |
 //! | `ATTESTATION_ROOT` | optional: another root than AWS's, in PEM; for labs |
+//! | `SET_KEY` | optional: `true` lets `set_key` store keys; otherwise it is refused |
 //! | `CLIENT_SECRET_ID` | optional: the secret with the client's certificate and key, for an enclave that asks who is there |
 //! | `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_CA_BUNDLE` | optional: as AWS's own tools read them |
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 use attestation::{Measurements, Pcr, TrustRoot};
-use kms::{KeyArn, MAX_SECRET_ID_LEN};
+use kms::KeyArn;
 
 use super::client::ClientSecret;
 use crate::aws::{Aws, EncryptionContext, Settings};
@@ -30,6 +31,7 @@ pub struct Environment {
     pub(super) url: EnclaveUrl,
     pub(super) trust: Trust,
     pub(super) client: Option<ClientSecret>,
+    pub(super) may_set_key: bool,
 }
 
 impl Environment {
@@ -41,7 +43,7 @@ impl Environment {
         let optional = |name: &str| variable(name).filter(|value| !value.is_empty());
         let required =
             |name: &str, what: &str| optional(name).with_context(|| format!("{name} is not set, expected {what}"));
-        let key_secret_id = secret_id("SECRET_ID", required("SECRET_ID", "a secret's name or ARN")?)?;
+        let key_secret_id = required("SECRET_ID", "a secret's name or ARN")?;
         let key_arn = required("KEY_ARN", "a KMS key's ARN")?;
         let key_arn: KeyArn = key_arn.parse().with_context(|| format!("KEY_ARN {key_arn:?}"))?;
         let context = required("ENCRYPTION_CONTEXT", "JSON such as {\"purpose\": \"ethereum-signer\"}")?;
@@ -53,8 +55,12 @@ impl Environment {
         let root = optional("ATTESTATION_ROOT").map(|pem| TrustRoot::from_pem(&pem)).transpose();
         let root = root.context("ATTESTATION_ROOT")?.unwrap_or_else(TrustRoot::aws);
         let trust = Trust::new(root, [("MEASUREMENTS".to_owned(), measurements)], pcr3.map(|pcr| (3, pcr)))?;
-        let client_secret_id =
-            optional("CLIENT_SECRET_ID").map(|text| secret_id("CLIENT_SECRET_ID", text)).transpose()?;
+        let client_secret_id = optional("CLIENT_SECRET_ID");
+        let may_set_key = match optional("SET_KEY").as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => bail!("SET_KEY is {other:?}, expected true, or nothing"),
+        };
         let settings = Settings {
             region: key_arn.region().to_owned(),
             kms_endpoint: optional("AWS_ENDPOINT_URL_KMS"),
@@ -62,8 +68,11 @@ impl Environment {
             ca_path: optional("AWS_CA_BUNDLE").map(Into::into),
         };
         let aws = Aws::new(settings, &variable)?;
+        for (name, id) in [("SECRET_ID", Some(&key_secret_id)), ("CLIENT_SECRET_ID", client_secret_id.as_ref())] {
+            id.map(|id| aws.check_id(id)).transpose().context(name)?;
+        }
         let client = client_secret_id.map(ClientSecret::new);
-        Ok(Self { aws, secret_id: key_secret_id, key_arn, context, url, trust, client })
+        Ok(Self { aws, secret_id: key_secret_id, key_arn, context, url, trust, client, may_set_key })
     }
 
     /// Whom documents are believed of.
@@ -71,15 +80,6 @@ impl Environment {
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
-}
-
-fn secret_id(name: &str, text: String) -> Result<String> {
-    let is_printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-    ensure!(
-        is_printable && text.len() <= MAX_SECRET_ID_LEN,
-        "{name}: expected a secret's name or ARN, at most {MAX_SECRET_ID_LEN} printable characters"
-    );
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -136,11 +136,34 @@ mod tests {
             "PCR3",
             "ATTESTATION_ROOT",
             "CLIENT_SECRET_ID",
+            "SET_KEY",
         ] {
             let mut variables = variables();
             variables.insert(name, "no such thing".to_owned());
             let error = error(&variables);
             assert!(error.starts_with(name), "{name}: {error}");
+        }
+    }
+    #[test]
+    fn a_secret_of_another_region_is_named_before_anybody_is_asked() {
+        for name in ["SECRET_ID", "CLIENT_SECRET_ID"] {
+            let mut variables = variables();
+            variables.insert(name, "arn:aws:secretsmanager:us-east-1:111122223333:secret:hot-wallet-AbCdEf".to_owned());
+            let error = error(&variables);
+            assert!(error.starts_with(&format!("{name}: it is in us-east-1, and eu-central-1 is asked")), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_are_stored_only_where_the_variable_says_so() {
+        let mut variables = variables();
+        for (value, expected) in [("", false), ("false", false), ("true", true)] {
+            variables.insert("SET_KEY", value.to_owned());
+            assert_eq!(
+                Environment::read(|name| variables.get(name).cloned()).unwrap().may_set_key,
+                expected,
+                "{value}"
+            );
         }
     }
 }

@@ -6,7 +6,9 @@ use hyper::Request;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use crate::cloud::{ACCESS_KEY_ID, Cloud, KEY_ARN, OTHER_ARN, SECRET_ACCESS_KEY, SECRET_ARN, Twist, ciphertext};
+use crate::cloud::{
+    ACCESS_KEY_ID, Cloud, KEY_ARN, OTHER_ARN, SECRET_ACCESS_KEY, SECRET_ARN, Twist, ciphertext, version_id,
+};
 use crate::command::{Host, Said, aws_flags, line, secrets_flags};
 use crate::server::{Server, answer};
 use crate::{ADDRESS, KEY};
@@ -22,28 +24,163 @@ async fn set(cloud: &Cloud, words: &[&str]) -> Said {
     said
 }
 
-#[tokio::test]
-async fn a_key_is_encrypted_with_its_context_and_stored() {
-    let cloud = Cloud::start().await;
-    let said = set(&cloud, &[&SET[..], &["--json"]].concat()).await.json();
-    let arn = format!("{SECRET_ARN}hot-wallet");
-    let expected = json!({ "secret_id": arn, "version_id": "version-1", "is_new_secret": true, "address": ADDRESS });
-    assert_eq!(said, expected);
-    let stored = ciphertext(KEY_ARN, &json!({ "purpose": "ethereum-signer" }), &format!("0x{KEY}"));
-    assert_eq!(cloud.versions("hot-wallet"), [stored]);
-    assert_eq!(cloud.bodies()[0]["KeyId"], KEY_ARN);
+/// The published key and a context, as the tests' KMS encrypts them.
+fn sealed() -> String {
+    ciphertext(KEY_ARN, &json!({ "purpose": "ethereum-signer" }), &format!("0x{KEY}"))
+}
+
+fn label() -> String {
+    format!("address-{ADDRESS}")
 }
 
 #[tokio::test]
-async fn a_secret_that_is_there_gets_a_new_version() {
+async fn a_key_is_encrypted_with_its_context_and_stored_under_its_address() {
+    let cloud = Cloud::start().await;
+    let said = set(&cloud, &[&SET[..], &["--json"]].concat()).await.json();
+    let expected = json!({
+        "secret_id": format!("{SECRET_ARN}hot-wallet"), "version_id": cloud.current("hot-wallet"), "is_new_secret": true,
+        "address": ADDRESS, "label": label(), "replaced": null,
+    });
+    assert_eq!(said, expected);
+    assert_eq!(cloud.labelled("hot-wallet"), [(sealed(), vec!["AWSCURRENT".to_owned(), label()])]);
+    assert_eq!(cloud.bodies()[1]["KeyId"], KEY_ARN);
+}
+
+#[tokio::test]
+async fn a_key_that_is_there_is_not_replaced_unless_it_is_named() {
     let cloud = Cloud::start().await;
     cloud.store("hot-wallet", "b2xk");
     let said = set(&cloud, &SET).await;
-    let expected = format!(
-        "address: {ADDRESS}\nsecret, whose last version stays as AWSPREVIOUS: {SECRET_ARN}hot-wallet\nversion: version-2\n"
+    let version = version_id(1);
+    let expected =
+        format!("look for a key in secret \"hot-wallet\": it holds the key {version}; expected --replace {version}");
+    assert!(said.error().contains(&expected), "{said:?}");
+    let other = version_id(2);
+    for (name, expected) in [(other.as_str(), format!("and the key to be replaced is {other}; expected {version}"))] {
+        let said = set(&cloud, &[&SET[..], &["--replace", name]].concat()).await;
+        assert!(said.error().contains(&expected), "{said:?}");
+    }
+    assert_eq!(cloud.versions("hot-wallet"), ["b2xk"]);
+    assert!(
+        cloud.bodies().iter().all(|body| *body == json!({ "SecretId": "hot-wallet" })),
+        "KMS was asked for nothing"
     );
-    assert_eq!(said.out, expected);
-    assert_eq!(cloud.versions("hot-wallet").len(), 2);
+    assert!(set(&cloud, &[&SET[..], &["--replace", &version]].concat()).await.is_success);
+    let said = set(&cloud, &SET).await;
+    assert!(said.error().contains(&format!("it holds the key {ADDRESS}; expected --replace {ADDRESS}")), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_keeps_a_label_and_comes_back() {
+    let cloud = Cloud::start().await;
+    cloud.store("hot-wallet", "b2xk");
+    let said = set(&cloud, &[&SET[..], &["--replace", &version_id(1)]].concat()).await;
+    let lines = format!(
+        "address: {ADDRESS}\nsecret: {SECRET_ARN}hot-wallet\nversion: {}\nlabel: {}\nreplaced: {}, which stays in the secret; \
+         `wallet restore-key` brings it back\n",
+        cloud.current("hot-wallet"),
+        label(),
+        version_id(1)
+    );
+    assert_eq!(said.out, lines, "{said:?}");
+    // The same key once more, and then a third: AWS's own labels are of the last two.
+    assert!(set(&cloud, &[&SET[..], &["--replace", ADDRESS]].concat()).await.is_success);
+    let labels: Vec<_> = cloud.labelled("hot-wallet").into_iter().map(|(_, labels)| labels).collect();
+    let kept = format!("version-{}", version_id(1));
+    let [current, previous] = ["AWSCURRENT", "AWSPREVIOUS"].map(str::to_owned);
+    assert_eq!(labels, [vec![kept], vec![previous, label()], vec![current, label() + "-2"]]);
+
+    let flags = secrets_flags(&cloud);
+    let restore = |key: String, replace: &str| {
+        let words = ["restore-key", "--secret-id", "hot-wallet", "--region", "eu-central-1", "--key"];
+        [&words[..], &[&key, "--replace", replace]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let host = Host::new();
+    let wallet = async |words: Vec<String>| {
+        host.wallet(&line(&words.iter().map(String::as_str).collect::<Vec<_>>(), &flags)).await
+    };
+    let said = wallet(restore(version_id(1), &version_id(1))).await;
+    assert!(said.error().contains(&format!("it holds the key {ADDRESS}, and the key to be replaced is")), "{said:?}");
+    let said = wallet(restore("0xa5D3241A1591061F2a4bB69CA0215F66520E67cf".to_owned(), ADDRESS)).await;
+    assert!(
+        said.error().contains("none of its versions is the key 0xa5D3241A1591061F2a4bB69CA0215F66520E67cf"),
+        "{said:?}"
+    );
+    let said = wallet(restore(version_id(1), ADDRESS)).await;
+    assert!(said.is_success && said.out.contains(&format!("replaced: {ADDRESS}, ")), "{said:?}");
+    assert_eq!(cloud.current("hot-wallet"), version_id(1));
+    let said = wallet(restore(ADDRESS.to_owned(), &version_id(1))).await;
+    assert!(said.is_success && said.out.contains(&format!("label: {}-2\n", label())), "{said:?}");
+    assert_eq!(cloud.versions("hot-wallet").len(), 3, "nothing was made anew");
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_stores_meanwhile_stays_the_current_one() {
+    for (secret, replace) in [(None, None), (Some("b2xk"), Some(version_id(1)))] {
+        let cloud = Cloud::with(Twist::Raced).await;
+        match secret {
+            Some(text) => cloud.store("hot-wallet", text),
+            None => cloud.store_nothing("hot-wallet"),
+        }
+        let flags: Vec<_> = replace.iter().flat_map(|version| ["--replace", version]).collect();
+        let said = set(&cloud, &[&SET[..], &flags].concat()).await;
+        let expected = format!("it is not the current one: version {} is, since somebody else changed", version_id(90));
+        assert!(
+            said.error().contains(&expected) && said.err.contains(&format!("has it, with label {}", label())),
+            "{said:?}"
+        );
+        assert_eq!(cloud.current("hot-wallet"), version_id(90));
+        assert!(cloud.labelled("hot-wallet").contains(&(sealed(), vec![label()])), "and the new one is not lost");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_sent_twice_store_one_version() {
+    let cloud = Cloud::with(Twist::Unsure).await;
+    cloud.store("hot-wallet", "b2xk");
+    let said = set(&cloud, &[&SET[..], &["--replace", &version_id(1)]].concat()).await;
+    assert!(said.is_success, "{said:?}");
+    assert_eq!(cloud.versions("hot-wallet"), ["b2xk".to_owned(), sealed()]);
+    assert_ne!(cloud.current("hot-wallet"), version_id(1));
+}
+
+#[tokio::test]
+async fn a_secret_of_another_region_is_named_before_anybody_is_asked() {
+    let cloud = Cloud::start().await;
+    let arn = "arn:aws:secretsmanager:us-east-1:111122223333:secret:hot-wallet-AbCdEf";
+    let expected = "it is in us-east-1, and eu-central-1 is asked; expected a secret of eu-central-1";
+    let words: Vec<_> = SET.iter().map(|word| if *word == "hot-wallet" { arn } else { word }).collect();
+    let said = set(&cloud, &words).await;
+    assert!(said.error().contains(expected), "{said:?}");
+    let get = ["get-key", "--secret-id", arn, "--region", "eu-central-1"];
+    let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;
+    assert!(said.error().contains(expected), "{said:?}");
+    let get = ["get-key", "--secret-id", "arn:aws:kms:eu-central-1:111122223333:key/a", "--region", "eu-central-1"];
+    let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;
+    assert!(said.error().contains("expected a secret's ARN, such as arn:aws:secretsmanager:"), "{said:?}");
+    assert_eq!(cloud.bodies(), [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn a_ciphertext_in_lines_is_read_and_json_is_named_and_not_shown() {
+    let cloud = Cloud::start().await;
+    let get = ["get-key", "--secret-id", "hot-wallet", "--region", "eu-central-1"];
+    for text in ["b2xkb2xk\n", "b2xk\r\nb2xk\r\n", " b2xk\n b2xk", "b2xkb2xk"] {
+        cloud.store("hot-wallet", text);
+        let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;
+        assert_eq!(said.out, "b2xkb2xk\n", "{text:?}: {said:?}");
+    }
+    for (text, expected) in [
+        ("{\"key\": \"31337\"}", "its SecretString is JSON, expected the base64"),
+        ("\"b2xkMzEzMzc=\"", "its SecretString is JSON, expected the base64"),
+        ("\u{feff}{\"key\": \"31337\"}", "its SecretString is JSON, expected the base64"),
+        ("\u{feff}b2xk", "its SecretString starts with a byte-order mark"),
+        ("", "its SecretString is not base64, expected"),
+    ] {
+        cloud.store("hot-wallet", text);
+        let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;
+        assert!(said.error().contains(expected) && !said.err.contains("31337"), "{text:?}: {said:?}");
+    }
 }
 
 #[tokio::test]
@@ -61,7 +198,7 @@ async fn a_ciphertext_of_another_key_is_not_stored() {
     let cloud = Cloud::with(Twist::OtherKey).await;
     let said = set(&cloud, &SET).await;
     assert!(said.error().contains(&format!("KMS used key {OTHER_ARN:?}, which is another")), "{said:?}");
-    assert_eq!(cloud.bodies().len(), 1, "nothing was stored");
+    assert_eq!(cloud.bodies().len(), 2, "nothing was stored");
 }
 
 #[tokio::test]
@@ -130,7 +267,7 @@ async fn a_secret_that_holds_no_ciphertext_is_not_shown() {
     cloud.store("plain", &format!("0x{KEY}!"));
     let get = ["get-key", "--secret-id", "plain", "--region", "eu-central-1"];
     let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;
-    assert!(said.error().contains("read secret \"plain\": its SecretString is not the base64"), "{said:?}");
+    assert!(said.error().contains("read secret \"plain\": its SecretString is not base64"), "{said:?}");
     assert!(!said.err.contains(&KEY[..8]), "{said:?}");
 }
 

@@ -1,6 +1,6 @@
 //! KMS and Secrets Manager, as far as the wallet asks them, behind a certificate authority of the tests' own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -31,8 +31,18 @@ pub(crate) struct Cloud {
 
 #[derive(Default)]
 struct Secret {
-    versions: Vec<String>,
+    /// Oldest first.
+    versions: Vec<Version>,
+    /// What becomes the current version once that is read.
     next: Option<String>,
+}
+
+/// A version and its labels.
+#[derive(Clone, Debug)]
+struct Version {
+    id: String,
+    text: String,
+    labels: BTreeSet<String>,
 }
 
 /// What it does differently from AWS.
@@ -51,6 +61,10 @@ pub(crate) enum Twist {
     ReadSilent,
     /// Has secrets that are no text.
     Binary,
+    /// Does what it is asked to do, and says the first time that it did not.
+    Unsure,
+    /// Has somebody else store a key in every secret once it was described.
+    Raced,
 }
 
 impl Cloud {
@@ -79,7 +93,15 @@ impl Cloud {
             .unwrap();
         let secrets = Arc::<Mutex<BTreeMap<_, _>>>::default();
         let shared = Arc::clone(&secrets);
-        let server = Server::start(Some(tls), move |request| respond(&request, twist, &shared)).await;
+        let refused = Mutex::<BTreeSet<String>>::default();
+        let server = Server::start(Some(tls), move |request| {
+            let answer = respond(&request, twist, &shared);
+            if twist == Twist::Unsure && refused.lock().unwrap().insert(target(&request)) {
+                return self::answer(500, json!({ "__type": "InternalServiceError", "message": "not sure" }));
+            }
+            answer
+        });
+        let server = server.await;
         Self { server, secrets, dir }
     }
 
@@ -92,8 +114,14 @@ impl Cloud {
     }
 
     pub(crate) fn store(&self, name: &str, text: &str) {
-        let secret = Secret { versions: vec![text.to_owned()], next: None };
+        let mut secret = Secret::default();
+        secret.put(version_id(1), text, [CURRENT]);
         self.secrets.lock().unwrap().insert(name.to_owned(), secret);
+    }
+
+    /// As the stack makes a secret.
+    pub(crate) fn store_nothing(&self, name: &str) {
+        self.secrets.lock().unwrap().insert(name.to_owned(), Secret::default());
     }
 
     /// Has a secret become `text` once it is read.
@@ -103,13 +131,25 @@ impl Cloud {
 
     /// How often a secret was read.
     pub(crate) fn reads(&self, name: &str) -> usize {
-        let body = json!({ "SecretId": name });
+        let body = json!({ "SecretId": name, "VersionStage": CURRENT });
         self.bodies().iter().filter(|other| **other == body).count()
     }
 
-    /// All versions of a secret.
+    /// All versions of a secret, oldest first.
     pub(crate) fn versions(&self, name: &str) -> Vec<String> {
-        self.secrets.lock().unwrap().get(name).map(|secret| secret.versions.clone()).unwrap_or_default()
+        self.labelled(name).into_iter().map(|(text, _)| text).collect()
+    }
+
+    /// The same with their labels.
+    pub(crate) fn labelled(&self, name: &str) -> Vec<(String, Vec<String>)> {
+        let secrets = self.secrets.lock().unwrap();
+        let versions = secrets.get(name).map(|secret| secret.versions.clone()).unwrap_or_default();
+        versions.into_iter().map(|version| (version.text, version.labels.into_iter().collect())).collect()
+    }
+
+    /// The id of the version that everybody reads.
+    pub(crate) fn current(&self, name: &str) -> String {
+        self.secrets.lock().unwrap()[name].labelled(CURRENT).unwrap().id.clone()
     }
 
     pub(crate) fn bodies(&self) -> Vec<Value> {
@@ -122,58 +162,140 @@ pub(crate) fn ciphertext(key: &str, context: &Value, plaintext: &str) -> String 
     STANDARD.encode(json!([key, context, plaintext]).to_string())
 }
 
+const CURRENT: &str = "AWSCURRENT";
+const PREVIOUS: &str = "AWSPREVIOUS";
+
+/// As long as a real one.
+pub(crate) fn version_id(number: usize) -> String {
+    format!("{number:032}")
+}
+
+impl Secret {
+    fn labelled(&self, label: &str) -> Option<&Version> {
+        self.versions.iter().find(|version| version.labels.contains(label))
+    }
+
+    /// A label is one version's.
+    fn move_label(&mut self, label: &str, to: &str) {
+        for version in &mut self.versions {
+            let had = version.labels.remove(label);
+            if had && label == CURRENT && version.id != to {
+                version.labels.insert(PREVIOUS.to_owned());
+            } else if label == CURRENT {
+                version.labels.remove(PREVIOUS);
+            }
+            if version.id == to {
+                version.labels.insert(label.to_owned());
+            }
+        }
+    }
+
+    /// As AWS, which makes the first version the current one. The same id is the same request.
+    fn put<'a>(&mut self, id: String, text: &str, labels: impl IntoIterator<Item = &'a str>) {
+        if self.versions.iter().any(|version| version.id == id) {
+            return;
+        }
+        let is_first = self.versions.is_empty();
+        self.versions.push(Version { id: id.clone(), text: text.to_owned(), labels: BTreeSet::new() });
+        for label in labels.into_iter().chain(is_first.then_some(CURRENT)) {
+            self.move_label(label, &id);
+        }
+    }
+
+    /// The version that is asked for, as an answer.
+    fn version(&self, name: &str, label: &str) -> Answer {
+        match self.labelled(label) {
+            Some(version) => answer(
+                200,
+                json!({
+                    "ARN": format!("{SECRET_ARN}{name}"), "Name": name, "VersionId": version.id, "SecretString": version.text,
+                    "VersionStages": version.labels,
+                }),
+            ),
+            None => error("ResourceNotFoundException"),
+        }
+    }
+}
+
+fn target(request: &Request<Bytes>) -> String {
+    request.headers().get("x-amz-target").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
 fn respond(request: &Request<Bytes>, twist: Twist, secrets: &Mutex<BTreeMap<String, Secret>>) -> Answer {
     let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
     if !header("authorization").contains(ACCESS_KEY_ID) {
         return error("UnrecognizedClientException");
     }
     let body: Value = serde_json::from_slice(request.body()).unwrap();
-    let mut secrets = secrets.lock().unwrap();
     let text = |name: &str| body[name].as_str().unwrap_or_default();
-    let name = |id: &str| id.strip_prefix(SECRET_ARN).unwrap_or(id).to_owned();
-    match (header("x-amz-target"), twist) {
-        ("TrentService.Encrypt", Twist::Denied) => error("AccessDeniedException"),
+    match (target(request).as_str(), twist) {
+        ("TrentService.Encrypt", Twist::Denied)
+        | ("secretsmanager.PutSecretValue", Twist::StoreDenied)
+        | ("secretsmanager.GetSecretValue", Twist::ReadDenied) => error("AccessDeniedException"),
         ("TrentService.Encrypt", _) => {
             let plaintext = String::from_utf8(STANDARD.decode(text("Plaintext")).unwrap()).unwrap();
             let key = if twist == Twist::OtherKey { OTHER_ARN } else { text("KeyId") };
             let blob = ciphertext(key, &body["EncryptionContext"], &plaintext);
             answer(200, json!({ "KeyId": key, "CiphertextBlob": blob }))
         }
-        ("secretsmanager.PutSecretValue", Twist::StoreDenied) => error("AccessDeniedException"),
-        ("secretsmanager.PutSecretValue", _) => match secrets.get_mut(&name(text("SecretId"))) {
-            Some(Secret { versions, .. }) => {
-                versions.push(text("SecretString").to_owned());
-                described(&name(text("SecretId")), versions)
-            }
-            None => error("ResourceNotFoundException"),
-        },
-        ("secretsmanager.CreateSecret", _) => {
-            let Secret { versions, .. } = secrets.entry(text("Name").to_owned()).or_default();
-            versions.push(text("SecretString").to_owned());
-            described(text("Name"), versions)
-        }
-        ("secretsmanager.GetSecretValue", Twist::ReadDenied) => error("AccessDeniedException"),
         ("secretsmanager.GetSecretValue", Twist::ReadSilent) => None,
         ("secretsmanager.GetSecretValue", Twist::Binary) => answer(
             200,
-            json!({ "ARN": SECRET_ARN, "VersionId": "version-1", "SecretBinary": STANDARD.encode("31337") }),
+            json!({ "ARN": SECRET_ARN, "VersionId": version_id(1), "SecretBinary": STANDARD.encode("31337") }),
         ),
-        ("secretsmanager.GetSecretValue", _) => match secrets.get_mut(&name(text("SecretId"))) {
-            Some(Secret { versions, next }) => {
-                let answer = described(&name(text("SecretId")), versions);
-                versions.extend(next.take());
-                answer
+        (other, _) => {
+            let name = text("SecretId").strip_prefix(SECRET_ARN).unwrap_or(text("SecretId"));
+            let mut secrets = secrets.lock().unwrap();
+            if other == "secretsmanager.CreateSecret" {
+                secrets.insert(text("Name").to_owned(), Secret::default());
+                return answer(200, json!({ "ARN": format!("{SECRET_ARN}{}", text("Name")), "Name": text("Name") }));
             }
-            None => error("ResourceNotFoundException"),
-        },
-        (other, _) => panic!("{other}"),
+            let Some(secret) = secrets.get_mut(name) else { return error("ResourceNotFoundException") };
+            let answer = keep(other, name, secret, &body);
+            if twist == Twist::Raced && other == "secretsmanager.DescribeSecret" {
+                secret.put(version_id(90), "cmFjZWQ=", ["address-raced", CURRENT]);
+            }
+            answer
+        }
     }
 }
 
-fn described(name: &str, versions: &[String]) -> Answer {
+/// What Secrets Manager does with a secret.
+fn keep(what: &str, name: &str, secret: &mut Secret, body: &Value) -> Answer {
+    let text = |name: &str| body[name].as_str().unwrap_or_default();
     let arn = format!("{SECRET_ARN}{name}");
-    let version = format!("version-{}", versions.len());
-    answer(200, json!({ "ARN": arn, "Name": name, "VersionId": version, "SecretString": versions.last() }))
+    match what {
+        "secretsmanager.DescribeSecret" => {
+            let labelled = secret.versions.iter().filter(|version| !version.labels.is_empty());
+            let versions: BTreeMap<_, _> = labelled.map(|version| (&version.id, &version.labels)).collect();
+            answer(200, json!({ "ARN": arn, "Name": name, "VersionIdsToStages": versions }))
+        }
+        "secretsmanager.PutSecretValue" => {
+            let labels = body["VersionStages"].as_array().unwrap().iter().map(|label| label.as_str().unwrap());
+            let id = text("ClientRequestToken").to_owned();
+            secret.put(id.clone(), text("SecretString"), labels);
+            let version = secret.versions.iter().find(|version| version.id == id).unwrap();
+            answer(200, json!({ "ARN": arn, "Name": name, "VersionId": id, "VersionStages": version.labels }))
+        }
+        "secretsmanager.UpdateSecretVersionStage" => {
+            let label = text("VersionStage");
+            let present = secret.labelled(label).map(|version| version.id.clone());
+            if present.as_deref() != body["RemoveFromVersionId"].as_str() {
+                return error("InvalidParameterException");
+            }
+            secret.move_label(label, text("MoveToVersionId"));
+            answer(200, json!({ "ARN": arn, "Name": name }))
+        }
+        "secretsmanager.GetSecretValue" => {
+            let answer = secret.version(name, text("VersionStage"));
+            if let Some(next) = secret.next.take() {
+                let id = version_id(secret.versions.len() + 1);
+                secret.put(id, &next, [CURRENT]);
+            }
+            answer
+        }
+        other => panic!("{other}"),
+    }
 }
 
 fn error(code: &str) -> Answer {

@@ -160,6 +160,12 @@ async fn a_key_that_the_enclave_made_is_printed_or_stored() {
     let said = host.wallet(&line(&store, &flags)).await.json();
     assert_eq!((&said["address"], &said["is_new_secret"]), (&json!(ADDRESS), &json!(true)));
     assert_eq!(cloud.versions("made"), ["YW4gZW5jcnlwdGVkIGtleQ=="]);
+    let asked = enclave.asked().len();
+    let said = host.wallet(&line(&store, &flags)).await;
+    assert!(said.error().contains(&format!("it holds the key {ADDRESS}; expected --replace {ADDRESS}")), "{said:?}");
+    assert_eq!(enclave.asked().len(), asked, "no key is made that has no place");
+    let said = host.wallet(&line(&[&store[..], &["--replace", ADDRESS]].concat(), &flags)).await.json();
+    assert_eq!((&said["is_new_secret"], &said["replaced"]), (&json!(false), &json!(ADDRESS)));
 }
 
 #[tokio::test]
@@ -190,6 +196,33 @@ async fn policy_prints_what_aws_takes() {
     let context = ["--context", "purpose=ethereum-signer"];
     let everything = host.wallet(&[&who[..], &rest, &context].concat()).await;
     assert_eq!(everything.out, include_str!("../../src/key_policy/everything.json"), "{everything:?}");
+}
+
+#[tokio::test]
+async fn a_written_policy_is_checked_and_everybody_else_who_opens_the_key_is_named() {
+    let host = Host::new();
+    let who = ["policy", "--role", ROLE, "--admin", ADMIN, "--encryptor", LAMBDA, "--measurements", "right.json"];
+    let written = host.wallet(&who).await;
+    assert!(written.err.contains(&format!("can open the key: {ADMIN}")), "{written:?}");
+    host.write("policy.json", &written.out);
+    let check = ["check-policy", "policy.json", "--admin", ADMIN, "--measurements", "right.json"];
+    let said = host.wallet(&check).await;
+    assert!(said.is_success && !said.out.contains("NOT EXPECTED"), "{said:?}");
+    assert!(said.out.contains(&format!("statement Manage: {ADMIN} opens the key: it writes a policy")), "{said:?}");
+    for (index, arguments) in [&check[..4], &[&check[..2], &check[4..]].concat()].into_iter().enumerate() {
+        let said = host.wallet(arguments).await;
+        assert!(
+            !said.is_success
+                && said.out.contains(["NOT EXPECTED: statement Decrypt", "NOT EXPECTED: statement Manage"][index])
+        );
+    }
+    host.write("policy.json", &written.out.replace("\"kms:Encrypt\"", "[\"kms:Encrypt\", \"kms:CreateG*\"]"));
+    let said = host.wallet(&check).await;
+    let expected =
+        format!("NOT EXPECTED: statement Encrypt: {LAMBDA} opens the key: it grants itself or others to decrypt");
+    assert!(!said.is_success && said.out.contains(&expected) && said.err.contains("1 not expected"), "{said:?}");
+    let said = host.wallet_with(&["check-policy", "-"], "{}", &[]).await;
+    assert!(said.error().contains("expected a key policy, as `aws kms get-key-policy` prints it"), "{said:?}");
 }
 
 #[tokio::test]
@@ -225,7 +258,9 @@ async fn a_debug_enclaves_policy_has_to_be_asked_for_and_is_warned_of() {
 async fn help_names_every_verb_and_no_secret_is_an_argument() {
     let host = Host::new();
     let said = host.wallet(&["--help"]).await;
-    for verb in ["keygen", "set-key", "get-key", "generate-key", "sign", "verify", "policy"] {
+    for verb in
+        ["keygen", "set-key", "get-key", "restore-key", "generate-key", "sign", "verify", "policy", "check-policy"]
+    {
         assert!(said.out.contains(&format!("\n  {verb} ")), "{verb}: {}", said.out);
         assert!(host.wallet(&[verb, "--help"]).await.is_success);
     }
@@ -250,7 +285,7 @@ async fn the_sample_of_a_key_policy_is_what_the_documents_command_prints() {
             "--role",
             "arn:aws:iam::111122223333:role/enclave-signer-instance",
             "--encryptor",
-            "arn:aws:iam::111122223333:role/enclave-signer-lambda",
+            "arn:aws:iam::111122223333:role/KeySetter",
             "--admin",
             &admins[0],
             "--admin",

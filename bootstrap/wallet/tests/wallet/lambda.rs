@@ -87,6 +87,7 @@ fn variables(enclave: &Enclave, cloud: &Cloud) -> Vec<(&'static str, String)> {
         ("SECRET_ID", "hot-wallet".to_owned()),
         ("KEY_ARN", KEY_ARN.to_owned()),
         ("ENCRYPTION_CONTEXT", r#"{"purpose": "ethereum-signer"}"#.to_owned()),
+        ("SET_KEY", "true".to_owned()),
         ("ENCLAVE_URL", enclave.url_text()),
         ("MEASUREMENTS", measurements_json()),
         ("ATTESTATION_ROOT", enclave.root.root_pem()),
@@ -112,8 +113,11 @@ async fn the_three_events_are_answered_one_after_another() {
 
     let report = function.report().await;
     assert_eq!(report.path, "invocation/event-0/response", "{report:?}");
-    let secret = format!("{SECRET_ARN}hot-wallet");
-    assert_eq!(report.body, json!({ "secret_id": secret, "version_id": "version-1", "address": ADDRESS }));
+    let expected = json!({
+        "secret_id": format!("{SECRET_ARN}hot-wallet"), "version_id": cloud.current("hot-wallet"), "address": ADDRESS,
+        "label": format!("address-{ADDRESS}"), "replaced": null,
+    });
+    assert_eq!(report.body, expected);
     let report = function.report().await;
     assert_eq!(report.path, "invocation/event-1/response");
     let stored = ciphertext(KEY_ARN, &json!({ "purpose": "ethereum-signer" }), &format!("0x{KEY}"));
@@ -126,6 +130,42 @@ async fn the_three_events_are_answered_one_after_another() {
 
     let log = function.log().await;
     assert!(log.contains("answered") && !log.contains(&KEY[..16]), "{log}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_there_is_replaced_by_an_event_that_names_it_and_no_other() {
+    let (enclave, cloud) = (Enclave::start().await, Cloud::start().await);
+    let event = |more: &str| format!(r#"{{"operation": "set_key", "eth_key": "{KEY}"{more}}}"#);
+    let other = r#", "replace": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf""#;
+    let named = format!(r#", "replace": "{ADDRESS}""#);
+    let events = ["", "", other, &named].map(event);
+    let mut function = Function::start(&events.each_ref().map(String::as_str), &variables(&enclave, &cloud)).await;
+    assert_eq!(function.report().await.path, "invocation/event-0/response");
+    for index in 1..3 {
+        let report = function.report().await;
+        assert_eq!(
+            (report.path, report.error_type.as_str()),
+            (format!("invocation/event-{index}/error"), "KeyConflict")
+        );
+        let text = report.body["errorMessage"].as_str().unwrap();
+        assert!(text.contains(&format!("it holds the key {ADDRESS}")), "{text}");
+        assert_eq!(cloud.versions("hot-wallet").len(), 1);
+    }
+    let report = function.report().await;
+    assert_eq!(report.body["replaced"], ADDRESS, "{report:?}");
+    assert_eq!(cloud.versions("hot-wallet").len(), 2);
+}
+
+#[tokio::test]
+async fn a_function_that_is_not_told_to_stores_no_key() {
+    let (enclave, cloud) = (Enclave::start().await, Cloud::start().await);
+    let set = format!(r#"{{"operation": "set_key", "eth_key": "{KEY}"}}"#);
+    let without: Vec<_> = variables(&enclave, &cloud).into_iter().filter(|(name, _)| *name != "SET_KEY").collect();
+    let mut function = Function::start(&[&set], &without).await;
+    let report = function.report().await;
+    assert_eq!(report.error_type, "SetKeyOff", "{report:?}");
+    assert!(report.body["errorMessage"].as_str().unwrap().contains("function.may_set_key = true"), "{report:?}");
+    assert_eq!(cloud.bodies(), [Value::Null; 0]);
 }
 
 #[tokio::test]
