@@ -12,6 +12,8 @@ root=$(cd "$here/../.." && pwd)
 require_packages "$root/bootstrap/lab/packages.txt" aws
 require_packages "$root/bootstrap/lab/packages.txt" aws-tests
 venv=$("$here/venv.sh" | tail -n 1)
+MOTO_PYTHON=$("$here/venv.sh" "$here/tests/moto-requirements.txt" | tail -n 1)/bin/python
+export MOTO_PYTHON
 
 phase "style of the Python files"
 "$venv/bin/ruff" check --quiet --no-cache "$here"

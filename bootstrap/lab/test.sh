@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 bootstrap/lab/setup.sh --packages
 # The CDK comes over the network, while the rest is built.
-bootstrap/aws/venv.sh >/dev/null &
+{ bootstrap/aws/venv.sh && bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/moto-requirements.txt"; } >/dev/null &
 venv=$!
 bootstrap/lab/setup.sh
 wait "$venv"

@@ -19,6 +19,7 @@ def build(app: App, stage: str, settings: Settings) -> None:
         KeyStack(app, settings, key_policy.nobody_uses_it(settings))
     elif stage == "enclave":
         image = Image.load(settings.image_dir, settings.config_dir)
+        image.check_secrets(settings.secret_id)
         key = KeyStack(app, settings, key_policy.load(settings, image))
         EnclaveStack(app, settings, image, key)
     else:

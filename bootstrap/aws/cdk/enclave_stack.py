@@ -5,7 +5,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from aws_cdk import ArnFormat, CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, RemovalPolicy, Stack, Stage
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -26,8 +26,7 @@ class EnclaveStack(Stack):
     def __init__(self, scope: Construct, settings: Settings, image: Image, key: KeyStack) -> None:
         super().__init__(
             scope,
-            "Enclave",
-            stack_name=f"{settings.name}-enclave",
+            settings.enclave_stack,
             description="The parent instance with the signer's enclave, and the Lambda function",
         )
         check_function(settings.lambda_path)
@@ -66,6 +65,8 @@ class EnclaveStack(Stack):
                 "ENCRYPTION_CONTEXT": json.dumps(image.encryption_context, sort_keys=True),
                 "ENCLAVE_URL": url,
                 "MEASUREMENTS": json.dumps({f"PCR{index}": pcr for index, pcr in enumerate(image.pcrs)}),
+                # Without it, the function refuses to store keys before it asks AWS.
+                **({"SET_KEY": "true"} if settings.may_set_key else {}),
                 **self.client_secret(settings.client_secret_id, key),
             },
         )
@@ -101,7 +102,7 @@ class EnclaveStack(Stack):
         self, settings: Settings, image: Image, key: KeyStack, subnet: ec2.ISubnet, group: ec2.SecurityGroup
     ) -> ec2.CfnInstance:
         """The parent."""
-        files = deliveries(settings, image)
+        files = deliveries(settings, image, Path(Stage.of(self).asset_outdir))
         assets = [s3_assets.Asset(self, f"File-{file.name}", path=str(file.path)) for file in files]
         grant = iam.Policy(
             self,

@@ -6,8 +6,10 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from failure import Failure
+from settings import is_secret
 
 PCR = re.compile(r"[0-9a-f]{96}")
 ZERO = "0" * 96
@@ -17,11 +19,16 @@ ZERO = "0" * 96
 class Image:
     """An image that may have keys."""
 
+    config_path: Path
     eif_path: Path
     measurements_path: Path
     pcrs: list[str]
     key_arn: str
     encryption_context: dict[str, str]
+    # Those of the secrets' names and ARNs that clients may have keys of.
+    secret_ids: list[str]
+    # Whom it asks of AWS.
+    hosts: list[str]
 
     @classmethod
     def load(cls, image_dir: Path, config_dir: Path) -> "Image":
@@ -45,15 +52,33 @@ class Image:
         config = read(config_path, "the image is made of it")
         if sha256(config) != config_digest:
             raise Failure(f"{config_path} was changed after the image was made: `make eif`, and `wallet policy` again")
-        return cls(eif_path, path, pcrs, *kms(config_path, config.decode()))
+        return cls(config_path, eif_path, path, pcrs, *kms(config_path, config.decode()))
+
+    def check_secrets(self, secret_id: str) -> None:
+        """A client's key that the instance's role may not read would be missed at its first signature."""
+        for found in self.secret_ids:
+            if not is_secret(found, secret_id):
+                raise Failure(
+                    f"{self.config_path}: secret_ids of [[signer.clients]] has {found!r}, which the instance's role may not read;"
+                    f" expected {secret_id!r} alone, which is key.secret_id in the settings"
+                )
 
 
-def kms(path: Path, text: str) -> tuple[str, dict[str, str]]:
-    """Which key the image asks for, and what ciphertexts are bound to."""
+def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str]]:
+    """Which key the image asks for, what ciphertexts are bound to, where they are, and who is asked."""
     config = tomllib.loads(text)
     if "signer" not in config or "kms" not in config:
         raise Failure(f"{path}: has no [signer] and [kms], so nothing signs; config/signer.toml is a sample")
-    return config["kms"]["key_arn"], config["kms"]["encryption_context"]
+    clients = config["signer"].get("clients", [])
+    secret_ids = [secret_id for client in clients for secret_id in client.get("secret_ids", [])]
+    key_arn = config["kms"]["key_arn"]
+    partition, region = key_arn.split(":")[1], key_arn.split(":")[3]
+    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    hosts = []
+    for table, service in [("kms", "kms"), ("secrets", "secretsmanager")]:
+        endpoint = config.get(table, {}).get("endpoint")
+        hosts.append(f"{service}.{region}.{suffix}" if endpoint is None else urlsplit(endpoint).hostname)
+    return key_arn, config["kms"]["encryption_context"], secret_ids, hosts
 
 
 def read(path: Path, hint: str) -> bytes:

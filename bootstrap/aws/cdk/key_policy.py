@@ -25,8 +25,35 @@ MANAGE = [
     "kms:UntagResource",
     "kms:Update*",
 ]
-# Ways to what the key protects, or to let others go one.
-OPENING = ["kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:CreateGrant", "kms:DeriveSharedSecret"]
+# All that a key policy may allow (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html),
+# by what comes of it. Ways to what the key protects, past the condition on the enclave:
+OPENING = {
+    "kms:Decrypt": "decrypts",
+    "kms:ReEncryptFrom": "has KMS encrypt for another key what was encrypted for this one",
+    "kms:CreateGrant": "grants itself or others to decrypt, which asks for no attestation",
+    "kms:PutKeyPolicy": "writes a policy that lets it decrypt",
+    "kms:ReplicateKey": "makes a copy of the key with a policy of its own",
+    "kms:DeriveSharedSecret": "derives secrets of the key",
+}
+# Ways to make what the enclave takes for a key, or to use the key otherwise. kms:Encrypt is the one that is needed.
+USING = [
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyPair",
+    "kms:GenerateDataKeyPairWithoutPlaintext",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:GenerateMac",
+    "kms:ReEncryptTo",
+    "kms:Sign",
+]
+# Ways to end the key.
+ENDING = ["kms:DeleteImportedKeyMaterial", "kms:DisableKey", "kms:ScheduleKeyDeletion"]
+# The statement of `wallet policy` that may, and what it may.
+ALLOWED = {
+    "Manage": {"kms:PutKeyPolicy", *ENDING},
+    "Encrypt": {"kms:Encrypt"},
+    "DecryptInTheEnclaveOnly": {"kms:Decrypt"},
+}
 
 
 def nobody_uses_it(settings: Settings) -> dict:
@@ -63,13 +90,49 @@ def check(policy: dict, settings: Settings, image: Image) -> None:
     manage = [statement for statement in statements if statement["Sid"] == "Manage"]
     if [sorted(principals(statement)) for statement in manage] != [sorted(settings.admins)]:
         raise Failure("who manages the key is not who key.admins in the settings says: --admin")
-    opening = [statement for statement in statements if any(opens(action) for action in actions(statement))]
+    if foreign := [found for statement in statements for found in foreign_ways(statement)]:
+        raise Failure("; ".join(foreign) + "; expected the statements of `wallet policy`")
+    opening = [statement for statement in statements if "kms:Decrypt" in reached(statement)]
     if [statement["Sid"] for statement in opening] != ["DecryptInTheEnclaveOnly"]:
-        raise Failure("expected one statement that opens what the key encrypts, DecryptInTheEnclaveOnly")
+        raise Failure("expected one statement with kms:Decrypt, DecryptInTheEnclaveOnly")
     check_decrypt(opening[0], settings, image)
-    encryptors = [principal for statement in statements if may_encrypt(statement) for principal in principals(statement)]
-    if not any(principal.endswith(f":role/{settings.lambda_role}") for principal in encryptors):
-        raise Failure(f"the function's role, {settings.lambda_role}, may not encrypt: --encryptor")
+    check_encrypt(statements, settings)
+
+
+def foreign_ways(statement: dict) -> list[str]:
+    """Whom the statement lets open, use or end the key beyond what `wallet policy` would, and how."""
+    found = []
+    for action in sorted(reached(statement) - ALLOWED.get(statement["Sid"], set())):
+        way = (
+            f"opens the key: it {OPENING[action]}"
+            if action in OPENING
+            else "ends the key"
+            if action in ENDING
+            else "uses the key"
+        )
+        found += [f"statement {statement['Sid']}: {principal} {way} ({action})" for principal in principals(statement)]
+    return found
+
+
+def reached(statement: dict) -> set[str]:
+    """Those actions of the tables that the statement's patterns match."""
+    patterns = [action.lower() for action in actions(statement)]
+    return {each for each in (*OPENING, *USING, *ENDING) if any(fnmatch.fnmatchcase(each.lower(), one) for one in patterns)}
+
+
+def check_encrypt(statements: list[dict], settings: Settings) -> None:
+    """The function encrypts if it is to store keys, and only then."""
+    encryptors = [name for statement in statements if "kms:Encrypt" in reached(statement) for name in principals(statement)]
+    may_encrypt = any(name.endswith(f":role/{settings.lambda_role}") for name in encryptors)
+    if settings.may_set_key and not may_encrypt:
+        raise Failure(
+            f"the function's role, {settings.lambda_role}, may not encrypt, and function.may_set_key is true: --encryptor"
+        )
+    if may_encrypt and not settings.may_set_key:
+        raise Failure(
+            f"the function's role, {settings.lambda_role}, may encrypt, and function.may_set_key is not true:"
+            " leave out its --encryptor"
+        )
 
 
 def check_decrypt(statement: dict, settings: Settings, image: Image) -> None:
@@ -105,13 +168,3 @@ def actions(statement: dict) -> list[str]:
 def listed(value: str | list[str]) -> list[str]:
     """IAM's lists of one may be without brackets."""
     return [value] if isinstance(value, str) else value
-
-
-def opens(action: str) -> bool:
-    """Whether this action, which may have wildcards, leads to plaintexts."""
-    return any(fnmatch.fnmatchcase(each.lower(), action.lower()) for each in OPENING)
-
-
-def may_encrypt(statement: dict) -> bool:
-    """Whether it lets somebody encrypt."""
-    return any(fnmatch.fnmatchcase("kms:encrypt", action.lower()) for action in actions(statement))

@@ -1,12 +1,25 @@
 """What is there before an image is: the key, the roles that its policy names, and the secret."""
 
-from aws_cdk import ArnFormat, CfnOutput, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+import alarm
 from settings import Settings
+
+# All that Session Manager needs (https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-create-iam-instance-profile.html).
+# AWS's own policy for it, AmazonSSMManagedInstanceCore, reads the account's parameters, too. None of these takes a resource.
+SESSION_MANAGER = [
+    "ssm:UpdateInstanceInformation",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+]
+# What `wallet set-key` and its event ask of Secrets Manager, in a secret that is there.
+SET_KEY = ["secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"]
 
 
 class KeyStack(Stack):
@@ -15,14 +28,21 @@ class KeyStack(Stack):
     def __init__(self, scope: Construct, settings: Settings, policy: dict) -> None:
         super().__init__(
             scope,
-            "Key",
-            stack_name=f"{settings.name}-key",
+            settings.key_stack,
             description="The signer's KMS key, the roles that its policy names, and the secret with the encrypted key",
             termination_protection=True,
         )
         # By name, since `wallet policy` has to know them.
-        self.instance_role = self.role(settings.instance_role, "ec2", "AmazonSSMManagedInstanceCore")
-        self.lambda_role = self.role(settings.lambda_role, "lambda", "service-role/AWSLambdaVPCAccessExecutionRole")
+        self.instance_role = self.role(settings.instance_role, "ec2")
+        network = iam.ManagedPolicy.from_aws_managed_policy_name("service-role/AWSLambdaVPCAccessExecutionRole")
+        self.lambda_role = self.role(settings.lambda_role, "lambda", network)
+        iam.ManagedPolicy(
+            self,
+            "SessionManager",
+            description="People come to the instance through Session Manager",
+            roles=[self.instance_role],
+            statements=[iam.PolicyStatement(actions=SESSION_MANAGER, resources=["*"])],
+        )
 
         key = kms.CfnKey(
             self,
@@ -37,37 +57,38 @@ class KeyStack(Stack):
         key.node.add_dependency(self.instance_role, self.lambda_role)
         self.key_arn = key.attr_arn
 
+        alarm.add(self, settings, self.key_arn)
+
         # Without a value: `wallet set-key` puts the first.
         secret = secretsmanager.CfnSecret(
             self, "Secret", name=settings.secret_id, description="An Ethereum key, encrypted by KMS for an enclave"
         )
         secret.apply_removal_policy(RemovalPolicy.RETAIN)
 
-        secrets = self.format_arn(
-            service="secretsmanager",
-            resource="secret",
-            resource_name=settings.secret_prefix + "*",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
-        self.allow(self.instance_role, "ReadSecrets", ["secretsmanager:GetSecretValue"], secrets)
-        actions = ["CreateSecret", "GetSecretValue", "PutSecretValue"]
-        self.allow(self.lambda_role, "WriteSecrets", [f"secretsmanager:{action}" for action in actions], secrets)
-        self.allow(self.lambda_role, "Encrypt", ["kms:Encrypt"], self.key_arn)
+        # By the secret's whole ARN, with the six characters that AWS appends: it is no other secret's, whatever that is called.
+        self.allow(self.instance_role, "ReadSecret", ["secretsmanager:GetSecretValue"], secret.ref)
+        self.allow(self.lambda_role, "ReadCiphertext", ["secretsmanager:GetSecretValue"], secret.ref)
+        if settings.may_set_key:
+            self.allow(self.lambda_role, "WriteSecret", SET_KEY, secret.ref)
+            self.allow(self.lambda_role, "Encrypt", ["kms:Encrypt"], self.key_arn)
 
+        # What the other stack imports is exported at each stage, so that `cdk.sh key deploy` works while that stack is there.
+        for value in (self.key_arn, self.instance_role.role_name, self.lambda_role.role_name, self.lambda_role.role_arn):
+            self.export_value(value)
         CfnOutput(self, "KeyArn", value=self.key_arn, description="kms.key_arn in enclave.toml")
         CfnOutput(self, "InstanceRoleArn", value=self.instance_role.role_arn, description="wallet policy --role")
         CfnOutput(self, "LambdaRoleArn", value=self.lambda_role.role_arn, description="wallet policy --encryptor")
         CfnOutput(self, "SecretId", value=settings.secret_id, description="secret_ids in enclave.toml, --secret-id")
-        CfnOutput(self, "SecretPrefix", value=settings.secret_prefix, description="what the roles reach")
+        CfnOutput(self, "SecretArn", value=secret.ref, description="what the roles reach, and who sets keys has to")
 
-    def role(self, name: str, service: str, managed_policy: str) -> iam.Role:
-        """A role of a service, with what AWS's agents need."""
+    def role(self, name: str, service: str, *managed_policies: iam.IManagedPolicy) -> iam.Role:
+        """A role of a service."""
         return iam.Role(
             self,
             "InstanceRole" if service == "ec2" else "LambdaRole",
             role_name=name,
             assumed_by=iam.ServicePrincipal(f"{service}.amazonaws.com"),
-            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(managed_policy)],
+            managed_policies=list(managed_policies),
         )
 
     def allow(self, role: iam.Role, name: str, actions: list[str], resource: str) -> None:

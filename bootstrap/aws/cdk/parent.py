@@ -22,8 +22,8 @@ class Delivery:
     sha256: str
 
 
-def deliveries(settings: Settings, image: Image) -> list[Delivery]:
-    """All of them, by the names that user-data.sh knows."""
+def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Delivery]:
+    """All of them, by the names that user-data.sh knows; those that are made here are in `work_dir`."""
     check_config(settings.parent_dir / "parent.toml")
     check_program(settings.wg_server_path)
     paths = {
@@ -31,11 +31,24 @@ def deliveries(settings: Settings, image: Image) -> list[Delivery]:
         "measurements.json": image.measurements_path,
         "wg-server": settings.wg_server_path,
         "parent.toml": settings.parent_dir / "parent.toml",
-        "dns-allow-list.txt": settings.parent_dir / "dns-allow-list.txt",
+        "dns-allow-list.txt": allow_list(settings.parent_dir / "dns-allow-list.txt", image.hosts, work_dir),
         "wg-server.service": AWS_DIR / "systemd/wg-server.service",
         "enclave.service": AWS_DIR / "systemd/enclave.service",
     }
     return [Delivery(name, path, sha256(read(path, "the instance needs it"))) for name, path in paths.items()]
+
+
+def allow_list(path: Path, hosts: list[str], work_dir: Path) -> Path:
+    """The operator's list, and the names without which the image has no key; they have its region in them."""
+    text = read(path, "the names that enclaves may look up").decode()
+    names = [line.strip().lower() for line in text.splitlines()]
+    # `*.name` stands for everything below a name.
+    listed = lambda host: host in names or any(name.startswith("*.") and host.endswith(name[1:]) for name in names)  # noqa: E731
+    if missing := [host for host in hosts if not listed(host)]:
+        text = text.rstrip("\n") + "\n# Whom the image asks for its key; the deployment adds them.\n" + "\n".join(missing) + "\n"
+    written = work_dir / "dns-allow-list.txt"
+    written.write_text(text)
+    return written
 
 
 def check_config(path: Path) -> None:

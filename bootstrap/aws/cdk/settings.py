@@ -12,16 +12,25 @@ ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 # As `wallet policy` takes them: nobody is everybody.
 PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]+)")
-# A prefix of one part at least, which IAM's `*` may follow.
-SECRET_ID = re.compile(r"[A-Za-z0-9+=.@_-]+(/[A-Za-z0-9+=.@_-]+)+")
+SECRET_ID = re.compile(r"[A-Za-z0-9/+=.@_-]{1,512}")
 # A name, or an ARN with what Secrets Manager appends to the name.
 CLIENT_SECRET_ID = re.compile(
     r"[A-Za-z0-9/+=.@_-]{1,512}|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/+=.@_-]+-[A-Za-z0-9]{6}"
 )
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
 INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 # Graviton's: the image is for x86_64.
 ARM = re.compile(r"[a-z]+[0-9]+[a-z]*g[a-z]*[.].*|a1[.].*")
+# Virtualized types of four vCPUs and more end so, and have four of them for each: `large` has two, `metal` is no virtual machine.
+XLARGE = re.compile(r"(?P<family>[a-z0-9-]+)[.](?P<times>[0-9]*)xlarge")
+# Families on x86_64 without Nitro Enclaves
+# (https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs), and those before the Nitro system.
+WITHOUT_ENCLAVES = re.compile(
+    r"g4ad|[cmr]7i-flex|[cmr]8i-flex|r7iz|t[0-9]+a?|trn1n?|u[0-9-].*|u-.*|vt1|mac.*"
+    r"|c[1-4]|cc2|cr1|d2|f1|g[23]|g3s|h1|hs1|i[23]|m[1-4]|p[23]|r[34]|x1e?"
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Settings:
     name: str
     admins: list[str]
     secret_id: str
+    alarm_email: str | None
+    alarm_topic_arn: str | None
     vpc_id: str | None
     subnet_id: str | None
     clients: list[str]
@@ -46,11 +57,17 @@ class Settings:
     parent_dir: Path
     lambda_path: Path
     client_secret_id: str | None
+    may_set_key: bool
 
     @property
-    def secret_prefix(self) -> str:
-        """Up to the last slash of `secret_id`, that one included."""
-        return self.secret_id[: self.secret_id.rindex("/") + 1]
+    def key_stack(self) -> str:
+        """The name of the stack, which is also its name in the app: `cdk.sh key deploy NAME-key` finds it."""
+        return f"{self.name}-key"
+
+    @property
+    def enclave_stack(self) -> str:
+        """The same of the other stack."""
+        return f"{self.name}-enclave"
 
     @property
     def instance_role(self) -> str:
@@ -77,11 +94,14 @@ class Settings:
         """Takes the file's text."""
         file = Table("", tomllib.loads(text))
         key, network, instance = file.table("key"), file.table("network"), file.table("instance")
-        enclave, files, function = file.table("enclave"), file.table("files"), file.optional_table("function")
+        enclave, files = file.table("enclave"), file.table("files")
+        alarm, function = file.optional_table("alarm"), file.optional_table("function")
         settings = cls(
             name=file.text("name", NAME, "1 to 32 lower case letters, digits and hyphens, a letter first"),
             admins=key.texts("admins", PRINCIPAL, "arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root"),
-            secret_id=key.text("secret_id", SECRET_ID, "a name with a slash, such as prod/hot-wallet"),
+            secret_id=key.text("secret_id", SECRET_ID, "a secret's name, such as prod/hot-wallet"),
+            alarm_email=alarm.optional("email", EMAIL, "an address, such as security@example.com"),
+            alarm_topic_arn=alarm.optional("topic_arn", TOPIC_ARN, "arn:aws:sns:REGION:ACCOUNT:NAME"),
             vpc_id=network.optional("vpc_id", re.compile(rf"vpc-{ID}"), "a VPC's id"),
             subnet_id=network.optional("subnet_id", re.compile(rf"subnet-{ID}"), "a subnet's id"),
             clients=network.texts("clients", None, ""),
@@ -98,8 +118,9 @@ class Settings:
             parent_dir=files.path("parent_dir"),
             lambda_path=files.path("lambda_path"),
             client_secret_id=function.optional("client_secret_id", CLIENT_SECRET_ID, "a secret's name, or its whole ARN"),
+            may_set_key=function.optional_flag("may_set_key"),
         )
-        for table in (file, key, network, instance, enclave, files, function):
+        for table in (file, key, alarm, network, instance, enclave, files, function):
             table.end()
         settings.check()
         return settings
@@ -108,21 +129,42 @@ class Settings:
         """What no single value shows."""
         if not self.admins:
             raise Failure("key.admins: empty, and nobody could ever change the key's policy")
+        if self.alarm_email is not None and self.alarm_topic_arn is not None:
+            raise Failure("alarm: set email or topic_arn, not both")
         if (self.vpc_id is None) != (self.subnet_id is None):
             raise Failure("network: set both vpc_id and subnet_id, or neither")
         # A parent that is not to be trusted could sign as the function, and `set_key` could overwrite the secret.
-        if self.client_secret_id is not None and self.client_secret_id.split(":")[-1].startswith(self.secret_prefix):
+        if self.client_secret_id is not None and is_secret(self.client_secret_id, self.secret_id):
             raise Failure(
-                f"function.client_secret_id: {self.client_secret_id!r}, expected another prefix than {self.secret_prefix},"
-                " whose secrets the instance reads and the function writes"
+                f"function.client_secret_id: {self.client_secret_id!r}, expected another secret than key.secret_id, which the"
+                " instance reads"
             )
         if ARM.fullmatch(self.instance_type):
             raise Failure(f"instance.type: {self.instance_type} is ARM, and the image is for x86_64: c6i.xlarge is right")
+        self.check_instance()
         for client in self.clients:
             try:
                 ipaddress.IPv4Network(client)
             except ValueError as error:
                 raise Failure(f"network.clients: {client!r}: {error}, expected such as 10.0.0.0/16") from error
+
+    def check_instance(self) -> None:
+        """Whether the type takes an enclave with these vCPUs: EC2 and the allocator would say so after minutes."""
+        found = XLARGE.fullmatch(self.instance_type)
+        if found is None or WITHOUT_ENCLAVES.fullmatch(found["family"]):
+            raise Failure(
+                f"instance.type: {self.instance_type!r}, expected a type with Nitro Enclaves and at least four vCPUs, such as"
+                " c6i.xlarge"
+            )
+        vcpus = 4 * int(found["times"] or 1)
+        # The parent keeps a core, which has two.
+        if self.cpus > vcpus - 2:
+            raise Failure(f"enclave.cpus: {self.cpus}, expected at most {vcpus - 2} of the {vcpus} that {self.instance_type} has")
+
+
+def is_secret(name_or_arn: str, name: str) -> bool:
+    """Whether the first means the secret of that name. An ARN has a hyphen and six characters more."""
+    return name_or_arn == name or (name_or_arn.startswith("arn:") and name_or_arn.rsplit(":", maxsplit=1)[-1][:-7] == name)
 
 
 class Table:
@@ -165,6 +207,10 @@ class Table:
     def optional(self, key: str, pattern: re.Pattern, expected: str) -> str | None:
         """The same, if it is there."""
         return self.text(key, pattern, expected) if key in self.values else None
+
+    def optional_flag(self, key: str) -> bool:
+        """True or false, and false if it is not there."""
+        return self.take(key, bool) if key in self.values else False
 
     def texts(self, key: str, pattern: re.Pattern | None, expected: str) -> list[str]:
         """Several of them."""

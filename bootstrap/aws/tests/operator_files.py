@@ -63,7 +63,7 @@ class Operator:
         """Has `wallet policy` write the key policy."""
         command = [ROOT / "target/release/wallet", "policy", "--measurements", self.measurements_path, "--role", ROLES + role]
         command += [word for admin in admins for word in ("--admin", admin)]
-        command += flags or ("--encryptor", ROLES + SAMPLE.lambda_role, "--context", "purpose=ethereum-signer")
+        command += flags or ("--encryptor", ROLES + "KeySetter", "--context", "purpose=ethereum-signer")
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         self.policy_path.write_text(text)
         return json.loads(text)
@@ -75,7 +75,8 @@ class Operator:
         app.build(cdk, stage, self.settings)
         # Checks the templates by CloudFormation's rules.
         cdk.synth()
-        return {stack.node.id: Template.from_stack(stack) for stack in cdk.node.children if isinstance(stack, Stack)}
+        names = {self.settings.key_stack: "Key", self.settings.enclave_stack: "Enclave"}
+        return {names[stack.node.id]: Template.from_stack(stack) for stack in cdk.node.children if isinstance(stack, Stack)}
 
 
 @cache

@@ -8,7 +8,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from operator_files import PCRS, ROOT, Operator, only, resolve
+from image import kms
+from operator_files import PCRS, ROOT, SAMPLE, Operator, only, resolve
+from parent import allow_list
 
 RECORDER = """#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
@@ -31,7 +33,7 @@ class FirstBoot(unittest.TestCase):
         self.logical_id, instance = only(operator.synthesize()["Enclave"], "AWS::EC2::Instance")
         self.script = resolve(instance["Properties"]["UserData"], {})
         outdir = self.folder / "operator/cdk.out"
-        for file in json.loads((outdir / "Enclave.assets.json").read_text())["files"].values():
+        for file in json.loads((outdir / f"{SAMPLE.enclave_stack}.assets.json").read_text())["files"].values():
             [destination] = file["destinations"].values()
             shutil.copy(outdir / file["source"]["path"], self.folder / "assets" / destination["objectKey"])
         for name, text in FAKES.items():
@@ -86,6 +88,14 @@ class FirstBoot(unittest.TestCase):
         allocator = (self.root / "etc/nitro_enclaves/allocator.yaml").read_text()
         self.assertEqual(allocator, "---\nmemory_mib: 512\ncpu_count: 2\n")
 
+    def test_the_enclave_may_look_up_whom_it_asks_for_its_key(self) -> None:
+        self.boot(PCRS)
+        listed = (self.root / "etc/wg-server/dns-allow-list.txt").read_text()
+        sample = (ROOT / "config/parent/dns-allow-list.txt").read_text()
+        self.assertTrue(listed.startswith(sample))
+        for name in ("kms.eu-central-1.amazonaws.com", "secretsmanager.eu-central-1.amazonaws.com"):
+            self.assertEqual(listed.splitlines().count(name), 1)
+
     def test_another_image_is_not_started(self) -> None:
         for index in range(3):
             done = self.boot([*PCRS[:index], "d" * 96, *PCRS[index + 1 :]])
@@ -116,6 +126,28 @@ class FirstBoot(unittest.TestCase):
             command = ["systemd-analyze", "verify", "--man=no", f"--root={self.root}", f"{unit}.service"]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit)
+
+
+class AllowList(unittest.TestCase):
+    def written(self, text: str, config: str = "") -> list[str]:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (folder / "list").write_text(text)
+        sample = (ROOT / "config/signer.toml").read_text().replace("[kms]\n", "[kms]\n" + config)
+        *_, hosts = kms(Path("enclave.toml"), sample)
+        return allow_list(folder / "list", hosts, folder).read_text().splitlines()
+
+    def test_what_the_list_has_is_not_added(self) -> None:
+        kms_host, secrets_host = "kms.eu-central-1.amazonaws.com", "secretsmanager.eu-central-1.amazonaws.com"
+        self.assertEqual(self.written("aws.com\n")[-2:], [kms_host, secrets_host])
+        self.assertEqual(self.written(f"{kms_host}\n{secrets_host}"), [kms_host, secrets_host])
+        self.assertEqual(self.written("KMS.eu-central-1.amazonaws.com\n")[-1], secrets_host)
+        self.assertEqual(self.written("*.amazonaws.com\n"), ["*.amazonaws.com"])
+        # The name itself is no name below it.
+        self.assertIn(kms_host, self.written(f"*.{kms_host}\n"))
+
+    def test_an_endpoint_of_the_image_is_added_in_its_region_s_place(self) -> None:
+        endpoint = "vpce-0123.kms.eu-central-1.vpce.amazonaws.com"
+        self.assertIn(endpoint, self.written("", f'endpoint = "https://{endpoint}:443"\n'))
 
 
 class Units(unittest.TestCase):

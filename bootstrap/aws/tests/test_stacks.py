@@ -1,6 +1,7 @@
 """What the stacks are, and what they are not made of."""
 
 import json
+import re
 import tempfile
 import unittest
 import warnings
@@ -61,11 +62,6 @@ class Stacks(unittest.TestCase):
         self.assertEqual(sorted(sources), ["10.0.0.0/16", "FunctionGroup"])
         self.assertNotIn("KeyName", self.instance())
 
-    def test_people_come_in_through_ssm(self) -> None:
-        role = self.key.find_resources("AWS::IAM::Role", {"Properties": {"RoleName": SAMPLE.instance_role}})
-        [policy] = [resource["Properties"]["ManagedPolicyArns"] for resource in role.values()]
-        self.assertEqual(resolve(policy, {}), ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"])
-
     def test_the_key_policy_is_what_wallet_policy_writes(self) -> None:
         _, key = only(self.key, "AWS::KMS::Key")
         self.assertEqual(key["Properties"]["KeyPolicy"], json.loads(self.operator.policy_path.read_text()))
@@ -107,30 +103,6 @@ class Stacks(unittest.TestCase):
                 for everybody in ('"Principal": "*"', '"AWS": "*"', '"AWS": ["*"', ':role/*"', ":root"):
                     self.assertNotIn(everybody, text, name)
 
-    def test_the_roles_reach_the_secrets_of_the_prefix_and_the_files_and_nothing_else(self) -> None:
-        self.assertEqual(SAMPLE.secret_prefix, "prod/")
-        secrets = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:prod/*"
-        key = only(self.key, "AWS::KMS::Key")[0]
-        found = {}
-        for template in self.stacks.values():
-            names = {f"{key}.Arn": "the key"}
-            for policy in template.find_resources("AWS::IAM::Policy").values():
-                for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
-                    self.assertEqual(statement["Effect"], "Allow")
-                    found[json.dumps(statement["Action"])] = resolve(statement["Resource"], names)
-        files = found.pop('"s3:GetObject"')
-        self.assertEqual(len(files), 7)
-        for file in files:
-            self.assertRegex(file, rf"^arn:aws:s3:::cdk-hnb659fds-assets-{ACCOUNT}-eu-central-1/[0-9a-f]{{64}}([.][0-9a-z]+)?$")
-        self.assertEqual(
-            found,
-            {
-                '"secretsmanager:GetSecretValue"': secrets,
-                json.dumps([f"secretsmanager:{verb}" for verb in ("CreateSecret", "GetSecretValue", "PutSecretValue")]): secrets,
-                '"kms:Encrypt"': "the key",
-            },
-        )
-
     def test_the_function_reads_its_client_secret_and_no_other(self) -> None:
         before = self.operator.settings
         self.addCleanup(setattr, self.operator, "settings", before)
@@ -148,6 +120,24 @@ class Stacks(unittest.TestCase):
             [statement] = policy["PolicyDocument"]["Statement"]
             granted = (statement["Effect"], statement["Action"], resolve(statement["Resource"], {}))
             self.assertEqual(granted, ("Allow", "secretsmanager:GetSecretValue", resource))
+
+    def test_what_the_second_stack_imports_is_exported_at_each_stage(self) -> None:
+        imported = set(re.findall(r'"Fn::ImportValue": "([^"]*)"', json.dumps(self.enclave.to_json())))
+        self.assertTrue(imported)
+        for stage in ("key", "enclave"):
+            outputs = self.operator.synthesize(stage)["Key"].to_json()["Outputs"].values()
+            self.assertLessEqual(imported, {output["Export"]["Name"] for output in outputs if "Export" in output}, stage)
+
+    def test_the_function_stores_keys_only_where_the_settings_say_so(self) -> None:
+        _, function = only(self.enclave, "AWS::Lambda::Function")
+        self.assertNotIn("SET_KEY", function["Properties"]["Environment"]["Variables"])
+        before = self.operator.settings
+        self.addCleanup(self.operator.allow)
+        self.addCleanup(setattr, self.operator, "settings", before)
+        self.operator.settings = replace(before, may_set_key=True)
+        self.operator.allow("--encryptor", ROLES + SAMPLE.lambda_role, "--context", "purpose=ethereum-signer")
+        _, function = only(self.operator.synthesize()["Enclave"], "AWS::Lambda::Function")
+        self.assertEqual(function["Properties"]["Environment"]["Variables"]["SET_KEY"], "true")
 
     def test_the_secret_has_no_value_yet_and_outlives_the_stack(self) -> None:
         _, secret = only(self.key, "AWS::SecretsManager::Secret")
@@ -178,7 +168,7 @@ class Stacks(unittest.TestCase):
 
     def test_operators_learn_what_they_need_next(self) -> None:
         outputs = {name: set(template.to_json()["Outputs"]) for name, template in self.stacks.items()}
-        self.assertLessEqual({"KeyArn", "InstanceRoleArn", "LambdaRoleArn", "SecretId", "SecretPrefix"}, outputs["Key"])
+        self.assertLessEqual({"KeyArn", "InstanceRoleArn", "LambdaRoleArn", "SecretId", "SecretArn"}, outputs["Key"])
         self.assertEqual(outputs["Enclave"], {"InstanceId", "ParentAddress", "EnclaveUrl", "KeyArn", "FunctionName"})
 
     def test_a_vpc_that_is_there_is_taken(self) -> None:
@@ -244,17 +234,37 @@ class Refusals(unittest.TestCase):
 
     def test_a_policy_that_opens_the_key_otherwise(self) -> None:
         right = self.operator.allow()
+        setter = f"statement Encrypt: {ROLES}KeySetter"
         for index, key, value, word in [
             (2, "Condition", {"StringEquals": {}}, "asks for no attestation"),
-            (2, "Action", "kms:*", "the enclave may kms:*"),
-            (1, "Action", ["kms:Encrypt", "kms:re*"], "expected one statement that opens"),
-            (1, "Action", "kms:CreateGrant", "expected one statement that opens"),
-            (0, "Action", "kms:*", "expected one statement that opens"),
+            (2, "Action", ["kms:Decrypt", "kms:DescribeKey"], "the enclave may kms:Decrypt, kms:DescribeKey"),
+            (2, "Action", "kms:*", f"{ROLES}enclave-signer-instance opens the key: it writes a policy that lets it decrypt"),
+            (2, "Action", "kms:GenerateDataKey", f"{ROLES}enclave-signer-instance uses the key (kms:GenerateDataKey)"),
+            (2, "Action", "kms:DescribeKey", "expected one statement with kms:Decrypt"),
+            (1, "Action", ["kms:Encrypt", "kms:re*"], f"{setter} opens the key: it has KMS encrypt for another key"),
+            (1, "Action", ["kms:Encrypt", "KMS:ReEncryptTo"], f"{setter} uses the key (kms:ReEncryptTo)"),
+            (1, "Action", "kms:CreateGrant", f"{setter} opens the key: it grants itself or others to decrypt"),
+            (
+                1,
+                "Action",
+                ["kms:Encrypt", "kms:Put*"],
+                f"{setter} opens the key: it writes a policy that lets it decrypt (kms:PutKeyPolicy)",
+            ),
+            (1, "Action", ["kms:Encrypt", "kms:?utKeyPolicy"], f"{setter} opens the key: it writes a policy"),
+            (1, "Action", ["kms:Encrypt", "kms:ReplicateKey"], f"{setter} opens the key: it makes a copy of the key"),
+            (1, "Action", ["kms:Encrypt", "kms:GenerateDataKey*"], f"{setter} uses the key (kms:GenerateDataKey)"),
+            (1, "Action", ["kms:Encrypt", "kms:Schedule*"], f"{setter} ends the key (kms:ScheduleKeyDeletion)"),
+            (1, "Action", ["kms:Encrypt", "kms:DisableKey"], f"{setter} ends the key (kms:DisableKey)"),
+            (1, "Action", "*", f"{setter} opens the key: it decrypts (kms:Decrypt)"),
+            (0, "Action", "kms:*", f"statement Manage: {SAMPLE.admins[0]} opens the key: it decrypts"),
+            (0, "Action", ["kms:Put*", "kms:Create*"], f"statement Manage: {SAMPLE.admins[1]} opens the key: it grants"),
             (0, "Principal", "*", "'*' is nobody"),
             (1, "Principal", {"AWS": "*"}, "'*' is nobody"),
             (1, "Principal", {"AWS": [ROLES + "*"]}, "is nobody"),
             (1, "Principal", {"Federated": "a"}, "is nobody"),
+            (1, "Principal", {"Service": "lambda.amazonaws.com"}, "is nobody"),
             (1, "NotAction", "kms:Decrypt", "statement Encrypt has NotAction"),
+            (1, "NotPrincipal", {"AWS": ROLES + "a"}, "statement Encrypt has NotPrincipal"),
             (1, "Effect", "Deny", "has the effect Deny"),
         ]:
             wrong = json.loads(json.dumps(right))
@@ -263,18 +273,44 @@ class Refusals(unittest.TestCase):
             with self.subTest(word, value=value):
                 self.refused(f"{self.operator.policy_path}: ", word)
 
+    def test_a_statement_more_names_everybody_whom_it_lets_open_the_key(self) -> None:
+        right = self.operator.allow()
+        who = [ROLES + "Auditor", f"arn:aws:iam::{ACCOUNT}:root"]
+        more = {"Sid": "Audit", "Effect": "Allow", "Principal": {"AWS": who}, "Action": "kms:PutKeyPolicy", "Resource": "*"}
+        self.operator.policy_path.write_text(json.dumps({**right, "Statement": [*right["Statement"], more]}))
+        self.refused(*[f"statement Audit: {name} opens the key: it writes a policy that lets it decrypt" for name in who])
+        more["Action"] = ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:List*"]
+        self.operator.policy_path.write_text(json.dumps({**right, "Statement": [*right["Statement"], more]}))
+        self.operator.synthesize()
+
     def test_a_policy_of_others(self) -> None:
-        encryptor = ("--encryptor", ROLES + SAMPLE.lambda_role)
+        encryptor = ("--encryptor", ROLES + "KeySetter")
         context = ("--context", "purpose=ethereum-signer")
         self.operator.allow(role="Other")
         self.refused("who decrypts is not the instance's role, enclave-signer-instance")
         self.operator.allow(admins=SAMPLE.admins[:1])
         self.refused("who manages the key is not who key.admins in the settings says")
-        self.operator.allow("--encryptor", ROLES + "Other", *context)
-        self.refused("the function's role, enclave-signer-lambda, may not encrypt")
         for flags in [encryptor, (*encryptor, "--context", "purpose=other"), (*encryptor, *context, "--context", "more=1")]:
             self.operator.allow(*flags)
             self.refused("another encryption context than the image's kms.encryption_context")
+
+    def test_the_function_encrypts_if_it_is_to_store_keys_and_only_then(self) -> None:
+        context = ("--context", "purpose=ethereum-signer")
+        self.operator.allow("--encryptor", ROLES + SAMPLE.lambda_role, *context)
+        self.refused("enclave-signer-lambda, may encrypt, and function.may_set_key is not true")
+        self.operator.settings = replace(self.operator.settings, may_set_key=True)
+        self.operator.synthesize()
+        self.operator.allow("--encryptor", ROLES + "KeySetter", *context)
+        self.refused("the function's role, enclave-signer-lambda, may not encrypt, and function.may_set_key is true")
+
+    def test_an_image_whose_clients_have_keys_of_other_secrets(self) -> None:
+        self.edit(self.operator.config_path, 'secret_ids = ["prod/hot-wallet"]', 'secret_ids = ["prod/hot-wallet", "prod/other"]')
+        self.operator.measure(PCRS)
+        self.refused("secret_ids of [[signer.clients]] has 'prod/other'", "expected 'prod/hot-wallet' alone")
+        arn = f"{SECRET_ARN}prod/hot-wallet-AbCdEf"
+        self.edit(self.operator.config_path, '"prod/other"', f'"{arn}"')
+        self.operator.measure(PCRS)
+        self.operator.synthesize()
 
     def test_a_parent_that_nobody_reaches(self) -> None:
         path = self.operator.parent_path
@@ -306,9 +342,12 @@ class Refusals(unittest.TestCase):
 
 
 class SettingsFile(unittest.TestCase):
-    def refused(self, before: str, after: str, expected: str) -> None:
+    def refused(self, before: str, after: str, expected: str | None) -> None:
         text = (SAMPLE_PATH).read_text()
         self.assertIn(before, text)
+        if expected is None:
+            Settings.parse(text.replace(before, after, 1))
+            return
         with self.assertRaises(Failure) as caught:
             Settings.parse(text.replace(before, after, 1))
         self.assertIn(expected, str(caught.exception))
@@ -320,10 +359,36 @@ class SettingsFile(unittest.TestCase):
             ("cid = 16", "cid = true", "enclave.cid: True is no int"),
             ("cid = 16", "cid = 16\nsid = 1", "enclave.sid: no such key"),
             ("cpus = 2\n", "", "enclave.cpus is missing"),
-            ('"prod/hot-wallet"', '"hot-wallet"', "key.secret_id: 'hot-wallet', expected a name with a slash"),
-            ('"prod/hot-wallet"', '"*/hot-wallet"', "key.secret_id"),
+            ('"prod/hot-wallet"', '"*/hot-wallet"', "key.secret_id: '*/hot-wallet', expected a secret's name"),
+            ("# email", "email", None),
+            ("# topic_arn", "topic_arn", None),
+            (
+                '# email = "security@',
+                'email = "',
+                "alarm.email: 'example.com', expected an address, such as security@example.com",
+            ),
+            ('# topic_arn = "arn:aws:sns', 'topic_arn = "arn:aws:sqs', "alarm.topic_arn: "),
+            (
+                '# email = "security@example.com"\n# topic',
+                'email = "security@example.com"\ntopic',
+                "alarm: set email or topic_arn, not both",
+            ),
+            ("may_set_key = false", 'may_set_key = "no"', "function.may_set_key: 'no' is no bool"),
             ("role/KeyAdmin", "role/*", "key.admins: 'arn:aws:iam::111122223333:role/*', expected"),
             ('"c6i.xlarge"', '"c7g.xlarge"', "instance.type: c7g.xlarge is ARM"),
+            *(
+                (
+                    '"c6i.xlarge"',
+                    f'"{kind}"',
+                    f"instance.type: '{kind}', expected a type with Nitro Enclaves and at least four vCPUs",
+                )
+                for kind in NO_ENCLAVES
+            ),
+            *(
+                ('"c6i.xlarge"', f'"{kind}"', None)
+                for kind in ("m5.2xlarge", "c6a.4xlarge", "r7i.xlarge", "i4i.xlarge", "x2idn.16xlarge")
+            ),
+            ("cpus = 2\n", "cpus = 3\n", "enclave.cpus: 3, expected at most 2 of the 4 that c6i.xlarge has"),
             ("clients = []", 'clients = ["10.0.0.1/16"]', "network.clients: '10.0.0.1/16': 10.0.0.1/16 has host bits set"),
             ("# vpc_id", "vpc_id", "network: set both vpc_id and subnet_id, or neither"),
             ("[files]", "[filez]", "files is missing"),
@@ -334,12 +399,9 @@ class SettingsFile(unittest.TestCase):
                 "function.client_secret_id: 'clients/*', expected",
             ),
             ('# client_secret_id = "clients/wallet"', f'client_secret_id = "{PARTIAL_ARN}"', "a secret's name, or its whole ARN"),
-            ('# client_secret_id = "clients/wallet"', 'client_secret_id = "prod/wallet"', "expected another prefix than prod/"),
-            (
-                '# client_secret_id = "clients/wallet"',
-                f'client_secret_id = "{BELOW_PREFIX}"',
-                "expected another prefix than prod/",
-            ),
+            ('# client_secret_id = "clients/wallet"', 'client_secret_id = "prod/hot-wallet"', SAME),
+            ('# client_secret_id = "clients/wallet"', f'client_secret_id = "{SAMPLE_ARN}"', SAME),
+            ('# client_secret_id = "clients/wallet"', 'client_secret_id = "prod/hot-wallet-2"', None),
         ]:
             with self.subTest(expected):
                 self.refused(before, after, expected)
@@ -351,5 +413,17 @@ class SettingsFile(unittest.TestCase):
 
 
 SECRET_ARN = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:"
-PARTIAL_ARN, BELOW_PREFIX = SECRET_ARN + "clients/wallet", SECRET_ARN + "prod/wallet-AbCdEf"
+PARTIAL_ARN, SAMPLE_ARN = SECRET_ARN + "clients/wallet", SECRET_ARN + "prod/hot-wallet-AbCdEf"
+SAME = "expected another secret than key.secret_id"
+NO_ENCLAVES = [
+    "c6i.large",
+    "t3.micro",
+    "t3.2xlarge",
+    "t3a.xlarge",
+    "m4.xlarge",
+    "c4.8xlarge",
+    "c6i.metal",
+    "m7i-flex.xlarge",
+    "u-6tb1.56xlarge",
+]
 SAMPLE_PATH = Path(__file__).resolve().parents[3] / "config/aws.toml"

@@ -1,0 +1,60 @@
+"""Who hears of it when somebody changes who may open the key, or whether it works."""
+
+from aws_cdk import Annotations, Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_sns as sns
+
+from settings import Settings
+
+# The ways to the key that need no attestation document, and the ends of the key. Both are management events that write.
+CALLS = ["CreateGrant", "DeleteImportedKeyMaterial", "DisableKey", "PutKeyPolicy", "ReplicateKey", "ScheduleKeyDeletion"]
+
+
+def add(stack: Stack, settings: Settings, key_arn: str) -> None:
+    """A rule on CloudTrail's events about this key, and where they go."""
+    if settings.alarm_email is None and settings.alarm_topic_arn is None:
+        text = "no [alarm] in the settings: nobody hears of it when somebody changes the key's policy or makes a grant"
+        Annotations.of(stack).add_warning_v2("enclave-wireguard:no-alarm", text)
+        return
+    topic_arn = settings.alarm_topic_arn
+    if topic_arn is None:
+        topic = sns.CfnTopic(
+            stack,
+            "Alarm",
+            display_name="The signer's KMS key",
+            subscription=[sns.CfnTopic.SubscriptionProperty(endpoint=settings.alarm_email, protocol="email")],
+        )
+        topic_arn = topic.ref
+    pattern = {
+        "source": ["aws.kms"],
+        "detail-type": ["AWS API Call via CloudTrail"],
+        # KMS names the key by its ARN here, whatever the caller called it.
+        "detail": {"eventSource": ["kms.amazonaws.com"], "eventName": CALLS, "resources": {"ARN": [key_arn]}},
+    }
+    fields = {"call": "eventName", "who": "userIdentity.arn", "address": "sourceIPAddress", "time": "eventTime", "id": "eventID"}
+    text = (
+        f'"<call> on the signer\'s key {key_arn}, by <who> from <address> at <time>."\n'
+        '"A deployment with cdk.sh puts the key policy. If this was none: compare `aws kms get-key-policy` and'
+        ' `aws kms list-grants` with the key policy that you deployed."\n'
+        '"CloudTrail has the call as event <id>."'
+    )
+    transformer = events.CfnRule.InputTransformerProperty(
+        input_paths_map={name: f"$.detail.{path}" for name, path in fields.items()}, input_template=text
+    )
+    rule = events.CfnRule(
+        stack,
+        "KeyChanged",
+        description="Somebody changed who may open the signer's key, or whether it works",
+        event_pattern=pattern,
+        targets=[events.CfnRule.TargetProperty(arn=topic_arn, id="Alarm", input_transformer=transformer)],
+    )
+    if settings.alarm_topic_arn is None:
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": topic_arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
+        }
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        sns.CfnTopicPolicy(stack, "AlarmPolicy", topics=[topic_arn], policy_document=document)

@@ -1,0 +1,72 @@
+"""What a role may do, by the policies of the stacks: IAM's rules, as far as they are used here."""
+
+import fnmatch
+import json
+from typing import Any
+
+from aws_cdk.assertions import Template
+
+from operator_files import ACCOUNT, REGION, SAMPLE, only, resolve
+
+SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
+SECRET_ARN = f"{SECRETS}{SAMPLE.secret_id}-AbCdEf"
+KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+# AWS's own policies that roles may have, as AWS publishes them. What is not here is not known, and refused.
+MANAGED = {
+    "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole": [
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "ec2:CreateNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:DeleteNetworkInterface",
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:UnassignPrivateIpAddresses",
+    ],
+}
+
+
+def listed(value: Any) -> list[Any]:
+    """IAM's lists of one may be without brackets."""
+    return value if isinstance(value, list) else [value]
+
+
+def granted(stacks: dict[str, Template], role_name: str) -> list[dict[str, Any]]:
+    """All statements that a role has."""
+    key, _ = only(stacks["Key"], "AWS::KMS::Key")
+    secret, _ = only(stacks["Key"], "AWS::SecretsManager::Secret")
+    names = {f"{key}.Arn": KEY_ARN, secret: SECRET_ARN}
+    roles = stacks["Key"].find_resources("AWS::IAM::Role", {"Properties": {"RoleName": role_name}})
+    [(logical_id, role)] = roles.items()
+    if unknown := {"Policies", "PermissionsBoundary"} & set(role["Properties"]):
+        raise AssertionError(f"{role_name} has {unknown}, which is not looked at here")
+    found = []
+    for arn in role["Properties"].get("ManagedPolicyArns", []):
+        if isinstance(arn, dict) and "Ref" in arn:
+            raise AssertionError(f"{role_name} names the policy {arn}, expected the policy to name the role")
+        found.append({"Effect": "Allow", "Action": MANAGED[resolve(arn, names)], "Resource": "*"})
+    for template in stacks.values():
+        for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+            for policy in template.find_resources(kind).values():
+                # In its own stack by reference, elsewhere by an export that has the logical id in its name.
+                if any(logical_id in json.dumps(role) for role in policy["Properties"]["Roles"]):
+                    found += resolve(policy["Properties"]["PolicyDocument"]["Statement"], names)
+    return found
+
+
+def may(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
+    """Whether a role with these statements may do it."""
+
+    def matches(patterns: Any, text: str) -> bool:
+        # IAM has `*` and `?`, and no brackets.
+        return any(fnmatch.fnmatchcase(text, pattern.replace("[", "[[]")) for pattern in listed(patterns))
+
+    for statement in statements:
+        if set(statement) - {"Sid", "Effect", "Action", "Resource"} or statement["Effect"] != "Allow":
+            raise AssertionError(f"{statement} is not understood here")
+    return any(
+        matches([pattern.lower() for pattern in listed(statement["Action"])], action.lower())
+        and matches(statement["Resource"], resource)
+        for statement in statements
+    )
