@@ -1,23 +1,34 @@
 //! `wg-server check`: everything that can be known to be wrong without touching anything.
 
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::runtime;
+use tokio::time::timeout;
 
-use crate::config::Config;
+use crate::config::{Config, InterfaceName};
 use crate::dns::{self, AllowList};
 use crate::interface;
 use crate::key::PrivateKey;
 
-/// What was found to be right, for the operator.
+/// For a program to say its version.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What was found to be right, for the operator, and what may be wrong.
 #[derive(Debug)]
 pub(crate) struct Checked {
     summary: String,
+    warnings: Vec<String>,
 }
 
 impl std::fmt::Display for Checked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.summary.fmt(f)
+        self.summary.fmt(f)?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
@@ -27,27 +38,78 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
     let attestation = config.attestation.load()?;
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
-    executables(&config)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(host(&config))?;
+    let account = dns::account(&config)?;
     let summary = format!(
-        "{} is right: {} with public key {}, room for {} enclaves, {} names on the allow-list; enclaves are attested by {}",
+        "{} is right: {} with public key {}, room for {} enclaves, {} names on the allow-list, which named answers as the user {}; \
+         enclaves are attested by {}",
         config_path.display(),
         config.wireguard.interface,
         interface::public_key(&key),
         config.enclaves.ranges.len(),
         list.len(),
+        account.name,
         attestation.root,
     );
+    let mut warnings = list.warnings(&config.dns.allow_list_path);
+    let named_dir = config.runtime_dir.join("named");
+    warnings.extend(dns::apparmor::objection(&config.dns.named_path, &named_dir, &config.dns.query_log_path));
     let remote =
         config.remote.map(|remote| format!("; they are elsewhere, and their parents connect to {}", remote.listen));
     let forwards: String = config.nat.forwards.iter().map(|forward| format!("; {forward}")).collect();
-    Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards })
+    Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards, warnings })
 }
 
-/// The programs that wg-server starts.
-pub(crate) fn executables(config: &Config) -> Result<()> {
-    executable("nat.nft_path", &config.nat.nft_path, "nftables")?;
-    executable("dns.named_path", &config.dns.named_path, "bind9")?;
+/// What this host has to have.
+async fn host(config: &Config) -> Result<()> {
+    if let Some(uplink) = &config.nat.uplink {
+        ensure_exists(uplink).context("nat.uplink")?;
+    }
+    interface::ensure_usable(&config.wireguard.interface).await.context("wireguard.interface")?;
+    executables(config).await
+}
+
+/// Names an interface that is not there.
+pub(crate) fn ensure_exists(interface: &InterfaceName) -> Result<()> {
+    let found = nix::net::if_::if_nametoindex(interface.as_str());
+    found
+        .map(drop)
+        .with_context(|| format!("this host has no interface {interface}; expected one of those that `ip link` lists"))
+}
+
+/// The programs that wg-server starts, and that they are those.
+pub(crate) async fn executables(config: &Config) -> Result<()> {
+    identify("nat.nft_path", &config.nat.nft_path, ["--version", "nftables v"], "nftables").await?;
+    identify("dns.named_path", &config.dns.named_path, ["-v", "BIND "], "bind9").await?;
     dns::checker(&config.dns.named_path).map(drop)
+}
+
+async fn identify(key: &str, path: &Path, [flag, expected]: [&str; 2], package: &str) -> Result<()> {
+    executable(key, path, package)?;
+    let said = timeout(DEADLINE, first_words(path, flag)).await;
+    let said = said.with_context(|| format!("{key}: {} {flag}: no answer", path.display()))?;
+    let said = said.with_context(|| format!("{key}: run {} {flag}", path.display()))?;
+    ensure!(
+        said.starts_with(expected),
+        "{key}: {} is another program: `{flag}` says {:?}, expected {expected:?} and a version; it comes with Debian's package \
+         {package}",
+        path.display(),
+        said.lines().next().unwrap_or_default(),
+    );
+    Ok(())
+}
+
+/// However much it says.
+async fn first_words(path: &Path, flag: &str) -> Result<String> {
+    const ENOUGH: u64 = 128;
+    let mut command = Command::new(path);
+    command.arg(flag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut said = Vec::new();
+    child.stdout.take().context("no output")?.take(ENOUGH).read_to_end(&mut said).await?;
+    child.kill().await?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 fn executable(key: &str, path: &Path, package: &str) -> Result<()> {

@@ -5,6 +5,7 @@ mod attestation;
 mod file;
 mod forward;
 mod remote;
+mod shape;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,7 @@ impl Config {
 
     /// Checks the text of a file.
     pub(crate) fn parse(text: &str) -> Result<Self> {
+        shape::ensure(&toml::from_str(text)?)?;
         toml::from_str::<file::File>(text)?.check()
     }
 }

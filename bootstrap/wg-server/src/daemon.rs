@@ -47,6 +47,7 @@ async fn until_told(config: &Config) -> Result<()> {
 
 /// Everything that the layers above the host need.
 struct Parts<'a> {
+    firewall: &'a Firewall,
     config: &'a Config,
     attestation: Attestation,
     key: PrivateKey,
@@ -64,7 +65,7 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     let listener = Listener::bind(config.remote.as_ref()).await?;
     let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
     let attestation = config.attestation.load()?;
-    check::executables(config)?;
+    check::executables(config).await?;
     make_dir(&config.enclaves.state_dir)?;
     dns::ensure_port_is_free(config).await?;
     let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
@@ -74,7 +75,12 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 
     // The firewall is there before wg0 and until after it.
     let firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
-    let result = network(Parts { config, attestation, key, uplink, named, listener, stop }, &interface, found).await;
+    let result = network(
+        Parts { firewall: &firewall, config, attestation, key, uplink, named, listener, stop },
+        &interface,
+        found,
+    )
+    .await;
     let removed = timeout(GRACE, firewall.remove()).await.context("remove the firewall").and_then(|removed| removed);
     tracing::info!("stopped");
     result.and(removed)
@@ -92,7 +98,7 @@ async fn network(parts: Parts<'_>, interface: &Interface, found: Found) -> Resul
 
 /// named, the enclaves' streams and the status socket.
 async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
-    let Parts { config, attestation, key, uplink, named, listener, stop } = parts;
+    let Parts { firewall, config, attestation, key, uplink, named, listener, stop } = parts;
     let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
     let (ipv4, ipv6) = (gateways.iter().any(IpAddr::is_ipv4), gateways.iter().any(IpAddr::is_ipv6));
     let public_key = interface::public_key(&key);
@@ -109,7 +115,7 @@ async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Resu
     tokio::select! {
         // Both end when told to.
         _ = async { tokio::join!(named.run(stop.clone()), listener.serve(gateway.clone(), stop.clone())) } => {}
-        never = status.serve(&gateway, &named) => match never {},
+        never = status.serve(&gateway, &named, firewall) => match never {},
         never = expire(&gateway) => match never {},
     }
     std::fs::remove_file(status::socket_path(&config.runtime_dir)).context("remove the status socket")
@@ -125,8 +131,7 @@ async fn expire(gateway: &Gateway) -> Infallible {
 
 async fn uplink(config: &Config) -> Result<InterfaceName> {
     let Some(uplink) = &config.nat.uplink else { return interface::default_route_interface().await };
-    nix::net::if_::if_nametoindex(uplink.as_str())
-        .with_context(|| format!("this host has no interface {uplink}; `ip link` lists those that it has"))?;
+    check::ensure_exists(uplink)?;
     Ok(uplink.clone())
 }
 

@@ -28,6 +28,15 @@ impl Firewall {
         Ok(Self { nft_path: nft_path.to_owned() })
     }
 
+    /// How many packets of enclaves' questions to other name servers were dropped since the table was put in place.
+    pub(crate) async fn dropped_questions(&self) -> Result<u64> {
+        let args = ["--json", "list", "counter", "inet", ruleset::TABLE, ruleset::OTHER_NAME_SERVERS];
+        let doing = || format!("read the counter {} of the firewall", ruleset::OTHER_NAME_SERVERS);
+        let output = tokio::process::Command::new(&self.nft_path).args(args).output().await.with_context(doing)?;
+        anyhow::ensure!(output.status.success(), "{}: {}", doing(), String::from_utf8_lossy(&output.stderr).trim());
+        ruleset::counted(&output.stdout).with_context(doing)
+    }
+
     /// Removes the table.
     pub(crate) async fn remove(&self) -> Result<()> {
         run(&self.nft_path, &ruleset::removal(), helper::DEFAULT_ARGS)

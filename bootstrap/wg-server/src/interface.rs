@@ -54,6 +54,18 @@ pub(crate) enum Found {
     Ours,
 }
 
+/// Refuses a name that something else than WireGuard has.
+pub(crate) async fn ensure_usable(name: &InterfaceName) -> Result<()> {
+    match link::kind(name).await? {
+        link::Kind::Absent | link::Kind::WireGuard => Ok(()),
+        link::Kind::Other(kind) => {
+            bail!(
+                "{name} is there already and is no WireGuard interface but {kind}; expected a name that is free, like \"wg0\""
+            )
+        }
+    }
+}
+
 impl Interface {
     /// Looks whether the interface can be made, or adopted because it has the same private key; touches nothing.
     pub(crate) async fn find(config: &WireGuard, key: &PrivateKey) -> Result<(Self, Found)> {

@@ -23,6 +23,7 @@ use tunnel::port::Cid;
 use crate::admission::Attested;
 use crate::dns;
 use crate::enclaves::Phase;
+use crate::firewall::Firewall;
 use crate::gateway::{Gateway, Seen};
 use crate::interface::Peer;
 
@@ -54,6 +55,8 @@ pub(crate) struct Report {
     /// What documents are verified against.
     trust_root: String,
     named: String,
+    /// Packets of enclaves to other name servers than the gateway's; `None` while the firewall cannot be read.
+    dropped_questions: Option<u64>,
     enclaves: Vec<EnclaveReport>,
 }
 
@@ -129,9 +132,14 @@ impl Server {
     }
 
     /// Answers one client after the other, for ever.
-    pub(crate) async fn serve(&self, gateway: &Gateway, named: &dns::Named) -> std::convert::Infallible {
+    pub(crate) async fn serve(
+        &self,
+        gateway: &Gateway,
+        named: &dns::Named,
+        firewall: &Firewall,
+    ) -> std::convert::Infallible {
         loop {
-            let answered = timeout(DEADLINE, self.answer(gateway, named)).await;
+            let answered = timeout(DEADLINE, self.answer(gateway, named, firewall)).await;
             match answered {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -144,12 +152,14 @@ impl Server {
         }
     }
 
-    async fn answer(&self, gateway: &Gateway, named: &dns::Named) -> Result<()> {
+    async fn answer(&self, gateway: &Gateway, named: &dns::Named, firewall: &Firewall) -> Result<()> {
         let (mut client, _) = self.listener.accept().await.context("accept")?;
         let mut text = Vec::new();
         (&mut client).take(MAX_REQUEST_LEN).read_to_end(&mut text).await.context("read")?;
         let answer = match serde_json::from_slice(&text).context("a request")? {
-            Request::Status => serde_json::to_vec(&report(gateway, named.state(), self.started.elapsed()).await?)?,
+            Request::Status => {
+                serde_json::to_vec(&report(gateway, named.state(), firewall, self.started.elapsed()).await?)?
+            }
             Request::Renew { cid } => serde_json::to_vec(&gateway.renew(cid.map(Cid)).await)?,
         };
         client.write_all(&answer).await.context("write")?;
@@ -178,7 +188,7 @@ fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
     serde_json::from_str(&text).with_context(doing)
 }
 
-async fn report(gateway: &Gateway, named: dns::State, uptime: Duration) -> Result<Report> {
+async fn report(gateway: &Gateway, named: dns::State, firewall: &Firewall, uptime: Duration) -> Result<Report> {
     let peers = gateway.interface().peers().await?;
     let seen = gateway.seen().await;
     Ok(Report {
@@ -187,6 +197,7 @@ async fn report(gateway: &Gateway, named: dns::State, uptime: Duration) -> Resul
         public_key: gateway.public_key().to_string(),
         trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
+        dropped_questions: firewall.dropped_questions().await.ok(),
         enclaves: seen.iter().map(|seen| enclave(seen, &peers)).collect(),
     })
 }

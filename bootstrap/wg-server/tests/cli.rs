@@ -24,6 +24,8 @@ impl Host {
         let host = Self { dir: tempfile::tempdir().unwrap() };
         let dir = host.dir.path().to_str().unwrap();
         let toml = LAB.replace("/etc/wg-server", dir).replace("/var/log/wg-server", dir).replace("/var/lib", dir);
+        // Whichever this host has.
+        let toml = toml.replace("uplink = \"uplink0\"", "# uplink");
         fs::write(host.path("parent.toml"), format!("runtime_dir = \"{dir}/run\"\n{toml}")).unwrap();
         fs::write(host.path("dns-allow-list.txt"), "aws.com\n").unwrap();
         let [pcr0, pcr1, pcr2] = ["0a", "0b", "0c"].map(|byte| byte.repeat(48));
@@ -95,8 +97,40 @@ fn the_check_names_what_is_missing_or_wrong() {
     );
 
     let host = Host::new();
-    host.replace("uplink = \"uplink0\"", "nft_path = \"/usr/sbin/nonft\"");
+    host.replace("# uplink", "nft_path = \"/usr/sbin/nonft\"");
     assert_refused(&host.check(), "nat.nft_path: /usr/sbin/nonft cannot be run");
+
+    for (from, to, expected) in [
+        (
+            "# uplink",
+            "uplink = \"eht0\"",
+            "nat.uplink: this host has no interface eht0; expected one of those that `ip link`",
+        ),
+        (
+            "/usr/sbin/named",
+            "/usr/bin/dig",
+            "dns.named_path: /usr/bin/dig is another program: `-v` says \"\", expected \"BIND \"",
+        ),
+        (
+            "# uplink",
+            "nft_path = \"/usr/bin/yes\"",
+            "nat.nft_path: /usr/bin/yes is another program: `--version` says \"yes (",
+        ),
+        ("deny = ", "user = \"root\"\ndeny = ", "dns.user: root may read the gateway's private key"),
+        ("deny = ", "user = \"nobody-here\"\ndeny = ", "dns.user: this host has no user \"nobody-here\""),
+    ] {
+        let host = Host::new();
+        host.replace(from, to);
+        assert_refused(&host.check(), expected);
+    }
+
+    let host = Host::new();
+    let script = format!("ip link add wg0 type veth; {PROGRAM} check --config {}", host.path("parent.toml").display());
+    let output = Command::new("unshare").args(["--map-root-user", "--net", "sh", "-c", &script]).output().unwrap();
+    assert_refused(
+        &output,
+        "wireguard.interface: wg0 is there already and is no WireGuard interface but veth; expected",
+    );
 
     let host = Host::new();
     fs::write(host.path("dns-allow-list.txt"), "aws.com\nbad name\n").unwrap();
@@ -113,6 +147,18 @@ fn the_check_names_what_is_missing_or_wrong() {
     let host = Host::new();
     host.replace("mtu = 15360", "mtu = 15360\nmut = 1");
     assert_refused(&host.check(), "unknown field `mut`");
+}
+
+#[test]
+fn the_check_warns_of_a_list_that_may_not_be_meant() {
+    let host = Host::new();
+    fs::write(host.path("dns-allow-list.txt"), "aws.com\nx.test\naws.com\n").unwrap();
+    let output = host.check();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("warning: ") && text(&output).contains("line 3: aws.com is on line 1 already"));
+    fs::write(host.path("dns-allow-list.txt"), "").unwrap();
+    let output = host.check();
+    assert!(output.status.success() && text(&output).contains("so that every name is denied"), "{}", text(&output));
 }
 
 #[test]

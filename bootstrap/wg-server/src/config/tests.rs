@@ -195,7 +195,7 @@ fn a_forward_that_leads_nowhere_is_named_with_what_would_be_right() {
             "unknown field `protocol`, expected `port` or `to`",
         ),
         ("{ port = 443 }", "missing field `to`"),
-        ("{ port = 65536, to = \"203.0.113.2:443\" }", "port = 65536"),
+        ("{ port = 65536, to = \"203.0.113.2:443\" }", "nat.forwards.port: 65536, expected a port such as 443"),
     ] {
         let error = with(LAB, forwards);
         assert!(error.contains(expected), "{forwards}: {error}");

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tunnel::backoff::Backoff;
 
 use super::probe::{self, Found, Transport};
-use super::{Prepared, holder, resolution};
+use super::{Prepared, connections, holder, resolution};
 use crate::firewall::Gate;
 
 /// From start to the first answer.
@@ -71,6 +72,8 @@ pub(crate) struct Named {
     gate: Gate,
     is_validating: bool,
     state: watch::Sender<State>,
+    /// The present problem is that nothing reaches named.
+    is_cut_off: AtomicBool,
 }
 
 /// Why one life of named ended.
@@ -92,6 +95,7 @@ impl Named {
             gate,
             is_validating: config.dns.dnssec,
             state: watch::Sender::new(State { phase: Phase::Starting, problem: None }),
+            is_cut_off: AtomicBool::new(false),
         }
     }
 
@@ -193,6 +197,7 @@ impl Named {
             match self.who_answers().await {
                 Found::Ours => break,
                 Found::Stranger(address, transport) => return Ok(End::Stranger(address, transport)),
+                Found::Silence if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
                 Found::Silence if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
                 Found::Silence => sleep(Duration::from_millis(100)).await,
             }
@@ -211,13 +216,37 @@ impl Named {
         loop {
             sleep(PROBE_EVERY).await;
             lost = match self.who_answers().await {
-                Found::Ours => 0,
+                Found::Ours => {
+                    self.passes_again();
+                    0
+                }
                 Found::Stranger(address, transport) => return End::Stranger(address, transport),
+                // Another named would be as silent.
+                Found::Silence if self.is_not_at_fault() => 0,
                 Found::Silence => lost + 1,
             };
             if lost == PROBES_LOST {
                 return End::Silent;
             }
+        }
+    }
+
+    /// Whether questions get lost before they reach named, which is then said.
+    fn is_not_at_fault(&self) -> bool {
+        let objection = connections::objection();
+        let is_full = objection.is_some();
+        if is_full {
+            let phase = self.state().phase;
+            self.is_cut_off.store(true, Ordering::Relaxed);
+            self.now(phase, objection);
+        }
+        is_full
+    }
+
+    fn passes_again(&self) {
+        if self.is_cut_off.swap(false, Ordering::Relaxed) {
+            tracing::info!("named answers again");
+            self.now(Phase::Running, None);
         }
     }
 

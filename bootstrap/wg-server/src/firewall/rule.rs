@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use nftables::expr::{BinaryOperation, Range as AddressRange};
 use nftables::expr::{
-    CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, RT, RTKey, SetItem,
-    TcpOption,
+    CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, RT, RTKey,
+    SetItem, TcpOption,
 };
 use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, Operator, Statement};
 
@@ -21,6 +22,11 @@ pub(super) fn accept() -> Statement<'static> {
 /// Counted, so that `nft list table inet wg_server` tells what was dropped where.
 pub(super) fn drop() -> [Statement<'static>; 2] {
     [Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default()))), Statement::Drop(None)]
+}
+
+/// Counted under a name, for the status.
+pub(super) fn drop_into(counter: &'static str) -> Vec<Statement<'static>> {
+    vec![Statement::Counter(Counter::Named(counter.into())), Statement::Drop(None)]
 }
 
 pub(super) fn jump(chain: &'static str) -> Statement<'static> {
@@ -58,6 +64,23 @@ pub(super) fn source_in(range: Range) -> Statement<'static> {
     is(field(ip(range.first), "saddr"), span(range))
 }
 
+/// The source is of this IP version, and in none of these networks, which do not overlap.
+pub(super) fn source_in_none_of(networks: &[IpNet], is_ipv4: bool) -> Vec<Statement<'static>> {
+    let (version, protocol) = if is_ipv4 { ("ipv4", "ip") } else { ("ipv6", "ip6") };
+    let prefix = |net: &IpNet| {
+        let (addr, len) = (Box::new(text(&net.network().to_string())), u32::from(net.prefix_len()));
+        SetItem::Element(Expression::Named(NamedExpression::Prefix(Prefix { addr, len })))
+    };
+    let known: Vec<SetItem<'static>> =
+        networks.iter().filter(|net| net.network().is_ipv4() == is_ipv4).map(prefix).collect();
+    let mut statements = vec![is(meta(MetaKey::Nfproto), text(version))];
+    if !known.is_empty() {
+        let known = Expression::Named(NamedExpression::Set(known));
+        statements.push(matches(field(protocol, "saddr"), Operator::NEQ, known));
+    }
+    statements
+}
+
 pub(super) fn destination_in(range: Range) -> Statement<'static> {
     is(field(ip(range.first), "daddr"), span(range))
 }
@@ -83,6 +106,11 @@ pub(super) fn is_for_the_interface_itself() -> Statement<'static> {
 /// The connection's destination was changed.
 pub(super) fn has_changed_destination() -> Statement<'static> {
     matches(connection("status"), Operator::IN, text("dnat"))
+}
+
+/// The packet goes back to whoever started its connection.
+pub(super) fn answers_a_connection() -> Statement<'static> {
+    is(connection("direction"), text("reply"))
 }
 
 /// Answers, and ICMP errors such as frag-needed that belong to a connection.

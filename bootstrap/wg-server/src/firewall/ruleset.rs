@@ -2,14 +2,19 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use nftables::batch::Batch;
-use nftables::schema::{Chain, NfListObject, Nftables, Table};
+use nftables::schema::{Chain, Counter, NfListObject, Nftables, Table};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::rule::{self, Rule};
 use crate::config::{Config, Forward, InterfaceName, Range, Ranges};
 
-const TABLE: &str = "wg_server";
+pub(super) const TABLE: &str = "wg_server";
+/// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
+const NAME_SERVER_PORTS: [u16; 2] = [53, 853];
+/// What was dropped of enclaves' questions to others than the gateway.
+pub(super) const OTHER_NAME_SERVERS: &str = "other_name_servers";
 /// nft(8), "priority": the names dstnat, filter and srcnat.
 const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
@@ -21,8 +26,8 @@ pub(crate) struct Plan {
     interface: InterfaceName,
     uplink: InterfaceName,
     listen_port: u16,
-    /// WireGuard's datagrams come from elsewhere.
-    is_remote: bool,
+    /// Where WireGuard's datagrams come from, if that is elsewhere.
+    parents: Option<Vec<IpNet>>,
     gateways: Vec<IpAddr>,
     ranges: Ranges,
     enclave_to_enclave: bool,
@@ -42,7 +47,7 @@ impl Plan {
             interface: config.wireguard.interface.clone(),
             uplink,
             listen_port: config.wireguard.listen_port,
-            is_remote: config.remote.is_some(),
+            parents: config.remote.as_ref().map(|remote| IpNet::aggregate(&remote.parents)),
             gateways: config.wireguard.gateways().collect(),
             ranges: config.enclaves.ranges,
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
@@ -57,6 +62,14 @@ impl Plan {
         batch.add(table());
         batch.delete(table());
         batch.add(table());
+        batch.add(NfListObject::Counter(Counter {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            name: OTHER_NAME_SERVERS.into(),
+            handle: None,
+            packets: None,
+            bytes: None,
+        }));
         let chains = self.chains();
         for chain in &chains {
             batch.add(NfListObject::Chain(chain.declaration()));
@@ -111,11 +124,14 @@ impl Plan {
 
     fn input(&self) -> Vec<Rule> {
         let mut rules = vec![vec![rule::comes_from(self.interface.as_str()), rule::jump("enclaves_to_parent")]];
-        if !self.is_remote {
-            // WireGuard hears the relay, which is on this host, and nobody else.
-            let elsewhere = rule::comes_not_from(&["lo"]);
-            let to_wireguard = vec![elsewhere, rule::destination_port("udp", self.listen_port)];
-            rules.push([to_wireguard, rule::drop().to_vec()].concat());
+        // WireGuard hears the relay, which is on this host, or those of the parents, and nobody else.
+        let strangers = match &self.parents {
+            None => vec![vec![rule::comes_not_from(&["lo"])]],
+            Some(parents) => [true, false].map(|is_ipv4| rule::source_in_none_of(parents, is_ipv4)).to_vec(),
+        };
+        for stranger in strangers {
+            let to_wireguard = vec![rule::destination_port("udp", self.listen_port)];
+            rules.push([stranger, to_wireguard, rule::drop().to_vec()].concat());
         }
         for gateway in &self.gateways {
             // Linux answers for an address on every interface; the gateway's are for enclaves and the host itself.
@@ -148,7 +164,15 @@ impl Plan {
     }
 
     fn leaving(&self) -> Vec<Rule> {
-        let mut rules = vec![vec![rule::belongs_to_a_connection(), rule::accept()]];
+        let mut rules = vec![vec![rule::answers_a_connection(), rule::belongs_to_a_connection(), rule::accept()]];
+        // Enclaves ask the gateway's name server and no other, whatever an earlier table let them start.
+        for protocol in ["udp", "tcp"] {
+            for port in NAME_SERVER_PORTS {
+                rules
+                    .push([vec![rule::destination_port(protocol, port)], rule::drop_into(OTHER_NAME_SERVERS)].concat());
+            }
+        }
+        rules.push(vec![rule::belongs_to_a_connection(), rule::accept()]);
         for range in self.ranges() {
             if self.enclave_to_enclave {
                 rules.push(vec![
@@ -207,6 +231,14 @@ impl Rules {
             ..Default::default()
         }
     }
+}
+
+/// The packets of the counter in what nft says about it.
+pub(super) fn counted(json: &[u8]) -> anyhow::Result<u64> {
+    let listed: serde_json::Value = serde_json::from_slice(json)?;
+    let objects = listed.get("nftables").and_then(serde_json::Value::as_array).into_iter().flatten();
+    let packets = objects.filter_map(|object| object.get("counter")?.get("packets")?.as_u64()).next();
+    anyhow::Context::context(packets, "nft lists no counter")
 }
 
 /// The transaction that leaves nothing of ours.

@@ -85,7 +85,7 @@ fn inside_packets() {
         ip -n enclave route add default via 203.0.113.1
         ip -n internet addr add 198.51.100.80/24 dev outer; ip -n internet link set outer up; ip -n internet link set lo up
         ip -n internet route add 203.0.113.0/24 via 198.51.100.2");
-    apply();
+    let firewall = apply();
 
     // Out: translated, and with segments that the uplink carries.
     let server = within("internet", || TcpListener::bind("198.51.100.80:443").unwrap());
@@ -122,6 +122,23 @@ fn inside_packets() {
     assert!(wireguard.recv(&mut [0; 8]).is_err());
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", "127.0.0.1:51820").unwrap();
     assert!(wireguard.recv(&mut [0; 8]).is_ok());
+
+    // Other name servers, and names over TLS or QUIC: dropped and counted, unless the enclave answers a client.
+    let outside = ["198.51.100.80:53", "198.51.100.80:853"].map(|at| {
+        let udp = within("internet", || UdpSocket::bind(at).unwrap());
+        udp.set_read_timeout(Some(SOON)).unwrap();
+        (udp, within("internet", || TcpListener::bind(at).unwrap()))
+    });
+    let before = wait(firewall.dropped_questions()).unwrap();
+    for (udp, tcp) in &outside {
+        let to = tcp.local_addr().unwrap().to_string();
+        within("enclave", || UdpSocket::bind("203.0.113.2:0").unwrap().send_to(b"x", &to).unwrap());
+        assert!(udp.recv(&mut [0; 8]).is_err(), "{to}");
+        assert!(within("enclave", || connects(&to)).is_err(), "{to}");
+    }
+    let dropped = wait(firewall.dropped_questions()).unwrap() - before;
+    assert!(dropped >= 4, "{dropped} of two datagrams and two connections");
+    drop(outside);
 
     // An address that was not given to any enclave does not get out.
     sh("ip -n enclave addr add 203.0.114.2/24 dev wg0; ip route add 203.0.114.0/24 dev wg0");
@@ -191,6 +208,21 @@ fn inside_forwards() {
         outside.read_exact(&mut answer).unwrap();
     }
 
+    // A client's own port may be a name server's. Questions to others go nowhere, over IPv6 as well.
+    let mut named_port = within("internet", || from_port("198.51.100.80:53", "198.51.100.2:443"));
+    let (mut inside, _) = ipv4.accept().unwrap();
+    inside.write_all(b"answer").unwrap();
+    named_port.read_exact(&mut [0; 6]).unwrap();
+    for to in ["[2001:db8::80]:53", "[2001:db8::80]:853"] {
+        let udp = within("internet", || UdpSocket::bind(to).unwrap());
+        udp.set_read_timeout(Some(SOON)).unwrap();
+        within("enclave", || UdpSocket::bind("[fd3b:74ac:9d21::2]:0").unwrap().send_to(b"x", to).unwrap());
+        assert!(udp.recv(&mut [0; 8]).is_err(), "{to}");
+        let _listener = within("internet", || TcpListener::bind(to).unwrap());
+        refuses("enclave", to);
+    }
+    assert!(wait(firewall.dropped_questions()).unwrap() >= 4);
+
     // Another port, or that of the other IP version only.
     let _others = [listen("203.0.113.2:7"), listen("203.0.113.3:8443"), listen("[fd3b:74ac:9d21::2]:7")];
     for to in ["198.51.100.2:7", "198.51.100.2:8443", "198.51.100.2:80", "[2001:db8::2]:7", "[2001:db8::2]:8443"] {
@@ -233,6 +265,33 @@ fn inside_forwards() {
 }
 
 #[test]
+fn a_closed_gate_keeps_enclaves_from_port_53_and_from_nothing_else() {
+    alone("firewall::tests::inside_gate");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_gate() {
+    sh("mount -t tmpfs none /run; mkdir /run/netns; ip link set lo up; ip netns add enclave
+        ip link add wg0 type veth peer name wg0 netns enclave
+        ip addr add 203.0.113.1/24 dev wg0; ip link set wg0 up
+        ip -n enclave addr add 203.0.113.2/24 dev wg0; ip -n enclave link set wg0 up");
+    let gate = Gate::new(NFT.into(), InterfaceName::parse("wg0").unwrap());
+    let _listeners = ["203.0.113.1:53", "203.0.113.1:54"].map(|at| TcpListener::bind(at).unwrap());
+    let asks = |port: u16| within("enclave", || connects(&format!("203.0.113.1:{port}"))).is_ok();
+    assert!(asks(53));
+    for _ in 0..2 {
+        wait(gate.close()).unwrap();
+        assert!(!asks(53) && asks(54));
+        assert!(connects("203.0.113.1:53").is_ok(), "wg-server's own questions");
+    }
+    wait(gate.open()).unwrap();
+    assert!(asks(53));
+    wait(gate.open()).unwrap();
+    assert_eq!(sh("nft list tables"), "");
+}
+
+#[test]
 fn a_gateway_of_enclaves_elsewhere_hears_them() {
     alone("firewall::tests::inside_remote");
 }
@@ -254,10 +313,42 @@ fn inside_remote() {
     wireguard.set_read_timeout(Some(SOON)).unwrap();
     within("internet", || UdpSocket::bind("192.0.2.2:0").unwrap().send_to(b"x", "192.0.2.10:51820").unwrap());
     assert!(wireguard.recv(&mut [0; 8]).is_ok());
+    // Whoever is no parent is not heard, of either IP version.
+    sh("ip -n internet addr add 192.0.2.3/24 dev outer
+        ip addr add 2001:db8:2::10/64 dev uplink0 nodad; ip -n internet addr add 2001:db8:2::2/64 dev outer nodad");
+    let wireguard6 = UdpSocket::bind("[2001:db8:2::10]:51820").unwrap();
+    wireguard6.set_read_timeout(Some(SOON)).unwrap();
+    within("internet", || UdpSocket::bind("192.0.2.3:0").unwrap().send_to(b"x", "192.0.2.10:51820").unwrap());
+    within("internet", || UdpSocket::bind("[::]:0").unwrap().send_to(b"x", "[2001:db8:2::10]:51820").unwrap());
+    assert!(wireguard.recv(&mut [0; 8]).is_err());
+    assert!(wireguard6.recv(&mut [0; 8]).is_err());
+    // Networks that hold each other, and one of the other IP version.
+    let parents = "[\"192.0.2.0/24\", \"192.0.2.2\", \"2001:db8:2::/64\"]";
+    wait(Firewall::apply(
+        Path::new(NFT),
+        &self::plan(&LAB.replacen("[nat]", &remote.replacen("[\"192.0.2.2\"]", parents, 1), 1)),
+    ))
+    .unwrap();
+    within("internet", || UdpSocket::bind("192.0.2.3:0").unwrap().send_to(b"x", "192.0.2.10:51820").unwrap());
+    within("internet", || UdpSocket::bind("[::]:0").unwrap().send_to(b"x", "[2001:db8:2::10]:51820").unwrap());
+    assert!(wireguard.recv(&mut [0; 8]).is_ok());
+    assert!(wireguard6.recv(&mut [0; 8]).is_ok());
     // Parents connect from the outside; what comes out of the tunnel is an enclave, and no parent.
     let _parents = TcpListener::bind("0.0.0.0:821").unwrap();
     assert!(within("internet", || connects("192.0.2.10:821")).is_ok());
     assert!(within("internet", || connects("203.0.113.1:821")).is_err());
+}
+
+fn from_port(from: &str, to: &str) -> TcpStream {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+    use std::os::fd::AsRawFd;
+    let address = |text: &str| SockaddrStorage::from(text.parse::<std::net::SocketAddr>().unwrap());
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &address(from)).unwrap();
+    connect(socket.as_raw_fd(), &address(to)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream
 }
 
 fn connects(to: &str) -> std::io::Result<TcpStream> {

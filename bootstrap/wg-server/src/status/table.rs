@@ -11,6 +11,10 @@ impl Display for Report {
         writeln!(f, "  public key: {}", self.public_key)?;
         writeln!(f, "  up: {}", span(self.uptime))?;
         writeln!(f, "  named: {}", self.named)?;
+        match self.dropped_questions {
+            Some(packets) => writeln!(f, "  questions to other name servers: {packets} packets dropped")?,
+            None => writeln!(f, "  questions to other name servers: (unknown)")?,
+        }
         writeln!(f, "  trust root: {}", self.trust_root)?;
         writeln!(f, "  enclaves: {}", self.enclaves.len())?;
         self.enclaves.iter().try_for_each(|enclave| enclave.fmt(f))

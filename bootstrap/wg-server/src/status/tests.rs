@@ -7,6 +7,7 @@ fn report() -> Report {
         public_key: "own".to_owned(),
         trust_root: "a root".to_owned(),
         named: "running".to_owned(),
+        dropped_questions: Some(4),
         enclaves: vec![EnclaveReport {
             via: None,
             cid: 16,
@@ -40,6 +41,7 @@ fn the_table_names_what_an_operator_looks_for() {
         "  addresses: 203.0.113.2, fd3b::2\n",
         "  endpoint: 127.0.0.1:40000\n",
         "  latest handshake: (none yet)\n",
+        "  questions to other name servers: 4 packets dropped\n",
         "  trust root: a root\n",
         "  module: i-0123-enc4567\n  PCR0: aa\n  PCR2: bb\n  configuration: sha256 cc\n  keys: proved ",
         "3 dropped, 0 refused",
