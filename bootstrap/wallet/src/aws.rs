@@ -84,6 +84,13 @@ impl Aws {
         Ok(Self { region: settings.region, kms_endpoint, secrets_endpoint, http, credentials })
     }
 
+    /// Where one service is asked.
+    fn host(&self, endpoint: Option<&Endpoint>, service: &str) -> String {
+        // As the SDK makes it of a region.
+        let suffix = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        endpoint.map_or_else(|| format!("https://{service}.{}.{suffix}", self.region), ToString::to_string)
+    }
+
     /// For the client of one service.
     fn sdk_config(&self, endpoint: Option<&Endpoint>) -> SdkConfig {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(DEADLINE);

@@ -8,8 +8,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// AWS's name for its refusal, its words and what to do; or why it could not be asked.
-pub(super) fn cause<E>(error: SdkError<E, HttpResponse>) -> anyhow::Error
+/// AWS's name for its refusal, its words and what to do; or why `host` could not be asked.
+pub(super) fn cause<E>(host: &str, error: SdkError<E, HttpResponse>) -> anyhow::Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -19,10 +19,13 @@ where
         let message = service.message().unwrap_or("no message");
         return anyhow!("{} (HTTP {status}), \"{}\"{}", Printable(code), Printable(message), hint(code));
     }
-    match error.into_source() {
+    let is_unreachable = matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_));
+    let route = if is_unreachable { "; expected a way to it: the internet, or an endpoint in the VPC" } else { "" };
+    let error = match error.into_source() {
         Ok(source) => anyhow::Error::from_boxed(source),
         Err(error) => anyhow::Error::new(error),
-    }
+    };
+    error.context(format!("ask {host}{route}"))
 }
 
 fn hint(code: &str) -> &'static str {

@@ -39,7 +39,8 @@ impl Aws {
             .key_id(arn.as_str())
             .set_encryption_context(Some(context))
             .plaintext(Blob::new(secret_key.expose_plaintext().as_bytes()));
-        let answer = request.send().await.map_err(cause)?;
+        let host = self.host(self.kms_endpoint.as_ref(), "kms");
+        let answer = request.send().await.map_err(|error| cause(&host, error))?;
         ensure!(
             answer.key_id() == Some(arn.as_str()),
             "KMS used key {:?}, which is another: the ciphertext was thrown away",

@@ -1,8 +1,13 @@
 //! Secrets Manager: keeps ciphertexts. The `SecretString` of such a secret is the base64 of what KMS encrypted.
 
+use std::error::Error as StdError;
+
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kms::MAX_SECRET_ID_LEN;
@@ -68,14 +73,14 @@ impl Aws {
         let client = self.secrets();
         if versions.is_none() {
             let create = client.create_secret().name(secret_id).description(DESCRIPTION);
-            create.send().await.map_err(cause).context("create it").with_context(doing)?;
+            create.send().await.map_err(|error| self.cause(error)).context("create it").with_context(doing)?;
         }
         let empty = Versions::default();
         let versions_before = versions.as_ref().unwrap_or(&empty);
         let label = versions_before.label_for(address);
         // The SDK adds a ClientRequestToken, which becomes the version's id: a request that is sent twice makes one version.
         let put = client.put_secret_value().secret_id(secret_id).secret_string(STANDARD.encode(ciphertext));
-        let answer = put.version_stages(&label).send().await.map_err(cause).with_context(doing)?;
+        let answer = put.version_stages(&label).send().await.map_err(|error| self.cause(error)).with_context(doing)?;
         let arn = answer.arn.context("Secrets Manager sent no ARN").with_context(doing)?;
         let version_id = answer.version_id.context("Secrets Manager sent no VersionId").with_context(doing)?;
         // Secrets Manager makes the first version the current one without being asked.
@@ -165,7 +170,13 @@ impl Aws {
 
     async fn current(&self, secret_id: &str) -> Result<GetSecretValueOutput> {
         self.check_id(secret_id)?;
-        self.secrets().get_secret_value().secret_id(secret_id).version_stage(CURRENT).send().await.map_err(cause)
+        self.secrets()
+            .get_secret_value()
+            .secret_id(secret_id)
+            .version_stage(CURRENT)
+            .send()
+            .await
+            .map_err(|error| self.cause(error))
     }
 
     /// The secret's ARN and all versions with a label; `None`: there is no such secret.
@@ -178,7 +189,7 @@ impl Aws {
             Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_not_found_exception()) => {
                 Ok(None)
             }
-            Err(error) => Err(cause(error)),
+            Err(error) => Err(self.cause(error)),
         }
     }
 
@@ -197,7 +208,7 @@ impl Aws {
         if is_conflict && self.labelled(secret_id).await?.label_to_keep(id).is_none() {
             return Ok(());
         }
-        Err(cause(error)).with_context(|| format!("give version {id} the label {label}"))
+        Err(self.cause(error)).with_context(|| format!("give version {id} the label {label}"))
     }
 
     /// Compares and exchanges: Secrets Manager moves the label only from the version that has it.
@@ -206,7 +217,7 @@ impl Aws {
         let update = update.move_to_version_id(to).set_remove_from_version_id(from.map(str::to_owned));
         let Err(error) = update.send().await else { return Ok(()) };
         let is_conflict = error.as_service_error().is_some_and(|error| error.is_invalid_parameter_exception());
-        let error = cause(error);
+        let error = self.cause(error);
         if !is_conflict {
             return Err(error.context("make it the current one"));
         }
@@ -218,6 +229,13 @@ impl Aws {
             ))),
             None => Err(error.context("make it the current one")),
         }
+    }
+
+    fn cause<E>(&self, error: SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        cause(&self.host(self.secrets_endpoint.as_ref(), "secretsmanager"), error)
     }
 
     fn secrets(&self) -> Client {

@@ -216,6 +216,19 @@ async fn aws_refusals_are_named_with_what_was_attempted() {
 }
 
 #[tokio::test]
+async fn an_aws_that_cannot_be_reached_is_named_with_what_would_reach_it() {
+    // Nobody listens on a port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("https://localhost:{free}");
+    let get = ["get-key", "--secret-id", "hot-wallet", "--region", "eu-central-1", "--secrets-endpoint", &endpoint];
+    let said = Host::new().wallet(&get).await;
+    let expected = format!(
+        "read secret \"hot-wallet\": ask {endpoint}; expected a way to it: the internet, or an endpoint in the VPC: "
+    );
+    assert!(said.error().contains(&expected) && said.err.contains("Connection refused"), "{said:?}");
+}
+
+#[tokio::test]
 async fn an_arn_is_never_created() {
     let cloud = Cloud::start().await;
     let arn = format!("{SECRET_ARN}missing");
