@@ -9,12 +9,11 @@ use crate::host::{URL, Wallet};
 use crate::machine::EnclaveId;
 use crate::rogue::{self, Rogue};
 
-const SECRET: &str = "lab/wallet";
 /// The place of the changed image; without a forward, so that the client asks it in the tunnel.
 const CHANGED: EnclaveId = EnclaveId::SECOND;
 
 /// An EIP-1559 transaction of a hundredth of an ether.
-fn request() -> Value {
+fn request(secret_id: &str) -> Value {
     json!({
         "transaction_payload": {
             "value": 0.01,
@@ -26,7 +25,7 @@ fn request() -> Value {
             "maxFeePerGas": 100_000_000_000_u64,
             "maxPriorityFeePerGas": 3_000_000_000_u64,
         },
-        "secret_id": SECRET,
+        "secret_id": secret_id,
     })
 }
 
@@ -37,9 +36,11 @@ impl Transcript<'_> {
         let policy = wallet.set_policy().context("wallet policy")?;
         let condition = policy.lines().find(|line| line.contains("ImageSha384")).unwrap_or_default();
         let address = wallet.keygen().context("wallet keygen")?;
-        let stored = wallet.set_key(SECRET).context("wallet set-key")?;
+        // A secret of its own: the lab may have been shown before, and a key that is there is not replaced.
+        let secret_id = format!("lab/{address}");
+        let stored = wallet.set_key(&secret_id).context("wallet set-key")?;
         let verified = wallet.verify(URL).context("wallet verify")?;
-        let (transaction, hash) = wallet.sign(URL, &request()).context("wallet sign")?;
+        let (transaction, hash) = wallet.sign(URL, &request(&secret_id)).context("wallet sign")?;
         let signer = wallet.signer_of(&transaction).context("eth-account")?;
         ensure!(signer == address, "eth-account says that {signer} signed, expected {address}");
         body(&format!(
@@ -53,7 +54,7 @@ impl Transcript<'_> {
             indented(&verified.lines().collect::<Vec<_>>()),
             indented(&[&transaction, &format!("hash {hash}")]),
         ))?;
-        let refusal = self.refused_by_kms()?;
+        let refusal = self.refused_by_kms(&request(&secret_id))?;
         body(&format!(
             "An image with one changed character of configuration, which wg-server is told to let in and the client to trust:\n{}\
              KMS does not: the key stays shut.\n",
@@ -73,7 +74,7 @@ impl Transcript<'_> {
     }
 
     /// What an enclave of the changed image answers, when everybody but KMS trusts it.
-    fn refused_by_kms(&self) -> Result<String> {
+    fn refused_by_kms(&self, request: &Value) -> Result<String> {
         let eif = self.lab.progress.phase("the changed image", |phase| {
             rogue::build(Rogue::ChangedConfig, &[], &self.lab.project, &self.lab.layout, phase)
         })?;
@@ -86,7 +87,7 @@ impl Transcript<'_> {
             let addresses = enclave.addresses()?;
             let address = addresses.iter().find(|address| address.is_ipv4()).context("no IPv4 address")?;
             let wallet = Wallet::trusting(self.parent.clone(), &eif)?.in_tunnel();
-            anyhow::Ok(wallet.sign(&format!("https://{address}"), &request()))
+            anyhow::Ok(wallet.sign(&format!("https://{address}"), request))
         });
         enclave.stop()?;
         self.parent.trust(&self.lab.eif_path()?)?;
