@@ -4,6 +4,7 @@
 //! [signer]
 //! port = 443
 //! key_cache_time = "10m"
+//! handshake_timeout = "1m"              # optional
 //! client_ca = """
 //! -----BEGIN CERTIFICATE-----
 //! …
@@ -32,6 +33,7 @@ use serde::Deserialize;
 use crate::address::Address;
 use crate::permission::{Access, Permission};
 use crate::policy::{Policy, PolicyTable};
+use crate::service::Limits;
 
 /// The signer's part of the configuration, checked.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub port: u16,
     /// How long a decrypted key is kept.
     pub key_cache_time: Duration,
+    /// How long a client may take for its TLS handshake.
+    pub handshake_timeout: Duration,
     /// Who is let in.
     pub access: Access,
     /// What is signed.
@@ -53,6 +57,8 @@ pub struct SignerTable {
     port: u16,
     #[serde(with = "humantime_serde")]
     key_cache_time: Duration,
+    #[serde(default, with = "humantime_serde")]
+    handshake_timeout: Option<Duration>,
     open: Option<bool>,
     client_ca: Option<String>,
     #[serde(default)]
@@ -85,6 +91,11 @@ impl SignerTable {
             (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.key_cache_time),
             "signer.key_cache_time: expected a time from \"1s\" to \"24h\""
         );
+        let handshake_timeout = self.handshake_timeout.unwrap_or(Limits::default().handshake);
+        ensure!(
+            (Duration::from_secs(1)..=Duration::from_mins(10)).contains(&handshake_timeout),
+            "signer.handshake_timeout: expected a time from \"1s\" to \"10m\""
+        );
         let access = match (self.open, self.client_ca) {
             (Some(true), None) => {
                 ensure!(self.clients.is_empty(), "signer.clients: beside open = true, expected only one of the two");
@@ -101,7 +112,7 @@ impl SignerTable {
             }
         };
         let policy = self.policy.check("signer.policy")?;
-        Ok(Config { port: self.port, key_cache_time: self.key_cache_time, access, policy })
+        Ok(Config { port: self.port, key_cache_time: self.key_cache_time, handshake_timeout, access, policy })
     }
 }
 

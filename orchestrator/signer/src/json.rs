@@ -40,9 +40,16 @@ pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// What a client wrote, as much of it as an error shows.
+/// What a client wrote, as much of it as an error shows. Quotes and backslashes stay what they are: the answer is JSON,
+/// which escapes them. What has no shape on a terminal or in a log is escaped here.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect();
+    let mut shown = String::new();
+    for character in text.chars().take(MAX_SHOWN) {
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
     if text.chars().nth(MAX_SHOWN).is_some() {
         shown.push('…');
     }
@@ -137,6 +144,13 @@ mod tests {
     fn what_stands_in_an_objects_place_is_not_shown() {
         assert_eq!(refused("\"hush\""), "body: not an object, expected one");
         assert_eq!(fields("\"hush\"", "a", ["b"]).unwrap_err().to_string(), "a: not an object, expected one");
+    }
+
+    #[test]
+    fn what_a_client_wrote_is_shown_as_it_is_and_on_one_line() {
+        assert_eq!(shown(r#""0x" it's \u0041"#), r#""0x" it's \u0041"#);
+        assert_eq!(shown("a\nb\u{1b}[2J\u{202e}"), r"a\nb\u{1b}[2J\u{202e}");
+        assert_eq!(shown("größe 漢字"), "größe 漢字");
     }
 
     #[test]

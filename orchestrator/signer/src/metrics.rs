@@ -146,7 +146,8 @@ fn write_nonces(page: &mut String, nonces: &NonceFigures) -> std::fmt::Result {
     Ok(())
 }
 
-fn head(page: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+/// The two lines in front of a figure.
+pub(crate) fn head(page: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 

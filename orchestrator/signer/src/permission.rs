@@ -51,23 +51,42 @@ pub enum Caller {
     },
     /// A valid certificate with a name that the configuration does not have: may look, not touch.
     Stranger,
+    /// No certificate where one is expected: may ask whether the signer is there.
+    Nobody,
 }
 
 /// What a caller may not.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Denied {
+    /// No certificate.
+    #[error(
+        "no client certificate came with this connection; expected one of the CA in signer.client_ca, for everything but /health"
+    )]
+    Nobody,
     /// No configured name in the certificate.
     #[error("no client of the configuration has the name of this certificate")]
     Stranger,
     /// A key that is not the client's.
     #[error("{0} may not use this key")]
     Key(String),
+    /// Signing at all.
+    #[error("{0} may not sign with any key")]
+    Sign(String),
     /// Making keys.
     #[error("{0} may not generate keys")]
     Generate(String),
 }
 
 impl Access {
+    /// Who has no certificate.
+    #[must_use]
+    pub const fn nobody(&self) -> Caller {
+        match self {
+            Self::Open => Caller::Anyone,
+            Self::Clients { .. } => Caller::Nobody,
+        }
+    }
+
     /// Who has a certificate with these DNS names. With two configured names in one certificate, nobody: it would be
     /// unclear whose permissions count.
     pub fn caller<'a>(&self, dns_names: impl Iterator<Item = &'a str>) -> Caller {
@@ -97,6 +116,29 @@ impl Caller {
             Self::Anyone => "anyone",
             Self::Client { name, .. } => name,
             Self::Stranger => "a stranger",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    /// Whether it has shown what is expected of everybody here: for all but health checks.
+    ///
+    /// # Errors
+    /// It has no certificate.
+    pub fn is_somebody(&self) -> Result<(), Denied> {
+        match self {
+            Self::Nobody => Err(Denied::Nobody),
+            Self::Anyone | Self::Client { .. } | Self::Stranger => Ok(()),
+        }
+    }
+
+    /// Before a request is read: whether it may sign with any key.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn may_sign(&self) -> Result<(), Denied> {
+        match self.permission()? {
+            Some((name, permission)) if !permission.has_any_key() => Err(Denied::Sign(name.to_owned())),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -142,7 +184,7 @@ impl Caller {
         let may_bring = match self {
             Self::Anyone => true,
             Self::Client { permission, .. } => permission.any_key,
-            Self::Stranger => false,
+            Self::Stranger | Self::Nobody => false,
         };
         Payer { client: self.name(), is_key_brought: is_foreign && may_bring }
     }
@@ -162,6 +204,7 @@ impl Caller {
             Self::Anyone => Ok(None),
             Self::Client { name, permission } => Ok(Some((name, permission))),
             Self::Stranger => Err(Denied::Stranger),
+            Self::Nobody => Err(Denied::Nobody),
         }
     }
 }
@@ -171,6 +214,10 @@ impl Permission {
     fn payers(&self) -> usize {
         let has_names = !self.secret_ids.is_empty() || !self.addresses.is_empty();
         if self.any_key { 2 } else { usize::from(has_names) }
+    }
+
+    fn has_any_key(&self) -> bool {
+        self.any_key || !self.secret_ids.is_empty() || !self.addresses.is_empty()
     }
 
     fn has_secret(&self, reference: &KeyReference) -> bool {
@@ -225,6 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_certificate_is_nobody_and_may_less_than_a_stranger() {
+        assert_eq!(Access::Open.nobody(), Caller::Anyone);
+        let nobody = access(&[("pay.example", Permission::default())]).nobody();
+        assert_eq!(nobody, Caller::Nobody);
+        assert_eq!(nobody.is_somebody(), Err(Denied::Nobody));
+        assert!(Caller::Stranger.is_somebody().is_ok() && Caller::Anyone.is_somebody().is_ok());
+        for denied in [nobody.may_sign(), nobody.may_ask(&secret("a")), nobody.may_generate(), nobody.is_known()] {
+            assert_eq!(denied, Err(Denied::Nobody));
+        }
+    }
+
+    #[test]
     fn two_configured_names_in_a_certificate_are_nobodys() {
         let access = access(&[("a.example", Permission::default()), ("b.example", Permission::default())]);
         assert_eq!(access.caller(["a.example", "b.example"].into_iter()), Caller::Stranger);
@@ -265,6 +324,21 @@ mod tests {
         assert_eq!(Access::Open.payers(), 2);
         let clients = [("a", any), ("b", named), ("metrics", Permission::default())];
         assert_eq!(access(&clients).payers(), 3);
+    }
+
+    #[test]
+    fn a_client_without_keys_may_not_sign_whatever_it_asks_for() {
+        let denied = Err(Denied::Sign("pay.example".to_owned()));
+        assert_eq!(caller(Permission { generate_key: true, ..Permission::default() }).may_sign(), denied);
+        for permission in [
+            Permission { any_key: true, ..Permission::default() },
+            Permission { secret_ids: ["a".to_owned()].into(), ..Permission::default() },
+            Permission { addresses: [MINE].into(), ..Permission::default() },
+        ] {
+            assert_eq!(caller(permission).may_sign(), Ok(()));
+        }
+        assert_eq!(Caller::Stranger.may_sign(), Err(Denied::Stranger));
+        assert_eq!(Caller::Anyone.may_sign(), Ok(()));
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! |---|---|
 //! | `POST /` | signs, see [`crate::request`]: `{"transaction_signed": "0x…", "transaction_hash": "0x…"}` |
 //! | `POST /keys` | makes a key: `{"address": "0x…", "encrypted_key": "base64"}` |
-//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself for `Accept: application/cbor`; see [`crate::binding`]; the nonce has 1 to 64 bytes |
-//! | `GET /health` | `{"status": "ok"}` |
+//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself for who prefers `application/cbor` in `Accept`; see [`crate::binding`]; the nonce has 1 to 64 bytes |
+//! | `GET /health` | `{"status": "ok"}`, also at `/healthz`, with a slash or a query behind it, and without a client certificate |
 //! | `GET /metrics` | Prometheus's text format; for configured clients only |
+//!
+//! HEAD is as GET. Where `client_ca` is configured, everything but `/health` wants a client certificate of it.
 //!
 //! An error is `{"error": {"code", "message", "field"?}}`:
 //!
 //! | status | code | when |
 //! |---|---|---|
 //! | 400 | `bad_request` | a field (named) or the whole is not as [`crate::request`] has it, or no node would take it, see [`crate::pool`] |
-//! | 403 | `forbidden` | the client's certificate does not allow this |
+//! | 403 | `forbidden` | the client's certificate does not allow this, or there is none |
 //! | 403 | `credential_refused` | AWS refuses the credential that came with the request |
 //! | 404 | `not_found` | no such path |
 //! | 404 | `key_not_found` | no such secret |
@@ -21,26 +23,35 @@
 //! | 408 | `timeout` | the body did not arrive in time |
 //! | 413 | `too_large` | the body is longer than [`crate::request::MAX_BODY`] |
 //! | 422 | `policy_refused` | the measured policy; the message names the rule |
-//! | 429 | `busy` | too many keys or documents are being fetched; with `Retry-After` |
+//! | 429 | `busy` | too many keys or documents are being fetched, or too many long bodies read; with `Retry-After` |
 //! | 500 | `internal` | a signature did not pass its own check |
 //! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager said no, or answered wrongly |
 //! | 503 | `key_unavailable`, `attestation_unavailable` | no answer now; with `Retry-After` |
 
+mod accept;
+mod body;
+mod budget;
+mod closings;
 mod connection;
 mod failure;
+mod prompt;
 mod route;
+mod seats;
 
+pub use budget::MOST_MEMORY;
+
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::cache::Cache;
 use crate::config::Config;
@@ -50,18 +61,32 @@ use crate::nonces::{Bounds, Nonces};
 use crate::permission::Access;
 use crate::policy::Policy;
 use crate::tls::Identity;
+use budget::{Budget, CONNECTIONS, ENDING};
+use closings::{Closing, Closings};
+use connection::Guest;
+use seats::{Admitted, Places, Seats, Source};
 
 /// How long and how much a client may.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the listener's queue.
+    /// Connections at once. A further one takes the place of one that does nothing; if all are busy it is closed.
     pub connections: usize,
-    /// For the TLS handshake.
+    /// Of these, those without a handshake yet, or without a client certificate where one is expected.
+    pub unproven: usize,
+    /// Of these, those from one IPv4 address or one IPv6 /64. Clients behind one address translation or load balancer
+    /// share an address, so it is half of all.
+    pub of_source: usize,
+    /// For the TLS handshake. Generous, because a slow handshake takes nobody's place while there is room: with two
+    /// hundred clients at once each waits for the others, and when there is no room the one that does nothing goes.
     pub handshake: Duration,
     /// For the head of the next request, from the end of the last: slow heads and idle connections alike.
     pub head: Duration,
     /// For the body, from the end of the head.
     pub body: Duration,
+    /// Bytes, for the bodies of all requests that are longer than ordinary ones; further ones are turned away.
+    pub bodies: usize,
+    /// For a client to take anything at all of an answer.
+    pub write: Duration,
     /// For a key or a document to arrive.
     pub fetch: Duration,
     /// For a connection as a whole. Its client's certificate may have expired since; it connects again.
@@ -73,10 +98,14 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 256,
-            handshake: Duration::from_secs(10),
+            connections: CONNECTIONS,
+            unproven: CONNECTIONS / 2,
+            of_source: CONNECTIONS / 2,
+            handshake: Duration::from_mins(1),
             head: Duration::from_secs(15),
             body: Duration::from_secs(10),
+            bodies: budget::BODIES,
+            write: Duration::from_secs(10),
             fetch: Duration::from_secs(20),
             age: Duration::from_mins(15),
             grace: Duration::from_secs(10),
@@ -101,6 +130,9 @@ struct Shared<K, A> {
     metrics: Metrics,
     /// The NSM answers one at a time.
     attesting: Semaphore,
+    bodies: Budget,
+    seats: Arc<Seats>,
+    closings: Closings,
     user_data: [u8; crate::binding::Binding::LEN],
     limits: Limits,
 }
@@ -108,7 +140,7 @@ struct Shared<K, A> {
 /// How many may wait for the NSM.
 const MAX_ATTESTING: usize = 4;
 
-/// How often expired keys are looked for.
+/// How often expired keys are looked for, and the log is told of closed connections.
 const SWEEP: Duration = Duration::from_secs(1);
 
 impl<K: Keys, A: Attestor> Service<K, A> {
@@ -117,7 +149,8 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     /// # Errors
     /// No TLS key can be made, or the client CA does not load.
     pub fn new(config: Config, config_digest: [u8; 32], keys: K, attestor: A) -> Result<Self> {
-        Self::with_limits(config, config_digest, keys, attestor, Limits::default())
+        let limits = Limits { handshake: config.handshake_timeout, ..Limits::default() };
+        Self::with_limits(config, config_digest, keys, attestor, limits)
     }
 
     /// The same with other limits.
@@ -137,6 +170,13 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             nonces,
             metrics: Metrics::default(),
             attesting: Semaphore::new(MAX_ATTESTING),
+            bodies: Budget::new(limits.bodies),
+            seats: Seats::new(Places {
+                all: limits.connections,
+                unproven: limits.unproven,
+                of_source: limits.of_source,
+            }),
+            closings: Closings::default(),
             user_data: binding.encode(),
             limits,
         };
@@ -162,10 +202,11 @@ impl<K: Keys, A: Attestor> Service<K, A> {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = listener.accept(), if connections.len() < shared.limits.connections => match accepted {
-                    Ok((stream, _peer)) => {
+                // Those that have lost their seats end at once: this waits for nobody's client.
+                accepted = listener.accept(), if connections.len() < shared.limits.connections + ENDING => match accepted {
+                    Ok((stream, peer)) => if let Some(guest) = shared.admit(stream, peer) {
                         let (shared, acceptor, shutdown) = (Arc::clone(&shared), acceptor.clone(), shutdown.clone());
-                        connections.spawn(connection::serve(shared, acceptor, stream, shutdown));
+                        connections.spawn(connection::serve(shared, acceptor, guest, shutdown));
                     }
                     Err(error) => {
                         // Out of descriptors, most likely: they come back as connections end.
@@ -174,7 +215,10 @@ impl<K: Keys, A: Attestor> Service<K, A> {
                     }
                 },
                 Some(ended) = connections.join_next() => note(ended),
-                _tick = sweep.tick() => shared.cache.evict(Instant::now()),
+                _tick = sweep.tick() => {
+                    shared.cache.evict(Instant::now());
+                    shared.closings.tell(Instant::now());
+                }
             }
         }
         drop(listener);
@@ -189,6 +233,26 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             connections.shutdown().await;
         }
         Ok(())
+    }
+}
+
+impl<K, A> Shared<K, A> {
+    /// A seat for a new connection; without one it ends here.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Guest> {
+        let source = Source::of(peer.ip());
+        match self.seats.admit(source) {
+            Ok(Admitted { seat, displaced }) => {
+                if let Some((loser, bound)) = displaced {
+                    self.closings.note(Closing::from(bound), loser);
+                }
+                Some(Guest { stream, source, seat })
+            }
+            Err(bound) => {
+                self.closings.note(Closing::from(bound), source);
+                debug!(%peer, ?bound, "connection: closed, all others are busy");
+                None
+            }
+        }
     }
 }
 

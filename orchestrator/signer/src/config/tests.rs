@@ -46,6 +46,14 @@ fn the_good_table_is_read() {
 }
 
 #[test]
+fn a_handshake_has_a_minute_unless_the_table_says_otherwise() {
+    let minute = Duration::from_mins(1);
+    assert_eq!(check(&good()).unwrap().handshake_timeout, minute);
+    let slow = good().replacen("port = 443", "port = 443\nhandshake_timeout = \"2m\"", 1);
+    assert_eq!(check(&slow).unwrap().handshake_timeout, 2 * minute);
+}
+
+#[test]
 fn open_mode_has_to_be_written_out() {
     let open = format!("port = 443\nkey_cache_time = \"10m\"\nopen = true\n{POLICY}");
     assert!(matches!(check(&open).unwrap().access, Access::Open));
@@ -109,6 +117,10 @@ fn numbers_and_times_have_a_range_and_keys_are_known() {
     assert!(refused("= 443", "= 0").starts_with("signer.port: 0 is no port"));
     for time in ["0s", "25h"] {
         assert!(refused("10m", time).starts_with("signer.key_cache_time: expected"));
+    }
+    for time in ["0s", "999ms", "11m"] {
+        let error = refused("port = 443", &format!("port = 443\nhandshake_timeout = \"{time}\""));
+        assert_eq!(error, "signer.handshake_timeout: expected a time from \"1s\" to \"10m\"");
     }
     assert!(refused("port", "prot").contains("unknown field `prot`"));
     assert!(refused("secret_ids", "secrets").contains("unknown field `secrets`"));

@@ -1,6 +1,7 @@
 //! One client's connection, from its handshake to its end.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,62 +20,101 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::budget::{MAX_HEAD, MAX_HEADERS, TLS_OUT};
+use super::closings::Closing;
+use super::prompt::Prompt;
+use super::seats::{Seat, Source};
 use super::{Shared, route};
 use crate::keys::{Attestor, Keys};
 use crate::tls;
-
-/// A head that is longer is refused with 431.
-const MAX_HEAD: usize = 16 * 1024;
 
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer: closing on unread
 /// bytes would reset the connection, and the answer with it.
 const LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER: u64 = 16 << 20;
 
+/// A connection that has a seat.
+pub(super) struct Guest {
+    pub(super) stream: TcpStream,
+    pub(super) source: Source,
+    pub(super) seat: Seat,
+}
+
+/// Serves a client until it has gone, has to go, or another has its seat.
 pub(super) async fn serve<K: Keys, A: Attestor>(
     shared: Arc<Shared<K, A>>,
     acceptor: TlsAcceptor,
+    guest: Guest,
+    shutdown: CancellationToken,
+) {
+    let Guest { stream, source, seat } = guest;
+    tokio::select! {
+        () = seat.taken() => debug!(%source, "connection: closed for another one"),
+        () = attend(&shared, acceptor, stream, source, &seat, shutdown) => {}
+    }
+}
+
+async fn attend<K: Keys, A: Attestor>(
+    shared: &Shared<K, A>,
+    acceptor: TlsAcceptor,
     stream: TcpStream,
+    source: Source,
+    seat: &Seat,
     shutdown: CancellationToken,
 ) {
     let handshake = async {
         stream.set_nodelay(true)?;
-        acceptor.accept(stream).await
+        stream.readable().await?;
+        seat.has_spoken();
+        let stream = Prompt::new(stream, shared.limits.write);
+        acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(TLS_OUT))).await
     };
-    let stream = match timeout(shared.limits.handshake, handshake).await {
+    let shaken = tokio::select! {
+        shaken = timeout(shared.limits.handshake, handshake) => shaken,
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shared.metrics.handshake_failed();
-            return debug!(%error, "handshake");
+            return debug!(%source, %error, "handshake");
         }
         Err(_elapsed) => {
             shared.metrics.handshake_failed();
-            return debug!("handshake: too slow");
+            shared.closings.note(Closing::Handshake, source);
+            return debug!(%source, limit = ?shared.limits.handshake, "handshake: too slow");
         }
     };
-    let grace = shared.limits.grace;
-    if let Some(stream) = requests(shared, stream, shutdown).await {
+    if let Some(stream) = requests(shared, stream, source, seat, shutdown).await {
         // Whoever does not close in time is cut off.
-        let _cut_off = timeout(grace.min(LINGER), linger(stream)).await;
+        let _cut_off = timeout(shared.limits.grace.min(LINGER), linger(stream)).await;
     }
 }
 
 /// Serves requests until the connection ends or is too old. Returns the stream for a last goodbye.
 async fn requests<K: Keys, A: Attestor>(
-    shared: Arc<Shared<K, A>>,
-    stream: TlsStream<TcpStream>,
+    shared: &Shared<K, A>,
+    stream: TlsStream<Prompt<TcpStream>>,
+    source: Source,
+    seat: &Seat,
     shutdown: CancellationToken,
-) -> Option<TlsStream<TcpStream>> {
-    let caller = Arc::new(tls::caller(&shared.access, stream.get_ref().1.peer_certificates()));
-    let limits = shared.limits.clone();
+) -> Option<TlsStream<Prompt<TcpStream>>> {
+    let caller = &tls::caller(&shared.access, stream.get_ref().1.peer_certificates());
+    let limits = &shared.limits;
+    if caller.is_somebody().is_ok() {
+        seat.is_proven();
+    }
     let service = service_fn(|request: Request<Incoming>| {
-        let (shared, caller) = (Arc::clone(&shared), Arc::clone(&caller));
-        Box::pin(async move { Ok::<_, Infallible>(route::answer(&shared, &caller, request).await) })
+        Box::pin(async move {
+            let _busy = seat.busy();
+            Ok::<_, Infallible>(route::answer(shared, caller, request).await)
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut old = pin!(sleep(limits.age));
     let mut cut_off = pin!(sleep(limits.age + limits.grace));
@@ -83,7 +123,7 @@ async fn requests<K: Keys, A: Attestor>(
         tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => {
                 if let Err(error) = ended {
-                    debug!(%error, client = caller.name(), "connection");
+                    debug!(%source, error = sentence(&error), client = caller.name(), "connection");
                 }
                 break;
             }
@@ -98,7 +138,18 @@ async fn requests<K: Keys, A: Attestor>(
     Some(connection.into_parts().io.into_inner())
 }
 
-async fn linger(mut stream: TlsStream<TcpStream>) -> std::io::Result<()> {
+/// hyper's error and its causes, which it leaves out of its own words.
+fn sentence(error: &hyper::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        sentence = format!("{sentence}: {error}");
+        cause = error.source();
+    }
+    sentence
+}
+
+async fn linger(mut stream: TlsStream<Prompt<TcpStream>>) -> std::io::Result<()> {
     stream.shutdown().await?;
     let (mut tcp, _session) = stream.into_inner();
     let mut rest = (&mut tcp).take(MAX_LINGER);

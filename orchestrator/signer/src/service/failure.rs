@@ -23,6 +23,8 @@ pub(super) struct Failure {
     pub(super) rule: Option<Rule>,
     /// The methods that a path has.
     pub(super) allow: Option<&'static str>,
+    /// The client hears no more on this connection.
+    pub(super) ends_connection: bool,
 }
 
 /// For how many seconds a client that came at the wrong time stays away.
@@ -43,7 +45,7 @@ struct Error<'a> {
 
 impl Failure {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, rule: None, allow: None }
+        Self { status, code, message: message.into(), field: None, rule: None, allow: None, ends_connection: false }
     }
 
     pub(super) fn body(&self) -> String {

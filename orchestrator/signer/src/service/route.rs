@@ -2,23 +2,25 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::Shared;
+use super::body::{self, Body};
+use super::budget::Room;
 use super::failure::{self, Failure, base64};
+use super::{Shared, accept};
 use crate::cache::Id;
 use crate::hex;
 use crate::keys::{Attestor, AttestorError, KeyError, KeyReference, Keys};
 use crate::nonces::{Nonces, Wanted};
 use crate::permission::Caller;
 use crate::pool;
-use crate::request::{GenerateRequest, MAX_BODY, RequestError, SignRequest};
+use crate::request::{GenerateRequest, RequestError, SignRequest};
 use crate::tx::{SecretKey, Unsigned};
 
 /// The longest nonce: the NSM takes 512 bytes, a client needs 32.
@@ -32,6 +34,8 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4";
 struct Answer {
     content_type: &'static str,
     body: Vec<u8>,
+    /// What the request took of the budget, until the answer has left.
+    room: Room,
 }
 
 /// The paths, as the figures name them.
@@ -83,7 +87,7 @@ pub(super) async fn answer<K: Keys, A: Attestor>(
     }
     shared.metrics.answered(route.name(), outcome, start.elapsed());
     match result {
-        Ok(answer) => response(StatusCode::OK, answer.content_type, answer.body),
+        Ok(answer) => response(StatusCode::OK, answer.content_type, answer.room.hold(answer.body)),
         Err(failure) => refusal(&failure),
     }
 }
@@ -94,7 +98,8 @@ impl Route {
             "/" => Self::Sign,
             "/keys" => Self::Keys,
             "/attestation" => Self::Attestation,
-            "/health" => Self::Health,
+            // As load balancers and orchestrators write it.
+            "/health" | "/health/" | "/healthz" | "/healthz/" => Self::Health,
             "/metrics" => Self::Metrics,
             _ => Self::Unknown,
         }
@@ -111,11 +116,11 @@ impl Route {
         }
     }
 
-    /// The one method that it has.
-    fn method(self) -> Option<(Method, &'static str)> {
+    /// The methods that it has, and as `Allow` has them. hyper leaves out the body that HEAD does not want.
+    fn methods(self) -> Option<(&'static [Method], &'static str)> {
         match self {
-            Self::Sign | Self::Keys => Some((Method::POST, "POST")),
-            Self::Attestation | Self::Health | Self::Metrics => Some((Method::GET, "GET")),
+            Self::Sign | Self::Keys => Some((&[Method::POST], "POST")),
+            Self::Attestation | Self::Health | Self::Metrics => Some((&[Method::GET, Method::HEAD], "GET, HEAD")),
             Self::Unknown => None,
         }
     }
@@ -123,51 +128,51 @@ impl Route {
 
 impl<K: Keys, A: Attestor> Shared<K, A> {
     async fn dispatch(&self, route: Route, caller: &Caller, request: Request<Incoming>) -> Result<Answer, Failure> {
-        let Some((method, allow)) = route.method() else {
+        if !matches!(route, Route::Health) {
+            caller.is_somebody()?;
+        }
+        let Some((methods, allow)) = route.methods() else {
             return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
         };
-        if *request.method() != method {
-            let message =
-                format!("{} is not possible here, expected {allow}", crate::json::shown(request.method().as_str()));
+        if !methods.contains(request.method()) {
+            let method = crate::json::shown(request.method().as_str());
+            let message = format!("{method} is not possible here, expected one of {allow}");
             let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
             return Err(Failure { allow: Some(allow), ..failure });
         }
         match route {
-            Route::Sign => self.sign(caller, &self.body(request).await?).await,
-            Route::Keys => self.generate(caller, &self.body(request).await?).await,
+            Route::Sign => {
+                caller.may_sign()?;
+                self.sign(caller, self.body(request).await?).await
+            }
+            Route::Keys => {
+                caller.may_generate()?;
+                self.generate(caller, self.body(request).await?).await
+            }
             Route::Attestation => self.attest(&request).await,
-            Route::Health => Ok(Answer { content_type: JSON, body: br#"{"status":"ok"}"#.to_vec() }),
+            Route::Health => Ok(Answer::new(JSON, br#"{"status":"ok"}"#.to_vec())),
             Route::Metrics => {
                 caller.is_known()?;
-                let page = self.metrics.render(self.cache.figures(), &self.nonces().figures());
-                Ok(Answer { content_type: PROMETHEUS, body: page.into_bytes() })
+                let page = [
+                    self.metrics.render(self.cache.figures(), &self.nonces().figures()),
+                    self.seats.render(),
+                    self.closings.render(),
+                ];
+                Ok(Answer::new(PROMETHEUS, page.concat().into_bytes()))
             }
             Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),
         }
     }
 
-    async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Failure> {
-        let too_large = || {
-            let message = format!("the body is too long, expected at most {MAX_BODY} bytes");
-            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-        };
-        // What says that it is too long is not read at all.
-        if request.body().size_hint().lower() > MAX_BODY as u64 {
-            return Err(too_large());
-        }
-        match timeout(self.limits.body, Limited::new(request.into_body(), MAX_BODY).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(error)) => Err(RequestError::new("body", format!("{error}, expected a whole body")).into()),
-            Err(_elapsed) => {
-                let message = format!("the body did not arrive within {:?}", self.limits.body);
-                Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
-            }
-        }
+    /// Only of who may have it read: whatever can be judged by the head is judged before.
+    async fn body(&self, request: Request<Incoming>) -> Result<Body, Failure> {
+        Ok(body::read(request.into_body(), &self.bodies, self.limits.body).await?)
     }
 
-    async fn sign(&self, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {
-        let request = SignRequest::parse(body)?;
+    async fn sign(&self, caller: &Caller, Body { bytes, room }: Body) -> Result<Answer, Failure> {
+        let request = SignRequest::parse(&bytes)?;
+        // The key may be long in coming.
+        drop(bytes);
         caller.may_ask(&request.key)?;
         let transaction = &request.transaction;
         let unsigned = Unsigned::new(transaction);
@@ -191,7 +196,8 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         self.metrics.signed();
         let hash = hex::prefixed(&signed.hash);
         debug!(client = caller.name(), key = %address, chain = transaction.chain_id, nonce = transaction.nonce, hash, "signed");
-        Ok(json(&SignAnswer { transaction_signed: hex::prefixed(&signed.raw), transaction_hash: hash }))
+        let answer = json(&SignAnswer { transaction_signed: hex::prefixed(&signed.raw), transaction_hash: hash });
+        Ok(Answer { room, ..answer })
     }
 
     fn nonces(&self) -> MutexGuard<'_, Nonces> {
@@ -206,9 +212,9 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         Ok(fetched.key)
     }
 
-    async fn generate(&self, caller: &Caller, body: &[u8]) -> Result<Answer, Failure> {
-        let request = GenerateRequest::parse(body)?;
-        caller.may_generate()?;
+    async fn generate(&self, caller: &Caller, Body { bytes, room }: Body) -> Result<Answer, Failure> {
+        let request = GenerateRequest::parse(&bytes)?;
+        drop((bytes, room));
         let generated = timeout(self.limits.fetch, self.keys.generate(request.credential.as_ref())).await;
         let generated = generated.unwrap_or_else(|_elapsed| Err(self.too_slow()));
         let generated = generated.inspect_err(|error| warn!(%error, "generate a key"))?;
@@ -227,8 +233,9 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         let document = timeout(self.limits.fetch, self.attestor.document(&self.user_data, &nonce)).await;
         let document = document.unwrap_or_else(|_elapsed| Err(AttestorError("no answer in time".to_owned())));
         let document = document.inspect_err(|error| warn!(%error, "attest"))?;
-        if request.headers().get(ACCEPT).is_some_and(|accept| accept == CBOR) {
-            return Ok(Answer { content_type: CBOR, body: document });
+        let accept = request.headers().get_all(ACCEPT).iter().map(HeaderValue::as_bytes);
+        if accept::prefers_cbor(accept) {
+            return Ok(Answer::new(CBOR, document));
         }
         Ok(json(&DocumentAnswer { document: base64(&document) }))
     }
@@ -244,12 +251,18 @@ fn nonce(query: Option<&str>) -> Result<Vec<u8>, RequestError> {
     })
 }
 
-fn json(answer: &impl Serialize) -> Answer {
-    Answer { content_type: JSON, body: serde_json::to_vec(answer).expect("strings become JSON") }
+impl Answer {
+    fn new(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { content_type, body, room: Room::default() }
+    }
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn json(answer: &impl Serialize) -> Answer {
+    Answer::new(JSON, serde_json::to_vec(answer).expect("strings become JSON"))
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -257,7 +270,7 @@ fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Re
 }
 
 fn refusal(failure: &Failure) -> Response<Full<Bytes>> {
-    let mut response = response(failure.status, JSON, failure.body().into_bytes());
+    let mut response = response(failure.status, JSON, failure.body().into());
     let headers = response.headers_mut();
     if let Some(allow) = failure.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -265,8 +278,7 @@ fn refusal(failure: &Failure) -> Response<Full<Bytes>> {
     if failure.is_passing() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(failure::RETRY_AFTER));
     }
-    // The rest of a body that was not read is not read for the next request either.
-    if [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT].contains(&failure.status) {
+    if failure.ends_connection {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -3,8 +3,11 @@
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
 use signer::config::Config;
+use signer::service::Limits;
 
-use super::harness::{ADDRESS, Authority, Client, ClientIdentity, POLICY, Server, config, open, sign_body, start};
+use super::harness::{
+    ADDRESS, Authority, Client, ClientIdentity, POLICY, Server, config, open, sign_body, start, start_with,
+};
 
 fn with_clients(authority: &Authority) -> Config {
     config(&format!(
@@ -57,9 +60,52 @@ async fn a_client_with_a_certificate_of_the_ca_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_certificate_is_refused() {
+async fn a_client_without_a_certificate_may_ask_for_its_health_and_for_nothing_else() {
     let server = start(with_clients(&Authority::new())).await;
-    assert!(is_refused(&server, None).await);
+    for path in ["/health", "/health/", "/healthz", "/healthz/?verbose=1"] {
+        assert_eq!(server.connect().await.get(path).await.status, 200, "{path}");
+    }
+    let mut client = server.connect().await;
+    for path in ["/metrics", "/attestation?nonce=00", "/", "/keys", "/x", "/health/x", "//health"] {
+        let answer = client.get(path).await;
+        assert_eq!(answer.error(), (403, "forbidden".into(), None), "{path}");
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("no client certificate came with this connection; expected one"), "{message}");
+    }
+    assert_eq!(client.post("/health", "").await.status, 405);
+    // The body never comes, and is not waited for.
+    let start = std::time::Instant::now();
+    for path in ["/", "/keys"] {
+        let mut client = server.connect().await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: signer\r\nContent-Length: 100\r\n\r\n");
+        client.send(head.as_bytes()).await.unwrap();
+        assert_eq!(client.answer().await.unwrap().error(), (403, "forbidden".into(), None), "{path}");
+    }
+    assert!(start.elapsed() < Limits::default().body / 2);
+    assert_eq!(server.fetches.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn clients_without_certificates_take_no_seats_of_those_who_have_one() {
+    let authority = Authority::new();
+    let limits = Limits { connections: 8, unproven: 4, ..Limits::default() };
+    let server = start_with(with_clients(&authority), limits).await;
+    let mut known = Vec::new();
+    for _ in 0..4 {
+        let mut client = client(&server, &authority, "pay.example").await;
+        assert_eq!(client.sign(0, "prod/wallet").await.status, 200);
+        known.push(client);
+    }
+    let mut nobodies = Vec::new();
+    for _ in 0..20 {
+        let mut client = server.connect().await;
+        assert_eq!(client.get("/health").await.status, 200);
+        nobodies.push(client);
+    }
+    for client in &mut known {
+        assert_eq!(client.sign(0, "prod/wallet").await.status, 200);
+    }
+    nobodies.remove(0).closed().await;
 }
 
 #[tokio::test]
@@ -136,6 +182,21 @@ async fn a_certificate_without_a_configured_name_may_look_only() {
     assert_eq!(client.sign(0, "prod/wallet").await.error(), (403, "forbidden".into(), None));
     assert_eq!(client.post("/keys", "").await.error(), (403, "forbidden".into(), None));
     assert_eq!(client.get("/metrics").await.error(), (403, "forbidden".into(), None));
+}
+
+#[tokio::test]
+async fn a_body_is_read_only_of_who_may_have_it_read() {
+    let authority = Authority::new();
+    let server = start(with_clients(&authority)).await;
+    for (name, path) in [("stranger.example", "/"), ("metrics.example", "/"), ("pay.example", "/keys")] {
+        let mut client = client(&server, &authority, name).await;
+        // The body never comes: who waits for it does not answer.
+        let head = format!("POST {path} HTTP/1.1\r\nHost: signer\r\nContent-Length: 100\r\n\r\n");
+        let start = std::time::Instant::now();
+        client.send(head.as_bytes()).await.unwrap();
+        assert_eq!(client.answer().await.unwrap().error(), (403, "forbidden".into(), None), "{name}");
+        assert!(start.elapsed() < Limits::default().body / 2, "{name}");
+    }
 }
 
 #[tokio::test]

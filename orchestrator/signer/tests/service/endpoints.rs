@@ -269,12 +269,64 @@ async fn another_path_or_method_is_refused() {
         ("GET", "/", "POST"),
         ("PUT", "/", "POST"),
         ("GET", "/keys", "POST"),
-        ("POST", "/health", "GET"),
-        ("DELETE", "/metrics", "GET"),
-        ("POST", "/attestation?nonce=00", "GET"),
+        ("HEAD", "/", "POST"),
+        ("POST", "/health", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
+        ("POST", "/attestation?nonce=00", "GET, HEAD"),
     ] {
         let answer = client.request(method, path, "", b"").await;
-        assert_eq!(answer.error(), (405, "method_not_allowed".into(), None), "{method} {path}");
+        assert_eq!(answer.status, 405, "{method} {path}");
+        if method != "HEAD" {
+            assert_eq!(answer.error(), (405, "method_not_allowed".into(), None), "{method} {path}");
+        }
         assert!(answer.head.contains(&format!("allow: {allow}\r\n")), "{}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn health_is_there_for_load_balancers_as_they_ask_for_it() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    for path in ["/health", "/health/", "/healthz", "/healthz/", "/health?verbose", "/health/?a=b"] {
+        assert_eq!(client.get(path).await.body, br#"{"status":"ok"}"#, "{path}");
+        // Twice: the body of a HEAD must not stand in front of the next answer.
+        for _ in 0..2 {
+            let answer = client.request("HEAD", path, "", b"").await;
+            assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
+            assert!(answer.head.contains("content-length: 15"), "{}", answer.head);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_comes_in_the_form_that_the_client_prefers() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    for (headers, expected) in [
+        ("Accept: application/cbor;q=1, */*\r\n", "application/cbor"),
+        ("Accept: application/cbor, */*\r\n", "application/cbor"),
+        ("Accept: text/html\r\nAccept: APPLICATION/CBOR\r\n", "application/cbor"),
+        ("Accept: */*\r\n", "application/json"),
+        ("Accept: application/cbor;q=0.1, application/json\r\n", "application/json"),
+    ] {
+        let answer = client.request("GET", "/attestation?nonce=00", headers, b"").await;
+        assert!(answer.head.contains(&format!("content-type: {expected}\r\n")), "{headers}: {}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_wrote_comes_back_as_it_wrote_it() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    for (from, to, message) in [
+        ("\"0xa5D3241A1591061F2a4bB69CA0215F66520E67cf\"", "\"0x\"", "transaction_payload.to: \"0x\": "),
+        ("\"gas\": 100000", "\"gas\": \"a'b\"", "transaction_payload.gas: \"a'b\": "),
+        ("0.01", "\"1\\\\2\"", "transaction_payload.value: \"1\\\\2\": "),
+        ("\"nonce\"", "\"a\\\"b\"", "transaction_payload.a\"b: unknown field"),
+    ] {
+        let answer = client.post("/", &sign_body(0, "prod/wallet").replacen(from, to, 1)).await;
+        let json = answer.json();
+        let said = json["error"]["message"].as_str().unwrap();
+        assert!(said.starts_with(message), "{said}");
     }
 }

@@ -154,14 +154,29 @@ impl Server {
             Some((certificates, key)) => builder.with_client_auth_cert(certificates, key).unwrap(),
         };
         let tcp = TcpStream::connect(self.address).await?;
-        let name = ServerName::try_from("signer").unwrap();
-        Ok(Client { stream: TlsConnector::from(Arc::new(config)).connect(name, tcp).await? })
+        shake(tcp, config).await
+    }
+
+    /// Anybody's handshake on a connection that is there already.
+    pub(super) async fn shake_hands(tcp: TcpStream) -> std::io::Result<Client> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Whoever(provider)));
+        shake(tcp, builder.with_no_client_auth()).await
     }
 
     /// Waits for the end, which must be a good one.
     pub(super) async fn ended(mut self) {
         timeout(PATIENCE, self.task.join_next()).await.expect("no end").unwrap().unwrap().unwrap();
     }
+}
+
+async fn shake(tcp: TcpStream, config: ClientConfig) -> std::io::Result<Client> {
+    let name = ServerName::try_from("signer").unwrap();
+    Ok(Client { stream: TlsConnector::from(Arc::new(config)).connect(name, tcp).await? })
 }
 
 pub(super) struct Client {
@@ -210,7 +225,8 @@ impl Client {
         let head =
             format!("{method} {path} HTTP/1.1\r\nHost: signer\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         self.send(&[head.as_bytes(), body].concat()).await.unwrap();
-        self.answer().await.unwrap()
+        let has_body = method != "HEAD";
+        timeout(PATIENCE, read(&mut self.stream, has_body)).await.expect("no answer").unwrap()
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -220,7 +236,12 @@ impl Client {
 
     /// The next answer, or the error that the connection ended with.
     pub(super) async fn answer(&mut self) -> std::io::Result<Answer> {
-        timeout(PATIENCE, read(&mut self.stream)).await.expect("no answer")
+        self.answer_within(PATIENCE).await
+    }
+
+    /// The same of a server that has much to do before.
+    pub(super) async fn answer_within(&mut self, limit: Duration) -> std::io::Result<Answer> {
+        timeout(limit, read(&mut self.stream, true)).await.expect("no answer")
     }
 
     /// Waits until the other side closes; what it sent until then.
@@ -232,14 +253,14 @@ impl Client {
     }
 }
 
-async fn read(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Answer> {
+async fn read(stream: &mut TlsStream<TcpStream>, has_body: bool) -> std::io::Result<Answer> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);
     }
     let head = String::from_utf8(head).unwrap();
     let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0").parse().unwrap();
-    let mut body = vec![0; len];
+    let mut body = vec![0; if has_body { len } else { 0 }];
     stream.read_exact(&mut body).await?;
     Ok(Answer { status: head[9..12].parse().unwrap(), head, body })
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use signer::request::MAX_BODY;
 use signer::service::Limits;
 use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
 
-use super::harness::{open, sign_body, start, start_with};
+use super::harness::{Server, open, sign_body, start, start_with};
 
 /// A limit that a test waits for.
 const SHORT: Duration = Duration::from_millis(200);
@@ -47,6 +48,35 @@ async fn a_body_in_chunks_is_refused_where_it_becomes_too_long() {
         client.send(&chunk).await.unwrap();
     }
     assert_eq!(client.answer().await.unwrap().error(), (413, "too_large".into(), None));
+}
+
+#[tokio::test]
+async fn long_bodies_that_find_no_room_are_turned_away_and_ordinary_ones_are_not() {
+    let server = start_with(open(), Limits { bodies: 0, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    let answer = client.post("/", &" ".repeat(20_000)).await;
+    assert_eq!(answer.error(), (429, "busy".into(), None));
+    assert!(answer.head.contains("retry-after: 1") && answer.head.contains("connection: close"), "{}", answer.head);
+    assert_eq!(server.connect().await.sign(0, "prod/wallet").await.status, 200);
+}
+
+#[tokio::test]
+async fn room_comes_back_when_a_long_body_has_been_answered() {
+    let server = start_with(open(), Limits { bodies: MAX_BODY, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        let long = format!("{}{}", " ".repeat(MAX_BODY - 1000), sign_body(0, "prod/wallet"));
+        assert_eq!(client.post("/", &long).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_is_cut_off() {
+    let server = start_with(open(), Limits { write: SHORT, ..Limits::default() }).await;
+    let mut client = server.connect().await;
+    let asking =
+        async { while client.send(&b"GET /metrics HTTP/1.1\r\nHost: signer\r\n\r\n".repeat(50)).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("still served");
 }
 
 #[tokio::test]
@@ -119,14 +149,91 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_too_many_waits_for_another_to_end() {
+async fn a_connection_too_many_takes_the_place_of_an_idle_one_and_of_no_busy_one() {
     let server = start_with(open(), Limits { connections: 1, ..Limits::default() }).await;
     let mut first = server.connect().await;
     assert_eq!(first.get("/health").await.status, 200);
-    let mut second = std::pin::pin!(server.connect());
-    assert!(tokio::time::timeout(SHORT, &mut second).await.is_err(), "two connections at once");
-    drop(first);
-    assert_eq!(second.await.get("/health").await.status, 200);
+    let mut second = server.connect().await;
+    assert_eq!(second.get("/health").await.status, 200);
+    first.closed().await;
+    second.send(b"GET /attestation?nonce=fe HTTP/1.1\r\nHost: signer\r\n\r\n").await.unwrap();
+    // Its request may still be on its way.
+    let start = Instant::now();
+    while server.connect_as(None).await.is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody is busy");
+        second = server.connect().await;
+        second.send(b"GET /attestation?nonce=fe HTTP/1.1\r\nHost: signer\r\n\r\n").await.unwrap();
+        tokio::time::sleep(SHORT).await;
+    }
+}
+
+/// Connections that say nothing, from that address of loopback.
+async fn silence(server: &Server, count: usize, from: [u8; 4]) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        silent.push(socket.connect(server.address).await.unwrap());
+    }
+    silent
+}
+
+async fn metrics(server: &Server) -> String {
+    String::from_utf8(server.connect().await.get("/metrics").await.body).unwrap()
+}
+
+#[tokio::test]
+async fn silent_connections_shut_nobody_out_not_even_their_neighbours() {
+    let server = start(open()).await;
+    let mut client = server.connect().await;
+    assert_eq!(client.get("/health").await.status, 200);
+    let _silent = silence(&server, 600, [127, 0, 0, 1]).await;
+    let _others = silence(&server, 600, [127, 0, 0, 2]).await;
+    let start = Instant::now();
+    assert_eq!(server.connect().await.sign(0, "prod/wallet").await.status, 200);
+    assert_eq!(client.sign(0, "prod/wallet").await.status, 200, "one who was there before");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let page = metrics(&server).await;
+    let closed = |reason: &str| {
+        let line = format!("signer_connections_closed_total{{reason=\"{reason}\"}} ");
+        page.lines().find_map(|has| has.strip_prefix(&line)).unwrap().parse::<u64>().unwrap()
+    };
+    assert!(closed("source_limit") + closed("unproven_limit") >= 1200 - 256, "{page}");
+}
+
+#[tokio::test]
+async fn two_hundred_clients_of_one_address_that_take_their_time_are_all_served() {
+    let server = start(open()).await;
+    let waiting = silence(&server, 200, [127, 0, 0, 1]).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for tcp in waiting {
+        clients.spawn(async { Server::shake_hands(tcp).await.unwrap().get("/health").await.status });
+    }
+    assert_eq!(clients.join_all().await, [200; 200]);
+    // On a small machine that is busy, a tenth of this was not enough.
+    assert!(Limits::default().handshake >= Duration::from_mins(1));
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_too_slow_is_counted() {
+    let server = start_with(open(), Limits { handshake: SHORT, ..Limits::default() }).await;
+    for mut tcp in silence(&server, 3, [127, 0, 0, 1]).await {
+        assert_eq!(tcp.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+    let page = metrics(&server).await;
+    assert!(page.contains("signer_connections_closed_total{reason=\"handshake_timeout\"} 3\n"), "{page}");
+    assert!(page.contains("signer_connections{state=\"proven\"} 1\n"), "{page}");
+}
+
+#[tokio::test]
+async fn at_the_end_connections_without_a_handshake_are_not_waited_for() {
+    let server = start(open()).await;
+    let _silent = silence(&server, 3, [127, 0, 0, 1]).await;
+    assert_eq!(server.connect().await.get("/health").await.status, 200);
+    let start = Instant::now();
+    server.shutdown.cancel();
+    server.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -6,4 +6,5 @@ mod access;
 mod endpoints;
 mod harness;
 mod limits;
+mod memory;
 mod nonces;
