@@ -1,8 +1,10 @@
 //! The Nitro Security Module: the machine's source of randomness, and the witness of what it is and which keys it made.
 
+pub(crate) mod witness;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -57,7 +59,7 @@ impl Nsm {
         Ok(document)
     }
 
-    /// The device, for a process that is to be a [`Witness`].
+    /// The device, for a process that is to be a [`witness::Witness`].
     pub(crate) fn device(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }
@@ -92,37 +94,5 @@ impl Nsm {
             bail!("{NSM_PATH}: {name}: {code:?}");
         }
         Ok(response)
-    }
-}
-
-/// The module as another process than PID 1 has it.
-pub(crate) struct Witness {
-    device: OwnedFd,
-}
-
-impl Witness {
-    /// Takes over what [`Nsm::device`] was when PID 1 started the process.
-    pub(crate) const fn new(device: OwnedFd) -> Self {
-        Self { device }
-    }
-
-    /// A document with these fields. Blocks for the milliseconds that the module needs: a sandbox has no second thread.
-    pub(crate) fn document(
-        &self,
-        nonce: Option<&[u8]>,
-        user_data: Option<&[u8]>,
-        public_key: Option<&[u8]>,
-    ) -> io::Result<Vec<u8>> {
-        let field = |bytes: Option<&[u8]>| bytes.map(|bytes| bytes.to_vec().into());
-        let request =
-            Request::Attestation { nonce: field(nonce), user_data: field(user_data), public_key: field(public_key) };
-        let response = nsm_process_request(self.device.as_raw_fd(), request);
-        if let Response::Error(code) = response {
-            return Err(io::Error::other(format!("{NSM_PATH}: Attestation: {code:?}")));
-        }
-        let Response::Attestation { document } = response else {
-            return Err(io::Error::other(format!("{NSM_PATH}: Attestation: an answer to another request")));
-        };
-        Ok(document)
     }
 }

@@ -18,19 +18,43 @@ use crate::sys;
 
 /// Address space; the relay's queues are a few MiB.
 const MEMORY: u64 = 512 << 20;
+/// Of it, what the signer needs besides its clients' connections: the program, what it remembers of nonces and keys, its
+/// own connections to AWS, and the allocator's arena for the NSM's thread, of 64 MiB and aligned to as much.
+const SIGNER_MEMORY: u64 = 256 << 20;
+const _: () = assert!(signer::service::MOST_MEMORY as u64 + SIGNER_MEMORY <= MEMORY, "clients could end the signer");
 const FILES: u64 = 64;
 /// Its clients' connections, as many as the service takes, and its own to AWS.
-const SIGNER_FILES: u64 = 512;
+const SIGNER_FILES: u64 = 1024;
 
 /// Gives up files, user, capabilities, and every system call that is not on the role's list, for ever.
 ///
 /// # Errors
 /// The step that the kernel refused: the process must end then.
 pub(crate) fn enter(role: Role) -> Result<()> {
-    enter_at(role, Path::new(role.root_dir()))
+    enter_with(role, |_filter| Ok(()))
 }
 
-fn enter_at(role: Role, root_dir: &Path) -> Result<()> {
+/// The same with a second thread: `start` starts it when everything but the filter is in place, and the filter, which lets
+/// no thread be started any more, is its as well.
+///
+/// # Errors
+/// As above, and those of `start`.
+pub(crate) fn enter_with<T>(role: Role, start: impl FnOnce(Filter) -> Result<T>) -> Result<T> {
+    enter_at(role, Path::new(role.root_dir()), start)
+}
+
+/// The last wall, of each thread its own.
+#[derive(Clone)]
+pub(crate) struct Filter(BpfProgram);
+
+impl Filter {
+    /// What it does not allow kills the process from now on, in the calling thread.
+    pub(crate) fn apply(&self) -> Result<()> {
+        seccompiler::apply_filter(&self.0).context("seccomp filter")
+    }
+}
+
+fn enter_at<T>(role: Role, root_dir: &Path, start: impl FnOnce(Filter) -> Result<T>) -> Result<T> {
     limit(role)?;
     chroot(root_dir).map_err(io::Error::from).with_context(|| format!("chroot to {}", root_dir.display()))?;
     chdir("/").map_err(io::Error::from).context("chdir to the new root")?;
@@ -38,18 +62,21 @@ fn enter_at(role: Role, root_dir: &Path) -> Result<()> {
     // After the user has changed, which clears both.
     prctl::set_dumpable(false).map_err(io::Error::from).context("forbid core dumps and ptrace")?;
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).context("end with the parent process")?;
-    seccompiler::apply_filter(&filter(role)?).context("seccomp filter")
+    let filter = Filter(filter(role)?);
+    let started = start(filter.clone())?;
+    filter.apply()?;
+    Ok(started)
 }
 
 fn limit(role: Role) -> Result<()> {
-    let files = if role == Role::Signer { SIGNER_FILES } else { FILES };
-    // One process and no thread more: the limit counts the user's tasks, this one included.
+    // The limit counts the user's tasks: this one, and the signer's thread that asks the NSM.
+    let (files, tasks) = if role == Role::Signer { (SIGNER_FILES, 2) } else { (FILES, 1) };
     for (resource, most) in [
         (Resource::RLIMIT_NOFILE, files),
         (Resource::RLIMIT_AS, MEMORY),
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_FSIZE, 0),
-        (Resource::RLIMIT_NPROC, 1),
+        (Resource::RLIMIT_NPROC, tasks),
     ] {
         let result = setrlimit(resource, most, most).map_err(io::Error::from);
         result.with_context(|| format!("limit {resource:?} of the {role}"))?;

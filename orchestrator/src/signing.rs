@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{CONFIG_PATH, Config, Signing};
 use crate::link::{FromSigner, Link, ToSigner};
-use crate::nsm::Witness;
+use crate::nsm::witness::{Witness, witness};
 use crate::role::Role;
 use crate::{dns, sandbox, sys};
 use keys::AwsKeys;
@@ -41,7 +41,7 @@ const BACKLOG: u32 = 128;
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
     let signing = config.signing.context("the measured configuration has no [signer]")?;
-    let witness = Arc::new(Witness::new(sys::inherited(NSM_FD).context("the security module")?));
+    let (witness, module) = witness(sys::inherited(NSM_FD).context("the security module")?);
     let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
     crate::runtime()?.block_on(async {
         let link = Link::new(link).context("the link to PID 1")?;
@@ -49,9 +49,10 @@ pub(crate) fn run() -> Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let listener = listen(signing.service.port)?;
         let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());
-        let (keys, service) = prepare(signing, config.digest, resolver, witness)?;
+        let (keys, service) = prepare(signing, config.digest, resolver, Arc::new(witness))?;
         // The cryptography has looked for its devices by now, which the sandbox would not let it.
-        sandbox::enter(Role::Signer)?;
+        // The thread ends with its witness or with the process: one that hangs in the driver must not keep the other.
+        let _thread = sandbox::enter_with(Role::Signer, |filter| module.start(move || filter.apply()))?;
         let ready = FromSigner { tls_key: service.tls_key_digest() };
         link.send(&ready).await.context("tell PID 1")?;
         tokio::select! {

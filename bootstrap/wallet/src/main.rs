@@ -271,7 +271,7 @@ async fn generate(enclave: &EnclaveOptions, store: Option<(Aws, Place)>, json: b
 async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
     let trust = options.trust()?;
     let mut stranger = Stranger::connect(&options.url, options.identity()?.as_ref()).await?;
-    let judgement = stranger.judge(&trust).await?;
+    let judgement = stranger.judge(&trust).await.map_err(|error| options.explain(error))?;
     let report = Report::new(&options.url, stranger.tls_key(), trust.root(), judgement);
     match json {
         true => say(serde_json::to_string_pretty(&report)?)?,
@@ -288,7 +288,8 @@ async fn connect(options: &EnclaveOptions) -> Result<Enclave> {
     if !trust.root().is_aws() {
         tracing::warn!(trust_root = %trust.root(), "documents are believed that AWS does not vouch for");
     }
-    Ok(Enclave::connect(&options.url, options.identity()?.as_ref(), &trust).await?)
+    let identity = options.identity()?;
+    Enclave::connect(&options.url, identity.as_ref(), &trust).await.map_err(|error| options.explain(error))
 }
 
 /// A request may have credentials in it.

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use attestation::{Measurements, Pcr, TrustRoot};
 use wallet::aws::{Aws, Settings};
-use wallet::enclave::EnclaveUrl;
+use wallet::enclave::{EnclaveError, EnclaveUrl};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 
@@ -45,6 +45,17 @@ impl EnclaveOptions {
     pub(crate) fn identity(&self) -> Result<Option<ClientIdentity>> {
         let paths = self.client_certificate.as_ref().zip(self.client_key.as_ref());
         paths.map(|(certificate, key)| ClientIdentity::load(certificate, key)).transpose()
+    }
+
+    /// Says which options to give, where the enclave wants to know who is there and was not told.
+    pub(crate) fn explain(&self, error: EnclaveError) -> Error {
+        let is_of_nobody = self.client_certificate.is_none()
+            && matches!(&error, EnclaveError::Refused { refusal, .. } if refusal.code == "forbidden");
+        let error = Error::from(error);
+        if !is_of_nobody {
+            return error;
+        }
+        error.context("the enclave expects a client certificate: give --client-certificate and --client-key")
     }
 }
 

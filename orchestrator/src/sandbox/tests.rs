@@ -87,8 +87,22 @@ fn a_case() {
             drop(Socket::new(Domain::IPV6, Type::STREAM, None));
         }
         Ok("signer gets ready and serves") => {
-            let served = crate::signing::tests::serve_once(|| filtered(Role::Signer));
+            let served = crate::signing::tests::serve_once(|module| {
+                let walls = Filter(filter(Role::Signer).unwrap());
+                let thread = module.start({
+                    let walls = walls.clone();
+                    move || walls.apply()
+                });
+                walls.apply().unwrap();
+                thread.unwrap()
+            });
             assert!(served.contains("{\"status\":\"ok\"}"), "{served}");
+            // The thread has asked /dev/null, which knows no such request.
+            assert!(served.contains("attestation_unavailable"), "{served}");
+        }
+        Ok("signer starts a thread") => {
+            filtered(Role::Signer);
+            drop(std::thread::spawn(|| ()).join());
         }
         Ok("signer opens vsock") => {
             filtered(Role::Signer);
@@ -112,7 +126,7 @@ fn a_case() {
         Ok("rights") => {
             let root = tempfile::tempdir().unwrap();
             let mut status = File::open("/proc/thread-self/status").unwrap();
-            enter_at(Role::Relay, root.path()).unwrap();
+            enter_at(Role::Relay, root.path(), |_filter| Ok(())).unwrap();
             // In one read(2): read_to_string would ask for the file's size, which the filter forbids.
             let mut buffer = [0; 8192];
             let len = status.read(&mut buffer).unwrap();
@@ -146,6 +160,7 @@ fn the_signer_opens_inet_sockets_and_asks_the_module_and_nothing_else() {
     survives("signer asks the module");
     is_killed("signer opens vsock");
     is_killed("signer opens a file");
+    is_killed("signer starts a thread");
     is_killed("relay asks the module");
 }
 

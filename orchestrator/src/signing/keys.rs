@@ -10,7 +10,7 @@ use signer::tx::SecretKey;
 
 use super::names::Names;
 use super::witness::Recipients;
-use crate::nsm::Witness;
+use crate::nsm::witness::Witness;
 
 /// Where the signer's keys come from. Cloning it shares it.
 #[derive(Clone)]

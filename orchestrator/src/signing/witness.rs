@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use signer::keys::{Attestor, AttestorError};
 
-use crate::nsm::Witness;
+use crate::nsm::witness::{Asker, Witness};
 
 /// For clients of the signer.
 pub(super) struct Documents(pub(super) Arc<Witness>);
 
 impl Attestor for Documents {
     async fn document(&self, user_data: &[u8], nonce: &[u8]) -> Result<Vec<u8>, AttestorError> {
-        self.0.document(Some(nonce), Some(user_data), None).map_err(|error| AttestorError(error.to_string()))
+        let document = self.0.document(Asker::Client, Some(nonce), Some(user_data), None).await;
+        document.map_err(|error| AttestorError(error.to_string()))
     }
 }
 
@@ -21,6 +22,6 @@ pub(super) struct Recipients(pub(super) Arc<Witness>);
 
 impl kms::Attestor for Recipients {
     async fn document(&self, public_key: &[u8]) -> io::Result<Vec<u8>> {
-        self.0.document(None, None, Some(public_key))
+        self.0.document(Asker::Kms, None, None, Some(public_key)).await
     }
 }

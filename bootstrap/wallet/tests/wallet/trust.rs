@@ -4,12 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use attestation::test_root::{Fields, TestRoot};
 use attestation::{Pcr, TrustRoot};
+use serde_json::json;
 use wallet::enclave::{Enclave as Client, EnclaveError};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 use zeroize::Zeroizing;
 
+use crate::command::Host;
 use crate::enclave::{Authority, Enclave, Identity, SIGNED, trust};
+use crate::server::{Server, answer};
 
 fn request() -> Zeroizing<Vec<u8>> {
     Zeroizing::new(br#"{"transaction_payload": {}, "secret_id": "hot-wallet"}"#.to_vec())
@@ -182,6 +185,19 @@ async fn a_refusal_of_the_signer_is_shown_on_one_printable_line() {
     let expected =
         format!("{} refuses / with HTTP 422: policy_refused: KMS's \"much\"\\u{{1b}}[31m (field value)", enclave.url());
     assert_eq!(text(error), expected);
+}
+
+#[tokio::test]
+async fn whoever_shows_no_certificate_where_one_is_expected_is_told_which_options_to_give() {
+    let refusal = json!({ "error": { "code": "forbidden", "message": "no client certificate" } });
+    let server = Server::start(Some(Identity::new().tls()), move |_request| answer(403, &refusal)).await;
+    let (url, host) = (format!("https://localhost:{}", server.address.port()), Host::new());
+    host.write("request.json", "{}");
+    for words in [&["verify"][..], &["sign", "request.json"]] {
+        let said = host.wallet(&[words, &["--url", &url, "--measurements", "right.json"]].concat()).await;
+        let expected = "expects a client certificate: give --client-certificate and --client-key: ";
+        assert!(said.error().contains(expected) && said.error().ends_with("no client certificate"), "{said:?}");
+    }
 }
 
 #[tokio::test]
