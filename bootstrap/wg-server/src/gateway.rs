@@ -341,3 +341,6 @@ impl State {
         relays.retain(|id, _| enclaves.contains(*id));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -161,7 +161,8 @@ fn an_enclave_that_cannot_prove_its_next_keys_keeps_its_session_until_its_end_an
     assert!(answers(&shared.lab), "the session ended before its time");
     assert_eq!(owner(&shared.lab), before);
     wait("the peer's end", Duration::from_secs(180), || peers(&shared.lab).is_empty());
-    assert!(refused_at.elapsed() > Duration::from_secs(120), "the peer went after {:?}", refused_at.elapsed());
+    // As of a wg-server that was killed: two minutes from the start of the next.
+    assert!(refused_at.elapsed() > Duration::from_secs(90), "the peer went after {:?}", refused_at.elapsed());
     parent.shell(&format!("mv {file}.right {file}")).unwrap();
     parent.signal("wg-server", "KILL").unwrap();
     wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
