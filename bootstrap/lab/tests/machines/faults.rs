@@ -167,17 +167,21 @@ fn a_wg_server_restarted_in_order_is_back_in_five_seconds() {
 }
 
 #[test]
-fn wg_server_and_named_have_two_capabilities_and_no_root() {
+fn wg_server_is_not_root_and_named_is_another_user_that_cannot_read_the_private_key() {
     let shared = healthy();
     let parent = shared.lab.parent().unwrap();
     let status =
         parent.shell("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/$(cat /run/lab/wg-server.pid)/status").unwrap();
-    // CAP_NET_BIND_SERVICE is bit 10, CAP_NET_ADMIN bit 12 (linux/capability.h).
-    assert!(status.contains("Uid:\t998\t998") && status.contains("CapEff:\t0000000000001400"), "{status}");
-    assert!(status.contains("CapBnd:\t0000000000001400") && status.contains("NoNewPrivs:\t1"), "{status}");
+    // CAP_KILL, CAP_SETGID and CAP_SETUID are bits 5 to 7, CAP_NET_BIND_SERVICE is bit 10, CAP_NET_ADMIN bit 12
+    // (linux/capability.h).
+    assert!(status.contains("Uid:\t998\t998") && status.contains("CapEff:\t00000000000014e0"), "{status}");
+    assert!(status.contains("CapBnd:\t00000000000014e0") && status.contains("NoNewPrivs:\t1"), "{status}");
     let named = "$(pgrep -P $(cat /run/lab/wg-server.pid) named)";
-    let status = parent.shell(&format!("grep -E '^(Uid|CapEff)' /proc/{named}/status")).unwrap();
-    assert!(status.contains("Uid:\t998\t998") && !status.contains("CapEff:\t0000000000001400"), "{status}");
+    let status = parent.shell(&format!("ps -o user= -p {named}; grep CapEff /proc/{named}/status")).unwrap();
+    assert!(status.starts_with("bind\n") && status.contains("CapEff:\t0000000000000400"), "{status}");
+    let key = "/etc/wg-server/private.key";
+    let read = parent.shell(&format!("setpriv --reuid=bind --regid=bind --clear-groups cat {key} 2>&1; true")).unwrap();
+    assert!(read.contains("Permission denied"), "{read}");
 }
 
 #[test]
