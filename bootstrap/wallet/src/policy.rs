@@ -53,7 +53,7 @@ impl Options {
         );
         let admins: Vec<_> = self.admin.iter().map(ToString::to_string).collect();
         warn!(
-            "whoever may put the key's policy can open the key: {}; have each PutKeyPolicy and CreateGrant reported",
+            "the administrators can open the key, by putting another policy: {}; have each PutKeyPolicy and CreateGrant reported",
             admins.join(", ")
         );
         let context = if self.context.is_empty() { None } else { Some(EncryptionContext::new(self.context)?) };

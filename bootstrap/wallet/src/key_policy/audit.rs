@@ -1,4 +1,4 @@
-//! Reads the policy of a KMS key, whoever wrote it: whom it lets open the key, use it or end it.
+//! Reads any policy of a KMS key: whom it lets open the key, use it or end it.
 //!
 //! Statements that deny are left out: they can only take away, and what is found without them is the worst case.
 
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_meant_is_named() {
+    fn each_principal_is_named() {
         for (who, expected) in [
             (json!({"Principal": "*"}), "everybody"),
             (json!({"Principal": {"AWS": "*"}}), "everybody"),

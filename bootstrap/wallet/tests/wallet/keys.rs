@@ -203,7 +203,7 @@ async fn a_written_policy_is_checked_and_everybody_else_who_opens_the_key_is_nam
     let host = Host::new();
     let who = ["policy", "--role", ROLE, "--admin", ADMIN, "--encryptor", LAMBDA, "--measurements", "right.json"];
     let written = host.wallet(&who).await;
-    assert!(written.err.contains(&format!("can open the key: {ADMIN}")), "{written:?}");
+    assert!(written.err.contains(&format!("can open the key, by putting another policy: {ADMIN}")), "{written:?}");
     host.write("policy.json", &written.out);
     let check = ["check-policy", "policy.json", "--admin", ADMIN, "--measurements", "right.json"];
     let said = host.wallet(&check).await;
