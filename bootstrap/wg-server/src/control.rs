@@ -75,8 +75,9 @@ impl Session<'_> {
     /// Until the key is to be replaced: its time starts with its proof, whether or not a handshake came of it.
     async fn until_renewal(&self, public_key: PublicKey, due: Instant) -> Result<()> {
         let asked = async {
-            self.until_handshake(public_key).await?;
-            self.admitted.renew.notified().await;
+            if self.until_handshake(public_key).await? {
+                self.admitted.renew.notified().await;
+            }
             Ok::<_, anyhow::Error>("asked for")
         };
         let reason = tokio::select! {
@@ -87,13 +88,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn until_handshake(&self, public_key: PublicKey) -> Result<()> {
+    /// Whether it came before somebody asked for other keys: the kernel may have lost the key, which can have none then.
+    async fn until_handshake(&self, public_key: PublicKey) -> Result<bool> {
         let mut pause = FIRST_LOOK;
         while !self.gateway.confirm(self.id, public_key).await? {
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.admitted.renew.notified() => return Ok(false),
+            }
             pause = (pause * 5 / 4).min(LAST_LOOK);
         }
-        Ok(())
+        Ok(true)
     }
 }
 

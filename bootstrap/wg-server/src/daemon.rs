@@ -1,7 +1,7 @@
 //! `wg-server run`: up in this order, down in the reverse.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Attestation, Config, InterfaceName};
+use crate::controller::Controller;
+use crate::door::Door;
 use crate::firewall::{self, Firewall};
 use crate::gateway::Gateway;
+use crate::health::Health;
 use crate::interface::{self, Found, Interface};
 use crate::key::PrivateKey;
 use crate::listener::Listener;
 use crate::lock::Lock;
-use crate::{capabilities, check, dns, forwarding, signals, status};
+use crate::{capabilities, check, dns, signals, status};
 
 /// For each thing that has to be undone.
 const GRACE: Duration = Duration::from_secs(5);
@@ -47,13 +50,13 @@ async fn until_told(config: &Config) -> Result<()> {
 
 /// Everything that the layers above the host need.
 struct Parts<'a> {
-    firewall: &'a Firewall,
+    drops: firewall::Drops,
     config: &'a Config,
     attestation: Attestation,
-    key: PrivateKey,
     uplink: InterfaceName,
     named: dns::Prepared,
     listener: Listener,
+    door: Door,
     stop: CancellationToken,
 }
 
@@ -70,52 +73,72 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     dns::ensure_port_is_free(config).await?;
     let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
     let uplink = uplink(config).await.context("nat.uplink")?;
-    let plan = firewall::Plan::new(config, uplink.clone());
+    let door = Door::hold()?;
+    let plan = firewall::Plan::new(config, uplink.clone(), config.remote.is_none().then_some(door.port()));
     let (interface, found) = Interface::find(&config.wireguard, &key).await?;
 
     // The firewall is there before wg0 and until after it.
-    let firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
-    let result = network(
-        Parts { firewall: &firewall, config, attestation, key, uplink, named, listener, stop },
-        &interface,
-        found,
-    )
-    .await;
+    let mut firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
+    let (drops, health) = (firewall.drops(), Health::default());
+    let result = match Controller::new(config, &uplink, interface.clone(), key, &mut firewall, &health) {
+        Ok(controller) => {
+            let parts = Parts { drops, config, attestation, uplink, named, listener, door, stop };
+            network(parts, &interface, found, controller, &health).await
+        }
+        Err(error) => Err(error),
+    };
     let removed = timeout(GRACE, firewall.remove()).await.context("remove the firewall").and_then(|removed| removed);
     tracing::info!("stopped");
     result.and(removed)
 }
 
 /// wg0.
-async fn network(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
-    let result = match interface.set_up(&parts.config.wireguard, &parts.key).await {
-        Ok(()) => services(parts, interface, found).await,
+async fn network(
+    parts: Parts<'_>,
+    interface: &Interface,
+    found: Found,
+    controller: Controller<'_>,
+    health: &Health,
+) -> Result<()> {
+    let result = match controller.start().await {
+        Ok(()) => services(parts, interface, found, controller, health).await,
         Err(error) => Err(error),
     };
     let deleted = timeout(GRACE, interface.delete()).await.context("delete the interface").and_then(|deleted| deleted);
     result.and(deleted)
 }
 
-/// named, the enclaves' streams and the status socket.
-async fn services(parts: Parts<'_>, interface: &Interface, found: Found) -> Result<()> {
-    let Parts { firewall, config, attestation, key, uplink, named, listener, stop } = parts;
-    let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
-    let (ipv4, ipv6) = (gateways.iter().any(IpAddr::is_ipv4), gateways.iter().any(IpAddr::is_ipv6));
-    let public_key = interface::public_key(&key);
-    drop(key);
+/// named, the enclaves' streams, the status socket and the controller.
+async fn services(
+    parts: Parts<'_>,
+    interface: &Interface,
+    found: Found,
+    mut controller: Controller<'_>,
+    health: &Health,
+) -> Result<()> {
+    let Parts { drops, config, attestation, uplink, named, listener, door, stop } = parts;
+    let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
-    forwarding::enable(interface.name(), &uplink, ipv4, ipv6)?;
-    let gateway = Gateway::new(config, attestation, interface.clone(), public_key)?;
+    let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, door.port()));
+    let gateway = Gateway::new(config, attestation, interface.clone(), public_key, wireguard)?;
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
     let named = dns::Named::new(config, named);
     let status = status::Server::bind(&config.runtime_dir)?;
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
+    let watched =
+        status::Watched { gateway: &gateway, named: &named, health, drops: &drops, forwards: &config.nat.forwards };
     tokio::select! {
-        // Both end when told to.
-        _ = async { tokio::join!(named.run(stop.clone()), listener.serve(gateway.clone(), stop.clone())) } => {}
-        never = status.serve(&gateway, &named, firewall) => match never {},
+        // All three end when told to.
+        _ = async {
+            tokio::join!(
+                named.run(stop.clone()),
+                listener.serve(gateway.clone(), stop.clone()),
+                controller.run(&gateway, &stop)
+            )
+        } => {}
+        never = status.serve(&watched) => match never {},
         never = expire(&gateway) => match never {},
     }
     std::fs::remove_file(status::socket_path(&config.runtime_dir)).context("remove the status socket")

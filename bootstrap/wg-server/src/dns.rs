@@ -25,7 +25,7 @@ use cookie::Secret;
 
 pub(crate) use account::Account;
 pub(crate) use allow_list::AllowList;
-pub(crate) use supervisor::{Named, State};
+pub(crate) use supervisor::Named;
 
 /// named's errors before it has read its configuration.
 const START_LOG: &str = "start.log";

@@ -1,38 +1,33 @@
 //! The kernel's forwarding switches: on for wg0 and the uplink, nowhere else where the kernel leaves the choice.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::config::InterfaceName;
 
 const ROOT: &str = "/proc/sys/net";
 
 /// One value that has to be there, and when.
-#[derive(Debug, PartialEq, Eq)]
-struct Switch {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Switch {
     path: PathBuf,
     value: &'static str,
     /// Written only over this value.
     over: Option<&'static str>,
 }
 
-/// Switches forwarding on. It stays on at the end: others may have come to rely on it.
-pub(crate) fn enable(interface: &InterfaceName, uplink: &InterfaceName, ipv4: bool, ipv6: bool) -> Result<()> {
-    for switch in plan(interface, uplink, ipv4, ipv6) {
-        let path = switch.path.display();
-        let present = std::fs::read_to_string(&switch.path).with_context(|| format!("read {path}"))?;
-        let present = present.trim();
-        if present == switch.value || switch.over.is_some_and(|over| over != present) {
-            continue;
-        }
-        std::fs::write(&switch.path, switch.value).with_context(|| format!("write {} to {path}", switch.value))?;
-        tracing::info!(%path, from = present, to = switch.value, "sysctl changed");
-    }
-    Ok(())
+/// A switch that was not as it should be, and is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Switched {
+    /// As sysctl(8) names it.
+    pub(crate) name: String,
+    pub(crate) from: String,
+    pub(crate) to: &'static str,
 }
 
-fn plan(interface: &InterfaceName, uplink: &InterfaceName, ipv4: bool, ipv6: bool) -> Vec<Switch> {
+/// The switches that the enclaves' traffic needs. They stay on at the end: others may have come to rely on them.
+pub(crate) fn plan(interface: &InterfaceName, uplink: &InterfaceName, ipv4: bool, ipv6: bool) -> Vec<Switch> {
     let switch = |path: String, value, over| Switch { path: PathBuf::from(format!("{ROOT}/{path}")), value, over };
     let mut switches = Vec::new();
     if ipv4 {
@@ -49,6 +44,61 @@ fn plan(interface: &InterfaceName, uplink: &InterfaceName, ipv4: bool, ipv6: boo
         switches.push(switch("ipv6/conf/all/forwarding".to_owned(), "1", None));
     }
     switches
+}
+
+/// Sets what is not as it should be. `done` gets what was changed, also when another one cannot be.
+pub(crate) fn settle(switches: &[Switch], done: &mut Vec<Switched>) -> Result<()> {
+    for switch in switches {
+        let path = switch.path.display();
+        let present = std::fs::read_to_string(&switch.path).with_context(|| format!("read {path}"))?;
+        if let Some(switched) = switch.over(present.trim()) {
+            std::fs::write(&switch.path, switch.value).with_context(|| format!("write {} to {path}", switch.value))?;
+            done.push(switched);
+        }
+    }
+    Ok(())
+}
+
+/// That wg0 can have an IPv6 address; else the sysctl that forbids it, and what to do.
+pub(crate) fn ensure_ipv6(interface: &InterfaceName) -> Result<()> {
+    ensure_ipv6_below(Path::new(ROOT), interface)
+}
+
+fn ensure_ipv6_below(root: &Path, interface: &InterfaceName) -> Result<()> {
+    let or = "or leave enclaves.ipv6_range and the IPv6 address of wireguard.addresses out of the configuration";
+    let conf = root.join("ipv6/conf");
+    ensure!(
+        conf.is_dir(),
+        "wireguard.addresses has an IPv6 address, and this kernel has no IPv6: boot without ipv6.disable=1, {or}"
+    );
+    // An interface that is not there yet will have the default.
+    let place = if conf.join(interface.as_str()).is_dir() { interface.as_str() } else { "default" };
+    let path = conf.join(place).join("disable_ipv6");
+    let value = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    // In sysctl's names a dot inside an interface's name is a slash (sysctl(8)).
+    let name = format!("net.ipv6.conf.{}.disable_ipv6", place.replace('.', "/"));
+    ensure!(
+        value.trim() == "0",
+        "wireguard.addresses has an IPv6 address, and {name} is {}, expected 0: `sysctl -w {name}=0` (and the file in \
+         /etc/sysctl.d that sets it, or net.ipv6.conf.all.disable_ipv6), {or}",
+        value.trim()
+    );
+    Ok(())
+}
+
+impl Switch {
+    fn over(&self, present: &str) -> Option<Switched> {
+        if present == self.value || self.over.is_some_and(|over| over != present) {
+            return None;
+        }
+        let name = self.path.strip_prefix("/proc/sys").unwrap_or(&self.path);
+        Some(Switched {
+            // sysctl(8) takes slashes too, and then a dot in an interface's name stays one.
+            name: name.display().to_string(),
+            from: present.to_owned(),
+            to: self.value,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -75,5 +125,44 @@ mod tests {
             paths(false, true),
             ["/proc/sys/net/ipv6/conf/eth0/accept_ra=2", "/proc/sys/net/ipv6/conf/all/forwarding=1"]
         );
+    }
+
+    #[test]
+    fn only_what_is_not_as_it_should_be_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let switch = |name: &str, value, over| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, format!("{value}\n")).unwrap();
+            Switch { path, value: if over == Some("1") { "2" } else { "1" }, over }
+        };
+        let switches = [switch("off", "0", None), switch("on", "1", None), switch("ra_off", "0", Some("1"))];
+        let mut done = Vec::new();
+        settle(&switches, &mut done).unwrap();
+        assert_eq!(done.iter().map(|done| (done.from.as_str(), done.to)).collect::<Vec<_>>(), [("0", "1")]);
+        assert_eq!(std::fs::read_to_string(dir.path().join("off")).unwrap(), "1");
+        assert_eq!(std::fs::read_to_string(dir.path().join("ra_off")).unwrap(), "0\n", "switched off by the operator");
+        done.clear();
+        settle(&switches, &mut done).unwrap();
+        assert_eq!(done, []);
+    }
+
+    #[test]
+    fn a_sysctl_that_forbids_ipv6_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = InterfaceName::parse("wg0").unwrap();
+        let error = || ensure_ipv6_below(dir.path(), &name).unwrap_err().to_string();
+        assert!(error().contains("this kernel has no IPv6: boot without ipv6.disable=1"), "{}", error());
+        let set = |place: &str, value: &str| {
+            let conf = dir.path().join("ipv6/conf").join(place);
+            std::fs::create_dir_all(&conf).unwrap();
+            std::fs::write(conf.join("disable_ipv6"), value).unwrap();
+        };
+        set("default", "1\n");
+        assert!(error().contains("net.ipv6.conf.default.disable_ipv6 is 1, expected 0: `sysctl -w"), "{}", error());
+        set("default", "0\n");
+        ensure_ipv6_below(dir.path(), &name).unwrap();
+        set("wg0", "1\n");
+        assert!(error().contains("net.ipv6.conf.wg0.disable_ipv6 is 1"), "{}", error());
+        assert!(error().contains("leave enclaves.ipv6_range"), "{}", error());
     }
 }

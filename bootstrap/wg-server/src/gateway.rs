@@ -1,7 +1,9 @@
 //! What all streams share: the enclaves, their relays, and the kernel's peers, changed in the order of the decisions.
 
+mod peers;
+
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +24,8 @@ use crate::lease::{Changes, Leases};
 use crate::proofs::Proofs;
 use crate::relay::Relay;
 
+pub(crate) use peers::Renewals;
+
 /// What only decides which lease goes first is written this often.
 const SAVE_USES_EVERY: Duration = Duration::from_mins(1);
 
@@ -35,7 +39,8 @@ pub(crate) struct Gateway {
 struct Shared {
     interface: Interface,
     public_key: PublicKey,
-    listen_port: u16,
+    /// Where relays send, and hear from.
+    wireguard: SocketAddr,
     keepalive: Duration,
     state_dir: PathBuf,
     attestation: Attestation,
@@ -94,6 +99,7 @@ impl Gateway {
         attestation: Attestation,
         interface: Interface,
         public_key: PublicKey,
+        wireguard: SocketAddr,
     ) -> Result<Self> {
         let ranges = config.enclaves.ranges;
         let leases = Leases::load(&config.enclaves.state_dir, ranges.len())?;
@@ -106,7 +112,7 @@ impl Gateway {
             shared: Arc::new(Shared {
                 interface,
                 public_key,
-                listen_port: config.wireguard.listen_port,
+                wireguard,
                 keepalive: config.wireguard.persistent_keepalive,
                 state_dir: config.enclaves.state_dir.clone(),
                 attestation,
@@ -328,8 +334,8 @@ impl Gateway {
         if let Some(relay) = state.relays.get(&id) {
             return Ok(Some(Arc::clone(relay)));
         }
-        let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, self.shared.listen_port));
-        let relay = Arc::new(Relay::here(wireguard).with_context(|| format!("make the UDP socket of {id}"))?);
+        let relay =
+            Arc::new(Relay::here(self.shared.wireguard).with_context(|| format!("make the UDP socket of {id}"))?);
         state.relays.insert(id, Arc::clone(&relay));
         Ok(Some(relay))
     }

@@ -1,5 +1,6 @@
 //! `wg0`: made, or taken over from a wg-server that was killed, and taken down again.
 
+mod drift;
 mod link;
 mod wireguard;
 
@@ -14,6 +15,7 @@ use tunnel::preshared::PresharedKey;
 use crate::config::{InterfaceName, WireGuard};
 use crate::key::PrivateKey;
 
+pub(crate) use drift::{Desired, Observed, Repair, State};
 pub(crate) use link::default_route_interface;
 pub(crate) use wireguard::{generate_private_key, public_key};
 
@@ -73,9 +75,11 @@ impl Interface {
         let found = match link::kind(&name).await? {
             link::Kind::Absent => Found::Nothing,
             link::Kind::Other(kind) => bail!("{name} is there already and is no WireGuard interface but {kind}"),
-            link::Kind::WireGuard => match wireguard::has_private_key(&name, key).await? {
-                true => Found::Ours,
-                false => bail!(
+            link::Kind::WireGuard => match wireguard::own(&name).await?.0 {
+                Some(theirs) if theirs == public_key(key) => Found::Ours,
+                // Made and never configured.
+                None => Found::Nothing,
+                Some(_) => bail!(
                     "{name} is there already with another private key: `ip link delete {name}` if nothing needs it, or \
                      set wireguard.interface to another name"
                 ),
@@ -84,11 +88,51 @@ impl Interface {
         Ok((Self { name }, found))
     }
 
-    /// Makes the interface if need be and brings it up; the sessions of an adopted one are not touched.
-    pub(crate) async fn set_up(&self, config: &WireGuard, key: &PrivateKey) -> Result<()> {
+    /// Makes the interface what it should be; the sessions of one that is right are not touched. `done` gets what was not
+    /// right and is now, also when something else then goes wrong.
+    pub(crate) async fn settle(&self, desired: &Desired, key: &PrivateKey, done: &mut Vec<Repair>) -> Result<()> {
+        let repairs = drift::repairs(desired, &self.observe().await?);
+        let is_new = repairs.contains(&Repair::Make);
+        for repair in repairs {
+            self.perform(&repair, desired, key).await?;
+            done.push(repair);
+        }
+        if is_new {
+            for repair in drift::repairs(desired, &self.observe().await?) {
+                self.perform(&repair, desired, key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has the interface's name now.
+    pub(crate) async fn observe(&self) -> Result<Observed> {
         let name = &self.name;
-        wireguard::configure(name, key, config.listen_port).await.with_context(|| format!("configure {name}"))?;
-        link::bring_up(name, &config.addresses, config.mtu).await
+        match link::kind(name).await? {
+            link::Kind::Absent => return Ok(Observed::Nothing),
+            link::Kind::Other(kind) => return Ok(Observed::Other(kind)),
+            link::Kind::WireGuard => {}
+        }
+        let Some(link) = link::read(name).await? else { return Ok(Observed::Nothing) };
+        let (public_key, listen_port) = wireguard::own(name).await.with_context(|| format!("read {name}"))?;
+        let link::Link { mtu, is_up, addresses } = link;
+        Ok(Observed::WireGuard(State { public_key, listen_port, mtu, is_up, addresses }))
+    }
+
+    async fn perform(&self, repair: &Repair, desired: &Desired, key: &PrivateKey) -> Result<()> {
+        let name = &self.name;
+        match repair {
+            Repair::Make | Repair::SetKey { .. } | Repair::SetPort { .. } => {
+                wireguard::configure(name, key, desired.listen_port)
+                    .await
+                    .with_context(|| format!("configure {name} with listen port {}", desired.listen_port))
+            }
+            Repair::SetMtu { mtu, .. } => link::set_mtu(name, *mtu).await,
+            Repair::BringUp => link::bring_up(name).await,
+            Repair::TakeDown => link::take_down(name).await,
+            Repair::AddAddress(net) => link::add_address(name, *net).await,
+            Repair::RemoveAddress(net) => link::remove_address(name, *net).await,
+        }
     }
 
     pub(crate) fn name(&self) -> &InterfaceName {

@@ -12,13 +12,17 @@ mod blind;
 mod capabilities;
 mod check;
 mod config;
+mod connections;
 mod control;
+mod controller;
 mod daemon;
 mod dns;
+mod door;
 mod enclaves;
 mod firewall;
 mod forwarding;
 mod gateway;
+mod health;
 mod interface;
 mod key;
 mod lease;
@@ -33,12 +37,13 @@ mod remote;
 mod signals;
 mod status;
 mod sys;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tunnel::port::Cid;
@@ -127,7 +132,7 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Check { config } => say(check::check(&config)?),
         Verb::Status { json, runtime_dir } => show_status(&runtime_dir, json),
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
-        Verb::Attest(options) => attest::attest(&options, |text| Ok(write!(std::io::stdout(), "{text}")?)),
+        Verb::Attest(options) => attest::attest(&options, print),
         Verb::Keygen { path } => keygen(&path),
     }
 }
@@ -138,9 +143,12 @@ fn show_status(runtime_dir: &Path, json: bool) -> Result<()> {
 }
 
 fn renew(runtime_dir: &Path, cid: Option<Cid>) -> Result<()> {
-    let count = status::renew(&status::socket_path(runtime_dir), cid)?;
-    anyhow::ensure!(count > 0 || cid.is_none(), "no enclave of that CID is connected: see `wg-server status`");
-    say(format_args!("renewing the keys of {count} enclaves"))
+    let renewing = status::renew(&status::socket_path(runtime_dir), cid)?;
+    anyhow::ensure!(
+        !renewing.is_nobody() || cid.is_none(),
+        "no enclave of that CID is connected: see `wg-server status`"
+    );
+    say(renewing)
 }
 
 fn keygen(path: &Path) -> Result<()> {
@@ -150,5 +158,13 @@ fn keygen(path: &Path) -> Result<()> {
 }
 
 fn say(line: impl std::fmt::Display) -> Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    print(&format!("{line}\n"))
+}
+
+/// A reader that has seen enough, like `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

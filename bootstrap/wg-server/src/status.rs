@@ -4,13 +4,13 @@
 mod table;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
@@ -21,10 +21,12 @@ use tokio::time::timeout;
 use tunnel::port::Cid;
 
 use crate::admission::Attested;
+use crate::config::Forward;
 use crate::dns;
 use crate::enclaves::Phase;
-use crate::firewall::Firewall;
+use crate::firewall::Drops;
 use crate::gateway::{Gateway, Seen};
+use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
 
 /// Where wg-server keeps what lives as long as it runs, unless the configuration says otherwise.
@@ -57,7 +59,33 @@ pub(crate) struct Report {
     named: String,
     /// Packets of enclaves to other name servers than the gateway's; `None` while the firewall cannot be read.
     dropped_questions: Option<u64>,
+    /// What is wrong now and not wg-server's to mend, or not mended yet: a sentence each, with what to do.
+    problems: Vec<String>,
+    /// What something else on the host changed and wg-server put back since it started.
+    repairs: BTreeMap<Kind, RepairsReport>,
+    forwards: Vec<ForwardReport>,
     enclaves: Vec<EnclaveReport>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct RepairsReport {
+    count: u64,
+    last: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ForwardReport {
+    port: u16,
+    to: SocketAddr,
+    /// Whether the target's address belongs to an enclave that is a peer now.
+    is_peer: bool,
+}
+
+/// For how many enclaves keys are renewed, and what stands in the way.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Renewing {
+    enclaves: usize,
+    problems: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,6 +139,16 @@ pub(crate) fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("status.sock")
 }
 
+/// What a report is made of.
+#[derive(Debug)]
+pub(crate) struct Watched<'a> {
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) named: &'a dns::Named,
+    pub(crate) health: &'a Health,
+    pub(crate) drops: &'a Drops,
+    pub(crate) forwards: &'a [Forward],
+}
+
 /// The daemon's side.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -132,15 +170,9 @@ impl Server {
     }
 
     /// Answers one client after the other, for ever.
-    pub(crate) async fn serve(
-        &self,
-        gateway: &Gateway,
-        named: &dns::Named,
-        firewall: &Firewall,
-    ) -> std::convert::Infallible {
+    pub(crate) async fn serve(&self, watched: &Watched<'_>) -> std::convert::Infallible {
         loop {
-            let answered = timeout(DEADLINE, self.answer(gateway, named, firewall)).await;
-            match answered {
+            match timeout(DEADLINE, self.answer(watched)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::debug!("status: {error:#}");
@@ -152,15 +184,16 @@ impl Server {
         }
     }
 
-    async fn answer(&self, gateway: &Gateway, named: &dns::Named, firewall: &Firewall) -> Result<()> {
+    async fn answer(&self, watched: &Watched<'_>) -> Result<()> {
         let (mut client, _) = self.listener.accept().await.context("accept")?;
         let mut text = Vec::new();
         (&mut client).take(MAX_REQUEST_LEN).read_to_end(&mut text).await.context("read")?;
         let answer = match serde_json::from_slice(&text).context("a request")? {
-            Request::Status => {
-                serde_json::to_vec(&report(gateway, named.state(), firewall, self.started.elapsed()).await?)?
-            }
-            Request::Renew { cid } => serde_json::to_vec(&gateway.renew(cid.map(Cid)).await)?,
+            Request::Status => serde_json::to_vec(&report(watched, self.started.elapsed()).await)?,
+            Request::Renew { cid } => serde_json::to_vec(&Renewing {
+                enclaves: watched.gateway.renew(cid.map(Cid)).await,
+                problems: watched.health.problems(),
+            })?,
         };
         client.write_all(&answer).await.context("write")?;
         client.shutdown().await.context("close")
@@ -172,34 +205,97 @@ pub(crate) fn ask(path: &Path) -> Result<Report> {
     request(path, Request::Status)
 }
 
-/// Asks the daemon for new keys: for how many enclaves it renews them.
-pub(crate) fn renew(path: &Path, cid: Option<Cid>) -> Result<usize> {
+/// Asks the daemon for new keys.
+pub(crate) fn renew(path: &Path, cid: Option<Cid>) -> Result<Renewing> {
     request(path, Request::Renew { cid: cid.map(|cid| cid.0) })
 }
 
 fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
-    let doing = || format!("ask {} (does wg-server run?)", path.display());
-    let mut stream = UnixStream::connect(path).with_context(doing)?;
-    stream.set_read_timeout(Some(DEADLINE)).with_context(doing)?;
-    stream.write_all(&serde_json::to_vec(&request)?).with_context(doing)?;
-    stream.shutdown(Shutdown::Write).with_context(doing)?;
-    let mut text = String::new();
-    (&stream).take(MAX_REPORT_LEN).read_to_string(&mut text).with_context(doing)?;
-    serde_json::from_str(&text).with_context(doing)
+    let doing = || format!("ask {}", path.display());
+    let text = exchange(path, request).map_err(|error| match meaning(error.kind()) {
+        Some(meaning) => anyhow::Error::new(error).context(meaning),
+        None => error.into(),
+    });
+    let text = text.with_context(doing)?;
+    ensure!(
+        !text.is_empty(),
+        "ask {}: wg-server closed the connection without an answer: it is ending; ask again",
+        path.display()
+    );
+    serde_json::from_str(&text).context("read the answer, expected a wg-server of this version").with_context(doing)
 }
 
-async fn report(gateway: &Gateway, named: dns::State, firewall: &Firewall, uptime: Duration) -> Result<Report> {
-    let peers = gateway.interface().peers().await?;
+/// What an error of the socket says about the daemon, and what to do.
+fn meaning(error: ErrorKind) -> Option<String> {
+    if matches!(error, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
+        Some("wg-server does not run: `systemctl status wg-server`".to_owned())
+    } else if error == ErrorKind::PermissionDenied {
+        Some("only root and the user that wg-server runs as may ask it".to_owned())
+    } else if matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+        Some(format!(
+            "wg-server runs, but has not answered within {} s: it was stopped (SIGSTOP, a debugger), or the host has no CPU for \
+             it; enclaves get no new keys meanwhile. `ps -o pid,stat,cmd -C wg-server` shows T if it is stopped, and \
+             `kill -CONT PID` lets it go on",
+            DEADLINE.as_secs()
+        ))
+    } else {
+        None
+    }
+}
+
+fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.write_all(&serde_json::to_vec(&request)?)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut text = String::new();
+    (&stream).take(MAX_REPORT_LEN).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
+    let Watched { gateway, named, health, drops, forwards } = watched;
+    let mut problems = health.problems();
+    // The report is there when it is needed the most: when wg0 is not.
+    let peers = gateway.interface().peers().await.unwrap_or_else(|error| {
+        problems.push(format!("{error:#}: what the kernel knows of the enclaves is not shown"));
+        Vec::new()
+    });
+    let named = named.state();
+    problems.extend(named.problem.iter().map(|problem| format!("named: {problem}")));
     let seen = gateway.seen().await;
-    Ok(Report {
+    let is_peer = |address: IpAddr| {
+        let owner = seen.iter().find(|seen| seen.enclave.addresses.all().contains(&address));
+        owner.is_some_and(|owner| owner.enclave.phase() == Phase::Peer)
+    };
+    Report {
         uptime: uptime.as_secs(),
         interface: gateway.interface().name().to_string(),
         public_key: gateway.public_key().to_string(),
         trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
-        dropped_questions: firewall.dropped_questions().await.ok(),
+        dropped_questions: drops.dropped_questions().await.ok(),
+        problems,
+        repairs: health.repairs().into_iter().map(|(kind, repairs)| (kind, repairs.into())).collect(),
+        forwards: forwards
+            .iter()
+            .map(|Forward { port, to }| ForwardReport { port: *port, to: *to, is_peer: is_peer(to.ip()) })
+            .collect(),
         enclaves: seen.iter().map(|seen| enclave(seen, &peers)).collect(),
-    })
+    }
+}
+
+impl Renewing {
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.enclaves == 0
+    }
+}
+
+impl From<Repairs> for RepairsReport {
+    fn from(Repairs { count, last }: Repairs) -> Self {
+        Self { count, last: last.map(unix_seconds) }
+    }
 }
 
 fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport {

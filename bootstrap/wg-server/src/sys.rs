@@ -1,12 +1,14 @@
-//! What has to happen between fork and exec, and one socket option that no crate has.
-#![allow(unsafe_code, reason = "system calls without a safe wrapper; this file is their one address")]
+//! What has to happen between fork and exec, a socket option that no crate has, and waiting for a socket of a kind that the
+//! runtime does not know.
+#![allow(unsafe_code, reason = "calls without a safe wrapper; this file is their one address")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid};
+use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
 /// include/uapi/linux/capability.h
@@ -89,4 +91,11 @@ pub(crate) fn set_free_bind(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::Result
     // SAFETY: setsockopt(2) reads `length` bytes at the pointer, which are those of `on`; the descriptor is open while borrowed.
     let returned = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length) };
     ok(returned.into())
+}
+
+/// Has the runtime tell when there is something to read. The descriptor does not block.
+pub(crate) fn watchable(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor must stay open and the same until the registration ends. An OwnedFd is closed only when it is
+    // dropped, always gives the same number, and is owned by the AsyncFd, which ends the registration before it drops it.
+    Ok(unsafe { AsyncFd::register(socket) }?)
 }

@@ -6,27 +6,27 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nftables::batch::Batch;
-use nftables::helper;
 use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
-use super::{rule, run};
+use super::nft::Nft;
+use super::{rule, ruleset};
 use crate::config::InterfaceName;
 
-const TABLE: &str = "wg_server_dns";
+pub(super) const TABLE: &str = "wg_server_dns";
 const CHAIN: &str = "input";
 const DNS: u16 = 53;
 
 /// Closed where it says so, until it is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
-    nft_path: PathBuf,
+    nft: Nft,
     interface: InterfaceName,
 }
 
 impl Gate {
     pub(crate) fn new(nft_path: PathBuf, interface: InterfaceName) -> Self {
-        Self { nft_path, interface }
+        Self { nft: Nft::new(nft_path), interface }
     }
 
     /// Drops what enclaves ask this host's port 53; already closed, it stays so.
@@ -39,8 +39,8 @@ impl Gate {
         self.run(&open()).await.context("let enclaves ask named")
     }
 
-    async fn run(&self, ruleset: &Nftables<'_>) -> Result<()> {
-        run(&self.nft_path, ruleset, helper::DEFAULT_ARGS).await
+    async fn run(&self, transaction: &Nftables<'_>) -> Result<()> {
+        self.nft.apply(&ruleset::as_json(transaction)?).await
     }
 }
 

@@ -47,6 +47,16 @@ pub(super) fn change_destination(to: SocketAddr) -> Statement<'static> {
     }))
 }
 
+/// The connection tracking leaves the packet alone.
+pub(super) fn untracked() -> Statement<'static> {
+    Statement::Notrack
+}
+
+/// Changes a port of a UDP datagram as it passes, without a state.
+pub(super) fn set_port(which: &'static str, port: u16) -> Statement<'static> {
+    Statement::Mangle(Mangle { key: field("udp", which), value: Expression::Number(u32::from(port)) })
+}
+
 pub(super) fn comes_from(interface: &str) -> Statement<'static> {
     is(meta(MetaKey::Iifname), text(interface))
 }
@@ -87,6 +97,14 @@ pub(super) fn destination_in(range: Range) -> Statement<'static> {
 
 pub(super) fn destination(address: IpAddr) -> Statement<'static> {
     is(field(ip(address), "daddr"), text(&address.to_string()))
+}
+
+pub(super) fn source(address: IpAddr) -> Statement<'static> {
+    is(field(ip(address), "saddr"), text(&address.to_string()))
+}
+
+pub(super) fn source_port(protocol: &'static str, port: u16) -> Statement<'static> {
+    is(field(protocol, "sport"), Expression::Number(u32::from(port)))
 }
 
 pub(super) fn destination_port(protocol: &'static str, port: u16) -> Statement<'static> {

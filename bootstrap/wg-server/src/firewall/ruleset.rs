@@ -1,12 +1,15 @@
 //! What the table says, worked out from the configuration alone.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nftables::batch::Batch;
 use nftables::schema::{Chain, Counter, NfListObject, Nftables, Table};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use serde_json::Value;
 
+use super::packet::{Hook, Packet};
 use super::rule::{self, Rule};
 use crate::config::{Config, Forward, InterfaceName, Range, Ranges};
 
@@ -15,7 +18,8 @@ pub(super) const TABLE: &str = "wg_server";
 const NAME_SERVER_PORTS: [u16; 2] = [53, 853];
 /// What was dropped of enclaves' questions to others than the gateway.
 pub(super) const OTHER_NAME_SERVERS: &str = "other_name_servers";
-/// nft(8), "priority": the names dstnat, filter and srcnat.
+/// nft(8), "priority": the names raw, dstnat, filter and srcnat. Raw comes before the connection tracking.
+const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
@@ -28,6 +32,8 @@ pub(crate) struct Plan {
     listen_port: u16,
     /// Where WireGuard's datagrams come from, if that is elsewhere.
     parents: Option<Vec<IpNet>>,
+    /// The port of 127.0.0.1 that relays send to; `None` if WireGuard's datagrams come from elsewhere.
+    door: Option<u16>,
     gateways: Vec<IpAddr>,
     ranges: Ranges,
     enclave_to_enclave: bool,
@@ -42,12 +48,13 @@ struct Rules {
 }
 
 impl Plan {
-    pub(crate) fn new(config: &Config, uplink: InterfaceName) -> Self {
+    pub(crate) fn new(config: &Config, uplink: InterfaceName, door: Option<u16>) -> Self {
         Self {
             interface: config.wireguard.interface.clone(),
             uplink,
             listen_port: config.wireguard.listen_port,
             parents: config.remote.as_ref().map(|remote| IpNet::aggregate(&remote.parents)),
+            door,
             gateways: config.wireguard.gateways().collect(),
             ranges: config.enclaves.ranges,
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
@@ -88,10 +95,65 @@ impl Plan {
         batch.to_nftables()
     }
 
-    fn chains(&self) -> [Rules; 7] {
+    pub(super) fn interface(&self) -> &str {
+        self.interface.as_str()
+    }
+
+    /// What enclaves live on: a connection to the outside and its answers, a question to named, and the forwards.
+    pub(super) fn packets(&self) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        let (wg0, outside) = (self.interface.as_str(), self.uplink.as_str());
+        for range in self.ranges() {
+            let packet = |hook, comes_from: &str, goes_to: Option<&str>| Packet {
+                hook,
+                comes_from: comes_from.to_owned(),
+                goes_to: goes_to.map(str::to_owned),
+                is_ipv4: range.first.is_ipv4(),
+                source: None,
+                destination: None,
+                protocol: "tcp",
+                source_port: None,
+                destination_port: None,
+                connection: "new",
+                has_changed_destination: false,
+            };
+            let enclave = Some(range.first);
+            packets.push(Packet {
+                source: enclave,
+                destination_port: Some(443),
+                ..packet(Hook::Forward, wg0, Some(outside))
+            });
+            packets.push(Packet {
+                destination: enclave,
+                source_port: Some(443),
+                connection: "established",
+                ..packet(Hook::Forward, outside, Some(wg0))
+            });
+            let gateway = self.gateways.iter().find(|gateway| gateway.is_ipv4() == range.first.is_ipv4());
+            packets.push(Packet {
+                source: enclave,
+                destination: gateway.copied(),
+                protocol: "udp",
+                destination_port: Some(53),
+                ..packet(Hook::Input, wg0, None)
+            });
+            for Forward { to, .. } in self.forwards.iter().filter(|it| it.to.is_ipv4() == range.first.is_ipv4()) {
+                packets.push(Packet {
+                    destination: Some(to.ip()),
+                    destination_port: Some(to.port()),
+                    has_changed_destination: true,
+                    ..packet(Hook::Forward, outside, Some(wg0))
+                });
+            }
+        }
+        packets
+    }
+
+    fn chains(&self) -> [Rules; 8] {
         let filter = |hook| Some((NfChainType::Filter, hook, FILTER));
         [
             // Base chains only pick what concerns wg0: the rest of the host's traffic is not ours to judge.
+            Rules { name: "output", hook: Some((NfChainType::Filter, NfHook::Output, RAW)), rules: self.output() },
             Rules {
                 name: "prerouting",
                 hook: Some((NfChainType::NAT, NfHook::Prerouting, DESTINATION_NAT)),
@@ -108,6 +170,36 @@ impl Plan {
             Rules { name: "from_enclaves", hook: None, rules: self.leaving() },
             Rules { name: "to_enclaves", hook: None, rules: self.arriving() },
         ]
+    }
+
+    /// The tunnel fails closed: its datagrams reach WireGuard through this table only. A relay sends to the door, a port that
+    /// nobody reads, and accepts only what comes from there. When the table is missing, these two rules are missing too, and
+    /// no packet of an enclave leaves wg0 that the other rules would have dropped. That holds even if nft can never run again.
+    fn output(&self) -> Vec<Rule> {
+        let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let mut rules = Vec::new();
+        if let Some(door) = self.door {
+            // Untracked: a full connection table does not cut the tunnel, and each datagram is spared a lookup.
+            rules.push(vec![
+                rule::destination(local),
+                rule::destination_port("udp", door),
+                rule::untracked(),
+                rule::set_port("dport", self.listen_port),
+            ]);
+            rules.push(vec![
+                rule::source(local),
+                rule::source_port("udp", self.listen_port),
+                rule::untracked(),
+                rule::set_port("sport", door),
+            ]);
+        }
+        // So that a full connection table does not make named look dead to its supervisor.
+        for gateway in &self.gateways {
+            let within = || vec![rule::source(*gateway), rule::destination(*gateway)];
+            rules.push([within(), vec![rule::destination_port("udp", 53), rule::untracked()]].concat());
+            rules.push([within(), vec![rule::source_port("udp", 53), rule::untracked()]].concat());
+        }
+        rules
     }
 
     fn prerouting(&self) -> Vec<Rule> {
@@ -234,11 +326,29 @@ impl Rules {
 }
 
 /// The packets of the counter in what nft says about it.
-pub(super) fn counted(json: &[u8]) -> anyhow::Result<u64> {
-    let listed: serde_json::Value = serde_json::from_slice(json)?;
-    let objects = listed.get("nftables").and_then(serde_json::Value::as_array).into_iter().flatten();
+pub(super) fn counted(listed: &Value) -> Result<u64> {
+    let objects = listed.get("nftables").and_then(Value::as_array).into_iter().flatten();
     let packets = objects.filter_map(|object| object.get("counter")?.get("packets")?.as_u64()).next();
-    anyhow::Context::context(packets, "nft lists no counter")
+    packets.context("nft lists no counter")
+}
+
+/// As `nft -j -f` reads it.
+pub(super) fn as_json(transaction: &Nftables<'_>) -> Result<String> {
+    let mut json = serde_json::to_value(transaction).context("write the ruleset as JSON")?;
+    let statements = json
+        .pointer_mut("/nftables")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(|object| object.pointer_mut("/add/rule/expr").and_then(Value::as_array_mut))
+        .flatten();
+    for statement in statements {
+        // The library writes a statement without a value as a string, and nft wants an object.
+        if let Some(name) = statement.as_str() {
+            *statement = serde_json::json!({ name: null });
+        }
+    }
+    Ok(json.to_string())
 }
 
 /// The transaction that leaves nothing of ours.

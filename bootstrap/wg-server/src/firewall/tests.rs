@@ -10,10 +10,13 @@ use crate::namespace::{alone, sh};
 
 const NFT: &str = "/usr/sbin/nft";
 const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+const DOOR: u16 = 40_001;
 const SOON: Duration = Duration::from_secs(1);
 
 fn plan(toml: &str) -> Plan {
-    Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap())
+    let config = Config::parse(toml).unwrap();
+    let door = config.remote.is_none().then_some(DOOR);
+    Plan::new(&config, InterfaceName::parse("uplink0").unwrap(), door)
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -46,6 +49,129 @@ fn inside_replaced_whole() {
     assert_eq!(sh("nft list tables"), "table inet other\n");
     assert_eq!(sh("nft list table inet other"), other);
     wait(firewall.remove()).unwrap();
+}
+
+#[test]
+fn a_table_that_somebody_changed_is_put_back_whole_and_one_that_nobody_changed_is_left_alone() {
+    alone("firewall::tests::inside_restored");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_restored() {
+    let mut firewall = apply();
+    let listed = || sh("nft -s list table inet wg_server");
+    let restore = |firewall: &mut Firewall| wait(firewall.restore()).unwrap();
+    let whole = listed();
+    assert_eq!(restore(&mut firewall), None);
+    for (change, found) in [
+        ("nft flush ruleset", Found::Nothing),
+        ("nft delete table inet wg_server", Found::Nothing),
+        ("nft flush chain inet wg_server input", Found::Changed),
+        ("nft add rule inet wg_server from_enclaves accept", Found::Changed),
+        (
+            "nft delete rule inet wg_server output handle $(nft -a list chain inet wg_server output | sed -n 's/.*# handle //p' | sed -n 2p)",
+            Found::Changed,
+        ),
+        ("nft add chain inet wg_server forward '{ policy drop; }'", Found::Changed),
+        ("nft add set inet wg_server more '{ type ipv4_addr; }'", Found::Changed),
+    ] {
+        sh(change);
+        assert_ne!(sh("nft -s list ruleset"), whole, "{change}");
+        assert_eq!(restore(&mut firewall), Some(found), "{change}");
+        assert_eq!(listed(), whole, "{change}");
+        assert_eq!(restore(&mut firewall), None, "{change}");
+    }
+    // What others do is theirs, and what passes is only counted.
+    sh("nft add table inet other; ip link set lo up; ping -c1 -W1 127.0.0.1");
+    let handles = || sh("nft -a list table inet wg_server");
+    let before = handles();
+    assert_eq!(restore(&mut firewall), None);
+    assert_eq!(handles(), before, "the table was replaced without a reason");
+}
+
+#[test]
+fn an_nft_that_hangs_or_is_gone_is_an_error_and_the_table_counts_as_missing_until_it_was_seen() {
+    alone("firewall::tests::inside_broken_nft");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_broken_nft() {
+    let dir = tempfile::tempdir().unwrap();
+    let nft = dir.path().join("nft");
+    std::os::unix::fs::symlink(NFT, &nft).unwrap();
+    let mut firewall = wait(Firewall::apply(&nft, &plan(LAB))).unwrap();
+    std::fs::remove_file(&nft).unwrap();
+    assert_eq!(wait(firewall.restore()).unwrap(), None, "nothing has changed: nft is not needed");
+    sh("nft flush ruleset");
+    for _ in 0..2 {
+        let error = format!("{:#}", wait(firewall.restore()).unwrap_err());
+        assert!(error.contains("run ") && error.contains("No such file"), "{error}");
+    }
+    std::os::unix::fs::symlink(NFT, &nft).unwrap();
+    assert_eq!(wait(firewall.restore()).unwrap(), Some(Found::Nothing));
+}
+
+#[test]
+fn without_the_table_no_datagram_gets_to_wireguard_or_from_it() {
+    alone("firewall::tests::inside_door");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_door() {
+    sh("ip link set lo up");
+    let mut firewall = apply();
+    let wireguard = UdpSocket::bind("0.0.0.0:51820").unwrap();
+    let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+    [&wireguard, &relay].into_iter().for_each(|socket| socket.set_read_timeout(Some(SOON)).unwrap());
+    let mut buffer = [0; 2048];
+    let door = std::net::SocketAddr::from(([127, 0, 0, 1], DOOR));
+
+    relay.send_to(&[7; 1400], door).unwrap();
+    let (len, from) = wireguard.recv_from(&mut buffer).unwrap();
+    assert_eq!((len, from), (1400, relay.local_addr().unwrap()));
+    wireguard.send_to(b"answer", from).unwrap();
+    assert_eq!(relay.recv_from(&mut buffer).unwrap(), (6, door));
+
+    sh("nft flush ruleset");
+    relay.send_to(b"in", door).unwrap();
+    assert!(wireguard.recv_from(&mut buffer).is_err(), "a datagram got in without the table");
+    wireguard.send_to(b"out", from).unwrap();
+    assert_ne!(relay.recv_from(&mut buffer).unwrap().1, door, "the relay takes it for WireGuard's");
+
+    wait(firewall.restore()).unwrap();
+    relay.send_to(b"again", door).unwrap();
+    assert_eq!(wireguard.recv_from(&mut buffer).unwrap().0, 5);
+}
+
+#[test]
+fn a_full_connection_table_cuts_neither_the_tunnel_nor_the_question_whether_named_is_there() {
+    alone("firewall::tests::inside_untracked");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_untracked() {
+    sh(
+        "ip link set lo up; ip link add wg0 type veth peer name other; ip addr add 203.0.113.1/24 dev wg0; ip link set wg0 up",
+    );
+    apply();
+    let tracked = || sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse::<u32>().unwrap();
+    let before = tracked();
+    let door = std::net::SocketAddr::from(([127, 0, 0, 1], DOOR));
+    let named = UdpSocket::bind("203.0.113.1:53").unwrap();
+    let mut buffer = [0; 8];
+    for _ in 0..3 {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", door).unwrap();
+        let probe = UdpSocket::bind("203.0.113.1:0").unwrap();
+        probe.send_to(b"x", "203.0.113.1:53").unwrap();
+        let (_, from) = named.recv_from(&mut buffer).unwrap();
+        named.send_to(b"y", from).unwrap();
+        probe.recv(&mut buffer).unwrap();
+    }
+    assert_eq!(tracked(), before);
 }
 
 #[test]
@@ -129,14 +255,14 @@ fn inside_packets() {
         udp.set_read_timeout(Some(SOON)).unwrap();
         (udp, within("internet", || TcpListener::bind(at).unwrap()))
     });
-    let before = wait(firewall.dropped_questions()).unwrap();
+    let before = wait(firewall.drops().dropped_questions()).unwrap();
     for (udp, tcp) in &outside {
         let to = tcp.local_addr().unwrap().to_string();
         within("enclave", || UdpSocket::bind("203.0.113.2:0").unwrap().send_to(b"x", &to).unwrap());
         assert!(udp.recv(&mut [0; 8]).is_err(), "{to}");
         assert!(within("enclave", || connects(&to)).is_err(), "{to}");
     }
-    let dropped = wait(firewall.dropped_questions()).unwrap() - before;
+    let dropped = wait(firewall.drops().dropped_questions()).unwrap() - before;
     assert!(dropped >= 4, "{dropped} of two datagrams and two connections");
     drop(outside);
 
@@ -221,7 +347,7 @@ fn inside_forwards() {
         let _listener = within("internet", || TcpListener::bind(to).unwrap());
         refuses("enclave", to);
     }
-    assert!(wait(firewall.dropped_questions()).unwrap() >= 4);
+    assert!(wait(firewall.drops().dropped_questions()).unwrap() >= 4);
 
     // Another port, or that of the other IP version only.
     let _others = [listen("203.0.113.2:7"), listen("203.0.113.3:8443"), listen("[fd3b:74ac:9d21::2]:7")];

@@ -14,7 +14,8 @@ async fn gateway(dir: &tempfile::TempDir) -> Gateway {
         Attestation { policy: Policy::new(), root: TrustRoot::aws(), key_lifetime: Duration::from_hours(1) };
     let key = PrivateKey::new([7; 32]);
     let (interface, _) = Interface::find(&config.wireguard, &key).await.unwrap();
-    Gateway::new(&config, attestation, interface, crate::interface::public_key(&key)).unwrap()
+    let relays = "127.0.0.1:40001".parse().unwrap();
+    Gateway::new(&config, attestation, interface, crate::interface::public_key(&key), relays).unwrap()
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
 use crate::config::InterfaceName;
@@ -41,6 +41,22 @@ impl Netlink {
             Err(error) => Err(error).with_context(|| format!("look for {name}")),
         }
     }
+
+    /// Without IPv6's link-local ones, which the kernel gives.
+    async fn addresses(&self, name: &InterfaceName, index: u32) -> Result<Vec<(IpNet, AddressMessage)>> {
+        let mut addresses = Vec::new();
+        let mut dump = self.handle.address().get().set_link_index_filter(index).execute();
+        while let Some(message) = dump.try_next().await.with_context(|| format!("list the addresses of {name}"))? {
+            let address = message.attributes.iter().find_map(|attribute| {
+                if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
+            });
+            let net = address.and_then(|address| IpNet::new(address, message.header.prefix_len).ok());
+            if let Some(net) = net.filter(|net| !is_link_local(net.addr())) {
+                addresses.push((net, message));
+            }
+        }
+        Ok(addresses)
+    }
 }
 
 pub(super) async fn kind(name: &InterfaceName) -> Result<Kind> {
@@ -56,35 +72,63 @@ pub(super) async fn kind(name: &InterfaceName) -> Result<Kind> {
     })
 }
 
-/// Gives the link exactly these addresses and this MTU, and brings it up; what is right already is not touched.
-pub(super) async fn bring_up(name: &InterfaceName, addresses: &[IpNet], mtu: u16) -> Result<()> {
+/// What rtnetlink tells of a link.
+pub(super) struct Link {
+    pub(super) mtu: Option<u32>,
+    pub(super) is_up: bool,
+    /// Without IPv6's link-local ones.
+    pub(super) addresses: Vec<IpNet>,
+}
+
+/// The link now, if there is one.
+pub(super) async fn read(name: &InterfaceName) -> Result<Option<Link>> {
     let netlink = Netlink::open()?;
-    let link = netlink.link(name).await?.with_context(|| format!("{name} has vanished"))?;
-    let index = link.header.index;
-    let has_mtu = link.attributes.contains(&LinkAttribute::Mtu(u32::from(mtu)));
-    if !has_mtu || !link.header.flags.contains(LinkFlags::Up) {
-        let change = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).up().build();
-        netlink.handle.link().set(change).execute().await.with_context(|| format!("bring {name} up, MTU {mtu}"))?;
-    }
-    let mut present = Vec::new();
-    let mut dump = netlink.handle.address().get().set_link_index_filter(index).execute();
-    while let Some(message) = dump.try_next().await.with_context(|| format!("list the addresses of {name}"))? {
-        let address = message.attributes.iter().find_map(|attribute| {
-            if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
-        });
-        if let Some(net) = address.and_then(|address| IpNet::new(address, message.header.prefix_len).ok()) {
-            present.push((net, message));
+    let Some(link) = netlink.link(name).await? else { return Ok(None) };
+    let mtu = link
+        .attributes
+        .iter()
+        .find_map(|attribute| if let LinkAttribute::Mtu(mtu) = attribute { Some(*mtu) } else { None });
+    let addresses = netlink.addresses(name, link.header.index).await?.into_iter().map(|(net, _)| net).collect();
+    Ok(Some(Link { mtu, is_up: link.header.flags.contains(LinkFlags::Up), addresses }))
+}
+
+pub(super) async fn set_mtu(name: &InterfaceName, mtu: u16) -> Result<()> {
+    change(name, |link| link.mtu(u32::from(mtu))).await.with_context(|| format!("set the MTU of {name} to {mtu}"))
+}
+
+pub(super) async fn bring_up(name: &InterfaceName) -> Result<()> {
+    change(name, LinkMessageBuilder::up).await.with_context(|| format!("bring {name} up"))
+}
+
+pub(super) async fn take_down(name: &InterfaceName) -> Result<()> {
+    change(name, LinkMessageBuilder::down).await.with_context(|| format!("take {name} down"))
+}
+
+async fn change(
+    name: &InterfaceName,
+    change: impl FnOnce(LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec>,
+) -> Result<()> {
+    let netlink = Netlink::open()?;
+    let link = netlink.link(name).await?.context("it has vanished")?;
+    let change = change(LinkUnspec::new_with_index(link.header.index)).build();
+    Ok(netlink.handle.link().set(change).execute().await?)
+}
+
+pub(super) async fn add_address(name: &InterfaceName, net: IpNet) -> Result<()> {
+    let doing = || format!("give {name} the address {net}");
+    let netlink = Netlink::open()?;
+    let link = netlink.link(name).await?.context("it has vanished").with_context(doing)?;
+    netlink.handle.address().add(link.header.index, net.addr(), net.prefix_len()).execute().await.with_context(doing)
+}
+
+pub(super) async fn remove_address(name: &InterfaceName, net: IpNet) -> Result<()> {
+    let doing = || format!("remove the address {net} of {name}");
+    let netlink = Netlink::open()?;
+    let Some(link) = netlink.link(name).await? else { return Ok(()) };
+    for (present, message) in netlink.addresses(name, link.header.index).await? {
+        if present == net {
+            netlink.handle.address().del(message).execute().await.with_context(doing)?;
         }
-    }
-    for (net, message) in &present {
-        if !addresses.contains(net) && !is_link_local(net.addr()) {
-            let removal = netlink.handle.address().del(message.clone()).execute().await;
-            removal.with_context(|| format!("remove the address {net} of {name}"))?;
-        }
-    }
-    for net in addresses.iter().filter(|net| !present.iter().any(|(present, _)| present == *net)) {
-        let addition = netlink.handle.address().add(index, net.addr(), net.prefix_len()).execute().await;
-        addition.with_context(|| format!("give {name} the address {net}"))?;
     }
     Ok(())
 }

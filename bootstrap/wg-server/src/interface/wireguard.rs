@@ -24,20 +24,21 @@ pub(crate) fn public_key(key: &PrivateKey) -> PublicKey {
     PublicKey(Key(*key.expose()).get_public().0)
 }
 
-/// Is this the interface's key? Compared by what is public.
-pub(super) async fn has_private_key(name: &InterfaceName, key: &PrivateKey) -> Result<bool> {
+/// The interface's own public key and port.
+pub(super) async fn own(name: &InterfaceName) -> Result<(Option<PublicKey>, Option<u16>)> {
     let device = device(name).await?;
-    Ok(device.public_key.is_some_and(|theirs| theirs.0 == public_key(key).0))
+    Ok((device.public_key.map(|key| PublicKey(key.0)), device.listen_port))
 }
 
 /// Makes the interface if need be. Setting the key that it has already keeps its sessions (drivers/net/wireguard/netlink.c).
 pub(super) async fn configure(name: &InterfaceName, key: &PrivateKey, listen_port: u16) -> Result<()> {
     let update = DeviceUpdate::new().set_private_key(Key(*key.expose())).set_listen_port(listen_port);
-    apply_update(name, update).await
+    apply_update(name, update, Absent::Make).await
 }
 
 pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: Duration) -> Result<()> {
     let keepalive = u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX);
+    let absent = if matches!(change, PeerChange::Remove(_)) { Absent::Leave } else { Absent::Refuse };
     let update = match change {
         PeerChange::Remove(public_key) => DeviceUpdate::new().remove_peer_by_key(&Key(public_key.0)),
         PeerChange::Own { public_key, addresses } => {
@@ -53,7 +54,7 @@ pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: D
             DeviceUpdate::new().add_peer(PeerConfigBuilder::new(&Key(public_key.0)).set_endpoint(endpoint))
         }
     };
-    apply_update(name, update).await
+    apply_update(name, update, absent).await
 }
 
 /// Without a keepalive, which would make the kernel speak at once: the enclave speaks first, when it has taken its keys into use.
@@ -68,7 +69,7 @@ pub(super) async fn admit(
     if let Some(endpoint) = endpoint {
         peer = peer.set_endpoint(endpoint);
     }
-    apply_update(name, DeviceUpdate::new().add_peer(peer)).await
+    apply_update(name, DeviceUpdate::new().add_peer(peer), Absent::Refuse).await
 }
 
 pub(super) async fn peers(name: &InterfaceName) -> Result<Vec<Peer>> {
@@ -90,11 +91,33 @@ async fn device(name: &InterfaceName) -> Result<Device> {
     Ok(blocking(move || Device::get(&name, Backend::Kernel)).await?)
 }
 
-async fn apply_update(name: &InterfaceName, update: DeviceUpdate) -> Result<()> {
-    let name = name.as_str().parse()?;
-    blocking(move || update.apply(&name, Backend::Kernel)).await.map_err(|error| match error.raw_os_error() {
+/// What an update does if there is no interface. The library makes one, without key and addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    Make,
+    /// An error.
+    Refuse,
+    /// Nothing: what is not there has no peer to remove.
+    Leave,
+}
+
+async fn apply_update(name: &InterfaceName, update: DeviceUpdate, absent: Absent) -> Result<()> {
+    let device = name.as_str().parse()?;
+    let is_there = name.clone();
+    let update = move || {
+        if absent != Absent::Make
+            && let Err(error) = nix::net::if_::if_nametoindex(is_there.as_str())
+        {
+            return if absent == Absent::Leave { Ok(()) } else { Err(error.into()) };
+        }
+        update.apply(&device, Backend::Kernel)
+    };
+    blocking(update).await.map_err(|error| match error.raw_os_error() {
         Some(nix::libc::EOPNOTSUPP) => {
             anyhow::Error::new(error).context("this kernel has no WireGuard: load the module `wireguard`")
+        }
+        Some(nix::libc::ENODEV) => {
+            anyhow::Error::new(error).context(format!("{name} is missing and is being made again"))
         }
         _ => error.into(),
     })

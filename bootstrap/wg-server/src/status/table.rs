@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{AttestedReport, EnclaveReport, Report};
+use super::{AttestedReport, EnclaveReport, ForwardReport, Renewing, RepairsReport, Report};
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -17,7 +17,23 @@ impl Display for Report {
         }
         writeln!(f, "  trust root: {}", self.trust_root)?;
         writeln!(f, "  enclaves: {}", self.enclaves.len())?;
+        for ForwardReport { port, to, is_peer } in &self.forwards {
+            let target = if *is_peer { "a peer" } else { "no peer now: clients get no answer" };
+            writeln!(f, "  forward: TCP port {port} to {to} ({target})")?;
+        }
+        for (kind, RepairsReport { count, last }) in self.repairs.iter().filter(|(_, repairs)| repairs.count > 0) {
+            writeln!(f, "  repaired: {} {count} times, last {}", kind.name(), last.map_or_else(String::new, ago))?;
+        }
+        self.problems.iter().try_for_each(|problem| writeln!(f, "  problem: {problem}"))?;
         self.enclaves.iter().try_for_each(|enclave| enclave.fmt(f))
+    }
+}
+
+impl Display for Renewing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plural = if self.enclaves == 1 { "" } else { "s" };
+        write!(f, "renewing the keys of {} enclave{plural}", self.enclaves)?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\nproblem: {problem}"))
     }
 }
 

@@ -8,6 +8,13 @@ fn report() -> Report {
         trust_root: "a root".to_owned(),
         named: "running".to_owned(),
         dropped_questions: Some(4),
+        problems: vec!["a thing is wrong: mend it".to_owned()],
+        repairs: [(Kind::Firewall, RepairsReport { count: 2, last: Some(0) }), (Kind::Peer, RepairsReport::default())]
+            .into(),
+        forwards: vec![
+            ForwardReport { port: 443, to: "203.0.113.2:8443".parse().unwrap(), is_peer: true },
+            ForwardReport { port: 444, to: "203.0.113.3:8443".parse().unwrap(), is_peer: false },
+        ],
         enclaves: vec![EnclaveReport {
             via: None,
             cid: 16,
@@ -45,6 +52,10 @@ fn the_table_names_what_an_operator_looks_for() {
         "  trust root: a root\n",
         "  module: i-0123-enc4567\n  PCR0: aa\n  PCR2: bb\n  configuration: sha256 cc\n  keys: proved ",
         "3 dropped, 0 refused",
+        "  forward: TCP port 443 to 203.0.113.2:8443 (a peer)\n",
+        "  forward: TCP port 444 to 203.0.113.3:8443 (no peer now: clients get no answer)\n",
+        "  repaired: firewall 2 times, last ",
+        "  problem: a thing is wrong: mend it\n",
     ] {
         assert!(table.contains(line), "{line:?} in {table}");
     }
@@ -54,7 +65,31 @@ fn the_table_names_what_an_operator_looks_for() {
 fn a_daemon_that_does_not_run_is_said_so() {
     let dir = tempfile::tempdir().unwrap();
     let error = format!("{:#}", ask(&socket_path(dir.path())).unwrap_err());
-    assert!(error.contains("(does wg-server run?): No such file or directory"), "{error}");
+    assert!(error.contains("wg-server does not run: `systemctl status wg-server`: No such file"), "{error}");
+    drop(std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap());
+    let error = format!("{:#}", ask(&socket_path(dir.path())).unwrap_err());
+    assert!(error.contains("wg-server does not run: `systemctl status wg-server`: Connection refused"), "{error}");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_said_so_within_the_deadline() {
+    let dir = tempfile::tempdir().unwrap();
+    // The kernel takes the connection and the request; nobody reads them.
+    let _stopped = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
+    let asked = Instant::now();
+    let error = format!("{:#}", ask(&socket_path(dir.path())).unwrap_err());
+    assert!(asked.elapsed() < DEADLINE * 2, "{:?}", asked.elapsed());
+    assert!(error.contains("wg-server runs, but has not answered within 5 s: it was stopped (SIGSTOP"), "{error}");
+}
+
+#[test]
+fn a_renewal_says_what_it_did_and_what_stands_in_its_way() {
+    let said = |enclaves, problems: &[&str]| {
+        let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+        Renewing { enclaves, problems }.to_string()
+    };
+    assert_eq!(said(1, &[]), "renewing the keys of 1 enclave");
+    assert_eq!(said(2, &["wg0 is missing"]), "renewing the keys of 2 enclaves\nproblem: wg0 is missing");
 }
 
 #[test]

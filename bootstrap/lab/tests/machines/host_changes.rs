@@ -1,0 +1,190 @@
+//! What other programs and people do to the parent's network: wg-server puts back what is its own within seconds, counts it
+//! and shows it; while something is missing, nothing passes that should not; and what is not its own it names.
+
+use std::sync::MutexGuard;
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+use super::shared_lab::{SharedLab, fault, lab_with, wait};
+use lab::{EnclaveId, Lab, Report, Test};
+
+/// How soon something is put back.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// A command on an emulated machine takes a while itself.
+const COMMAND: Duration = Duration::from_secs(3);
+/// Other tables are read less often where reading them takes long.
+const NAMED_WITHIN: Duration = Duration::from_secs(20);
+/// New keys need an exchange and a handshake.
+const RENEWED_WITHIN: Duration = Duration::from_secs(15);
+const TRANSFER: u64 = 16 << 20;
+
+fn healthy() -> MutexGuard<'static, SharedLab> {
+    let shared = lab_with(1);
+    fault(&shared.lab, "clear");
+    shared.lab.parent().unwrap().release("wg-server").unwrap();
+    wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+    wait("no problem", BACK_WITHIN + COMMAND, || problems(&shared.lab).is_empty());
+    shared
+}
+
+fn shell(lab: &Lab, line: &str) -> String {
+    lab.parent().unwrap().shell(line).unwrap()
+}
+
+fn answers(lab: &Lab) -> bool {
+    lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
+}
+
+fn status(lab: &Lab) -> serde_json::Value {
+    serde_json::from_str(&shell(lab, "/payload/bin/wg-server status --json")).unwrap()
+}
+
+fn repairs(lab: &Lab, kind: &str) -> u64 {
+    status(lab)["repairs"][kind]["count"].as_u64().unwrap()
+}
+
+fn problems(lab: &Lab) -> Vec<String> {
+    serde_json::from_value(status(lab)["problems"].clone()).unwrap()
+}
+
+/// Does something to the parent that is to be put back as a repair of this kind.
+fn put_back(lab: &Lab, kind: &str, change: &str, mut is_back: impl FnMut() -> bool) {
+    let before = repairs(lab, kind);
+    shell(lab, change);
+    wait(&format!("the end of `{change}`"), BACK_WITHIN + COMMAND, &mut is_back);
+    wait(&format!("`{change}` to be counted"), COMMAND, || repairs(lab, kind) > before);
+}
+
+/// Packets that have come out of the tunnel.
+fn received(lab: &Lab) -> u64 {
+    shell(lab, "cat /sys/class/net/wg0/statistics/rx_packets").trim().parse().unwrap()
+}
+
+#[test]
+fn no_packet_of_an_enclave_passes_while_the_firewall_is_missing_and_it_comes_back_with_every_connection() {
+    let shared = healthy();
+    let lab = &shared.lab;
+    let parent = lab.parent().unwrap();
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 3 };
+    let before = repairs(lab, "firewall");
+    thread::scope(|scope| {
+        let start = received(lab);
+        let transfer = scope.spawn(|| enclave.self_test(&test));
+        wait("the transfer to be under way", Duration::from_secs(30), || received(lab) > start + 100);
+        // With an nft that works, the table would be back before anybody could look.
+        shell(
+            lab,
+            "cp /usr/sbin/nft /run/nft && printf '#!/bin/sh\nexit 1\n' > /run/broken && chmod +x /run/broken \
+                    && mount --bind /run/broken /usr/sbin/nft && /run/nft flush ruleset",
+        );
+        let at = received(lab);
+        let carried = |lab: &Lab| status(lab)["enclaves"][0]["relay"]["from_enclave_datagrams"].as_u64().unwrap();
+        let sent = carried(lab);
+        wait("the enclave to try", Duration::from_secs(20), || carried(lab) > sent + 5);
+        assert_eq!(received(lab), at, "packets came out of the tunnel without a firewall");
+        assert!(!answers(lab));
+        let said = problems(lab).join("\n");
+        assert!(said.contains("no datagram of an enclave passes while the table is missing"), "{said}");
+        shell(lab, "umount /usr/sbin/nft");
+        wait("the table", BACK_WITHIN + COMMAND, || {
+            parent.output(&["nft", "list", "table", "inet", "wg_server"]).is_ok()
+        });
+        let report = transfer.join().unwrap().expect("the transfer");
+        assert!(matches!(report, Report::Transfer(_)), "{report:?}");
+    });
+    assert!(repairs(lab, "firewall") > before);
+    assert!(parent.wg_server_log().unwrap().contains("repaired what something else on this host changed"));
+    put_back(lab, "firewall", "nft flush chain inet wg_server input", || {
+        shell(lab, "nft list chain inet wg_server input").contains("enclaves_to_parent")
+    });
+    wait("an answer through the tunnel", RENEWED_WITHIN, || answers(lab));
+}
+
+#[test]
+fn an_interface_that_is_deleted_is_made_again_with_everything_that_belongs_to_it() {
+    let shared = healthy();
+    let lab = &shared.lab;
+    let named = || shell(lab, "pgrep -P $(cat /run/lab/wg-server.pid) named");
+    let before = named();
+    put_back(lab, "interface", "ip link del wg0", || lab.parent().unwrap().wg_show().is_ok());
+    wait("new keys", RENEWED_WITHIN, || answers(lab));
+    let made = shell(lab, "ip -o addr show wg0; wg show wg0 listen-port; cat /proc/sys/net/ipv4/conf/wg0/forwarding");
+    assert!(made.contains("203.0.113.1/24") && made.contains("fd3b:74ac:9d21::1/64"), "{made}");
+    assert!(made.contains("51820") && made.trim_end().ends_with('1'), "{made}");
+    wait("a name to resolve", Duration::from_secs(30), || {
+        let test = Test::Resolve { name: "aws.com.".into() };
+        matches!(lab.enclave(EnclaveId::FIRST).self_test(&test), Ok(Report::Resolved(it)) if !it.addresses.is_empty())
+    });
+    assert_eq!(named(), before, "named was killed for it");
+}
+
+#[test]
+fn what_is_changed_about_the_interface_its_peers_and_its_forwarding_is_put_back() {
+    let shared = healthy();
+    let lab = &shared.lab;
+    let has = |command: &'static str, text: &'static str| move || shell(lab, command).contains(text);
+    let ipv6 = "ip -o addr show dev wg0 to fd3b:74ac:9d21::1";
+    put_back(lab, "address", "ip addr flush dev wg0", has(ipv6, "fd3b:74ac:9d21::1/64"));
+    put_back(lab, "link", "ip link set wg0 down", has(ipv6, "fd3b:74ac:9d21::1/64"));
+    put_back(lab, "link", "ip link set wg0 mtu 1400", has("ip link show wg0", "mtu 15360"));
+    put_back(lab, "interface", "wg set wg0 listen-port 4444", has("wg show wg0 listen-port", "51820"));
+    let all = "cat /proc/sys/net/ipv4/conf/wg0/forwarding /proc/sys/net/ipv4/conf/uplink0/forwarding \
+               /proc/sys/net/ipv6/conf/all/forwarding";
+    let off = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/ip_forward; \
+               echo 0 > /proc/sys/net/ipv6/conf/all/forwarding";
+    put_back(lab, "forwarding", off, has(all, "1\n1\n1"));
+    wait("an answer through the tunnel", RENEWED_WITHIN, || answers(lab));
+
+    let peers = "wg show wg0 allowed-ips";
+    put_back(lab, "peer", "wg set wg0 peer $(wg show wg0 peers) allowed-ips 0.0.0.0/0", has(peers, "203.0.113.2/32"));
+    put_back(lab, "peer", "wg set wg0 peer $(wg genkey | wg pubkey) allowed-ips 203.0.113.77/32", || {
+        !shell(lab, peers).contains("203.0.113.77")
+    });
+    put_back(lab, "peer", "wg set wg0 peer $(wg show wg0 peers) remove", || answers(lab));
+    assert_eq!(problems(lab), [] as [&str; 0]);
+}
+
+#[test]
+fn what_is_not_wg_server_s_to_put_back_is_named_with_what_to_do() {
+    let shared = healthy();
+    let lab = &shared.lab;
+    let named = |change: &str, expected: &str, undo: &str| {
+        shell(lab, change);
+        wait(expected, NAMED_WITHIN, || problems(lab).iter().any(|problem| problem.contains(expected)));
+        shell(lab, undo);
+        wait("no problem", NAMED_WITHIN, || problems(lab).is_empty());
+    };
+    named(
+        "nft add table inet strict; nft add chain inet strict forward '{ type filter hook forward priority 0; policy drop; }'",
+        "`nft insert rule inet strict forward iifname \"wg0\" accept`",
+        "nft insert rule inet strict forward iifname wg0 accept; nft insert rule inet strict forward oifname wg0 accept",
+    );
+    shell(lab, "nft delete table inet strict");
+    named(
+        "cat /proc/sys/net/netfilter/nf_conntrack_max > /run/most; echo 1 > /proc/sys/net/netfilter/nf_conntrack_max",
+        "the host's connection table is full",
+        "cat /run/most > /proc/sys/net/netfilter/nf_conntrack_max",
+    );
+    named(
+        "echo 1 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6",
+        "net.ipv6.conf.wg0.disable_ipv6 is 1",
+        "echo 0 > /proc/sys/net/ipv6/conf/wg0/disable_ipv6",
+    );
+    sleep(Duration::from_millis(100));
+    assert!(answers(lab), "none of this was the tunnel's");
+    let forwards = status(lab)["forwards"].clone();
+    assert_eq!(forwards[0]["is_peer"], true, "{forwards}");
+}
+
+#[test]
+fn the_status_of_a_wg_server_that_is_stopped_is_an_error_that_says_so() {
+    let shared = healthy();
+    let lab = &shared.lab;
+    let parent = lab.parent().unwrap();
+    assert_eq!(shell(lab, "/payload/bin/wg-server status 2>&1 | head -1; exit 0"), "interface: wg0\n");
+    parent.signal("wg-server", "STOP").unwrap();
+    let said = shell(lab, "/payload/bin/wg-server status 2>&1; true");
+    parent.signal("wg-server", "CONT").unwrap();
+    assert!(said.contains("wg-server runs, but has not answered within 5 s"), "{said}");
+}

@@ -1,0 +1,235 @@
+//! Other tables that drop the enclaves' packets, as far as that can be known from their rules. Pure: a listing in, sentences out.
+//!
+//! A packet that every base chain of its hook lets pass gets through; one chain that drops it is enough, whatever ours says
+//! (nft(8), "policy"). So each foreign base chain is asked about the packets that enclaves live on. What a rule asks that cannot
+//! be known here makes the answer unknown, and then nothing is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::gate;
+use super::packet::{Hook, Packet, Truth};
+use super::ruleset::TABLE;
+
+/// Chains may call each other this deep (NFT_JUMP_STACK_SIZE, net/netfilter/nf_tables.h).
+const DEEPEST: u32 = 16;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Address {
+    family: String,
+    table: String,
+    #[serde(alias = "chain")]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Base {
+    #[serde(flatten)]
+    address: Address,
+    hook: Option<String>,
+    policy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    #[serde(flatten)]
+    address: Address,
+    #[serde(default)]
+    expr: Vec<Value>,
+}
+
+/// Every table's chains.
+struct Chains {
+    base: Vec<Base>,
+    rules: BTreeMap<Address, Vec<Vec<Value>>>,
+}
+
+/// What becomes of a packet in a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Accepted,
+    Dropped,
+    /// No rule decided: the caller's next rule, or the policy.
+    Undecided,
+    /// Something that is not known here decides.
+    Unknown,
+}
+
+/// A sentence for each foreign base chain that drops one of the packets, with what would let it pass.
+pub(super) fn problems(listing: &Value, interface: &str, packets: &[Packet]) -> Vec<String> {
+    let chains = Chains::new(listing);
+    let mut problems = Vec::new();
+    for base in &chains.base {
+        let Some(hook) = base.hook.as_deref().and_then(Hook::parse) else { continue };
+        let dropped: Vec<&Packet> = packets
+            .iter()
+            .filter(|packet| packet.hook == hook && packet.is_of(&base.address.family))
+            .filter(|packet| chains.drops(base, packet))
+            .collect();
+        if !dropped.is_empty() {
+            problems.push(chains.sentence(&base.address, hook, interface, &dropped));
+        }
+    }
+    problems
+}
+
+impl Chains {
+    fn new(listing: &Value) -> Self {
+        let mut chains = Self { base: Vec::new(), rules: BTreeMap::new() };
+        let objects = listing.get("nftables").and_then(Value::as_array);
+        for object in objects.into_iter().flatten() {
+            if let Some(rule) = object.get("rule").and_then(|rule| Rule::deserialize(rule).ok()) {
+                chains.rules.entry(rule.address).or_default().push(rule.expr);
+            } else if let Some(chain) = object.get("chain").and_then(|chain| Base::deserialize(chain).ok()) {
+                let is_ours =
+                    chain.address.family == "inet" && [TABLE, gate::TABLE].contains(&chain.address.table.as_str());
+                if chain.hook.is_some() && !is_ours {
+                    chains.base.push(chain);
+                }
+            }
+        }
+        chains
+    }
+
+    fn drops(&self, base: &Base, packet: &Packet) -> bool {
+        match self.walk(&base.address, packet, 0) {
+            Fate::Dropped => true,
+            Fate::Undecided => base.policy.as_deref() == Some("drop"),
+            Fate::Accepted | Fate::Unknown => false,
+        }
+    }
+
+    fn walk(&self, chain: &Address, packet: &Packet, depth: u32) -> Fate {
+        if depth > DEEPEST {
+            return Fate::Unknown;
+        }
+        for rule in self.rules.get(chain).into_iter().flatten() {
+            match self.judge(chain, rule, packet, depth) {
+                Step::Next => {}
+                Step::End(fate) => return fate,
+            }
+        }
+        Fate::Undecided
+    }
+
+    fn judge(&self, chain: &Address, rule: &[Value], packet: &Packet, depth: u32) -> Step {
+        let mut matches = Truth::Yes;
+        for statement in rule {
+            let Some((name, value)) = statement.as_object().and_then(|statement| statement.iter().next()) else {
+                continue;
+            };
+            match name.as_str() {
+                "match" => matches = matches.and(packet.matches(value)),
+                "xt" => matches = matches.and(packet.matches_extension(value)),
+                "limit" | "quota" | "connlimit" | "ct count" => matches = matches.and(Truth::Unknown),
+                "vmap" => return matches.then(|| self.map(chain, value, packet, depth)),
+                "accept" | "drop" | "reject" | "return" | "jump" | "goto" | "queue" => {
+                    return matches.then(|| self.verdict(chain, name, value, packet, depth));
+                }
+                // Counters, logs and changes to the packet decide nothing.
+                _ => {}
+            }
+            if matches == Truth::No {
+                return Step::Next;
+            }
+        }
+        Step::Next
+    }
+
+    fn verdict(&self, chain: &Address, name: &str, value: &Value, packet: &Packet, depth: u32) -> Step {
+        let to = || {
+            let name = value.get("target").and_then(Value::as_str).unwrap_or_default();
+            self.walk(&Address { name: name.to_owned(), ..chain.clone() }, packet, depth + 1)
+        };
+        match name {
+            "accept" => Step::End(Fate::Accepted),
+            "drop" | "reject" => Step::End(Fate::Dropped),
+            "return" => Step::End(Fate::Undecided),
+            "goto" => Step::End(to()),
+            "jump" => match to() {
+                Fate::Undecided => Step::Next,
+                fate @ (Fate::Accepted | Fate::Dropped | Fate::Unknown) => Step::End(fate),
+            },
+            _ => Step::End(Fate::Unknown),
+        }
+    }
+
+    /// `KEY vmap { VALUE : VERDICT, ... }`.
+    fn map(&self, chain: &Address, value: &Value, packet: &Packet, depth: u32) -> Step {
+        let (Some(key), Some(elements)) = (value.get("key"), value.pointer("/data/set").and_then(Value::as_array))
+        else {
+            return Step::End(Fate::Unknown);
+        };
+        for element in elements {
+            let [right, verdict] = element.as_array().map(Vec::as_slice).unwrap_or_default() else {
+                return Step::End(Fate::Unknown);
+            };
+            let matches = packet.compare(key, right);
+            let verdict = verdict.as_object().and_then(|verdict| verdict.iter().next());
+            let (Some((name, value)), true) = (verdict, matches != Truth::No) else { continue };
+            return matches.then(|| self.verdict(chain, name, value, packet, depth));
+        }
+        Step::Next
+    }
+
+    fn sentence(&self, chain: &Address, hook: Hook, interface: &str, dropped: &[&Packet]) -> String {
+        let Address { family, table, name } = chain;
+        let sides: BTreeSet<&str> = dropped.iter().map(|packet| packet.side(interface)).collect();
+        let what = match hook {
+            Hook::Forward => "enclaves do not reach the outside, or are not reached",
+            Hook::Input => "enclaves do not reach the gateway's name server",
+        };
+        let commands: Vec<String> =
+            sides.iter().map(|side| format!("`{}`", self.command(chain, hook, side, interface))).collect();
+        format!(
+            "the chain {name} of the table {family} {table} drops packets of {interface}, so that {what}: {} (wg-server's own \
+             rules still hold), and the same in the file that makes that chain",
+            commands.join(" and ")
+        )
+    }
+
+    /// In the words of whoever made the chain, as far as it is known.
+    fn command(&self, chain: &Address, hook: Hook, side: &str, interface: &str) -> String {
+        let Address { family, table, name } = chain;
+        let has = |prefix: &str| self.rules.keys().any(|it| it.table == *table && it.name.starts_with(prefix));
+        let (flag, direction) = if side == "iifname" { ("-i", "in") } else { ("-o", "out") };
+        let iptables = if family == "ip6" { "ip6tables" } else { "iptables" };
+        match (table.as_str(), name.as_str(), hook) {
+            ("firewalld", ..) => format!("firewall-cmd --zone=trusted --add-interface={interface}"),
+            (_, "FORWARD", Hook::Forward) if has("DOCKER") => {
+                format!("{iptables} -I DOCKER-USER {flag} {interface} -j ACCEPT")
+            }
+            (_, "FORWARD", Hook::Forward) if has("ufw") => format!("ufw route allow {direction} on {interface}"),
+            (_, "INPUT", Hook::Input) if has("ufw") => format!("ufw allow in on {interface}"),
+            (_, "FORWARD" | "INPUT", _) => format!("{iptables} -I {name} {flag} {interface} -j ACCEPT"),
+            _ => format!("nft insert rule {family} {table} {name} {side} \"{interface}\" accept"),
+        }
+    }
+}
+
+/// What follows from a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Next,
+    End(Fate),
+}
+
+impl Truth {
+    /// A rule that may or may not match leaves open what it would decide, unless it only drops: then the packet may be dropped,
+    /// which is not known, and the rules behind it are asked.
+    fn then(self, step: impl FnOnce() -> Step) -> Step {
+        match self {
+            Self::Yes => step(),
+            Self::No => Step::Next,
+            Self::Unknown => match step() {
+                Step::Next | Step::End(Fate::Dropped) => Step::Next,
+                Step::End(Fate::Accepted | Fate::Undecided | Fate::Unknown) => Step::End(Fate::Unknown),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! The kernel's peers against the enclaves that have proved themselves: what somebody else has changed is put right.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ipnet::IpNet;
+use tunnel::control::PublicKey;
+
+use super::Gateway;
+use crate::enclaves::{Enclave, EnclaveId};
+use crate::interface::{Peer, PeerChange};
+
+/// A renewal that was asked for needs no longer than this: the answer's deadline, and a handshake that is repeated once.
+const RENEWAL: Duration = Duration::from_secs(20);
+
+/// A key that the kernel should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Expected {
+    id: EnclaveId,
+    public_key: PublicKey,
+    /// None for a key that has had no handshake yet.
+    addresses: Vec<IpAddr>,
+    /// `None`: the kernel learns it from the enclave's datagrams.
+    endpoint: Option<SocketAddr>,
+    /// How new keys can come for it.
+    renewal: Renewal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewal {
+    /// They can be asked for.
+    Possible,
+    /// The next key is with the kernel already.
+    UnderWay,
+    /// The enclave has no control stream, and gets new keys when it has one.
+    Away,
+}
+
+/// What makes the kernel's peers right again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Repair {
+    /// The key is gone, and its sessions with it: only the enclave can make another.
+    Renew(EnclaveId, PublicKey),
+    Change(PeerChange, String),
+}
+
+/// What was done about the peers, for the log and the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Repaired {
+    pub(crate) found: String,
+    pub(crate) done: String,
+}
+
+/// For which keys a renewal has been asked, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Renewals {
+    asked: BTreeMap<[u8; 32], Instant>,
+}
+
+/// What one look at the peers came to.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    pub(crate) repaired: Vec<Repaired>,
+    /// What only the enclave can mend.
+    pub(crate) problems: Vec<String>,
+}
+
+impl Gateway {
+    /// Makes the kernel's peers those that have proved themselves, with the addresses that are theirs.
+    pub(crate) async fn settle_peers(&self, renewals: &mut Renewals, now: Instant) -> Result<Settled> {
+        let state = self.shared.state.lock().await;
+        let relay = |id: EnclaveId| state.relays.get(&id).map(|relay| relay.endpoint());
+        let expected: Vec<Expected> =
+            state.enclaves.entries().flat_map(|(id, enclave)| expected(id, enclave, relay(id))).collect();
+        let kernel = self.shared.interface.peers().await?;
+        renewals.forget_all_but(&expected);
+        let mut settled = Settled { problems: unmendable(&expected, &kernel), ..Settled::default() };
+        for repair in repairs(&expected, &kernel) {
+            match repair {
+                Repair::Renew(id, public_key) => {
+                    let stream = state.enclaves.entries().find(|(of, _)| *of == id).and_then(|(_, it)| it.control);
+                    let handle = stream.and_then(|stream| state.streams.get(&stream));
+                    if let Some(handle) = handle.filter(|_| renewals.is_due(public_key, now)) {
+                        handle.renew.notify_one();
+                        settled.repaired.push(Repaired {
+                            found: format!("no peer {public_key}, the key of {id}"),
+                            done: "asked the enclave for new keys".to_owned(),
+                        });
+                    }
+                }
+                Repair::Change(change, found) => {
+                    let done = described(&change);
+                    self.tell(Some(change)).await?;
+                    settled.repaired.push(Repaired { found, done });
+                }
+            }
+        }
+        Ok(settled)
+    }
+}
+
+impl Renewals {
+    fn is_due(&mut self, public_key: PublicKey, now: Instant) -> bool {
+        let is_due = self.asked.get(&public_key.0).is_none_or(|asked| now.duration_since(*asked) >= RENEWAL);
+        if is_due {
+            self.asked.insert(public_key.0, now);
+        }
+        is_due
+    }
+
+    fn forget_all_but(&mut self, expected: &[Expected]) {
+        self.asked.retain(|key, _| expected.iter().any(|expected| expected.public_key.0 == *key));
+    }
+}
+
+fn expected(id: EnclaveId, enclave: &Enclave, endpoint: Option<SocketAddr>) -> Vec<Expected> {
+    let key = |public_key, addresses, renewal| Expected { id, public_key, addresses, endpoint, renewal };
+    let can = if enclave.control.is_some() { Renewal::Possible } else { Renewal::Away };
+    let of_peer = if enclave.candidate.is_some() { Renewal::UnderWay } else { can };
+    let peer = enclave.peer.as_ref().map(|member| key(member.public_key, enclave.addresses.all(), of_peer));
+    let candidate = enclave.candidate.as_ref().map(|member| key(member.public_key, Vec::new(), can));
+    peer.into_iter().chain(candidate).collect()
+}
+
+fn repairs(expected: &[Expected], kernel: &[Peer]) -> Vec<Repair> {
+    let mut repairs = Vec::new();
+    for peer in kernel.iter().filter(|peer| !expected.iter().any(|it| it.public_key == peer.public_key)) {
+        let found = format!("the peer {} with {}, which is no enclave's", peer.public_key, list(&peer.allowed_ips));
+        repairs.push(Repair::Change(PeerChange::Remove(peer.public_key), found));
+    }
+    for Expected { id, public_key, addresses, endpoint, renewal } in expected {
+        let Some(peer) = kernel.iter().find(|peer| peer.public_key == *public_key) else {
+            if *renewal == Renewal::Possible {
+                repairs.push(Repair::Renew(*id, *public_key));
+            }
+            continue;
+        };
+        let right: Vec<IpNet> = addresses.iter().copied().map(IpNet::from).collect();
+        if right.len() != peer.allowed_ips.len() || right.iter().any(|net| !peer.allowed_ips.contains(net)) {
+            let found = format!("the allowed IPs {} of {id}", list(&peer.allowed_ips));
+            let change = PeerChange::Own { public_key: *public_key, addresses: addresses.clone() };
+            repairs.push(Repair::Change(change, found));
+        }
+        if let Some(endpoint) = endpoint.filter(|endpoint| peer.endpoint != Some(*endpoint)) {
+            let found = peer.endpoint.map_or_else(|| "none".to_owned(), |endpoint| endpoint.to_string());
+            let change = PeerChange::Move { public_key: *public_key, endpoint };
+            repairs.push(Repair::Change(change, format!("the endpoint {found} of {id}")));
+        }
+    }
+    repairs
+}
+
+fn unmendable(expected: &[Expected], kernel: &[Peer]) -> Vec<String> {
+    let is_missing =
+        |it: &&Expected| it.renewal == Renewal::Away && !kernel.iter().any(|peer| peer.public_key == it.public_key);
+    let problem = |Expected { id, public_key, .. }: &Expected| {
+        format!(
+            "the peer {public_key} of {id} was removed while the enclave has no control stream: it gets new keys as soon as \
+             it connects; if it does not, look at its console"
+        )
+    };
+    expected.iter().filter(is_missing).map(problem).collect()
+}
+
+fn described(change: &PeerChange) -> String {
+    match change {
+        PeerChange::Remove(_) => "removed it".to_owned(),
+        PeerChange::Own { addresses, .. } => {
+            let nets: Vec<IpNet> = addresses.iter().copied().map(IpNet::from).collect();
+            format!("set {}", list(&nets))
+        }
+        PeerChange::Move { endpoint, .. } => format!("set {endpoint}"),
+    }
+}
+
+fn list(nets: &[IpNet]) -> String {
+    if nets.is_empty() {
+        return "(none)".to_owned();
+    }
+    nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tunnel::port::Cid;
+
+    use super::*;
+
+    const RELAY: &str = "127.0.0.1:40000";
+
+    fn key(byte: u8) -> PublicKey {
+        PublicKey([byte; 32])
+    }
+
+    fn expects(byte: u8, addresses: &[&str], renewal: Renewal) -> Expected {
+        Expected {
+            id: EnclaveId::here(Cid(16)),
+            public_key: key(byte),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            endpoint: Some(RELAY.parse().unwrap()),
+            renewal,
+        }
+    }
+
+    fn peer(byte: u8, allowed_ips: &[&str]) -> Peer {
+        Peer {
+            public_key: key(byte),
+            endpoint: Some(RELAY.parse().unwrap()),
+            allowed_ips: allowed_ips.iter().map(|net| net.parse().unwrap()).collect(),
+            latest_handshake: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+        }
+    }
+
+    /// The changes alone.
+    fn changes(expected: &[Expected], kernel: &[Peer]) -> Vec<PeerChange> {
+        let change = |repair| match repair {
+            Repair::Change(change, _) => Some(change),
+            Repair::Renew(..) => None,
+        };
+        repairs(expected, kernel).into_iter().filter_map(change).collect()
+    }
+
+    #[test]
+    fn a_kernel_that_has_what_was_proved_is_left_alone() {
+        let expected = [expects(1, &["203.0.113.2", "fd3b::2"], Renewal::UnderWay), expects(2, &[], Renewal::Possible)];
+        let kernel = [peer(2, &[]), peer(1, &["fd3b::2/128", "203.0.113.2/32"])];
+        assert_eq!(repairs(&expected, &kernel), []);
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_renewed_unless_that_is_under_way_or_cannot_be() {
+        let renew = [Repair::Renew(EnclaveId::here(Cid(16)), key(1))];
+        assert_eq!(repairs(&[expects(1, &["203.0.113.2"], Renewal::Possible)], &[]), renew);
+        let away = [expects(1, &["203.0.113.2"], Renewal::Away)];
+        for expected in [&[expects(1, &["203.0.113.2"], Renewal::UnderWay)], &away] {
+            assert_eq!(repairs(expected, &[]), []);
+        }
+        assert!(unmendable(&away, &[])[0].contains("has no control stream"));
+        assert_eq!(unmendable(&away, &[peer(1, &[])]), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_peer_that_nobody_proved_is_removed() {
+        assert_eq!(changes(&[], &[peer(9, &["0.0.0.0/0"])]), [PeerChange::Remove(key(9))]);
+    }
+
+    #[test]
+    fn addresses_and_endpoints_that_somebody_changed_are_put_back() {
+        let expected = [expects(1, &["203.0.113.2"], Renewal::Possible)];
+        let own = PeerChange::Own { public_key: key(1), addresses: vec!["203.0.113.2".parse().unwrap()] };
+        for wrong in [&[] as &[&str], &["203.0.113.3/32"], &["203.0.113.2/32", "0.0.0.0/0"], &["203.0.113.0/24"]] {
+            assert_eq!(changes(&expected, &[peer(1, wrong)]), std::slice::from_ref(&own), "{wrong:?}");
+        }
+        let mut moved = peer(1, &["203.0.113.2/32"]);
+        moved.endpoint = Some("192.0.2.1:1".parse().unwrap());
+        let back = PeerChange::Move { public_key: key(1), endpoint: RELAY.parse().unwrap() };
+        assert_eq!(changes(&expected, &[moved.clone()]), [back]);
+        let elsewhere = [Expected { endpoint: None, ..expected[0].clone() }];
+        assert_eq!(changes(&elsewhere, &[moved]), [], "an enclave elsewhere may move");
+    }
+
+    #[test]
+    fn a_renewal_is_asked_for_once_and_again_when_it_did_not_come() {
+        let (mut renewals, start) = (Renewals::default(), Instant::now());
+        assert!(renewals.is_due(key(1), start));
+        assert!(!renewals.is_due(key(1), start + Duration::from_secs(3)));
+        assert!(renewals.is_due(key(2), start + Duration::from_secs(3)));
+        assert!(renewals.is_due(key(1), start + RENEWAL));
+        renewals.forget_all_but(&[expects(2, &[], Renewal::Possible)]);
+        assert_eq!(renewals.asked.len(), 1);
+    }
+}
