@@ -140,6 +140,9 @@ enum Verb {
         json: bool,
     },
     /// Has the enclave sign a transaction and prints its answer, which is JSON.
+    ///
+    /// The same request has the same answer, so repeat it after a failure. To replace a transaction that is stuck, send it again with
+    /// fees raised by 10 % or more, if the enclave's policy has `fee_bump = true`.
     Sign {
         /// The request, JSON: {"transaction_payload": {...}, "secret_id" or "encrypted_key": "..."}. `-` is standard input.
         #[arg(value_name = "FILE")]

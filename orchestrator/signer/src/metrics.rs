@@ -140,7 +140,8 @@ fn write_nonces(page: &mut String, nonces: &NonceFigures) -> std::fmt::Result {
     }
     let name = "signer_nonce_refusals_total";
     head(page, name, "counter", "Transactions that were refused for their nonce, by reason.")?;
-    for (reason, count) in NonceError::REASONS.iter().zip(nonces.refusals) {
+    for reason in NonceError::REASONS {
+        let count = nonces.refusals.get(reason).copied().unwrap_or_default();
         writeln!(page, "{name}{{reason=\"{reason}\"}} {count}")?;
     }
     Ok(())
@@ -168,7 +169,7 @@ mod tests {
             max_latest: 6,
             shares: vec![("pay.example".to_owned(), false, 7), ("pay.example".to_owned(), true, 8)],
             max_runs: 9,
-            refusals: [10, 11, 12, 13, 14],
+            refusals: [("spent", 10), ("full", 14)].into(),
         };
         let page = metrics.render(CacheFigures { hits: 1, misses: 2, keys: 3 }, &nonces);
         for line in [
@@ -194,6 +195,7 @@ mod tests {
             "signer_nonce_runs_limit 9",
             "signer_nonce_refusals_total{reason=\"spent\"} 10",
             "signer_nonce_refusals_total{reason=\"full\"} 14",
+            "signer_nonce_refusals_total{reason=\"apart\"} 0",
         ] {
             assert!(page.lines().any(|has| has == line), "{line} is not in\n{page}");
         }

@@ -71,7 +71,7 @@ pub struct Nonces {
     /// Of each share.
     bounds: Bounds,
     max_shares: usize,
-    refusals: [u64; NonceError::REASONS.len()],
+    refusals: BTreeMap<&'static str, u64>,
 }
 
 /// An account on one chain.
@@ -173,7 +173,7 @@ fn such_as(nonce: &Option<u64>) -> String {
 }
 
 impl NonceError {
-    /// The reasons by name, in the order of the variants.
+    /// The reasons by name.
     pub const REASONS: [&'static str; 5] = ["spent", "fees", "forgotten", "apart", "full"];
 
     /// The rule that refuses.
@@ -185,13 +185,13 @@ impl NonceError {
         }
     }
 
-    fn reason(&self) -> usize {
+    fn reason(&self) -> &'static str {
         match self {
-            Self::Spent { .. } => 0,
-            Self::Fees { .. } => 1,
-            Self::Forgotten { .. } => 2,
-            Self::Apart { .. } => 3,
-            Self::Full { .. } => 4,
+            Self::Spent { .. } => "spent",
+            Self::Fees { .. } => "fees",
+            Self::Forgotten { .. } => "forgotten",
+            Self::Apart { .. } => "apart",
+            Self::Full { .. } => "full",
         }
     }
 }
@@ -209,8 +209,8 @@ pub struct NonceFigures {
     pub shares: Vec<(String, bool, usize)>,
     /// How many runs each share may have.
     pub max_runs: usize,
-    /// By reason, in the order of [`NonceError::REASONS`].
-    pub refusals: [u64; NonceError::REASONS.len()],
+    /// By reason, see [`NonceError::REASONS`].
+    pub refusals: BTreeMap<&'static str, u64>,
 }
 
 impl Nonces {
@@ -225,7 +225,7 @@ impl Nonces {
             shares: Vec::new(),
             bounds: Bounds { runs: of_each(bounds.runs), latest: of_each(bounds.latest), ..bounds },
             max_shares,
-            refusals: Default::default(),
+            refusals: BTreeMap::new(),
         }
     }
 
@@ -246,7 +246,7 @@ impl Nonces {
         match &allowed {
             Ok(()) if matches!(place, Place::Inside { .. }) => {}
             Ok(()) => self.first(account, share, wanted),
-            Err(error) => self.refusals.get_mut(error.reason()).into_iter().for_each(|count| *count += 1),
+            Err(error) => *self.refusals.entry(error.reason()).or_default() += 1,
         }
         allowed
     }
@@ -260,7 +260,7 @@ impl Nonces {
             max_latest: self.bounds.latest,
             shares: self.shares.iter().map(|share| (share.client.clone(), share.is_key_brought, share.runs)).collect(),
             max_runs: self.bounds.runs,
-            refusals: self.refusals,
+            refusals: self.refusals.clone(),
         }
     }
 
