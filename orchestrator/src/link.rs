@@ -245,16 +245,29 @@ impl Link {
         }
     }
 
-    /// Sends a message; waits while the other side's queue is full.
+    /// Sends a message; waits while the other side's queue is full. For PID 1's children: PID 1 itself waits for nobody.
     ///
     /// # Errors
     /// The socket's own.
     pub(crate) async fn send<M: Message>(&self, message: &M) -> io::Result<()> {
         let bytes = message.encode();
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let interest = tokio::io::Interest::WRITABLE;
-        self.0.async_io(interest, |socket| Ok(send(socket.as_raw_fd(), &bytes, flags)?)).await.map(drop)
+        self.0.async_io(interest, |socket| put(socket, &bytes)).await
     }
+
+    /// Sends a message now or not at all.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the other side's queue is full, and the socket's own.
+    pub(crate) fn try_send<M: Message>(&self, message: &M) -> io::Result<()> {
+        put(self.0.get_ref(), &message.encode())
+    }
+}
+
+fn put(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    // A message goes whole or not: these sockets keep boundaries.
+    Ok(send(socket.as_raw_fd(), bytes, flags).map(drop)?)
 }
 
 #[cfg(test)]

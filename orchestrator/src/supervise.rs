@@ -1,5 +1,7 @@
 //! What PID 1 does for the rest of its life: starts processes, reaps them, starts them again, and watches wg0.
 
+mod budget;
+mod line;
 mod policy;
 mod reaper;
 
@@ -11,26 +13,25 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{interval, sleep_until, timeout};
+use tokio::time::{interval, sleep_until, timeout_at};
 
 use crate::boot::{Booted, Clock};
 use crate::console;
 use crate::gateway::Gateway;
-use crate::link::{self, FromSigner, Link, State, ToInit, ToSigner};
+use crate::link::{self, FromSigner, State, ToInit, ToSigner};
 use crate::network::Network;
 use crate::role::Role;
 use crate::watch::{News, Watch};
+use budget::Budget;
+use line::Line;
 use policy::{RestartPolicy, Verdict};
 use reaper::Ended;
 
-/// How long processes have to end when the machine goes down.
+/// How long processes have to end when the machine goes down, or after they have closed their link.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The signer makes its TLS key and enters its sandbox, which takes milliseconds.
 const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Messages from the relay that are served in a second: it speaks for the parent, who may flood.
-const MESSAGES_PER_SECOND: u32 = 20;
 
 /// PID 1's processes and what they work on.
 pub(crate) struct Supervisor {
@@ -40,8 +41,11 @@ pub(crate) struct Supervisor {
     has_self_test: bool,
     has_signer: bool,
     watch: Watch,
-    link: Option<Link>,
-    signer: Option<Link>,
+    relay: Option<Line>,
+    signer: Option<Line>,
+    /// Until when the signer has to be ready, while it is not: until then the relay is not served, so that no document goes
+    /// out that does not bind the signer's TLS key.
+    signer_due: Option<Instant>,
     running: HashMap<Pid, Role>,
     policies: HashMap<Role, RestartPolicy>,
     /// Ended, and to be started again at that time.
@@ -59,8 +63,9 @@ impl Supervisor {
             gateway: Gateway::new(config, nsm, cid),
             clock,
             watch: Watch::default(),
-            link: None,
+            relay: None,
             signer: None,
+            signer_due: None,
             running: HashMap::new(),
             policies: HashMap::new(),
             due: Vec::new(),
@@ -80,11 +85,7 @@ impl Supervisor {
         if self.has_signer {
             self.start_signer()?;
         }
-        self.start(Role::Relay).await?;
-        if self.has_signer {
-            // Before the relay's first message is served, so that no document goes out that does not bind its TLS key.
-            self.signer_is_ready().await?;
-        }
+        self.start(Role::Relay)?;
         let mut correct_clock = interval(Clock::INTERVAL);
         let mut next_look = Instant::now();
         let reason = loop {
@@ -95,13 +96,15 @@ impl Supervisor {
                 _ = children.recv() => self.reap()?,
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT (ctrl-alt-del)",
-                () = at(next_start) => self.start_due().await?,
+                () = at(next_start) => self.start_due()?,
+                () = at(self.next_overdue()) => self.end_overdue(),
                 () = at(Some(next_look)) => {
-                    self.look().await?;
+                    self.look()?;
                     next_look = Instant::now() + self.watch.interval();
                 }
                 _ = correct_clock.tick() => self.clock.correct(),
-                message = next(self.link.as_ref(), self.budget.open_at()) => self.serve(message).await?,
+                said = first_words(self.signer.as_ref(), self.signer_due) => self.hear_signer(said),
+                message = next(self.relay.as_ref(), self.signer_due, self.budget.open_at()) => self.serve(message).await?,
             }
         };
         tracing::info!("supervise: {reason}: ending all processes");
@@ -112,18 +115,16 @@ impl Supervisor {
         Ok(reason)
     }
 
-    async fn start(&mut self, role: Role) -> Result<()> {
+    fn start(&mut self, role: Role) -> Result<()> {
         match role {
             Role::Relay => {
                 let (ours, theirs) = link::pair().context("the link to the relay")?;
                 let descriptors = [theirs.as_fd(), self.network.relay_socket.as_fd()];
-                self.enlist(role, role.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?);
-                self.link = Some(Link::new(ours).context("the link to the relay")?);
+                let pid = role.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?;
+                self.enlist(role, pid);
+                self.relay = Some(Line::new(role, pid, ours).context("the link to the relay")?);
             }
-            Role::Signer => {
-                self.start_signer()?;
-                self.signer_is_ready().await?;
-            }
+            Role::Signer => self.start_signer()?,
             Role::Probe | Role::SelfTest => self.enlist(role, role.start(None, &[])?),
         }
         Ok(())
@@ -138,40 +139,46 @@ impl Supervisor {
         let (ours, theirs) = link::pair().context("the link to the signer")?;
         let pid = Role::Signer.start(None, &[self.gateway.nsm().device(), theirs.as_fd()])?;
         self.enlist(Role::Signer, pid);
-        self.signer = Some(Link::new(ours).context("the link to the signer")?);
+        self.signer = Some(Line::new(Role::Signer, pid, ours).context("the link to the signer")?);
+        self.signer_due = Some(Instant::now() + SIGNER_DEADLINE);
         Ok(())
     }
 
-    /// Waits until the signer has said which TLS key it has: then nothing is left that could keep it from serving.
-    async fn signer_is_ready(&mut self) -> Result<()> {
-        let Some(link) = &self.signer else { return Ok(()) };
-        let said = timeout(SIGNER_DEADLINE, link.receive::<FromSigner>());
-        let said = said.await.context("the signer: wait until it is ready")?.context("the signer: hear from it")?;
-        let FromSigner { tls_key } = said.context("the signer: it ended before it was ready")?;
-        tracing::info!("supervise: the signer is ready");
-        self.gateway.vouch_for(tls_key);
-        if self.watch.had_handshake() {
-            self.let_the_signer_serve().await;
+    /// Once the signer has said which TLS key it has, nothing is left that could keep it from serving.
+    fn hear_signer(&mut self, said: std::io::Result<Option<FromSigner>>) {
+        let Some(line) = &mut self.signer else { return };
+        match said {
+            Ok(Some(FromSigner { tls_key })) => {
+                tracing::info!("supervise: the signer is ready");
+                self.signer_due = None;
+                self.gateway.vouch_for(tls_key);
+                if self.watch.had_handshake() {
+                    self.let_the_signer_serve();
+                }
+            }
+            // Until a signer is ready, the relay stays unserved.
+            Ok(None) => line.close(Instant::now() + GRACE),
+            Err(error) => {
+                line.end(&format_args!("wait until it is ready: {error}"));
+                self.signer = None;
+            }
         }
-        Ok(())
     }
 
     /// Nobody could reach it before, and the work that it does first would only keep the tunnel from coming up.
-    async fn let_the_signer_serve(&self) {
-        let Some(link) = &self.signer else { return };
-        // It has ended: its end is the reaper's.
-        if let Err(error) = link.send(&ToSigner::Serve).await {
-            tracing::warn!("supervise: tell the signer to serve: {error}");
+    fn let_the_signer_serve(&self) {
+        if let Some(line) = &self.signer {
+            line.tell(&ToSigner::Serve);
         }
     }
 
-    async fn start_due(&mut self) -> Result<()> {
+    fn start_due(&mut self) -> Result<()> {
         let now = Instant::now();
         let (ready, later) = self.due.drain(..).partition(|(at, _)| *at <= now);
         self.due = later;
         let ready: Vec<(Instant, Role)> = ready;
         for (_, role) in ready {
-            self.start(role).await?;
+            self.start(role)?;
         }
         Ok(())
     }
@@ -183,6 +190,10 @@ impl Supervisor {
                 tracing::info!(pid = pid.as_raw(), "supervise: reaped an orphan: {how}");
                 continue;
             };
+            // Its number may soon be another process's.
+            for line in [&mut self.relay, &mut self.signer] {
+                line.take_if(|line| line.pid() == pid);
+            }
             match self.policies.entry(role).or_default().ended(Instant::now()) {
                 Verdict::RestartAfter(wait) => {
                     tracing::error!(pid = pid.as_raw(), ?wait, "supervise: the {role} {how}; starting it again");
@@ -196,7 +207,7 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn look(&mut self) -> Result<()> {
+    fn look(&mut self) -> Result<()> {
         let interface = self.network.device.snapshot().context("watch")?;
         let now = SystemTime::now();
         let news = self.watch.look(&interface, now);
@@ -206,10 +217,12 @@ impl Supervisor {
         if news == News::FirstHandshake {
             let seconds = console::since_boot().as_secs_f64();
             tracing::info!("tunnel: first handshake {seconds:.2} s after power-on");
-            self.let_the_signer_serve().await;
-            self.start(Role::Probe).await?;
+            if self.signer_due.is_none() {
+                self.let_the_signer_serve();
+            }
+            self.start(Role::Probe)?;
             if self.has_self_test {
-                self.start(Role::SelfTest).await?;
+                self.start(Role::SelfTest)?;
             }
         }
         Ok(())
@@ -217,13 +230,10 @@ impl Supervisor {
 
     async fn serve(&mut self, message: std::io::Result<Option<ToInit>>) -> Result<()> {
         self.budget.spend(Instant::now());
-        let Some(link) = &self.link else { return Ok(()) };
+        let Some(relay) = &mut self.relay else { return Ok(()) };
         match message {
             Ok(Some(ToInit::Offer(offer))) => {
-                let reply = self.gateway.offered(offer).await;
-                if let Err(error) = link.send(&reply).await {
-                    tracing::warn!("supervise: answer the relay: {error}");
-                }
+                relay.tell(&self.gateway.offered(offer).await);
             }
             Ok(Some(ToInit::Accepted(ciphertext))) => {
                 let Network { links, device, .. } = &self.network;
@@ -233,19 +243,32 @@ impl Supervisor {
             Ok(Some(ToInit::Stream(stream, state))) => {
                 tracing::debug!(?stream, up = (state == State::Up), "tunnel: a stream of the relay");
             }
-            // The relay is ending: its end is the reaper's.
-            Ok(None) => self.link = None,
+            Ok(None) => relay.close(Instant::now() + GRACE),
             Err(error) => {
-                tracing::error!("supervise: the relay's message: {error}; ending the relay");
-                self.link = None;
-                self.signal_all(Signal::SIGKILL, |role| role == Role::Relay);
+                relay.end(&format_args!("its message: {error}"));
+                self.relay = None;
             }
         }
         Ok(())
     }
 
+    /// When the first child that has closed its link should have ended.
+    fn next_overdue(&self) -> Option<Instant> {
+        [&self.relay, &self.signer].into_iter().flatten().filter_map(Line::closed_until).min()
+    }
+
+    /// Ends the children that have closed their link and live on: nothing would start them again.
+    fn end_overdue(&mut self) {
+        let now = Instant::now();
+        for line in [&mut self.relay, &mut self.signer] {
+            if let Some(line) = line.take_if(|line| line.closed_until().is_some_and(|until| until <= now)) {
+                line.end(&"it has closed its link and does not end");
+            }
+        }
+    }
+
     async fn end_all(&mut self, children: &mut tokio::signal::unix::Signal) {
-        self.signal_all(Signal::SIGTERM, |_| true);
+        self.signal_all(Signal::SIGTERM);
         let deadline = tokio::time::Instant::now() + GRACE;
         while !self.running.is_empty() {
             for Ended { pid, .. } in reaper::ended() {
@@ -255,15 +278,15 @@ impl Supervisor {
                 _ = children.recv(), if !self.running.is_empty() => {}
                 () = sleep_until(deadline) => {
                     tracing::warn!("supervise: {} processes outlived the grace period", self.running.len());
-                    self.signal_all(Signal::SIGKILL, |_| true);
+                    self.signal_all(Signal::SIGKILL);
                     break;
                 }
             }
         }
     }
 
-    fn signal_all(&self, signal: Signal, is_meant: impl Fn(Role) -> bool) {
-        for (pid, role) in self.running.iter().filter(|(_, role)| is_meant(**role)) {
+    fn signal_all(&self, signal: Signal) {
+        for (pid, role) in &self.running {
             // ESRCH: it has ended meanwhile.
             if let Err(error) = kill(*pid, signal) {
                 tracing::debug!("supervise: {signal} to the {role}: {error}");
@@ -280,50 +303,21 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// The relay's next message, not before `open`.
-async fn next(link: Option<&Link>, open: Option<Instant>) -> std::io::Result<Option<ToInit>> {
-    let Some(link) = link else { return std::future::pending().await };
+/// What the signer says first, by `due`; never, if it has said so or is not there.
+async fn first_words(line: Option<&Line>, due: Option<Instant>) -> std::io::Result<Option<FromSigner>> {
+    let (Some(line), Some(due)) = (line, due) else { return std::future::pending().await };
+    timeout_at(due.into(), line.receive()).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+}
+
+/// The relay's next message, not before `open`, and not while the signer is due.
+async fn next(
+    line: Option<&Line>,
+    signer_due: Option<Instant>,
+    open: Option<Instant>,
+) -> std::io::Result<Option<ToInit>> {
+    let (Some(line), None) = (line, signer_due) else { return std::future::pending().await };
     if open.is_some() {
         at(open).await;
     }
-    link.receive().await
-}
-
-/// How many messages may still be served in this second.
-#[derive(Debug, Default)]
-struct Budget {
-    second: Option<Instant>,
-    spent: u32,
-}
-
-impl Budget {
-    fn spend(&mut self, now: Instant) {
-        match self.second {
-            Some(start) if now.saturating_duration_since(start) < Duration::from_secs(1) => self.spent += 1,
-            _ => (self.second, self.spent) = (Some(now), 1),
-        }
-    }
-
-    /// When the next may be served; none: at once.
-    fn open_at(&self) -> Option<Instant> {
-        self.second.filter(|_| self.spent >= MESSAGES_PER_SECOND).map(|start| start + Duration::from_secs(1))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_waits_for_the_next_second() {
-        let mut budget = Budget::default();
-        let start = Instant::now();
-        for _ in 0..MESSAGES_PER_SECOND {
-            assert_eq!(budget.open_at(), None);
-            budget.spend(start);
-        }
-        assert_eq!(budget.open_at(), Some(start + Duration::from_secs(1)));
-        budget.spend(start + Duration::from_secs(1));
-        assert_eq!(budget.open_at(), None);
-    }
+    line.receive().await
 }
