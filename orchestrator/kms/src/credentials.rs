@@ -10,6 +10,8 @@ use thiserror::Error;
 /// dropped.
 pub struct Credentials {
     inner: SdkCredentials,
+    /// The instance's role, if they are its.
+    role: Option<String>,
 }
 
 /// Which part cannot be right.
@@ -36,10 +38,22 @@ impl Credentials {
         secret_access_key: String,
         session_token: Option<String>,
     ) -> Result<Self, CredentialsError> {
-        Self::with_expiry(access_key_id, secret_access_key, session_token, None)
+        Self::made(access_key_id, secret_access_key, session_token, None)
     }
 
-    pub(crate) fn with_expiry(
+    /// Those of the instance's role of that name.
+    pub(crate) fn of_role(
+        role: &str,
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: String,
+        expiry: SystemTime,
+    ) -> Result<Self, CredentialsError> {
+        let credentials = Self::made(access_key_id, secret_access_key, Some(session_token), Some(expiry))?;
+        Ok(Self { role: Some(role.to_owned()), ..credentials })
+    }
+
+    fn made(
         access_key_id: String,
         secret_access_key: String,
         session_token: Option<String>,
@@ -57,7 +71,13 @@ impl Credentials {
         if inner.session_token().is_some_and(|token| !is_printable(token, 8192)) {
             return Err(CredentialsError::SessionToken);
         }
-        Ok(Self { inner })
+        Ok(Self { inner, role: None })
+    }
+
+    /// The name of the instance's role, if they are its.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     pub(crate) fn expiry(&self) -> Option<SystemTime> {

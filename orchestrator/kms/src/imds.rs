@@ -32,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{debug, warn};
 
 use crate::config::ImdsSettings;
@@ -144,7 +144,18 @@ impl Imds {
     /// # Errors
     /// What is in [`ImdsError`], if the last credentials have expired or there were none.
     pub async fn credentials(&self) -> Result<Arc<Credentials>, ImdsError> {
+        let held = self.held.lock().await;
+        self.usable(held).await
+    }
+
+    /// Others than `refused`, which AWS refuses. Of those whose credentials are refused at the same time, one asks.
+    pub(crate) async fn newer_than(&self, refused: &Arc<Credentials>) -> Result<Arc<Credentials>, ImdsError> {
         let mut held = self.held.lock().await;
+        held.take_if(|held| Arc::ptr_eq(held, refused));
+        self.usable(held).await
+    }
+
+    async fn usable(&self, mut held: MutexGuard<'_, Option<Arc<Credentials>>>) -> Result<Arc<Credentials>, ImdsError> {
         let usable = match held.as_ref().map(|held| (held, standing(held.expiry(), SystemTime::now()))) {
             Some((credentials, Standing::Fresh)) => return Ok(Arc::clone(credentials)),
             Some((credentials, Standing::Due)) => Some(Arc::clone(credentials)),
@@ -165,11 +176,6 @@ impl Imds {
                 None => Err(error),
             },
         }
-    }
-
-    /// Forgets what it has, as after AWS called it expired or unknown.
-    pub async fn forget(&self) {
-        *self.held.lock().await = None;
     }
 }
 
@@ -227,7 +233,7 @@ async fn fetch(endpoint: SocketAddr) -> Result<Credentials, ImdsError> {
     let role = role(&roles).ok_or(ImdsError::Role)?;
     let path = format!("{ROLES_PATH}{role}");
     let answer = exchange(endpoint, Method::GET, &path, ROLES_PATH, (TOKEN_HEADER, token)).await?;
-    let credentials = parse(&answer)?;
+    let credentials = parse(role, &answer)?;
     match standing(credentials.expiry(), SystemTime::now()) {
         Standing::Fresh | Standing::Due => Ok(credentials),
         Standing::Expired => Err(ImdsError::Expired),
@@ -283,7 +289,7 @@ struct Answer {
     expiration: Option<String>,
 }
 
-fn parse(answer: &[u8]) -> Result<Credentials, ImdsError> {
+fn parse(role: &str, answer: &[u8]) -> Result<Credentials, ImdsError> {
     // serde's own message quotes what it read.
     let answer: Answer = serde_json::from_slice(answer)
         .map_err(|error| ImdsError::Json { line: error.line(), column: error.column() })?;
@@ -292,11 +298,12 @@ fn parse(answer: &[u8]) -> Result<Credentials, ImdsError> {
     }
     let expiration = answer.expiration.and_then(|text| DateTime::from_str(&text, Format::DateTime).ok());
     let expiry = expiration.and_then(|time| SystemTime::try_from(time).ok()).ok_or(ImdsError::Expiration)?;
-    let credentials = Credentials::with_expiry(
+    let credentials = Credentials::of_role(
+        role,
         answer.access_key_id.unwrap_or_default(),
         answer.secret_access_key.unwrap_or_default(),
-        Some(answer.token.unwrap_or_default()),
-        Some(expiry),
+        answer.token.unwrap_or_default(),
+        expiry,
     );
     Ok(credentials?)
 }

@@ -90,10 +90,10 @@ pub enum KeyError {
     /// No such secret: 404.
     #[error("there is no such secret")]
     NotFound,
-    /// AWS refuses the credentials themselves (expired, unknown, foreign): 403.
-    #[error("AWS refuses the credential: {0}")]
+    /// AWS refuses the request's own credentials (expired, unknown, foreign): 403.
+    #[error("AWS refuses the credential that came with the request: {0}")]
     Credential(String),
-    /// KMS or Secrets Manager says no, for good: 502.
+    /// KMS or Secrets Manager says no, or AWS refuses the role's credentials: 502.
     #[error("AWS refuses: {0}")]
     Refused(String),
     /// An answer that is wrong: another key id, a plaintext where there must be none, a plaintext that is no key: 502.

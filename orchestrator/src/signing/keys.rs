@@ -4,9 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use kms::config::{ImdsSettings, KmsSettings, SecretsSettings};
-use kms::{CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, Secrets, SecretsError};
+use kms::{
+    AwsError, CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, RoleError, Secrets,
+    SecretsError,
+};
 use signer::keys::{Credential, FetchedKey, GeneratedKey, KeyError, KeyReference, Keys};
 use signer::tx::SecretKey;
+use thiserror::Error;
 
 use super::names::Names;
 use super::witness::Recipients;
@@ -62,63 +66,104 @@ impl Aws {
         self.client.get().ok_or_else(|| KeyError::Unavailable("the enclave is still starting".to_owned()))
     }
 
-    /// The request's own, or the instance's.
-    async fn credentials(&self, credential: Option<&Credential>) -> Result<Arc<Credentials>, KeyError> {
+    /// Makes a request to AWS with the credentials that came with it, or else with those of the instance's role.
+    async fn with_credentials<T, F>(
+        &self,
+        credential: Option<&Credential>,
+        request: impl Fn(Arc<Credentials>) -> F,
+    ) -> Result<T, KeyError>
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
         let Some(credential) = credential else {
-            return self.imds.credentials().await.map_err(|error| KeyError::Unavailable(sentence(error)));
+            return self.imds.lend(request).await.map_err(of_role);
         };
         let credentials = Credentials::new(
             credential.access_key_id().to_owned(),
             credential.expose_secret_access_key().to_owned(),
             credential.expose_token().map(ToOwned::to_owned),
         );
-        credentials.map(Arc::new).map_err(|error| KeyError::Credential(sentence(error)))
+        let credentials = credentials.map_err(|error| KeyError::Credential(sentence(&error)))?;
+        request(Arc::new(credentials)).await.map_err(|trouble| match trouble.refuses_credentials() {
+            true => KeyError::Credential(sentence(&trouble)),
+            false => trouble.into(),
+        })
     }
 
-    /// The instance's credentials are asked for anew next time, if these are no good any more.
-    async fn note<T>(&self, credential: Option<&Credential>, result: Result<T, KeyError>) -> Result<T, KeyError> {
-        if credential.is_none() && matches!(result, Err(KeyError::Credential(_))) {
-            self.imds.forget().await;
-        }
-        result
-    }
-
-    async fn fetched(&self, reference: &KeyReference, credentials: &Credentials) -> Result<FetchedKey, KeyError> {
+    async fn fetched(&self, reference: &KeyReference, credentials: &Credentials) -> Result<FetchedKey, Trouble> {
         let client = self.client()?;
         let (plaintext, version) = match reference {
             KeyReference::SecretId(id) => {
-                let stored = self.secrets.stored_key(id, credentials).await.map_err(of_secrets)?;
-                (client.decrypt(&stored.ciphertext, credentials).await.map_err(of_kms)?, Some(stored.version_id))
+                let stored = self.secrets.stored_key(id, credentials).await?;
+                (client.decrypt(&stored.ciphertext, credentials).await?, Some(stored.version_id))
             }
-            KeyReference::EncryptedKey(ciphertext) => {
-                (client.decrypt(ciphertext, credentials).await.map_err(of_kms)?, None)
-            }
+            KeyReference::EncryptedKey(ciphertext) => (client.decrypt(ciphertext, credentials).await?, None),
         };
         let key = SecretKey::parse(plaintext.expose())
             .map_err(|error| KeyError::Answer(format!("the plaintext is {error}")))?;
         Ok(FetchedKey { key, version })
     }
 
-    async fn generated(&self, credentials: &Credentials) -> Result<GeneratedKey, KeyError> {
+    async fn generated(&self, credentials: &Credentials) -> Result<GeneratedKey, Trouble> {
         let client = self.client()?;
         let key = SecretKey::generate().map_err(|error| KeyError::Unavailable(error.to_string()))?;
         let plaintext = Plaintext::new(key.expose_plaintext().as_bytes().to_vec().into());
-        let ciphertext = client.encrypt(&plaintext, credentials).await.map_err(of_kms)?;
+        let ciphertext = client.encrypt(&plaintext, credentials).await?;
         Ok(GeneratedKey { address: key.address(), ciphertext })
     }
 }
 
 impl Keys for AwsKeys {
     async fn fetch(&self, reference: &KeyReference, credential: Option<&Credential>) -> Result<FetchedKey, KeyError> {
-        let credentials = self.0.credentials(credential).await?;
-        let fetched = self.0.fetched(reference, &credentials).await;
-        self.0.note(credential, fetched).await
+        let aws = &*self.0;
+        let request = |credentials: Arc<Credentials>| async move { aws.fetched(reference, &credentials).await };
+        aws.with_credentials(credential, request).await
     }
 
     async fn generate(&self, credential: Option<&Credential>) -> Result<GeneratedKey, KeyError> {
-        let credentials = self.0.credentials(credential).await?;
-        let generated = self.0.generated(&credentials).await;
-        self.0.note(credential, generated).await
+        let aws = &*self.0;
+        let request = |credentials: Arc<Credentials>| async move { aws.generated(&credentials).await };
+        aws.with_credentials(credential, request).await
+    }
+}
+
+/// Why there is no key, before it is clear whose credentials were used.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error("Secrets Manager")]
+    Secrets(#[from] SecretsError),
+    #[error("KMS")]
+    Kms(#[from] KmsError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl AwsError for Trouble {
+    fn refuses_credentials(&self) -> bool {
+        match self {
+            Self::Secrets(error) => error.refuses_credentials(),
+            Self::Kms(error) => error.refuses_credentials(),
+            Self::Key(_) => false,
+        }
+    }
+}
+
+impl From<Trouble> for KeyError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Secrets(error) => of_secrets(error),
+            Trouble::Kms(error) => of_kms(error),
+            Trouble::Key(error) => error,
+        }
+    }
+}
+
+/// The role's credentials are the operator's business: a client whose request is refused for their sake can do nothing about it.
+fn of_role(error: RoleError<Trouble>) -> KeyError {
+    match error {
+        RoleError::Call(trouble) => trouble.into(),
+        error @ (RoleError::None(_) | RoleError::NoNewer { .. }) => KeyError::Unavailable(sentence(&error)),
+        error @ RoleError::Refused { .. } => KeyError::Refused(sentence(&error)),
     }
 }
 
@@ -129,19 +174,19 @@ fn of_secrets(error: SecretsError) -> KeyError {
         | SecretsError::NoVersion
         | SecretsError::NoString
         | SecretsError::Base64(_)
-        | SecretsError::Length(_)) => KeyError::Answer(sentence(error)),
+        | SecretsError::Length(_)) => KeyError::Answer(sentence(&error)),
     }
 }
 
 fn of_kms(error: KmsError) -> KeyError {
     match error {
         KmsError::Call(call) => of_call("KMS", call),
-        error @ KmsError::Attest(_) => KeyError::Unavailable(sentence(error)),
+        error @ KmsError::Attest(_) => KeyError::Unavailable(sentence(&error)),
         error @ (KmsError::Length { .. }
         | KmsError::OtherKey { .. }
         | KmsError::Plaintext
         | KmsError::Missing(_)
-        | KmsError::Open(_)) => KeyError::Answer(sentence(error)),
+        | KmsError::Open(_)) => KeyError::Answer(sentence(&error)),
     }
 }
 
@@ -160,8 +205,10 @@ fn of_call(service: &str, error: CallError) -> KeyError {
     let text = format!("{service}: {refusal}");
     match refusal.reason {
         Reason::NotFound if service != "KMS" => KeyError::NotFound,
-        Reason::ExpiredCredentials | Reason::UnknownCredentials | Reason::Signature => KeyError::Credential(text),
-        Reason::NotFound
+        Reason::ExpiredCredentials
+        | Reason::UnknownCredentials
+        | Reason::Signature
+        | Reason::NotFound
         | Reason::AccessDenied
         | Reason::Disabled
         | Reason::InvalidState
@@ -174,7 +221,7 @@ fn of_call(service: &str, error: CallError) -> KeyError {
 }
 
 /// An error and its causes.
-fn sentence(error: impl std::error::Error) -> String {
+fn sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

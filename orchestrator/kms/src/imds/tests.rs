@@ -8,13 +8,14 @@ const GOOD: &str = r#"{
 
 fn parsed(from: &str, to: &str) -> Result<Credentials, ImdsError> {
     assert!(GOOD.contains(from));
-    parse(GOOD.replacen(from, to, 1).as_bytes())
+    parse("signer", GOOD.replacen(from, to, 1).as_bytes())
 }
 
 #[test]
 fn what_the_service_documents_is_read() {
     let credentials = parsed("", "").unwrap();
     assert_eq!(credentials.expiry(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_779_030_594)));
+    assert_eq!(credentials.role(), Some("signer"));
     let exposed = credentials.expose();
     assert_eq!(exposed.access_key_id(), "ASIAEXAMPLE0EXAMPLE0");
     assert_eq!(exposed.session_token(), Some("example+session+token=="));

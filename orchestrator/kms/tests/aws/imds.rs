@@ -14,12 +14,16 @@ use crate::certificates::Authority;
 use crate::server::{Answer, Server};
 use crate::settings;
 
+/// One that the stand-in of KMS takes.
+pub(crate) const TOKEN: &str = "example+session+token";
 const ROLE_PATH: &str = "/latest/meta-data/iam/security-credentials/signer";
 
 /// How the service is to behave, and what it was asked.
 #[derive(Clone)]
-struct Metadata {
+pub(crate) struct Metadata {
     lifetimes: Arc<Mutex<Vec<i64>>>,
+    /// The session tokens, in turn; then the stand-in's.
+    tokens: Arc<Mutex<Vec<&'static str>>>,
     seen: Arc<Mutex<Vec<String>>>,
     replaced: Option<(&'static str, u16, String)>,
     is_silent: bool,
@@ -27,9 +31,16 @@ struct Metadata {
 
 impl Metadata {
     /// Credentials that live so many seconds, in turn; then none.
-    fn with(lifetimes: &[i64]) -> Self {
+    pub(crate) fn with(lifetimes: &[i64]) -> Self {
         let lifetimes = Arc::new(Mutex::new(lifetimes.iter().rev().copied().collect()));
-        Self { lifetimes, seen: Arc::default(), replaced: None, is_silent: false }
+        Self { lifetimes, tokens: Arc::default(), seen: Arc::default(), replaced: None, is_silent: false }
+    }
+
+    /// Credentials that live for an hour, with these session tokens in turn; then none.
+    pub(crate) fn with_tokens(tokens: &[&'static str]) -> Self {
+        let metadata = Self::with(&vec![3600; tokens.len()]);
+        metadata.tokens.lock().unwrap().extend(tokens.iter().rev());
+        metadata
     }
 
     fn answer(&self, request: &Request<Bytes>) -> Answer {
@@ -52,17 +63,23 @@ impl Metadata {
         match path {
             "/latest/meta-data/iam/security-credentials/" => Some((200, "signer".to_owned())),
             ROLE_PATH => {
-                Some(self.lifetimes.lock().unwrap().pop().map_or((503, String::new()), |life| (200, role(life))))
+                let token = self.tokens.lock().unwrap().pop().unwrap_or(TOKEN);
+                Some(self.lifetimes.lock().unwrap().pop().map_or((503, String::new()), |life| (200, role(life, token))))
             }
             _ => Some((404, String::new())),
         }
     }
 
-    async fn start(&self, times: &str) -> (Server, Imds) {
+    pub(crate) async fn start(&self, times: &str) -> (Server, Imds) {
         let metadata = self.clone();
         let server = Server::start(None, move |request| metadata.answer(&request)).await;
         let (.., imds) = settings(&server.https(), &Authority::new().pem, times);
         (server, Imds::new(imds))
+    }
+
+    /// How often the role's credentials were asked for.
+    pub(crate) fn fetches(&self) -> usize {
+        self.count(ROLE_PATH)
     }
 
     fn count(&self, path: &str) -> usize {
@@ -70,12 +87,12 @@ impl Metadata {
     }
 }
 
-fn role(lifetime: i64) -> String {
+fn role(lifetime: i64, token: &str) -> String {
     let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
     let expiration = DateTime::from_secs(now + lifetime).fmt(Format::DateTime).unwrap();
     json!({
         "Code": "Success", "Type": "AWS-HMAC", "Expiration": expiration, "AccessKeyId": "ASIAEXAMPLE0KNOWN000",
-        "SecretAccessKey": "not+a+secret/but/an+example/of/forty/chars", "Token": "example+session+token",
+        "SecretAccessKey": "not+a+secret/but/an+example/of/forty/chars", "Token": token,
     })
     .to_string()
 }
@@ -98,7 +115,12 @@ async fn credentials_that_expire_soon_are_renewed_and_still_good_if_that_fails()
     assert!(imds.credentials().await.is_ok());
     assert_eq!(metadata.count(ROLE_PATH), 2);
     assert!(imds.credentials().await.is_ok(), "the service has none now, and the old ones are good for minutes");
-    imds.forget().await;
+}
+
+#[tokio::test]
+async fn a_service_that_has_no_credentials_is_asked_until_the_deadline() {
+    let metadata = Metadata::with(&[]);
+    let (_server, imds) = metadata.start("deadline = \"2s\"\nattempt_timeout = \"1s\"").await;
     let error = imds.credentials().await.unwrap_err();
     let ImdsError::GaveUp { last, .. } = error else { panic!("{error:?}") };
     assert!(matches!(*last, ImdsError::Status { status: 503, .. } | ImdsError::TimedOut(_)), "{last:?}");

@@ -10,6 +10,7 @@
 mod certificates;
 mod decrypt;
 mod imds;
+mod role;
 mod secrets;
 mod server;
 mod signature;
