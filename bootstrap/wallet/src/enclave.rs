@@ -140,11 +140,6 @@ struct RefusalAnswer {
     error: Refusal,
 }
 
-#[derive(Deserialize)]
-struct DocumentAnswer {
-    document: String,
-}
-
 impl EnclaveError {
     /// Whether another client certificate might change it. Nothing was signed then.
     #[must_use]
@@ -213,14 +208,11 @@ impl Stranger {
             max_answer: MAX_DOCUMENT_ANSWER_LEN,
         };
         let answer = ask(&self.url, &mut self.connection, DOCUMENT_PATH, question).await?;
-        let malformed = |problem: &str| EnclaveError::Malformed {
+        attestation::decode(&answer).map_err(|error| EnclaveError::Malformed {
             url: self.url.clone(),
             path: DOCUMENT_PATH,
-            problem: format!("{problem}, expected {{\"document\": \"BASE64\"}}"),
-        };
-        let answer: DocumentAnswer =
-            serde_json::from_slice(&answer).map_err(|error| malformed(&format!("no document ({error})")))?;
-        STANDARD.decode(answer.document).map_err(|error| malformed(&format!("a document that is no base64 ({error})")))
+            problem: format!("what is not a document: {error}"),
+        })
     }
 }
 

@@ -216,7 +216,7 @@ mod tests {
 
     fn image(byte: u8) -> Measurements {
         let [pcr0, pcr1, pcr2] = [0, 1, 2].map(|index| Pcr([byte + index; Pcr::LEN]));
-        Measurements { pcr0, pcr1, pcr2 }
+        Measurements::new(pcr0, pcr1, pcr2)
     }
 
     fn policy(enclave: Enclave) -> KeyPolicy {

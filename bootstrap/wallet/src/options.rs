@@ -1,10 +1,9 @@
 //! What the verbs have in common on the command line: where the enclave is and which one is right, and how to reach AWS.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context as _, Error, Result};
-use attestation::{Measurements, Pcr, TrustRoot};
+use attestation::{Measurements, Register, TrustRoot};
 use wallet::aws::{Aws, Settings};
 use wallet::enclave::{EnclaveError, EnclaveUrl};
 use wallet::tls::ClientIdentity;
@@ -19,7 +18,8 @@ pub(crate) struct EnclaveOptions {
     /// The image that has to run there, as `make eif` or nitro-cli wrote it down; of several, any one.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
-    /// A value that a register has to have; of several for one register, any one. PCR3 is the instance's role, PCR8 the image's signer.
+    /// A value that a register has to have; of several for one register, any one. PCR3 is the instance's role, PCR8 the image's signer, and
+    /// PCR16 to PCR31 are what the enclave's own programs extend.
     #[arg(long, value_name = "N=HEX")]
     pcr: Vec<Register>,
     /// Another root than AWS's, in PEM: for labs.
@@ -38,7 +38,7 @@ impl EnclaveOptions {
         let root = self.root.as_deref().map(root).transpose()?.unwrap_or_else(TrustRoot::aws);
         let image = |path: &PathBuf| Ok((path.display().to_string(), measurements(path)?));
         let images = self.measurements.iter().map(image).collect::<Result<Vec<_>>>()?;
-        let registers = self.pcr.iter().map(|Register(index, value)| (*index, *value));
+        let registers = self.pcr.iter().map(|register| (register.index, register.value));
         Trust::new(root, images, registers).context("--measurements, --pcr")
     }
 
@@ -114,34 +114,9 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// `--pcr`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Register(u8, Pcr);
-
-impl FromStr for Register {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = "expected N=HEX, such as 3= and 96 hex digits";
-        let (index, value) = text.split_once('=').ok_or(expected)?;
-        let index = index.parse().map_err(|error| format!("register {index:?}: {error}, {expected}"))?;
-        let value = value.parse().map_err(|error| format!("PCR{index}: {error}"))?;
-        Ok(Self(index, value))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_register_is_a_number_and_a_value() {
-        let text = format!("3={}", "ab".repeat(48));
-        assert_eq!(text.parse(), Ok(Register(3, Pcr([0xab; 48]))));
-        for wrong in ["", "3", "=00", "x=00", "256=00", "3=00"] {
-            assert!(wrong.parse::<Register>().unwrap_err().contains("expected"), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_secrets_arn_says_the_region() {

@@ -10,29 +10,31 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use attestation::{At, ChainError, Claims, Error, Policy, TrustRoot};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use attestation::{At, ChainError, Claims, Error, Policy, Register, TrustRoot};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::config::{measurements, root};
 use report::{Report, Verdict};
 
-/// A document has at most 12,288 bytes, in base64 with line ends some 17,000.
-const MAX_INPUT: u64 = 64 << 10;
+/// A document has at most 12,288 bytes; a status of many enclaves has one for each.
+const MAX_INPUT: u64 = 4 << 20;
 
 /// What to check, and against what.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The document, as bytes or in base64; `-` is standard input.
+    /// The document: its bytes, hex, base64, base64url, or JSON that has it as `document`; `-` is standard input.
     document: PathBuf,
-    /// When its certificates have to be valid: an RFC 3339 time, or `document` for the time that it says it was made. Now, if absent.
-    #[arg(long, value_name = "RFC3339-TIME")]
+    /// When its certificates have to be valid: an RFC 3339 time, seconds since 1970, or `document` for the time that it says it was made.
+    /// Now, if absent.
+    #[arg(long, value_name = "TIME")]
     at: Option<Time>,
     /// The image that it has to be of, as `make eif` or nitro-cli wrote it; of several, any one.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
+    /// A value that a register has to have, PCR0 to PCR31; of several for one register, any one.
+    #[arg(long, value_name = "N=HEX")]
+    pcr: Vec<Register>,
     /// Another root than AWS's, in PEM: for labs.
     #[arg(long, value_name = "PEM")]
     root: Option<PathBuf>,
@@ -52,9 +54,14 @@ impl FromStr for Time {
         if text == "document" {
             return Ok(Self(At::Document));
         }
-        let time = OffsetDateTime::parse(text, &Rfc3339);
-        time.map(|time| Self(At::Time(time.into())))
-            .map_err(|error| format!("{error}; expected a time like \"2026-01-31T12:00:00Z\", or \"document\""))
+        let time = match text.parse() {
+            // Up to the year 9999, so that milliseconds are not taken for seconds.
+            Ok(seconds) => OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| error.to_string()),
+            Err(_) => OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string()),
+        };
+        let expected =
+            "expected a time like \"2026-01-31T12:00:00Z\", seconds since 1970 like 1769860800, or \"document\"";
+        time.map(|time| Self(At::Time(time.into()))).map_err(|error| format!("{error}; {expected}"))
     }
 }
 
@@ -65,7 +72,7 @@ impl FromStr for Time {
 pub(crate) fn attest(options: &Options, out: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let document = read(&options.document)?;
     let trust_root = options.root.as_deref().map(root).transpose().context("--root")?.unwrap_or_else(TrustRoot::aws);
-    let policy = policy(&options.measurements)?;
+    let policy = policy(&options.measurements, &options.pcr)?;
     let at = options.at.unwrap_or(Time(At::Time(SystemTime::now()))).0;
     let report = judge(&document, &trust_root, policy.as_ref(), at);
     let mut text = String::new();
@@ -79,12 +86,15 @@ pub(crate) fn attest(options: &Options, out: impl FnOnce(&str) -> Result<()>) ->
 }
 
 /// `None`: any image.
-fn policy(paths: &[PathBuf]) -> Result<Option<Policy>> {
+fn policy(paths: &[PathBuf], registers: &[Register]) -> Result<Option<Policy>> {
     let mut policy = Policy::new();
     for path in paths {
         policy.allow_image(path.display().to_string(), measurements(path).context("--measurements")?);
     }
-    Ok((!paths.is_empty()).then_some(policy))
+    for register in registers {
+        policy.allow(register.index, register.value).context("--pcr")?;
+    }
+    Ok((!paths.is_empty() || !registers.is_empty()).then_some(policy))
 }
 
 fn judge(document: &[u8], root: &TrustRoot, policy: Option<&Policy>, at: At) -> Report {
@@ -126,16 +136,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     }
     .with_context(reading)?;
     ensure!(bytes.len() as u64 <= MAX_INPUT, "{object}: more than {MAX_INPUT} bytes, which no document has");
-    Ok(decoded(bytes))
-}
-
-/// A document starts with a byte that base64 does not have.
-fn decoded(bytes: Vec<u8>) -> Vec<u8> {
-    let text: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    match STANDARD.decode(text) {
-        Ok(document) if !document.is_empty() => document,
-        Ok(_) | Err(_) => bytes,
-    }
+    attestation::decode(&bytes).with_context(|| format!("read the attestation document, {object}"))
 }
 
 #[cfg(test)]

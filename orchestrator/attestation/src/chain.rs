@@ -1,7 +1,7 @@
 //! From the certificate that signed a document to the root, strictly: each certificate's issuer is the one before it.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
@@ -96,12 +96,19 @@ impl fmt::Display for Position {
     }
 }
 
+/// When a chain has to be valid.
+pub(crate) struct Clock {
+    pub(crate) time: SystemTime,
+    /// How much later a certificate may begin.
+    pub(crate) tolerance: Duration,
+}
+
 /// Verifies a whole chain and returns its leaf.
 pub(crate) fn verify(
     certificate: &[u8],
     cabundle: &[&[u8]],
     root: &TrustRoot,
-    time: SystemTime,
+    clock: &Clock,
 ) -> Result<Certificate, ChainError> {
     let Some((&first, intermediates)) = cabundle.split_first() else {
         return Err(ChainError::Root(root.to_string()));
@@ -110,23 +117,23 @@ pub(crate) fn verify(
         return Err(ChainError::Root(root.to_string()));
     }
     let mut issuer = root.certificate().clone();
-    check_validity(&issuer, Position::Cabundle(0), time)?;
+    check_validity(&issuer, Position::Cabundle(0), clock)?;
     check_authority(&issuer, Position::Cabundle(0), intermediates.len())?;
     for (index, der) in (1..).zip(intermediates) {
         let at = Position::Cabundle(index);
         if cabundle.iter().take(index).any(|before| before == der) {
             return Err(ChainError::Repeated(at));
         }
-        let subject = issued(der, at, &issuer, time)?;
+        let subject = issued(der, at, &issuer, clock)?;
         check_authority(&subject, at, intermediates.len() - index)?;
         issuer = subject;
     }
-    let leaf = issued(certificate, Position::Leaf, &issuer, time)?;
+    let leaf = issued(certificate, Position::Leaf, &issuer, clock)?;
     check_leaf(&leaf)?;
     Ok(leaf)
 }
 
-fn issued(der: &[u8], at: Position, issuer: &Certificate, time: SystemTime) -> Result<Certificate, ChainError> {
+fn issued(der: &[u8], at: Position, issuer: &Certificate, clock: &Clock) -> Result<Certificate, ChainError> {
     let certificate = Certificate::parse(der).map_err(|source| ChainError::Certificate { at, source })?;
     if !certificate.names_as_issuer(issuer) {
         return Err(ChainError::Issuer(at));
@@ -134,16 +141,17 @@ fn issued(der: &[u8], at: Position, issuer: &Certificate, time: SystemTime) -> R
     if !certificate.is_signed_by(issuer) {
         return Err(ChainError::Signature(at));
     }
-    check_validity(&certificate, at, time)?;
+    check_validity(&certificate, at, clock)?;
     Ok(certificate)
 }
 
-fn check_validity(certificate: &Certificate, at: Position, time: SystemTime) -> Result<(), ChainError> {
+fn check_validity(certificate: &Certificate, at: Position, clock: &Clock) -> Result<(), ChainError> {
+    let &Clock { time, tolerance } = clock;
     let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
-    if time < not_before {
+    if not_before.duration_since(time).is_ok_and(|early| early > tolerance) {
         return Err(ChainError::NotYetValid { at, not_before, time });
     }
-    if !certificate.is_valid_at(time) {
+    if time > not_after {
         return Err(ChainError::Expired { at, not_after, time });
     }
     Ok(())

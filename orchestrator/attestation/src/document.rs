@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
-use crate::chain::{self, ChainError};
+use crate::chain::{self, ChainError, Clock};
 use crate::envelope::{Envelope, EnvelopeError};
 use crate::payload::{Payload, PayloadError};
 use crate::pcr::Pcr;
@@ -16,12 +16,19 @@ use crate::root::TrustRoot;
 /// The longest document in bytes: what the NSM driver takes in an answer (drivers/misc/nsm.c, `NSM_RESPONSE_MAX_SIZE`).
 const MAX_LEN: usize = 0x3000;
 
+/// How far the verifier's clock may be behind the hypervisor's.
+///
+/// A module's certificate begins 0 to 3 s before its first document, so a verifier whose clock is a few seconds behind would find each
+/// new enclave's certificate to be of the future. It lengthens no certificate's life: the end has no tolerance. That a document is
+/// fresh is what a nonce says, whatever the clocks.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
 /// When the certificates must be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// When the document says that it was made: for documents that were kept. It proves nothing about today.
     Document,
-    /// A moment of the caller's choice, usually now.
+    /// A moment of the caller's choice, usually now. Certificates may begin up to [`CLOCK_TOLERANCE`] later.
     Time(SystemTime),
 }
 
@@ -139,11 +146,12 @@ pub fn verify(document: &[u8], root: &TrustRoot, at: At) -> Result<Claims, Error
     }
     let envelope = Envelope::parse(document)?;
     let payload = Payload::parse(envelope.payload)?;
-    let time = match at {
-        At::Document => payload.timestamp,
-        At::Time(time) => time,
+    let (time, tolerance) = match at {
+        // Both are the hypervisor's clock.
+        At::Document => (payload.timestamp, Duration::ZERO),
+        At::Time(time) => (time, CLOCK_TOLERANCE),
     };
-    let leaf = chain::verify(payload.certificate, &payload.cabundle, root, time)?;
+    let leaf = chain::verify(payload.certificate, &payload.cabundle, root, &Clock { time, tolerance })?;
     if !envelope.is_signed_by(leaf.public_key()) {
         return Err(Error::Signature);
     }

@@ -13,6 +13,7 @@
 mod certificate;
 mod chain;
 mod document;
+mod encoding;
 mod envelope;
 mod measurements;
 mod payload;
@@ -27,11 +28,12 @@ pub mod test_root;
 
 pub use certificate::CertificateError;
 pub use chain::{ChainError, Position};
-pub use document::{At, Claims, Error, Expected, attest, verify};
+pub use document::{At, CLOCK_TOLERANCE, Claims, Error, Expected, attest, verify};
+pub use encoding::{EncodingError, decode};
 pub use envelope::EnvelopeError;
 pub use measurements::{Measurements, MeasurementsError};
 pub use payload::PayloadError;
-pub use pcr::{Pcr, PcrError};
+pub use pcr::{Pcr, PcrError, Register, RegisterError};
 pub use policy::{Policy, PolicyError, Violation};
 pub use printable::Printable;
 pub use report::ClaimsReport;

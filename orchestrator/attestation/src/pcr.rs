@@ -15,6 +15,9 @@ pub struct Pcr(pub [u8; Pcr::LEN]);
 pub struct PcrError(String);
 
 impl Pcr {
+    /// An enclave has PCR0 to PCR31; PCR16 and above are its programs' own.
+    pub const COUNT: u8 = 32;
+
     /// Bytes of a SHA-384.
     pub const LEN: usize = 48;
 
@@ -38,6 +41,44 @@ impl FromStr for Pcr {
             Ok(bytes) if rest.is_empty() => Ok(Self(bytes)),
             Ok(_) | Err(_) => Err(refused()),
         }
+    }
+}
+
+/// One register and the value that it has to have: `N=HEX`, such as on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// 0 to 31.
+    pub index: u8,
+    /// What it holds.
+    pub value: Pcr,
+}
+
+/// Why a text is no [`Register`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RegisterError {
+    /// No number of a register.
+    #[error("{0:?} is not the number of a register, 0 to 31; expected N=HEX, such as 16= and 96 hex digits")]
+    Index(String),
+    /// No value.
+    #[error("PCR{index}: {problem}")]
+    Value {
+        /// Whose.
+        index: u8,
+        /// What is wrong with it.
+        problem: PcrError,
+    },
+}
+
+impl FromStr for Register {
+    type Err = RegisterError;
+
+    fn from_str(text: &str) -> Result<Self, RegisterError> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let number = name.strip_prefix("PCR").unwrap_or(name);
+        let index = number.parse().ok().filter(|index| *index < Pcr::COUNT);
+        let index = index.ok_or_else(|| RegisterError::Index(name.to_owned()))?;
+        let value = value.parse().map_err(|problem| RegisterError::Value { index, problem })?;
+        Ok(Self { index, value })
     }
 }
 
@@ -70,6 +111,24 @@ mod tests {
     fn anything_else_is_no_pcr() {
         for text in ["", &"0".repeat(95), &"0".repeat(97), &"0".repeat(98), &"g".repeat(96), &"é".repeat(48)] {
             assert_eq!(text.parse::<Pcr>(), Err(PcrError(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_register_is_a_number_and_a_value() {
+        for (name, index) in [("3", 3), ("16", 16), ("PCR31", 31)] {
+            let text = format!("{name}={}", "ab".repeat(48));
+            assert_eq!(text.parse(), Ok(Register { index, value: Pcr([0xab; 48]) }));
+        }
+        for wrong in ["", "=00", "x=00", "32=00", "256=00", "-1=00"] {
+            let error = wrong.parse::<Register>().unwrap_err();
+            assert!(
+                matches!(&error, RegisterError::Index(_)) && error.to_string().contains("expected N=HEX"),
+                "{wrong}"
+            );
+        }
+        for wrong in ["3", "3=", "3=00"] {
+            assert!(matches!(wrong.parse::<Register>(), Err(RegisterError::Value { index: 3, .. })), "{wrong}");
         }
     }
 

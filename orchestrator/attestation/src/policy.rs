@@ -8,16 +8,13 @@ use crate::document::Claims;
 use crate::measurements::Measurements;
 use crate::pcr::Pcr;
 
-/// Which registers a policy may speak of: PCR0-2 are the image, PCR3 the parent instance's role, PCR4 the parent
-/// instance, PCR8 the image's signer. AWS defines no others.
-const MEANINGFUL: [u8; 6] = [0, 1, 2, 3, 4, 8];
-
-/// The registers that say what runs. The others say where, or which configuration of an unknown image.
+/// The registers that say what runs. Of the others, PCR2 is the configuration of an unknown image, PCR3 the parent instance's role, PCR4
+/// the parent instance; PCR16 and above say what whatever runs has put there.
 const IDENTIFYING: [u8; 3] = [0, 1, 8];
 
 /// Which images an enclave may run, and which values other registers may have.
 ///
-/// An enclave is right if its PCR0-2 are those of any one image, and every register for which values are given has one
+/// An enclave is right if its registers are those of any one image, and every register for which values are given has one
 /// of them. A policy without any image, and without values for PCR0, PCR1 or PCR8, refuses everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -28,8 +25,8 @@ pub struct Policy {
 /// Why a value cannot be part of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// A register without a meaning.
-    #[error("PCR{0} says nothing about an enclave, expected PCR0, PCR1, PCR2, PCR3, PCR4 or PCR8")]
+    /// More than an enclave has.
+    #[error("an enclave has no PCR{0}, expected PCR0 to PCR31")]
     Index(u8),
     /// A register that nothing was measured into.
     #[error("zero is what PCR{0} holds when nothing was measured, expected the value to ask for")]
@@ -45,8 +42,8 @@ pub enum Violation {
     /// The hypervisor hides PCR0-2 of an enclave whose console the parent can read.
     #[error("PCR{0} is zero: the enclave runs in debug mode, which is never right")]
     Debug(u8),
-    /// Not in the document, which always has PCR0 to PCR15.
-    #[error("PCR{0} is not in the document")]
+    /// Not in the document, which always has PCR0 to PCR15, and the others once the enclave has extended them.
+    #[error("PCR{0} is not in the document, so the enclave has not extended it")]
     Absent(u8),
     /// PCR1 is that of an allowed image, PCR2 is not.
     #[error("PCR2 is {actual}, measurements {label} say {expected}: same release (PCR1), another configuration")]
@@ -76,7 +73,7 @@ pub enum Violation {
         /// All of the policy's images.
         labels: String,
     },
-    /// A register for which the policy has values, and this is none of them.
+    /// A register for which the policy, or the measurements of the image, have values, and this is none of them.
     #[error("PCR{index} is {actual}, expected {expected}")]
     Value {
         /// Which register.
@@ -103,9 +100,9 @@ impl Policy {
     /// Adds a value to those that a register may have.
     ///
     /// # Errors
-    /// Registers that AWS gives no meaning, and zero.
+    /// Registers that no enclave has, and zero.
     pub fn allow(&mut self, index: u8, value: Pcr) -> Result<(), PolicyError> {
-        if !MEANINGFUL.contains(&index) {
+        if index >= Pcr::COUNT {
             return Err(PolicyError::Index(index));
         }
         if value.is_zero() {
@@ -127,7 +124,7 @@ impl Policy {
     /// The first register that is not as allowed.
     pub fn check(&self, claims: &Claims) -> Result<(), Violation> {
         let register = |index| claims.pcrs.get(&index).copied().ok_or(Violation::Absent(index));
-        let actual = Measurements { pcr0: register(0)?, pcr1: register(1)?, pcr2: register(2)? };
+        let actual = Measurements::new(register(0)?, register(1)?, register(2)?);
         for (index, pcr) in [(0, actual.pcr0), (1, actual.pcr1), (2, actual.pcr2)] {
             if pcr.is_zero() {
                 return Err(Violation::Debug(index));
@@ -136,7 +133,7 @@ impl Policy {
         if self.is_empty() {
             return Err(Violation::Empty);
         }
-        self.check_image(&actual)?;
+        self.check_image(&actual, claims)?;
         for (&index, allowed) in &self.values {
             let actual = register(index)?;
             if !allowed.contains(&actual) {
@@ -147,9 +144,18 @@ impl Policy {
     }
 
     /// Of several images, the error speaks of the one that is nearest.
-    fn check_image(&self, actual: &Measurements) -> Result<(), Violation> {
-        if self.images.is_empty() || self.images.iter().any(|(_, image)| image == actual) {
+    fn check_image(&self, actual: &Measurements, claims: &Claims) -> Result<(), Violation> {
+        if self.images.is_empty() {
             return Ok(());
+        }
+        let three = |image: &Measurements| [image.pcr0, image.pcr1, image.pcr2];
+        let same = self.images.iter().filter(|(_, image)| three(image) == three(actual));
+        let verdicts: Vec<_> = same.map(|(_, image)| check_others(image, claims)).collect();
+        if verdicts.contains(&Ok(())) {
+            return Ok(());
+        }
+        if let Some(verdict) = verdicts.into_iter().next() {
+            return verdict;
         }
         if let Some((label, image)) = self.images.iter().find(|(_, image)| image.pcr1 == actual.pcr1)
             && image.pcr2 != actual.pcr2
@@ -168,6 +174,17 @@ impl Policy {
         let labels = list(self.images.iter().map(|(label, _)| label), ", ");
         Err(Violation::Image { actual: actual.pcr0, labels })
     }
+}
+
+/// The registers of an image beyond PCR0-2.
+fn check_others(image: &Measurements, claims: &Claims) -> Result<(), Violation> {
+    for (&index, expected) in &image.others {
+        let actual = *claims.pcrs.get(&index).ok_or(Violation::Absent(index))?;
+        if actual != *expected {
+            return Err(Violation::Value { index, actual, expected: expected.to_string() });
+        }
+    }
+    Ok(())
 }
 
 fn list(items: impl IntoIterator<Item = impl ToString>, separator: &str) -> String {

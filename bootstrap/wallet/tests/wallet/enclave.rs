@@ -219,11 +219,11 @@ pub(crate) fn trust(root: TrustRoot) -> Trust {
 /// Those of [`Fields::new`].
 pub(crate) fn measurements() -> Measurements {
     let [pcr0, pcr1, pcr2] = [0x10, 0x11, 0x12].map(|byte| Pcr([byte; Pcr::LEN]));
-    Measurements { pcr0, pcr1, pcr2 }
+    Measurements::new(pcr0, pcr1, pcr2)
 }
 
 pub(crate) fn measurements_json() -> String {
-    let Measurements { pcr0, pcr1, pcr2 } = measurements();
+    let Measurements { pcr0, pcr1, pcr2, .. } = measurements();
     json!({ "PCR0": pcr0.to_string(), "PCR1": pcr1.to_string(), "PCR2": pcr2.to_string() }).to_string()
 }
 

@@ -49,7 +49,7 @@ impl Exchange {
     fn trust(&self) -> Attestation {
         let pcr = |value| Pcr([value; Pcr::LEN]);
         let mut policy = Policy::new();
-        policy.allow_image("right.json", Measurements { pcr0: pcr(0x10), pcr1: pcr(0x11), pcr2: pcr(0x12) });
+        policy.allow_image("right.json", Measurements::new(pcr(0x10), pcr(0x11), pcr(0x12)));
         Attestation { policy, root: self.root.trust_root(), key_lifetime: Duration::from_hours(1) }
     }
 
@@ -154,4 +154,19 @@ fn a_document_of_another_authority_or_another_day_is_refused() {
     let mut late = Exchange::new();
     late.now += Duration::from_hours(24);
     assert!(late.refusal().contains("expired at"), "{}", late.refusal());
+}
+
+#[test]
+fn a_gateway_whose_clock_is_five_seconds_behind_admits_and_one_of_six_does_not() {
+    let exchange = Exchange::new();
+    // The certificates begin one hour before the exchange.
+    let begin = exchange.now - Duration::from_hours(1);
+    let at = |now| Exchange { now, fields: Fields { timestamp: begin, ..exchange.fields.clone() }, ..Exchange::new() };
+    let behind = |seconds| {
+        let exchange = Exchange { root: TestRoot::new(exchange.now), ..at(begin - Duration::from_secs(seconds)) };
+        exchange.verify().map(drop).map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(behind(0), Ok(()));
+    assert_eq!(behind(5), Ok(()));
+    assert!(behind(6).unwrap_err().contains(": valid from "), "{:?}", behind(6));
 }

@@ -17,7 +17,7 @@ fn text(document: &[u8], policy: Option<&Policy>, at: At) -> String {
 
 fn image_of(document: &[u8]) -> Measurements {
     let claims = attestation::verify(document, &TrustRoot::aws(), At::Document).unwrap();
-    Measurements { pcr0: claims.pcrs[&0], pcr1: claims.pcrs[&1], pcr2: claims.pcrs[&2] }
+    Measurements::new(claims.pcrs[&0], claims.pcrs[&1], claims.pcrs[&2])
 }
 
 #[test]
@@ -97,21 +97,30 @@ fn another_root_than_aws_s_is_said_and_what_the_document_binds_is_shown() {
 }
 
 #[test]
-fn a_time_is_rfc_3339_or_the_document_s() {
+fn a_time_is_rfc_3339_or_seconds_or_the_document_s() {
     let seven = SystemTime::UNIX_EPOCH + Duration::from_secs(1_723_014_000);
     for text in ["2024-08-07T07:00:00Z", "2024-08-07T09:00:00+02:00"] {
         assert_eq!(text.parse(), Ok(Time(At::Time(seven))), "{text}");
     }
     assert_eq!("document".parse(), Ok(Time(At::Document)));
-    for text in ["", "now", "2024-08-07", "1723014000"] {
+    assert_eq!("1723014000".parse(), Ok(Time(At::Time(seven))));
+    for text in ["", "now", "2024-08-07", "1723014000231", "1723014000.5"] {
         let error = text.parse::<Time>().unwrap_err();
-        assert!(error.contains("expected a time like \"2026-01-31T12:00:00Z\", or \"document\""), "{error}");
+        let expected =
+            "expected a time like \"2026-01-31T12:00:00Z\", seconds since 1970 like 1769860800, or \"document\"";
+        assert!(error.ends_with(expected), "{text}: {error}");
     }
 }
 
 #[test]
-fn a_document_may_come_in_base64_with_line_ends() {
-    let lines = STANDARD.encode(PRODUCTION).as_bytes().chunks(76).collect::<Vec<_>>().join(&b'\n');
-    assert_eq!(decoded(lines), PRODUCTION);
-    assert_eq!(decoded(PRODUCTION.to_vec()), PRODUCTION);
+fn a_register_that_is_named_has_to_have_its_value() {
+    let claims = attestation::verify(PRODUCTION, &TrustRoot::aws(), At::Document).unwrap();
+    let register = |index, value| Register { index, value };
+    let right = policy(&[], &[register(0, claims.pcrs[&0])]).unwrap();
+    assert!(text(PRODUCTION, right.as_ref(), At::Document).contains("verdict: genuine, and of the image"));
+    let wrong = policy(&[], &[register(0, claims.pcrs[&0]), register(16, claims.pcrs[&0])]).unwrap();
+    let refused = text(PRODUCTION, wrong.as_ref(), At::Document);
+    assert!(refused.contains("verdict: refused: PCR16 "), "{refused}");
+    let alone = policy(&[], &[register(2, claims.pcrs[&2])]).unwrap();
+    assert!(text(PRODUCTION, alone.as_ref(), At::Document).contains("names no image"));
 }

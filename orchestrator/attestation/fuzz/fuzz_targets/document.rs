@@ -4,12 +4,16 @@
 
 use std::sync::LazyLock;
 
-use attestation::{At, TrustRoot, verify};
+use attestation::{At, TrustRoot, decode, verify};
 use libfuzzer_sys::fuzz_target;
 
 static AWS: LazyLock<TrustRoot> = LazyLock::new(TrustRoot::aws);
 
 fuzz_target!(|bytes: &[u8]| {
+    match decode(bytes) {
+        Ok(document) => assert!(!document.is_empty() && document.len() <= bytes.len()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
     let claims = match verify(bytes, &AWS, At::Document) {
         Ok(claims) => claims,
         Err(error) => return assert!(!error.to_string().is_empty()),

@@ -6,13 +6,13 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     match Measurements::parse(text) {
-        Ok(Measurements { pcr0, pcr1, pcr2 }) => {
-            for pcr in [pcr0, pcr1, pcr2] {
+        Ok(Measurements { pcr0, pcr1, pcr2, others }) => {
+            for pcr in [pcr0, pcr1, pcr2].into_iter().chain(others.values().copied()) {
                 assert!(!pcr.is_zero());
                 assert_eq!(pcr.to_string().parse(), Ok(pcr));
             }
             let written = format!(r#"{{"PCR0": "{pcr0}", "PCR1": "{pcr1}", "PCR2": "{pcr2}"}}"#);
-            assert_eq!(Measurements::parse(&written).unwrap(), Measurements { pcr0, pcr1, pcr2 });
+            assert_eq!(Measurements::parse(&written).unwrap(), Measurements::new(pcr0, pcr1, pcr2));
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -6,7 +6,7 @@ fn pcr(byte: u8) -> Pcr {
 }
 
 fn image(pcr0: u8, pcr1: u8, pcr2: u8) -> Measurements {
-    Measurements { pcr0: pcr(pcr0), pcr1: pcr(pcr1), pcr2: pcr(pcr2) }
+    Measurements::new(pcr(pcr0), pcr(pcr1), pcr(pcr2))
 }
 
 fn claims(registers: &[(u8, u8)]) -> Claims {
@@ -92,10 +92,11 @@ fn an_enclave_in_debug_mode_is_refused_whatever_is_allowed() {
 
 #[test]
 fn a_register_has_to_have_any_one_of_its_values() {
-    for index in [3, 4, 8] {
+    for index in [3, 4, 8, 16, 31] {
         let mut policy = two_images();
         policy.allow(index, pcr(0x77)).unwrap();
-        let claims = enclave(0xa0, 0xa1, 0xa2);
+        let mut claims = enclave(0xa0, 0xa1, 0xa2);
+        claims.pcrs.insert(index, pcr(index));
         let violation = policy.check(&claims).unwrap_err();
         assert!(matches!(violation, Violation::Value { index: named, .. } if named == index), "{violation}");
         policy.allow(index, pcr(index)).unwrap();
@@ -121,7 +122,7 @@ fn values_do_not_stand_in_for_an_image_nor_an_image_for_values() {
 fn a_policy_that_names_no_image_refuses_everything() {
     let mut policy = Policy::new();
     assert!(policy.is_empty());
-    for index in [2, 3, 4] {
+    for index in [2, 3, 4, 16, 31] {
         policy.allow(index, pcr(index)).unwrap();
         assert!(policy.is_empty(), "PCR{index} says nothing of what runs");
     }
@@ -135,12 +136,46 @@ fn a_policy_that_names_no_image_refuses_everything() {
 }
 
 #[test]
-fn only_registers_with_a_meaning_and_a_value_can_be_asked_for() {
+fn a_register_that_an_enclave_extends_itself_has_to_be_there_and_to_have_its_value() {
+    let mut policy = two_images();
+    policy.allow(16, pcr(0x16)).unwrap();
+    let mut claims = enclave(0xa0, 0xa1, 0xa2);
+    assert_eq!(policy.check(&claims), Err(Violation::Absent(16)));
+    // Locked without having been extended.
+    claims.pcrs.insert(16, pcr(0));
+    assert!(matches!(policy.check(&claims), Err(Violation::Value { index: 16, .. })));
+    claims.pcrs.insert(16, pcr(0x16));
+    assert_eq!(policy.check(&claims), Ok(()));
+    claims.pcrs.insert(17, pcr(0x17));
+    assert_eq!(policy.check(&claims), Ok(()), "the policy does not speak of PCR17");
+}
+
+#[test]
+fn an_image_s_further_registers_belong_to_that_image() {
     let mut policy = Policy::new();
-    for index in [5, 6, 7, 9, 15, 16, 255] {
+    let others = |values: &[(u8, u8)]| values.iter().map(|(index, byte)| (*index, pcr(*byte))).collect();
+    policy.allow_image("one.json", Measurements { others: others(&[(8, 8), (16, 0x61)]), ..image(1, 2, 3) });
+    policy.allow_image("two.json", Measurements { others: others(&[(16, 0x62)]), ..image(4, 5, 6) });
+    let with = |image: [u8; 3], pcr16| claims(&[(0, image[0]), (1, image[1]), (2, image[2]), (8, 8), (16, pcr16)]);
+    assert_eq!(policy.check(&with([1, 2, 3], 0x61)), Ok(()));
+    assert_eq!(policy.check(&with([4, 5, 6], 0x62)), Ok(()));
+    for (image, pcr16) in [([1, 2, 3], 0x62), ([4, 5, 6], 0x61)] {
+        let violation = policy.check(&with(image, pcr16)).unwrap_err();
+        assert!(matches!(violation, Violation::Value { index: 16, .. }), "{violation}");
+    }
+    let mut unsigned = with([1, 2, 3], 0x61);
+    unsigned.pcrs.insert(8, pcr(0));
+    assert!(matches!(policy.check(&unsigned), Err(Violation::Value { index: 8, .. })));
+    assert_eq!(policy.check(&enclave(4, 5, 6)), Err(Violation::Absent(16)));
+}
+
+#[test]
+fn only_registers_of_an_enclave_and_values_can_be_asked_for() {
+    let mut policy = Policy::new();
+    for index in [32, 255] {
         assert_eq!(policy.allow(index, pcr(1)), Err(PolicyError::Index(index)));
     }
-    for index in [0, 1, 2, 3, 4, 8] {
+    for index in 0..32 {
         assert_eq!(policy.allow(index, pcr(0)), Err(PolicyError::Zero(index)));
     }
     assert_eq!(policy, Policy::new());

@@ -8,7 +8,7 @@ fn pcr(byte: u8) -> Pcr {
 }
 
 fn image() -> Measurements {
-    Measurements { pcr0: pcr(0x10), pcr1: pcr(0x11), pcr2: pcr(0x12) }
+    Measurements::new(pcr(0x10), pcr(0x11), pcr(0x12))
 }
 
 fn policy() -> Policy {

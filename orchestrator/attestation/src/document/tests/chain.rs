@@ -177,6 +177,38 @@ fn a_chain_with_any_certificate_of_the_future_is_refused() {
 }
 
 #[test]
+fn a_verifier_s_clock_may_be_five_seconds_behind_and_none_ahead() {
+    let tolerance = CLOCK_TOLERANCE;
+    assert_eq!(tolerance, Duration::from_secs(5));
+    for index in 0..=LEAF {
+        let at = |begins: Duration, time: SystemTime| {
+            let nsm = changed(index, |link| link.params.not_before += begins);
+            verify(&nsm.sign(&fields()), &nsm.trust_root(), At::Time(time)).map(drop)
+        };
+        // The certificate begins in this moment; the document is made one minute later.
+        let (begins, start) = (59 * MINUTE, now() - MINUTE);
+        assert!(at(begins, start - tolerance).is_ok(), "{index}");
+        let early = at(begins, start - tolerance - Duration::from_millis(1));
+        assert_refused!(early, Error::Chain(ChainError::NotYetValid { at: actual, .. }) if *actual == position(index));
+    }
+    let end = now() + 120 * MINUTE;
+    let nsm = TestRoot::new(now());
+    let at = |time| verify(&nsm.sign(&fields()), &nsm.trust_root(), At::Time(time)).map(drop);
+    assert!(at(end).is_ok());
+    assert_refused!(at(end + Duration::from_millis(1)), Error::Chain(ChainError::Expired { .. }));
+}
+
+#[test]
+fn between_a_document_and_its_certificates_there_is_no_tolerance() {
+    // The hypervisor's clock made both.
+    let nsm = changed(LEAF, |link| link.params.not_before += 60 * MINUTE);
+    let just_before = Fields::new(now() - Duration::from_millis(1));
+    let verdict = |at| verify(&nsm.sign(&just_before), &nsm.trust_root(), at).map(drop);
+    assert_refused!(verdict(At::Document), Error::Chain(ChainError::NotYetValid { .. }));
+    assert_refused!(verdict(At::Time(now())), Error::Timestamp { .. });
+}
+
+#[test]
 fn a_chain_longer_than_its_certificates_allow_is_refused() {
     let mut long = links(now());
     long.insert(2, authority("zone", BasicConstraints::Constrained(0)));

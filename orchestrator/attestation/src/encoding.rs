@@ -1,0 +1,164 @@
+//! Documents as people have them: in hex, in base64, in JSON. Reading one proves nothing; [`verify`](crate::verify) does.
+//!
+//! | written as | where it comes from |
+//! |---|---|
+//! | the bytes themselves | the NSM |
+//! | hex, also behind `0x` | logs, other projects' tools |
+//! | base64 or base64url, padded or not, in one line or several | APIs, `base64`, other projects' tools |
+//! | JSON: a string, or an object with one `document`, at any depth | the signer's `/attestation`, `wg-server status --json` |
+//!
+//! These cannot be taken for one another. A document starts with a byte that no text starts with, JSON with a character that no other
+//! has, and the base64 of a document with `0o` or `hE`, which is not hex.
+
+use base64::Engine as _;
+use base64::alphabet::{STANDARD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::printable::Printable;
+
+/// A COSE_Sign1 of four parts, behind its tag or not (RFC 9052, section 4.2).
+const STARTS: [u8; 2] = [0xd2, 0x84];
+/// Some programs write it in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+const EITHER_PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, EITHER_PADDING);
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, EITHER_PADDING);
+
+/// Why bytes are not a document that somebody wrote down.
+#[derive(Debug, Error)]
+pub enum EncodingError {
+    /// Nothing, or white space.
+    #[error("there is nothing to read; expected {EXPECTED}")]
+    Empty,
+    /// Text that is no encoding of bytes.
+    #[error("neither hex ({hex}) nor base64 ({base64}) nor JSON; expected {EXPECTED}")]
+    Text {
+        /// What hex does not have.
+        hex: String,
+        /// What base64 does not have.
+        base64: String,
+    },
+    /// Text that is the encoding of something else.
+    #[error(
+        "read as {read_as}, the first byte is {first:#04x}, and a document starts with 0xd2 or 0x84; expected {EXPECTED}"
+    )]
+    Other {
+        /// How the text was read.
+        read_as: &'static str,
+        /// What came of it.
+        first: u8,
+    },
+    /// What looks like JSON and is not.
+    #[error("read as JSON, which it starts like; expected {EXPECTED}")]
+    Json(#[from] serde_json::Error),
+    /// JSON about something else.
+    #[error("JSON without a \"document\"; expected {EXPECTED}")]
+    NoDocument,
+    /// What the signer answers when it has no document.
+    #[error("an error of the signer and no document: {0}; a request is /attestation?nonce=HEX, such as nonce=00")]
+    Refusal(String),
+    /// The JSON of several enclaves.
+    #[error(
+        "JSON with {0} documents; expected one: choose it, as with `jq '.enclaves[0].attested.document'` from `wg-server status --json`"
+    )]
+    Several(usize),
+}
+
+const EXPECTED: &str =
+    "an attestation document as bytes, hex, base64, base64url, or in JSON as {\"document\": \"BASE64\"}";
+
+/// The document that `written` is.
+///
+/// # Errors
+/// What was tried, and why it is none of that.
+pub fn decode(written: &[u8]) -> Result<Vec<u8>, EncodingError> {
+    let text = written.strip_prefix(BYTE_ORDER_MARK).unwrap_or(written).trim_ascii();
+    match text.first() {
+        None => Err(EncodingError::Empty),
+        // Whatever it is, it is no text: verification says what is wrong with it. Its last bytes may look like white space.
+        Some(0x80..) => Ok(written.to_vec()),
+        Some(b'{' | b'[' | b'"') => decode_text(document_in(&serde_json::from_slice(text)?)?.as_bytes()),
+        Some(_) => decode_text(text),
+    }
+}
+
+fn document_in(json: &Value) -> Result<&str, EncodingError> {
+    if let Value::String(document) = json {
+        return Ok(document);
+    }
+    let mut documents = Vec::new();
+    collect(json, &mut documents);
+    match documents.as_slice() {
+        [document] => Ok(document),
+        [] => match json.pointer("/error/message").and_then(Value::as_str) {
+            Some(message) => Err(EncodingError::Refusal(Printable(message).to_string())),
+            None => Err(EncodingError::NoDocument),
+        },
+        several => Err(EncodingError::Several(several.len())),
+    }
+}
+
+/// The parser bounds how deep this goes.
+fn collect<'a>(json: &'a Value, documents: &mut Vec<&'a str>) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value.as_str().filter(|_| name == "document") {
+                    Some(document) => documents.push(document),
+                    None => collect(value, documents),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, documents)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn decode_text(text: &[u8]) -> Result<Vec<u8>, EncodingError> {
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let (bytes, read_as) = match hex(&text) {
+        Ok(bytes) => (bytes, "hex"),
+        Err(hex) => match base64(&text) {
+            Ok(bytes) => (bytes, "base64"),
+            Err(base64) => return Err(EncodingError::Text { hex, base64 }),
+        },
+    };
+    match bytes.first() {
+        None => Err(EncodingError::Empty),
+        Some(first) if STARTS.contains(first) => Ok(bytes),
+        Some(&first) => Err(EncodingError::Other { read_as, first }),
+    }
+}
+
+fn hex(text: &[u8]) -> Result<Vec<u8>, String> {
+    let digits = text.strip_prefix(b"0x").or_else(|| text.strip_prefix(b"0X")).unwrap_or(text);
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    if let Some(other) = digits.iter().find(|digit| value(**digit).is_none()) {
+        return Err(format!("it has {}", shown(*other)));
+    }
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(format!("an odd number of digits, {}", digits.len()));
+    }
+    Ok(pairs.iter().filter_map(|[high, low]| Some(value(*high)? << 4 | value(*low)?)).collect())
+}
+
+fn base64(text: &[u8]) -> Result<Vec<u8>, String> {
+    let has = |characters: [u8; 2]| text.iter().any(|byte| characters.contains(byte));
+    match (has([b'+', b'/']), has([b'-', b'_'])) {
+        (true, true) => Err("it mixes + or / with - or _".to_owned()),
+        (false, true) => BASE64URL.decode(text).map_err(|error| error.to_string()),
+        (_, false) => BASE64.decode(text).map_err(|error| error.to_string()),
+    }
+}
+
+fn shown(byte: u8) -> String {
+    format!("{:?}", char::from(byte))
+}
+
+#[cfg(test)]
+mod tests;
