@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::image::{HEADER_LEN, Image, Kind};
 use crate::input;
-use crate::measurements::{Pcrs, sha256};
+use crate::measurements::{Pcrs, pcr8, sha256};
+use crate::signature::signing_certificate;
 
 /// Images built from containers have hundreds of megabytes; more than this is a mistake.
 pub(crate) const MAX_BYTES: u64 = 4 << 30;
@@ -48,6 +49,8 @@ struct Report<'a> {
     hash_algorithm: &'static str,
     #[serde(flatten)]
     pcrs: Pcrs,
+    #[serde(rename = "PCR8", skip_serializing_if = "Option::is_none")]
+    pcr8: Option<String>,
     signed: bool,
 }
 
@@ -91,6 +94,8 @@ fn report<'a>(bytes: &[u8], image: &Image<'a>) -> anyhow::Result<Report<'a>> {
         Some(bytes) => Some(serde_json::from_slice(bytes).context("metadata section: JSON")?),
         None => None,
     };
+    let signature = image.sections.iter().find(|section| section.kind == Kind::Signature);
+    let certificate = signature.map(|section| signing_certificate(section.data)).transpose()?;
     let sections = image.sections.iter().map(|section| SectionReport {
         kind: section.kind.name(),
         offset: section.offset,
@@ -116,7 +121,8 @@ fn report<'a>(bytes: &[u8], image: &Image<'a>) -> anyhow::Result<Report<'a>> {
         },
         hash_algorithm: "SHA384",
         pcrs: Pcrs::of(image.kernel(), image.command_line(), &image.ramdisks()),
-        signed: image.sections.iter().any(|section| section.kind == Kind::Signature),
+        pcr8: certificate.as_deref().map(pcr8),
+        signed: signature.is_some(),
     })
 }
 
@@ -147,8 +153,12 @@ fn table(report: &Report<'_>) -> anyhow::Result<String> {
     writeln!(text, "PCR0  {}", report.pcrs.pcr0)?;
     writeln!(text, "PCR1  {}", report.pcrs.pcr1)?;
     writeln!(text, "PCR2  {}", report.pcrs.pcr2)?;
-    if report.signed {
-        writeln!(text, "The image is signed; PCR8 (the signer) is not computed here.")?;
+    if let Some(pcr8) = &report.pcr8 {
+        writeln!(text, "PCR8  {pcr8}")?;
+        writeln!(
+            text,
+            "The image is signed. PCR8 is its certificate; the hypervisor checks the signature when the image starts."
+        )?;
     }
     Ok(text)
 }
@@ -172,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::image::sample;
+    use crate::signature;
 
     const METADATA: &[u8] = br#"{"ImageName":"enclave"}"#;
 
@@ -203,6 +214,24 @@ mod tests {
         assert_eq!(json["PCR0"], pcrs.pcr0);
         assert_eq!(json["crc"]["ok"], true);
         assert_eq!(json["sections"][3]["type"], "ramdisk");
+    }
+
+    #[test]
+    fn a_signed_image_shows_its_signer_as_pcr8() {
+        // { head -c 48 /dev/zero; openssl x509 -outform DER | sha384sum | xxd -r -p; } | sha384sum
+        const PCR8: &str =
+            "f0183adddbce95eac3175e9ff0caf34287d6b5bb91e733a504c6ce86939c15e96d4688c73473620d799ed265f0f22aa9";
+        let signature = signature::tests::section(&signature::tests::certificate());
+        let bytes = sample(&[(1, b"kernel"), (2, b"cmdline"), (3, b"first"), (4, &signature)]);
+        let text = describe_bytes(&bytes, false).unwrap().text;
+        assert!(text.contains(&format!("\nPCR8  {PCR8}\nThe image is signed.")), "{text}");
+        let json =
+            |bytes: &[u8]| -> Value { serde_json::from_str(&describe_bytes(bytes, true).unwrap().text).unwrap() };
+        assert_eq!((&json(&bytes)["PCR8"], &json(&bytes)["signed"]), (&PCR8.into(), &true.into()));
+        assert_eq!((&json(&sound())["PCR8"], &json(&sound())["signed"]), (&Value::Null, &false.into()));
+        let damaged = sample(&[(1, b"k"), (2, b"c"), (3, b"r"), (4, b"not CBOR")]);
+        let error = describe_bytes(&damaged, false).map(|_| ()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("signature section: "), "{error:#}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod kernel;
 mod measurements;
 mod private_key;
 mod ramdisk;
+mod signature;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

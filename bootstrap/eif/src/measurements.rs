@@ -30,6 +30,11 @@ impl Pcrs {
     }
 }
 
+/// PCR8 of an image that was signed with this certificate, which is DER.
+pub(crate) fn pcr8(certificate: &[u8]) -> String {
+    extended_once(&[certificate])
+}
+
 fn extended_once(parts: &[&[u8]]) -> String {
     let mut data = Sha384::new();
     for part in parts {

@@ -246,6 +246,7 @@ pub fn main() -> Result<ExitCode> {
         }
         Verb::Enclave(EnclaveVerb::Restart { enclave, eif }) => {
             let lab = open()?;
+            lab.enclave(enclave).check_image(eif.as_deref())?;
             lab.enclave(enclave).stop()?;
             start(&lab, enclave, eif)
         }

@@ -52,7 +52,16 @@ impl<'lab> Enclave<'lab> {
     pub fn start(&self, eif: Option<&Path>) -> Result<()> {
         let _lock = self.lab.lock()?;
         let plan = Plan::load(&self.lab.layout)?;
+        image(&plan, eif)?;
         if self.is_running()? { Ok(()) } else { self.boot(&plan, eif) }
+    }
+
+    /// Looks for the image that [`Enclave::start`] would boot, before anything is ended for it.
+    ///
+    /// # Errors
+    /// No lab is up, or there is no such file.
+    pub fn check_image(&self, eif: Option<&Path>) -> Result<()> {
+        image(&Plan::load(&self.lab.layout)?, eif).map(drop)
     }
 
     /// Ends it, as `nitro-cli terminate-enclave` does: without asking. False if it did not run.
@@ -183,13 +192,7 @@ impl<'lab> Enclave<'lab> {
 
     pub(super) fn boot(&self, plan: &Plan, eif: Option<&Path>) -> Result<()> {
         let layout: &Layout = &self.lab.layout;
-        let eif_path = match eif {
-            Some(path) => std::path::absolute(path)?,
-            None => plan.eif_path.clone(),
-        };
-        if !eif_path.is_file() {
-            bail!("there is no image {}", eif_path.display());
-        }
+        let eif_path = image(plan, eif)?;
         match fs::remove_file(self.console_path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).context("remove the old console")?
@@ -218,4 +221,16 @@ impl<'lab> Enclave<'lab> {
     fn console_path(&self) -> PathBuf {
         self.lab.layout.console_path(&self.id.name())
     }
+}
+
+/// The image that is named, or that of `lab up`.
+fn image(plan: &Plan, eif: Option<&Path>) -> Result<PathBuf> {
+    let path = match eif {
+        Some(path) => std::path::absolute(path)?,
+        None => plan.eif_path.clone(),
+    };
+    if !path.is_file() {
+        bail!("there is no image {}, expected a file such as target/eif/enclave.eif", path.display());
+    }
+    Ok(path)
 }
