@@ -38,6 +38,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::key_arn::KeyArn;
 use crate::retry::Patience;
 use crate::roots::Roots;
+use crate::secret_id::{SecretIdError, check_secret_id};
 
 /// Link-local: only the instance itself is there
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html>).
@@ -98,9 +99,19 @@ pub struct KmsSettings {
 /// How to reach Secrets Manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretsSettings {
-    pub(crate) region: String,
+    pub(crate) key: KeyArn,
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) patience: Patience,
+}
+
+impl SecretsSettings {
+    /// Checks that Secrets Manager, as these settings reach it, could have a secret of that name or ARN.
+    ///
+    /// # Errors
+    /// What is in [`SecretIdError`].
+    pub fn check_id(&self, secret_id: &str) -> Result<(), SecretIdError> {
+        check_secret_id(secret_id, &self.key)
+    }
 }
 
 /// How to reach the instance metadata service.
@@ -153,7 +164,7 @@ impl SecretsTable {
     /// As [`KmsTable::check`].
     pub fn check(self, kms: &KmsSettings) -> Result<SecretsSettings, ConfigError> {
         let endpoint = self.endpoint.as_deref().map(|text| https("secrets.endpoint", text)).transpose()?;
-        Ok(SecretsSettings { region: kms.key.region().to_owned(), endpoint, patience: kms.patience })
+        Ok(SecretsSettings { key: kms.key.clone(), endpoint, patience: kms.patience })
     }
 }
 

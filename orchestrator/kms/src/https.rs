@@ -58,9 +58,9 @@ pub enum CallError {
     /// Silence.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// Not what AWS's protocol says.
-    #[error("an answer that cannot be read")]
-    Malformed(#[source] BoxError),
+    /// Not what AWS's protocol says. The parser's words would show a part of an answer that may have a secret in it.
+    #[error("an answer that cannot be read, expected JSON as AWS documents it")]
+    Malformed,
     /// The request was never sent.
     #[error("prepare the request")]
     Request(#[source] BoxError),
@@ -117,7 +117,7 @@ impl CallError {
             Some(error) => Self::Tls(error),
             None if is_request => Self::Request(source),
             None if status >= 500 => Self::Unavailable { status, code: String::new() },
-            None if status != 0 => Self::Malformed(source),
+            None if status != 0 => Self::Malformed,
             None => Self::Unreachable(source),
         }
     }

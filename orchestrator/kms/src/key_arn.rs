@@ -9,6 +9,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyArn {
     text: String,
+    partition: String,
     region: String,
 }
 
@@ -45,6 +46,12 @@ impl KeyArn {
         &self.region
     }
 
+    /// In which of AWS's worlds: `aws`, `aws-cn` and others.
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        &self.partition
+    }
+
     /// As KMS writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -62,16 +69,16 @@ impl FromStr for KeyArn {
         };
         let key = resource.strip_prefix("key/");
         let checks = [
-            (partition == "aws" || (partition.starts_with("aws-") && is_label(partition)), KeyArnError::Partition),
+            (is_partition(partition), KeyArnError::Partition),
             (service == "kms", KeyArnError::Service),
-            (region.contains('-') && is_label(region), KeyArnError::Region),
-            (account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()), KeyArnError::Account),
+            (is_region(region), KeyArnError::Region),
+            (is_account(account), KeyArnError::Account),
             (!resource.starts_with("alias/"), KeyArnError::Alias),
             (key.is_some_and(|key| is_uuid(key) || is_multi_region(key)), KeyArnError::Key),
         ];
         match checks.into_iter().find(|(is_right, _)| !is_right) {
             Some((_, error)) => Err(error),
-            None => Ok(Self { text: text.to_owned(), region: region.to_owned() }),
+            None => Ok(Self { text: text.to_owned(), partition: partition.to_owned(), region: region.to_owned() }),
         }
     }
 }
@@ -80,6 +87,18 @@ impl fmt::Display for KeyArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+pub(crate) fn is_partition(text: &str) -> bool {
+    text == "aws" || (text.starts_with("aws-") && is_label(text))
+}
+
+pub(crate) fn is_region(text: &str) -> bool {
+    text.contains('-') && is_label(text)
+}
+
+pub(crate) fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// It becomes part of a host name.

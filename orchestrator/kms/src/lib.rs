@@ -24,6 +24,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
 )]
 
+mod ciphertext;
 mod client;
 pub mod cms;
 pub mod config;
@@ -39,11 +40,13 @@ mod retry;
 mod role;
 mod roots;
 mod sdk;
+mod secret_id;
 mod secrets;
 
 #[cfg(any(test, feature = "seal"))]
 pub mod seal;
 
+pub use ciphertext::{CiphertextError, read_ciphertext};
 pub use client::{Attestor, Client, KmsError, MAX_CIPHERTEXT_LEN, MAX_PLAINTEXT_LEN};
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError, http_address};
@@ -56,4 +59,5 @@ pub use refusal::{Reason, Refusal};
 pub use retry::Patience;
 pub use role::{AwsError, RoleError};
 pub use roots::{Roots, RootsError};
-pub use secrets::{MAX_SECRET_ID_LEN, Secrets, SecretsError, StoredKey};
+pub use secret_id::{MAX_SECRET_ID_LEN, SecretIdError, check_secret_id};
+pub use secrets::{Secrets, SecretsError, StoredKey};

@@ -1,20 +1,15 @@
 //! Secrets Manager: where the encrypted keys are kept. It never sees what is in them.
 
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
-use crate::client::MAX_CIPHERTEXT_LEN;
+use crate::ciphertext::{CiphertextError, read_ciphertext};
 use crate::config::SecretsSettings;
 use crate::credentials::Credentials;
 use crate::https::{CallError, Https};
 use crate::retry::retry;
 use crate::sdk;
-
-/// The longest name or ARN of a secret in bytes
-/// (<https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html>).
-pub const MAX_SECRET_ID_LEN: usize = 2048;
+use crate::secret_id::SecretIdError;
 
 /// Asks Secrets Manager, in the region of the KMS key.
 pub struct Secrets {
@@ -34,9 +29,9 @@ pub struct StoredKey {
 /// Why there is no [`StoredKey`].
 #[derive(Debug, Error)]
 pub enum SecretsError {
-    /// No secret has such a name.
-    #[error("secret_id: expected a secret's name or ARN, 1 to {MAX_SECRET_ID_LEN} printable characters")]
-    Id,
+    /// No secret has such a name, or it is elsewhere.
+    #[error("secret_id: {0}")]
+    Id(SecretIdError),
     /// Secrets Manager gave no answer.
     #[error("ask Secrets Manager")]
     Call(#[source] CallError),
@@ -46,12 +41,9 @@ pub enum SecretsError {
     /// The secret is binary or empty.
     #[error("the secret has no SecretString: store the base64 of a KMS ciphertext")]
     NoString,
-    /// The secret is some other text.
-    #[error("the secret is not the base64 of a KMS ciphertext")]
-    Base64(#[from] base64::DecodeError),
-    /// The secret decodes to nothing, or to more than KMS takes.
-    #[error("the secret is {0} bytes long, expected 1 to {MAX_CIPHERTEXT_LEN}")]
-    Length(usize),
+    /// The secret is some other text. Nothing of it is shown.
+    #[error("the secret {0}")]
+    Text(CiphertextError),
 }
 
 impl Secrets {
@@ -61,15 +53,20 @@ impl Secrets {
         Self { settings, https }
     }
 
+    /// Checks a secret's name or ARN, and asks nobody.
+    ///
+    /// # Errors
+    /// [`SecretsError::Id`].
+    pub fn check_id(&self, secret_id: &str) -> Result<(), SecretsError> {
+        self.settings.check_id(secret_id).map_err(SecretsError::Id)
+    }
+
     /// The current version of a secret, by its name or ARN.
     ///
     /// # Errors
     /// What is in [`SecretsError`]; only overload, silence and broken connections are tried again.
     pub async fn stored_key(&self, secret_id: &str, credentials: &Credentials) -> Result<StoredKey, SecretsError> {
-        if !(1..=MAX_SECRET_ID_LEN).contains(&secret_id.len()) || !secret_id.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            return Err(SecretsError::Id);
-        }
+        self.check_id(secret_id)?;
         let client = self.sdk(credentials);
         let answer = retry(self.settings.patience, || async {
             client.get_secret_value().secret_id(secret_id).send().await.map_err(CallError::of)
@@ -78,17 +75,14 @@ impl Secrets {
     }
 
     fn sdk(&self, credentials: &Credentials) -> aws_sdk_secretsmanager::Client {
-        let SecretsSettings { region, endpoint, .. } = &self.settings;
-        aws_sdk_secretsmanager::Client::new(&sdk::config(region, endpoint.as_ref(), &self.https, credentials))
+        let SecretsSettings { key, endpoint, .. } = &self.settings;
+        aws_sdk_secretsmanager::Client::new(&sdk::config(key.region(), endpoint.as_ref(), &self.https, credentials))
     }
 }
 
 fn stored_key_in(answer: GetSecretValueOutput) -> Result<StoredKey, SecretsError> {
     let version_id = answer.version_id.filter(|id| !id.is_empty()).ok_or(SecretsError::NoVersion)?;
     let text = answer.secret_string.ok_or(SecretsError::NoString)?;
-    let ciphertext = STANDARD.decode(text.trim())?;
-    if !(1..=MAX_CIPHERTEXT_LEN).contains(&ciphertext.len()) {
-        return Err(SecretsError::Length(ciphertext.len()));
-    }
+    let ciphertext = read_ciphertext(&text).map_err(SecretsError::Text)?;
     Ok(StoredKey { version_id, ciphertext })
 }

@@ -87,6 +87,9 @@ pub struct GeneratedKey {
 /// Why there is no key. The texts go to the client and into the log: no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
+    /// No secret of this enclave's can have that name or ARN, and nobody was asked: 400.
+    #[error("secret_id: {0}")]
+    SecretId(String),
     /// No such secret: 404.
     #[error("there is no such secret")]
     NotFound,

@@ -39,6 +39,9 @@ pub const MAX_DATA: usize = 128 * 1024;
 /// The longest `encrypted_key`, decoded: KMS's `CiphertextBlob` has at most 6,144 bytes.
 const MAX_CIPHERTEXT: usize = 6144;
 
+/// The same in base64, with a line end after every few characters.
+const MAX_CIPHERTEXT_TEXT: usize = MAX_CIPHERTEXT.div_ceil(3) * 4 * 2;
+
 /// Secrets Manager's limit for `SecretId`.
 const MAX_SECRET_ID: usize = 2048;
 
@@ -144,8 +147,10 @@ fn ciphertext_of(raw: &RawValue) -> Result<Vec<u8>, RequestError> {
     let expected = || {
         RequestError::new("encrypted_key", format!("expected base64 of 1 to {MAX_CIPHERTEXT} bytes, as KMS gave them"))
     };
-    let text = secret_string(raw, MAX_CIPHERTEXT.div_ceil(3) * 4).ok_or_else(expected)?;
-    let bytes = STANDARD.decode(text.as_bytes()).map_err(|_not_base64| expected())?;
+    let text = secret_string(raw, MAX_CIPHERTEXT_TEXT).ok_or_else(expected)?;
+    // Line ends of all kinds: `base64` writes some after 76 characters, and people send files.
+    let characters: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let bytes = STANDARD.decode(characters).map_err(|_not_base64| expected())?;
     if bytes.is_empty() || bytes.len() > MAX_CIPHERTEXT {
         return Err(expected());
     }

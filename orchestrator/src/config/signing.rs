@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use kms::config::{ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
 use signer::config::SignerTable;
+use signer::permission::Access;
 
 /// An enclave that signs.
 #[derive(Clone, Debug)]
@@ -35,11 +36,20 @@ impl Tables {
         };
         let kms = kms.context("kms: missing: [signer] needs to know the KMS key: write [kms] with key_arn")?;
         let kms = kms.check(dir)?;
-        Ok(Some(Signing {
-            service: signer.check()?,
-            secrets: secrets.unwrap_or_default().check(&kms)?,
-            imds: imds.unwrap_or_default().check()?,
-            kms,
-        }))
+        let (service, secrets) = (signer.check()?, secrets.unwrap_or_default().check(&kms)?);
+        check_secret_ids(&service.access, &secrets)?;
+        Ok(Some(Signing { service, secrets, imds: imds.unwrap_or_default().check()?, kms }))
     }
+}
+
+/// A secret that is elsewhere would look, to clients, as if it were not there.
+fn check_secret_ids(access: &Access, secrets: &SecretsSettings) -> Result<()> {
+    let Access::Clients { permissions, .. } = access else { return Ok(()) };
+    for (name, permission) in permissions {
+        for id in &permission.secret_ids {
+            let checked = secrets.check_id(id);
+            checked.with_context(|| format!("signer.clients: {name}: secret_ids: `{}`", id.escape_debug()))?;
+        }
+    }
+    Ok(())
 }

@@ -204,6 +204,12 @@ fn every_key_of_a_signer_that_cannot_be_used_is_named() {
         ("port = 443", "prot = 443", "unknown field `prot`"),
         ("key_arn = \"arn:aws:kms", "key_arn = \"arn:aws:s3", "kms.key_arn"),
         ("purpose = \"ethereum-signer\"", "", "kms.encryption_context: is empty"),
+        (
+            "\"prod/hot-wallet\"",
+            "\"prod/hot-wallet\", \"arn:aws:secretsmanager:us-east-1:111122223333:secret:x-AbCdEf\"",
+            "signer.clients: payments.example: secret_ids: `arn:aws:secretsmanager:us-east-1:111122223333:secret:x-AbCdEf`: the secret is \
+             in us-east-1, and this enclave asks Secrets Manager in eu-central-1",
+        ),
         ("max_gas = 500000", "", "signer.policy.max_gas"),
         ("attempt_timeout = \"5s\"", "roots_path = \"none.pem\"", "kms.roots_path: /nowhere/none.pem"),
     ] {

@@ -116,6 +116,10 @@ impl Aws {
 impl Keys for AwsKeys {
     async fn fetch(&self, reference: &KeyReference, credential: Option<&Credential>) -> Result<FetchedKey, KeyError> {
         let aws = &*self.0;
+        // Before anybody is asked, the metadata service included.
+        if let KeyReference::SecretId(id) = reference {
+            aws.secrets.check_id(id).map_err(of_secrets)?;
+        }
         let request = |credentials: Arc<Credentials>| async move { aws.fetched(reference, &credentials).await };
         aws.with_credentials(credential, request).await
     }
@@ -170,11 +174,10 @@ fn of_role(error: RoleError<Trouble>) -> KeyError {
 fn of_secrets(error: SecretsError) -> KeyError {
     match error {
         SecretsError::Call(call) => of_call("Secrets Manager", call),
-        error @ (SecretsError::Id
-        | SecretsError::NoVersion
-        | SecretsError::NoString
-        | SecretsError::Base64(_)
-        | SecretsError::Length(_)) => KeyError::Answer(sentence(&error)),
+        SecretsError::Id(error) => KeyError::SecretId(error.to_string()),
+        error @ (SecretsError::NoVersion | SecretsError::NoString | SecretsError::Text(_)) => {
+            KeyError::Answer(sentence(&error))
+        }
     }
 }
 
@@ -194,7 +197,7 @@ fn of_call(service: &str, error: CallError) -> KeyError {
     let CallError::Refused(refusal) = &error else {
         let text = format!("{service}: {}", sentence(&error));
         return match error {
-            CallError::Tls(_) | CallError::Malformed(_) | CallError::Request(_) => KeyError::Answer(text),
+            CallError::Tls(_) | CallError::Malformed | CallError::Request(_) => KeyError::Answer(text),
             CallError::Refused(_)
             | CallError::Unavailable { .. }
             | CallError::Unreachable(_)

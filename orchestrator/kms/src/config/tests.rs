@@ -43,7 +43,7 @@ fn the_good_file_is_read() {
     let (kms, secrets, imds) = checked(GOOD, Path::new("/")).unwrap();
     assert_eq!(kms.key.region(), "eu-central-1");
     assert_eq!(kms.endpoint, Some("https://kms.lab.example:8443".parse().unwrap()));
-    assert_eq!(secrets.region, "eu-central-1");
+    assert_eq!(secrets.key.region(), "eu-central-1");
     assert_eq!(imds.endpoint, "192.0.2.1:8080".parse().unwrap());
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kms::{CallError, Https, Reason, Secrets, SecretsError, StoredKey};
+use kms::{CallError, CiphertextError, Https, Reason, SecretIdError, Secrets, SecretsError, StoredKey};
 use serde_json::{Value, json};
 
 use crate::stand_in::{StandIn, Twist};
@@ -59,10 +59,44 @@ async fn a_secret_that_is_no_ciphertext_is_named() {
     let refused = async |secret| asked(secret, []).await.0.unwrap_err();
     assert!(matches!(refused(with("VersionId", Value::Null)).await, SecretsError::NoVersion));
     assert!(matches!(refused(with("SecretString", Value::Null)).await, SecretsError::NoString));
-    assert!(matches!(refused(with("SecretString", json!("{}"))).await, SecretsError::Base64(_)));
-    assert!(matches!(refused(with("SecretString", json!(""))).await, SecretsError::Length(0)));
+    let text = async |text: &str| match refused(with("SecretString", json!(text))).await {
+        SecretsError::Text(error) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(text("{}").await, CiphertextError::Json);
+    assert_eq!(text("\"Y2lwaGVydGV4dA==\"").await, CiphertextError::Quoted);
+    assert_eq!(text("\u{feff}Y2lwaGVydGV4dA==").await, CiphertextError::ByteOrderMark);
+    assert_eq!(text("").await, CiphertextError::Length(0));
     let long = STANDARD.encode(vec![1; 6145]);
-    assert!(matches!(refused(with("SecretString", json!(long))).await, SecretsError::Length(6145)));
+    assert_eq!(text(&long).await, CiphertextError::Length(6145));
+}
+
+#[tokio::test]
+async fn a_secret_in_lines_is_read() {
+    let ciphertext = vec![7; 200];
+    let base64 = STANDARD.encode(&ciphertext);
+    let (first, rest) = base64.split_at(76);
+    for text in [format!("{base64}\n"), format!("{first}\n{rest}\n"), format!("{first}\r\n{rest}\r\n")] {
+        let mut secret = good();
+        secret["SecretString"] = json!(text);
+        let (key, _) = asked(secret, []).await;
+        assert_eq!(key.unwrap().ciphertext, ciphertext, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_secret_is_in_an_error() {
+    // Whatever somebody stored by mistake: the key itself, in several forms.
+    let key = "0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
+    for text in [key.to_owned(), format!("{{\"eth_key\": \"{key}\"}}"), format!("'{key}'"), format!("{key}!")] {
+        let mut secret = good();
+        secret["SecretString"] = json!(text);
+        let error = asked(secret, []).await.0.unwrap_err();
+        let shown = format!("{error} {error:?}");
+        let digits = |text: &str| text.as_bytes().windows(4).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert!(digits(key).iter().all(|part| !shown.as_bytes().windows(4).any(|other| other == part)), "{shown}");
+        assert!(!shown.contains("offset") && !shown.contains("symbol"), "{shown}");
+    }
 }
 
 #[tokio::test]
@@ -72,7 +106,10 @@ async fn a_name_that_no_secret_has_is_not_sent() {
     let secrets = Secrets::new(secrets, Https::new(&kms.roots, Loopback).unwrap());
     for id in ["", "with space", "line\nbreak", &"x".repeat(2049)] {
         let error = secrets.stored_key(id, &credentials()).await.unwrap_err();
-        assert!(matches!(error, SecretsError::Id), "{error:?}");
+        assert!(matches!(error, SecretsError::Id(SecretIdError::Characters)), "{error:?}");
     }
+    let elsewhere = "arn:aws:secretsmanager:us-east-1:111122223333:secret:signer/key-1-AbCdEf";
+    let error = secrets.stored_key(elsewhere, &credentials()).await.unwrap_err();
+    assert!(matches!(error, SecretsError::Id(SecretIdError::Region { .. })), "{error:?}");
     assert!(stand_in.seen().is_empty());
 }

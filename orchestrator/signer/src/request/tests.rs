@@ -283,6 +283,20 @@ fn a_secret_id_is_a_short_printable_string() {
 }
 
 #[test]
+fn an_encrypted_key_may_be_in_lines() {
+    let key = |text: &str| {
+        let json = serde_json::to_string(text).unwrap();
+        with("\"secret_id\": \"prod/wallet\"", &format!("\"encrypted_key\": {json}")).unwrap().key
+    };
+    let bytes = vec![7; 6144];
+    let base64 = STANDARD.encode(&bytes);
+    for (length, end) in [(76, "\n"), (64, "\r\n"), (8192, "\n"), (4, "\r\n")] {
+        let lines: Vec<_> = base64.as_bytes().chunks(length).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        assert_eq!(key(&(lines.join(end) + end)), KeyReference::EncryptedKey(bytes.clone()), "{length} {end:?}");
+    }
+}
+
+#[test]
 fn an_encrypted_key_is_base64_and_never_shown() {
     let long = format!("\"{}\"", "AAAA".repeat(2049));
     for value in ["\"\"", "5", "\"c2VjcmV0LXRoaW5n!\"", "\"c2VjcmV0LXRoaW5\"", "{}", &long] {

@@ -89,6 +89,7 @@ impl From<NonceError> for Failure {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         let (status, code) = match error {
+            KeyError::SecretId(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             KeyError::NotFound => (StatusCode::NOT_FOUND, "key_not_found"),
             KeyError::Credential(_) => (StatusCode::FORBIDDEN, "credential_refused"),
             KeyError::Refused(_) => (StatusCode::BAD_GATEWAY, "key_refused"),
@@ -96,7 +97,8 @@ impl From<KeyError> for Failure {
             KeyError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "key_unavailable"),
             KeyError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         };
-        Self::new(status, code, error.to_string())
+        let field = matches!(error, KeyError::SecretId(_)).then(|| "secret_id".to_owned());
+        Self { field, ..Self::new(status, code, error.to_string()) }
     }
 }
 

@@ -148,6 +148,8 @@ async fn each_failure_to_get_a_key_has_its_status() {
         assert_eq!(answer.error(), (status, code.to_owned(), None), "{secret_id}");
         assert_eq!(answer.head.contains("retry-after: 1"), status == 503, "{}", answer.head);
     }
+    let elsewhere = client.sign(0, "elsewhere").await.error();
+    assert_eq!(elsewhere, (400, "bad_request".to_owned(), Some("secret_id".to_owned())));
 }
 
 #[tokio::test]

@@ -73,6 +73,7 @@ impl Keys for FakeKeys {
         let plaintext = match reference {
             KeyReference::EncryptedKey(ciphertext) => ciphertext.clone(),
             KeyReference::SecretId(id) => match id.as_str() {
+                "elsewhere" => return Err(KeyError::SecretId("the secret is in us-east-1".into())),
                 "missing" => return Err(KeyError::NotFound),
                 "expired" => return Err(KeyError::Credential("ExpiredTokenException".into())),
                 "denied" => return Err(KeyError::Refused("AccessDeniedException".into())),
