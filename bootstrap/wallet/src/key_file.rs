@@ -6,9 +6,13 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use signer::tx::SecretKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use signer::tx::{SecretKey, SecretKeyError};
 use zeroize::Zeroizing;
 
+/// Of 64 hex digits, or of 66 characters with `0x`.
+const BASE64_LEN: usize = 88;
 /// Far more than 66 characters and a line end need.
 const MAX_FILE_LEN: u64 = 256;
 
@@ -20,7 +24,7 @@ pub fn load(path: &Path) -> Result<SecretKey> {
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_FILE_LEN)?));
     if path == Path::new("-") {
         std::io::stdin().lock().take(MAX_FILE_LEN).read_to_string(&mut text).context("read standard input")?;
-        return SecretKey::parse(text.trim_end().as_bytes()).context("standard input");
+        return parse(&text).context("standard input");
     }
     let doing = || format!("read the secret key {}", path.display());
     let file = File::open(path).with_context(doing)?;
@@ -33,7 +37,21 @@ pub fn load(path: &Path) -> Result<SecretKey> {
         path.display()
     );
     file.take(MAX_FILE_LEN).read_to_string(&mut text).with_context(doing)?;
-    SecretKey::parse(text.trim_end().as_bytes()).with_context(doing)
+    parse(&text).with_context(doing)
+}
+
+/// The key in hex; or 88 characters of base64 that hold it in hex, as `aws kms decrypt --query Plaintext --output text` prints a
+/// key that was encrypted in hex. No key in hex has 88 characters, so neither is taken for the other.
+fn parse(text: &str) -> Result<SecretKey, SecretKeyError> {
+    let text = text.trim_ascii_end().as_bytes();
+    let mut hex = Zeroizing::new([0; 66]);
+    match STANDARD.decode_slice(text, hex.as_mut_slice()) {
+        Ok(length) if text.len() == BASE64_LEN => {
+            SecretKey::parse(hex.get(..length).unwrap_or_default().trim_ascii_end())
+        }
+        // The decoder's own words show a part of the key.
+        Ok(_) | Err(_) => SecretKey::parse(text),
+    }
 }
 
 /// Writes a new file, mode 0600; never replaces one.

@@ -8,6 +8,7 @@ mod command;
 mod enclave;
 mod keys;
 mod lambda;
+mod migration;
 mod server;
 mod trust;
 
