@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::config::{Config, InterfaceName};
 use crate::dns::{self, AllowList};
+use crate::forwarding;
 use crate::interface;
 use crate::key::PrivateKey;
 
@@ -67,6 +68,9 @@ async fn host(config: &Config) -> Result<()> {
         ensure_exists(uplink).context("nat.uplink")?;
     }
     interface::ensure_usable(&config.wireguard.interface).await.context("wireguard.interface")?;
+    if config.wireguard.gateways().any(|gateway| gateway.is_ipv6()) {
+        forwarding::ensure_ipv6(&config.wireguard.interface)?;
+    }
     executables(config).await
 }
 

@@ -3,7 +3,6 @@
 mod account;
 mod allow_list;
 pub(crate) mod apparmor;
-mod connections;
 mod cookie;
 mod holder;
 mod message;

@@ -41,7 +41,13 @@ impl Host {
     }
 
     fn check(&self) -> Output {
-        call(&["check", "--config", self.path("parent.toml").to_str().unwrap()])
+        self.check_after("true")
+    }
+
+    /// In a network of its own, whose sysctls are the kernel's defaults until `command` changes them.
+    fn check_after(&self, command: &str) -> Output {
+        let script = format!("{command} && exec {PROGRAM} check --config {}", self.path("parent.toml").display());
+        Command::new("unshare").args(["--map-root-user", "--net", "sh", "-c", &script]).output().unwrap()
     }
 
     fn replace(&self, from: &str, to: &str) {
@@ -125,10 +131,8 @@ fn the_check_names_what_is_missing_or_wrong() {
     }
 
     let host = Host::new();
-    let script = format!("ip link add wg0 type veth; {PROGRAM} check --config {}", host.path("parent.toml").display());
-    let output = Command::new("unshare").args(["--map-root-user", "--net", "sh", "-c", &script]).output().unwrap();
     assert_refused(
-        &output,
+        &host.check_after("ip link add wg0 type veth"),
         "wireguard.interface: wg0 is there already and is no WireGuard interface but veth; expected",
     );
 
@@ -147,6 +151,16 @@ fn the_check_names_what_is_missing_or_wrong() {
     let host = Host::new();
     host.replace("mtu = 15360", "mtu = 15360\nmut = 1");
     assert_refused(&host.check(), "unknown field `mut`");
+}
+
+#[test]
+fn the_check_names_the_sysctl_that_keeps_ipv6_out_of_the_tunnel() {
+    let host = Host::new();
+    let output = host.check_after("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    assert_refused(&output, "net.ipv6.conf.default.disable_ipv6 is 1, expected 0: `sysctl -w");
+    host.replace(", \"fd3b:74ac:9d21::1/64\"", "");
+    host.replace("ipv6_range", "# ipv6_range");
+    assert!(host.check_after("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6").status.success());
 }
 
 #[test]

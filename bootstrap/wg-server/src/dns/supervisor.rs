@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tunnel::backoff::Backoff;
 
 use super::probe::{self, Found, Transport};
-use super::{Prepared, connections, holder, resolution};
+use super::{Prepared, holder, resolution};
+use crate::connections;
 use crate::firewall::Gate;
 
 /// From start to the first answer.
@@ -233,7 +234,7 @@ impl Named {
 
     /// Whether questions get lost before they reach named, which is then said.
     fn is_not_at_fault(&self) -> bool {
-        let objection = connections::objection();
+        let objection = connections::problem();
         let is_full = objection.is_some();
         if is_full {
             let phase = self.state().phase;
