@@ -188,3 +188,26 @@ fn the_status_of_a_wg_server_that_is_stopped_is_an_error_that_says_so() {
     parent.signal("wg-server", "CONT").unwrap();
     assert!(said.contains("wg-server runs, but has not answered within 5 s"), "{said}");
 }
+
+#[test]
+fn who_breaks_named_does_not_get_the_gateway_s_key() {
+    let shared = healthy();
+    let key = "/etc/wg-server/private.key";
+    let named = shell(
+        &shared.lab,
+        "pid=$(pgrep -P $(cat /run/lab/wg-server.pid) named) && ps -o uid=,gid= -p $pid && grep -E '^(Groups|CapEff|NoNewPrivs):' /proc/$pid/status",
+    );
+    let mut words = named.split_ascii_whitespace();
+    let (uid, gid) = (words.next().unwrap(), words.next().unwrap());
+    assert!(uid != "0" && uid != "998", "named runs as {named}");
+    // CAP_NET_BIND_SERVICE (linux/capability.h).
+    assert!(named.contains("CapEff:\t0000000000000400\n") && named.contains("Groups:\t \n"), "{named}");
+    let read = |uid: &str, gid: &str| {
+        shell(
+            &shared.lab,
+            &format!("setpriv --reuid={uid} --regid={gid} --clear-groups cat {key} >/dev/null 2>&1; echo $?"),
+        )
+    };
+    assert_eq!(read("998", "998"), "0\n", "wg-server reads it");
+    assert_ne!(read(uid, gid), "0\n", "so does named");
+}

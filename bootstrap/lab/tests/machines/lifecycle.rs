@@ -22,6 +22,19 @@ fn a_second_up_says_what_already_runs() {
 }
 
 #[test]
+fn an_image_that_is_not_there_is_named_before_the_enclave_ends_for_it() {
+    let shared = lab_with(1);
+    let pids = || shared.lab.status().unwrap().pieces.into_iter().map(|piece| piece.pid).collect::<Vec<_>>();
+    let before = pids();
+    for verb in ["restart", "start"] {
+        let output = shared.run(&["enclave", verb, "16", "--eif", "/no/such.eif"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("there is no image /no/such.eif"), "{verb}: {said}");
+    }
+    assert_eq!(pids(), before, "it runs on");
+}
+
+#[test]
 fn what_has_died_is_noticed_and_down_leaves_nothing_behind() {
     let shared = lab_with(0);
     let parent = shared.lab.parent().unwrap();
