@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// The image that it has to be of, as `make eif` or nitro-cli wrote it; of several, any one.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
-    /// A value that a register has to have, PCR0 to PCR31; of several for one register, any one.
+    /// A value that a register has to have, PCR0 to PCR4, PCR8, PCR16 to PCR31; of several for one register, any one.
     #[arg(long, value_name = "N=HEX")]
     pcr: Vec<Register>,
     /// Another root than AWS's, in PEM: for labs.

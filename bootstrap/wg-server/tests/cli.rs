@@ -186,7 +186,7 @@ fn the_check_says_who_vouches_for_enclaves_and_names_what_is_wrong_with_it() {
     fs::remove_file(host.path("measurements.json")).unwrap();
     assert_refused(&host.check(), "attestation.measurements_paths: read ");
     fs::write(host.path("measurements.json"), "{}").unwrap();
-    assert_refused(&host.check(), "measurements.json: expected JSON with \"PCR0\", \"PCR1\" and \"PCR2\"");
+    assert_refused(&host.check(), "measurements.json: PCR0 is missing, expected JSON with \"PCR0\", \"PCR1\" and");
     let zero = "00".repeat(48);
     let debug = format!("{{\"PCR0\": \"{zero}\", \"PCR1\": \"{zero}\", \"PCR2\": \"{zero}\"}}");
     fs::write(host.path("measurements.json"), debug).unwrap();
@@ -241,7 +241,10 @@ fn keygen_prints_the_public_key_and_never_replaces_a_file() {
 #[test]
 fn status_without_a_daemon_says_so() {
     let host = Host::new();
-    assert_refused(&call(&["status", "--runtime-dir", host.dir.path().to_str().unwrap()]), "does wg-server run?");
+    assert_refused(
+        &call(&["status", "--runtime-dir", host.dir.path().to_str().unwrap()]),
+        "wg-server does not run: `systemctl status wg-server`",
+    );
 }
 
 #[test]

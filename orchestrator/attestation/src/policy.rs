@@ -25,8 +25,10 @@ pub struct Policy {
 /// Why a value cannot be part of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// More than an enclave has.
-    #[error("an enclave has no PCR{0}, expected PCR0 to PCR31")]
+    /// A register that is zero in every enclave, or that none has.
+    #[error(
+        "PCR{0} says nothing about an enclave, expected PCR0 to PCR4, PCR8, or PCR16 to PCR31, which are its programs' own"
+    )]
     Index(u8),
     /// A register that nothing was measured into.
     #[error("zero is what PCR{0} holds when nothing was measured, expected the value to ask for")]
@@ -100,9 +102,9 @@ impl Policy {
     /// Adds a value to those that a register may have.
     ///
     /// # Errors
-    /// Registers that no enclave has, and zero.
+    /// Registers that say nothing, and zero.
     pub fn allow(&mut self, index: u8, value: Pcr) -> Result<(), PolicyError> {
-        if index >= Pcr::COUNT {
+        if !says_something(index) {
             return Err(PolicyError::Index(index));
         }
         if value.is_zero() {
@@ -174,6 +176,11 @@ impl Policy {
         let labels = list(self.images.iter().map(|(label, _)| label), ", ");
         Err(Violation::Image { actual: actual.pcr0, labels })
     }
+}
+
+/// The hypervisor locks PCR0 to PCR15 at boot, and measures into PCR0 to PCR4 and PCR8 only.
+fn says_something(index: u8) -> bool {
+    matches!(index, 0..=4 | 8 | 16..Pcr::COUNT)
 }
 
 /// The registers of an image beyond PCR0-2.
