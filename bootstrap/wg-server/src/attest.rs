@@ -43,6 +43,9 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// Nitro Enclaves are of October 2020. What is less is a year or a date without its dashes.
+const FIRST_DOCUMENT: i64 = 1_600_000_000;
+
 /// `--at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Time(At);
@@ -55,6 +58,9 @@ impl FromStr for Time {
             return Ok(Self(At::Document));
         }
         let time = match text.parse() {
+            Ok(seconds) if seconds < FIRST_DOCUMENT => {
+                Err(format!("{seconds} seconds since 1970 are before there were Nitro Enclaves"))
+            }
             // Up to the year 9999, so that milliseconds are not taken for seconds.
             Ok(seconds) => OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| error.to_string()),
             Err(_) => OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string()),
@@ -94,6 +100,10 @@ fn policy(paths: &[PathBuf], registers: &[Register]) -> Result<Option<Policy>> {
     for register in registers {
         policy.allow(register.index, register.value).context("--pcr")?;
     }
+    ensure!(
+        registers.is_empty() || !policy.is_empty(),
+        "--pcr: none of PCR0, PCR1 and PCR8 is among them, so any image would do; expected --measurements FILE, or --pcr of one of these, too"
+    );
     Ok((!paths.is_empty() || !registers.is_empty()).then_some(policy))
 }
 

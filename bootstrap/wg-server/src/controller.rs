@@ -125,11 +125,12 @@ impl<'a> Controller<'a> {
     /// The firewall first: what it holds comes after it.
     async fn look(&mut self, gateway: &Gateway) {
         self.look_at_firewall().await;
-        self.look_at_others().await;
         if self.look_at_interface().await {
             self.look_at_forwarding();
             self.look_at_peers(gateway).await;
         }
+        // Last: some hosts have rules that take seconds to read.
+        self.look_at_others().await;
     }
 
     async fn look_at_firewall(&mut self) {

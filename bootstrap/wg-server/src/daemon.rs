@@ -124,7 +124,7 @@ async fn services(
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
-    let named = dns::Named::new(config, named);
+    let named = dns::Named::new(config, named, health);
     let status = status::Server::bind(&config.runtime_dir)?;
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     let watched =

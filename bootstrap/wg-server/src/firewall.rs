@@ -85,9 +85,11 @@ impl Firewall {
         if self.foreign.seen == Some(generation) || started < self.foreign.not_before {
             return Ok(None);
         }
-        let listing = self.nft.ruleset().await.context("read the other tables of the firewall")?;
+        let listing = self.nft.ruleset().await.context("read the other tables of the firewall");
         let took: Duration = started.elapsed();
-        self.foreign = Foreign { seen: Some(generation), not_before: Instant::now() + took * FOREIGN_SHARE };
+        let seen = listing.is_ok().then_some(generation);
+        self.foreign = Foreign { seen, not_before: Instant::now() + took * FOREIGN_SHARE };
+        let listing = listing?;
         Ok(Some(foreign::problems(&listing, self.plan.interface(), &self.plan.packets())))
     }
 

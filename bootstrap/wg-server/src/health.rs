@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Forwarding,
     /// The kernel's peers.
     Peer,
+    /// The name server.
+    Named,
 }
 
 /// Who reports problems. Each topic's list is replaced as a whole.
@@ -57,8 +59,8 @@ struct Inner {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Firewall, Self::Interface, Self::Link, Self::Address, Self::Forwarding, Self::Peer];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Firewall, Self::Interface, Self::Link, Self::Address, Self::Forwarding, Self::Peer, Self::Named];
 
     /// For the status.
     pub(crate) fn name(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Kind {
             Self::Address => "address",
             Self::Forwarding => "forwarding",
             Self::Peer => "peer",
+            Self::Named => "named",
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
 
 /// For one client, both ways.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// A report without the firewall's counter is better than none while nft hangs.
+const COUNTER_DEADLINE: Duration = Duration::from_secs(1);
 /// A report of 64 enclaves has about 64 KiB.
 const MAX_REPORT_LEN: u64 = 4 << 20;
 const MAX_REQUEST_LEN: u64 = 1024;
@@ -143,7 +145,7 @@ pub(crate) fn socket_path(runtime_dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Watched<'a> {
     pub(crate) gateway: &'a Gateway,
-    pub(crate) named: &'a dns::Named,
+    pub(crate) named: &'a dns::Named<'a>,
     pub(crate) health: &'a Health,
     pub(crate) drops: &'a Drops,
     pub(crate) forwards: &'a [Forward],
@@ -275,7 +277,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         public_key: gateway.public_key().to_string(),
         trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
-        dropped_questions: drops.dropped_questions().await.ok(),
+        dropped_questions: timeout(COUNTER_DEADLINE, drops.dropped_questions()).await.ok().and_then(Result::ok),
         problems,
         repairs: health.repairs().into_iter().map(|(kind, repairs)| (kind, repairs.into())).collect(),
         forwards: forwards

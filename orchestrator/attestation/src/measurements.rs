@@ -41,9 +41,12 @@ pub enum MeasurementsError {
         #[source]
         source: PcrError,
     },
-    /// What an enclave in debug mode shows, and no image has.
+    /// What an enclave in debug mode shows for PCR0, PCR1 and PCR2, and no image has.
     #[error("PCR{0} is zero: this describes an enclave in debug mode, expected the measurements of an image")]
     Zero(u8),
+    /// Another register.
+    #[error("PCR{0} is zero, so nothing was measured into it; expected its value, or no PCR{0}")]
+    Unused(u8),
     /// `nitro-cli describe-enclaves` where nothing runs.
     #[error("a list of no enclaves; expected one, as `nitro-cli describe-enclaves` lists it while it runs")]
     NoEnclave,
@@ -83,7 +86,11 @@ impl Measurements {
 
 fn register(index: u8, text: &str) -> Result<Pcr, MeasurementsError> {
     let pcr: Pcr = text.parse().map_err(|source| MeasurementsError::Pcr { index, source })?;
-    if pcr.is_zero() { Err(MeasurementsError::Zero(index)) } else { Ok(pcr) }
+    match (pcr.is_zero(), index) {
+        (false, _) => Ok(pcr),
+        (true, 0..=2) => Err(MeasurementsError::Zero(index)),
+        (true, _) => Err(MeasurementsError::Unused(index)),
+    }
 }
 
 enum File {

@@ -44,8 +44,8 @@ pub enum Violation {
     /// The hypervisor hides PCR0-2 of an enclave whose console the parent can read.
     #[error("PCR{0} is zero: the enclave runs in debug mode, which is never right")]
     Debug(u8),
-    /// Not in the document, which always has PCR0 to PCR15, and the others once the enclave has extended them.
-    #[error("PCR{0} is not in the document, so the enclave has not extended it")]
+    /// Not in the document, which has the registers that are locked: PCR0 to PCR15 always, the others once the enclave locks them.
+    #[error("PCR{0} is not in the document: the enclave has not extended and locked it")]
     Absent(u8),
     /// PCR1 is that of an allowed image, PCR2 is not.
     #[error("PCR2 is {actual}, measurements {label} say {expected}: same release (PCR1), another configuration")]

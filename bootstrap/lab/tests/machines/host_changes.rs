@@ -211,3 +211,15 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
     assert_eq!(read("998", "998"), "0\n", "wg-server reads it");
     assert_ne!(read(uid, gid), "0\n", "so does named");
 }
+
+#[test]
+fn a_named_that_hangs_is_started_again_and_counted() {
+    let shared = healthy();
+    let lab = &shared.lab;
+    let pid = "pgrep -P $(cat /run/lab/wg-server.pid) named";
+    let before = (shell(lab, pid), repairs(lab, "named"));
+    shell(lab, &format!("kill -STOP $({pid})"));
+    wait("named to be started again", BACK_WITHIN + COMMAND * 2, || repairs(lab, "named") > before.1);
+    assert_ne!(shell(lab, pid), before.0);
+    wait("no problem", BACK_WITHIN + COMMAND, || problems(lab).is_empty());
+}

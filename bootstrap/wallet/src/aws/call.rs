@@ -40,7 +40,7 @@ fn hint(code: &str) -> &'static str {
         "ResourceExistsException" => "; somebody else made it at the same moment: try again",
         "LimitExceededException" => {
             "; a secret has at most 20 labels: take that of a key that nobody needs from its version, with \
-             `aws secretsmanager update-secret-version-stage --remove-from-version-id`"
+             `aws secretsmanager update-secret-version-stage --secret-id SECRET --version-stage LABEL --remove-from-version-id VERSION`"
         }
         "InvalidRequestException" => {
             "; a secret that is marked for deletion comes back with `aws secretsmanager restore-secret`"

@@ -12,9 +12,6 @@ use super::cookie::{ClientCookie, Secret};
 use super::message::{self, Rcode};
 
 const PORT: u16 = 53;
-/// Both of DNS's transports: a name server has either without the other.
-const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::Tcp];
-
 /// How a question travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
@@ -27,26 +24,49 @@ pub(super) enum Transport {
 pub(super) enum Found {
     /// Our own named, everywhere.
     Ours,
-    /// Nobody, here at least.
+    /// Nobody over UDP, at one address at least.
     Silence,
+    /// Ours over UDP, and nobody over TCP here: whoever fills named's places for TCP must not have it ended for that.
+    SilentTcp(IpAddr),
     /// Somebody else, here.
     Stranger(IpAddr, Transport),
 }
 
-/// Asks at every address over both transports. A stranger anywhere outweighs silence elsewhere.
+/// Asks at every address over both transports at once. A stranger anywhere outweighs silence elsewhere.
 pub(super) async fn who_answers(servers: &[IpAddr], secret: &Secret, deadline: Duration) -> Found {
-    let mut found = Found::Ours;
-    for server in servers {
-        for transport in TRANSPORTS {
-            let answer = timeout(deadline, ask(SocketAddr::new(*server, PORT), transport, secret)).await;
-            match answer {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false)) => return Found::Stranger(*server, transport),
-                Ok(Err(_)) | Err(_) => found = Found::Silence,
-            }
+    let at = async |server: Option<&IpAddr>| match server {
+        Some(server) => who_answers_at(*server, secret, deadline).await,
+        None => Found::Ours,
+    };
+    // At most one address of each IP version.
+    let (first, second) = tokio::join!(at(servers.first()), at(servers.get(1)));
+    first.or_worse(second)
+}
+
+async fn who_answers_at(server: IpAddr, secret: &Secret, deadline: Duration) -> Found {
+    let over = async |transport| {
+        let answer = timeout(deadline, ask(SocketAddr::new(server, PORT), transport, secret)).await;
+        match (answer, transport) {
+            (Ok(Ok(true)), _) => Found::Ours,
+            (Ok(Ok(false)), _) => Found::Stranger(server, transport),
+            (Ok(Err(_)) | Err(_), Transport::Udp) => Found::Silence,
+            (Ok(Err(_)) | Err(_), Transport::Tcp) => Found::SilentTcp(server),
         }
+    };
+    let (udp, tcp) = tokio::join!(over(Transport::Udp), over(Transport::Tcp));
+    udp.or_worse(tcp)
+}
+
+impl Found {
+    fn or_worse(self, other: Self) -> Self {
+        let weight = |found: &Self| match found {
+            Self::Ours => 0,
+            Self::SilentTcp(_) => 1,
+            Self::Silence => 2,
+            Self::Stranger(..) => 3,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
     }
-    found
 }
 
 /// Whether the server there has the secret.

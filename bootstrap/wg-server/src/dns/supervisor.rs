@@ -19,13 +19,16 @@ use super::probe::{self, Found, Transport};
 use super::{Prepared, holder, resolution};
 use crate::connections;
 use crate::firewall::Gate;
+use crate::health::{Health, Kind};
 
 /// From start to the first answer.
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_DEADLINE: Duration = Duration::from_secs(2);
-/// One lost probe is load; three are a server that hangs.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+/// One lost probe is load; three are a server that hangs. It is noticed within 5 s.
 const PROBES_LOST: u32 = 3;
+/// Between a lost probe and the next.
+const PROBE_AGAIN: Duration = Duration::from_millis(200);
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(3);
 /// A name that could not be looked up is tried again after this time.
@@ -66,15 +69,16 @@ impl std::fmt::Display for State {
 
 /// The child to be.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub(crate) struct Named<'a> {
     named_path: PathBuf,
     prepared: Prepared,
     servers: Vec<IpAddr>,
     gate: Gate,
     is_validating: bool,
     state: watch::Sender<State>,
-    /// The present problem is that nothing reaches named.
-    is_cut_off: AtomicBool,
+    /// The present problem ends with the next answer.
+    is_passing: AtomicBool,
+    health: &'a Health,
 }
 
 /// Why one life of named ended.
@@ -85,9 +89,9 @@ enum End {
     Told,
 }
 
-impl Named {
-    /// A named that serves the enclaves at these addresses of the gateway.
-    pub(crate) fn new(config: &crate::config::Config, prepared: Prepared) -> Self {
+impl<'a> Named<'a> {
+    /// A named that serves the enclaves at these addresses of the gateway. Each start after the first is a repair.
+    pub(crate) fn new(config: &crate::config::Config, prepared: Prepared, health: &'a Health) -> Self {
         let gate = Gate::new(config.nat.nft_path.clone(), config.wireguard.interface.clone());
         Self {
             named_path: config.dns.named_path.clone(),
@@ -96,7 +100,8 @@ impl Named {
             gate,
             is_validating: config.dns.dnssec,
             state: watch::Sender::new(State { phase: Phase::Starting, problem: None }),
-            is_cut_off: AtomicBool::new(false),
+            is_passing: AtomicBool::new(false),
+            health,
         }
     }
 
@@ -116,9 +121,10 @@ impl Named {
     /// PR_SET_PDEATHSIG), which has to mean wg-server.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new();
+        let mut former = None;
         while !stop.is_cancelled() {
             let started = Instant::now();
-            let ended = self.live(&stop).await;
+            let ended = self.live(&stop, former.as_deref()).await;
             let problem = match ended {
                 Ok(End::Told) => break,
                 Ok(End::Exited(status)) => {
@@ -132,7 +138,8 @@ impl Named {
                 ),
                 Err(error) => format!("{error:#}"),
             };
-            self.now(Phase::Restarting, Some(problem));
+            self.now(Phase::Restarting, Some(problem.clone()));
+            former = Some(problem);
             backoff.ended(started.elapsed());
             let pause = backoff.next(rand::random());
             tracing::info!(?pause, "named restarts");
@@ -157,7 +164,8 @@ impl Named {
         self.state.send_replace(State { phase, problem });
     }
 
-    async fn live(&self, stop: &CancellationToken) -> Result<End> {
+    /// `former` is how the life before ended.
+    async fn live(&self, stop: &CancellationToken, former: Option<&str>) -> Result<End> {
         self.gate.close().await?;
         holder::ensure_free(&self.servers).await?;
         // What went wrong last is so until named answers.
@@ -166,14 +174,17 @@ impl Named {
         tracing::info!(pid = child.id(), user = self.prepared.account.name, "named started");
         let end = tokio::select! {
             status = child.wait() => End::Exited(status.context("wait for named")?),
-            end = self.watch() => end?,
+            end = self.watch(former) => end?,
             () = stop.cancelled() => End::Told,
         };
         if !matches!(end, End::Told) {
             self.gate.close().await?;
         }
-        if !matches!(end, End::Exited(_)) {
-            terminate(&mut child).await?;
+        match end {
+            End::Exited(_) => {}
+            // What hangs does not hear SIGTERM, and enclaves wait.
+            End::Silent => child.kill().await.context("kill named")?,
+            End::Stranger(..) | End::Told => terminate(&mut child).await?,
         }
         Ok(end)
     }
@@ -186,25 +197,30 @@ impl Named {
         command.arg("-f").arg("-c").arg(&self.prepared.conf_path).arg("-L").arg(self.prepared.start_log_path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         self.prepared.account.confine(&mut command);
+        // Where a step between two lives fails: the next start would take it for a stranger.
+        command.kill_on_drop(true);
         command
             .spawn()
             .with_context(|| format!("start {} as the user {}", self.named_path.display(), self.prepared.account.name))
     }
 
     /// Ends when it is not named that answers, or nobody.
-    async fn watch(&self) -> Result<End> {
+    async fn watch(&self, former: Option<&str>) -> Result<End> {
         let started = Instant::now();
         loop {
             match self.who_answers().await {
                 Found::Ours => break,
                 Found::Stranger(address, transport) => return Ok(End::Stranger(address, transport)),
-                Found::Silence if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
-                Found::Silence if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
-                Found::Silence => sleep(Duration::from_millis(100)).await,
+                Found::Silence | Found::SilentTcp(_) if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
+                Found::Silence | Found::SilentTcp(_) if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
+                Found::Silence | Found::SilentTcp(_) => sleep(Duration::from_millis(100)).await,
             }
         }
         self.gate.open().await?;
         self.now(Phase::Running, None);
+        if let Some(former) = former {
+            self.health.repaired(Kind::Named, former, "started named again");
+        }
         tracing::info!(servers = ?self.servers, after = ?started.elapsed(), "named answers");
         tokio::select! {
             end = self.until_lost() => Ok(end),
@@ -215,13 +231,20 @@ impl Named {
     async fn until_lost(&self) -> End {
         let mut lost = 0;
         loop {
-            sleep(PROBE_EVERY).await;
+            sleep(if lost == 0 { PROBE_EVERY } else { PROBE_AGAIN }).await;
             lost = match self.who_answers().await {
                 Found::Ours => {
                     self.passes_again();
                     0
                 }
                 Found::Stranger(address, transport) => return End::Stranger(address, transport),
+                Found::SilentTcp(address) => {
+                    self.until_it_passes(format!(
+                        "named answers at {address} over UDP and not over TCP, which long answers need: somebody holds its places for \
+                         TCP; see `ss -tn sport = :53`"
+                    ));
+                    0
+                }
                 // Another named would be as silent.
                 Found::Silence if self.is_not_at_fault() => 0,
                 Found::Silence => lost + 1,
@@ -234,18 +257,18 @@ impl Named {
 
     /// Whether questions get lost before they reach named, which is then said.
     fn is_not_at_fault(&self) -> bool {
-        let objection = connections::problem();
-        let is_full = objection.is_some();
-        if is_full {
-            let phase = self.state().phase;
-            self.is_cut_off.store(true, Ordering::Relaxed);
-            self.now(phase, objection);
-        }
-        is_full
+        let Some(objection) = connections::problem() else { return false };
+        self.until_it_passes(objection);
+        true
+    }
+
+    fn until_it_passes(&self, problem: String) {
+        self.is_passing.store(true, Ordering::Relaxed);
+        self.now(self.state().phase, Some(problem));
     }
 
     fn passes_again(&self) {
-        if self.is_cut_off.swap(false, Ordering::Relaxed) {
+        if self.is_passing.swap(false, Ordering::Relaxed) {
             tracing::info!("named answers again");
             self.now(Phase::Running, None);
         }

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Phase;
 use super::*;
+use crate::health::Health;
 use crate::namespace::{alone_with_users, sh};
 
 const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
@@ -78,11 +79,12 @@ fn setup(deny: &str) -> Setup {
 
 impl Setup {
     /// Runs named under its supervisor while `test` goes on, and stops it.
-    fn run(&self, test: impl AsyncFnOnce(&Named)) {
+    fn run(&self, test: impl AsyncFnOnce(&Named<'_>)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let prepared = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
-            let named = Named::new(&self.config, prepared);
+            let health = Health::default();
+            let named = Named::new(&self.config, prepared, &health);
             let stop = CancellationToken::new();
             let tested = async {
                 named.states().wait_for(|state| state.phase == Phase::Running).await.unwrap();

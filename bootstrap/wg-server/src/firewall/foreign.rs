@@ -122,6 +122,12 @@ impl Chains {
             };
             match name.as_str() {
                 "match" => matches = matches.and(packet.matches(value)),
+                // A target of iptables that nft cannot translate.
+                "xt" if value.get("type").and_then(Value::as_str) == Some("target") => {
+                    if let Some("REJECT" | "DROP") = value.get("name").and_then(Value::as_str) {
+                        return matches.then(|| Step::End(Fate::Dropped));
+                    }
+                }
                 "xt" => matches = matches.and(packet.matches_extension(value)),
                 "limit" | "quota" | "connlimit" | "ct count" => matches = matches.and(Truth::Unknown),
                 "vmap" => return matches.then(|| self.map(chain, value, packet, depth)),

@@ -125,3 +125,18 @@ fn a_match_of_iptables_that_lets_in_what_belongs_to_connections_lets_no_first_pa
     assert!(said[0].contains("`iptables -I FORWARD -i wg0 -j ACCEPT`"), "{said:?}");
     assert!(problems(&listing("policy"), "wg0", &packets()).is_empty(), "what it matches is not known");
 }
+
+#[test]
+fn a_reject_that_nft_shows_as_a_target_of_iptables_drops() {
+    let listing = |target: &str| {
+        serde_json::json!({"nftables": [
+            {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward",
+                "prio": 0, "policy": "accept"}},
+            {"rule": {"family": "ip", "table": "filter", "chain": "FORWARD", "expr": [
+                {"counter": {"packets": 0, "bytes": 0}}, {"xt": {"type": "target", "name": target}}]}},
+        ]})
+    };
+    let said = problems(&listing("REJECT"), "wg0", &packets());
+    assert!(said[0].contains("`iptables -I FORWARD -i wg0 -j ACCEPT`"), "{said:?}");
+    assert!(problems(&listing("LOG"), "wg0", &packets()).is_empty(), "it goes on to the next rule");
+}
