@@ -39,7 +39,7 @@ impl Console {
         }
     }
 
-    /// Waits until `find` finds something in the text so far.
+    /// Waits until `find` finds something in the lines so far: one that is still being written is not among them.
     ///
     /// `is_alive` is asked now and then; its error ends the wait.
     ///
@@ -55,7 +55,8 @@ impl Console {
         let end = Instant::now() + patience;
         loop {
             let text = self.text()?;
-            if let Some(found) = find(&text) {
+            let lines = text.rsplit_once('\n').map_or("", |(lines, _unfinished)| lines);
+            if let Some(found) = find(lines) {
                 return Ok(found);
             }
             let shown = || format!("the last lines of {}:\n{}", self.path.display(), last_lines(&text, 15));
@@ -65,5 +66,24 @@ impl Console {
             }
             sleep(POLL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_still_being_written_is_not_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let console = Console::new(file.path().to_owned());
+        let find = |patience| {
+            let found = |text: &str| text.lines().find(|line| line.starts_with("refused: ")).map(str::to_owned);
+            console.wait("verdict", patience, || Ok(()), found)
+        };
+        fs::write(file.path(), "booting\nrefused: PC").unwrap();
+        assert!(find(Duration::ZERO).is_err());
+        fs::write(file.path(), "booting\nrefused: PCR2\n").unwrap();
+        assert_eq!(find(Duration::ZERO).unwrap(), "refused: PCR2");
     }
 }

@@ -220,7 +220,7 @@ mod tests {
         let others = [(8, Pcr([0x88; 48])), (31, Pcr([0xff; 48]))].into();
         assert_eq!(Measurements::parse(&text).unwrap(), Measurements { others, ..image() });
         let zero = text.replace(&pcr31, &"0".repeat(96));
-        assert!(matches!(Measurements::parse(&zero), Err(MeasurementsError::Zero(31))));
+        assert!(matches!(Measurements::parse(&zero), Err(MeasurementsError::Unused(31))));
     }
 
     #[test]

@@ -201,7 +201,7 @@ fn a_key_that_was_opened_signs_while_kms_is_away() {
 
 #[test]
 fn a_key_that_is_born_in_the_enclave_signs_and_leaves_it_only_encrypted() {
-    let (_shared, wallet) = client("test/mine");
+    let (_shared, wallet) = client("test/imported");
     let address = wallet.generate_key(URL, "test/born").unwrap();
     let (payload, _) = vector("seed README example");
     let (transaction, _) = wallet.sign(URL, &request(&payload, "test/born")).unwrap();
