@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 const ENABLED_PATH: &str = "/sys/module/apparmor/parameters/enabled";
+/// Where profiles are loaded. Without it, none is.
+const SECURITY_DIR: &str = "/sys/kernel/security/apparmor";
 /// Which profiles the kernel has; for root's eyes only.
 const PROFILES_PATH: &str = "/sys/kernel/security/apparmor/profiles";
 const PROFILE_DIR: &str = "/etc/apparmor.d";
@@ -17,7 +19,8 @@ pub(crate) fn objection(named_path: &Path, dir: &Path, query_log_path: &Path) ->
         Ok(profiles) => enforces(&profiles, named_path),
         // As another user than root: if the file is there, and not switched off.
         Err(_) => {
-            profile_dir.join(&profile_name).exists()
+            Path::new(SECURITY_DIR).exists()
+                && profile_dir.join(&profile_name).exists()
                 && !profile_dir.join("disable").join(&profile_name).exists()
                 && !profile_dir.join("force-complain").join(&profile_name).exists()
         }
