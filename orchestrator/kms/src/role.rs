@@ -1,7 +1,8 @@
 //! A request to AWS with the credentials of the instance's role, and once more with newer ones where AWS refuses those.
 //!
-//! A role's credentials can be refused although they have not expired here: the role's sessions were revoked, or another role was
-//! attached to the instance, or the clocks differ. The metadata service has the new ones, and nobody else can bring them.
+//! A role's credentials can be refused although they have not expired here: AWS no longer knows them, or the clocks differ. The metadata
+//! service has the new ones, and nobody else can bring them. Revoked sessions look like any missing permission (AccessDenied), and are
+//! no reason to fetch again.
 
 use std::sync::Arc;
 
