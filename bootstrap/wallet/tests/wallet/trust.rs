@@ -169,8 +169,10 @@ async fn tls_1_2_is_not_spoken() {
 
 #[tokio::test]
 async fn what_is_no_document_is_named() {
-    let error = refused(|_, _| Vec::new()).await;
+    let enclave = Enclave::with(TestRoot::new(SystemTime::now()), |_, _| Vec::new()).await;
+    let error = text(ask(&enclave, &enclave.trust()).await.unwrap_err());
     assert!(error.contains("what is not a document: there is nothing to read; expected"), "{error}");
+    assert_eq!(enclave.asked(), ["GET /attestation"]);
     let enclave = Enclave::with(TestRoot::new(SystemTime::now()), |_, _| vec![0; 40 << 10]).await;
     let error = ask(&enclave, &enclave.trust()).await.unwrap_err();
     assert!(text(error).ends_with("an answer of more than 32768 bytes"));
