@@ -26,6 +26,8 @@ pub(super) enum Found {
     Ours,
     /// Nobody over UDP, at one address at least.
     Silence,
+    /// The host has none of the addresses.
+    Missing,
     /// Ours over UDP, and nobody over TCP here: whoever fills named's places for TCP must not have it ended for that.
     SilentTcp(IpAddr),
     /// Somebody else, here.
@@ -36,7 +38,7 @@ pub(super) enum Found {
 pub(super) async fn who_answers(servers: &[IpAddr], secret: &Secret, deadline: Duration) -> Found {
     let at = async |server: Option<&IpAddr>| match server {
         Some(server) => who_answers_at(*server, secret, deadline).await,
-        None => Found::Ours,
+        None => Found::Missing,
     };
     // At most one address of each IP version.
     let (first, second) = tokio::join!(at(servers.first()), at(servers.get(1)));
@@ -49,6 +51,7 @@ async fn who_answers_at(server: IpAddr, secret: &Secret, deadline: Duration) -> 
         match (answer, transport) {
             (Ok(Ok(true)), _) => Found::Ours,
             (Ok(Ok(false)), _) => Found::Stranger(server, transport),
+            (Ok(Err(error)), _) if error.kind() == io::ErrorKind::AddrNotAvailable => Found::Missing,
             (Ok(Err(_)) | Err(_), Transport::Udp) => Found::Silence,
             (Ok(Err(_)) | Err(_), Transport::Tcp) => Found::SilentTcp(server),
         }
@@ -60,10 +63,11 @@ async fn who_answers_at(server: IpAddr, secret: &Secret, deadline: Duration) -> 
 impl Found {
     fn or_worse(self, other: Self) -> Self {
         let weight = |found: &Self| match found {
-            Self::Ours => 0,
-            Self::SilentTcp(_) => 1,
-            Self::Silence => 2,
-            Self::Stranger(..) => 3,
+            Self::Missing => 0,
+            Self::Ours => 1,
+            Self::SilentTcp(_) => 2,
+            Self::Silence => 3,
+            Self::Stranger(..) => 4,
         };
         if weight(&other) > weight(&self) { other } else { self }
     }

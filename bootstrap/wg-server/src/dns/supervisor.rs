@@ -211,9 +211,10 @@ impl<'a> Named<'a> {
             match self.who_answers().await {
                 Found::Ours => break,
                 Found::Stranger(address, transport) => return Ok(End::Stranger(address, transport)),
-                Found::Silence | Found::SilentTcp(_) if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
-                Found::Silence | Found::SilentTcp(_) if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
-                Found::Silence | Found::SilentTcp(_) => sleep(Duration::from_millis(100)).await,
+                Found::Missing => sleep(PROBE_EVERY).await,
+                _ if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
+                _ if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
+                _ => sleep(Duration::from_millis(100)).await,
             }
         }
         self.gate.open().await?;
@@ -232,12 +233,15 @@ impl<'a> Named<'a> {
         let mut lost = 0;
         loop {
             sleep(if lost == 0 { PROBE_EVERY } else { PROBE_AGAIN }).await;
+            let asked = Instant::now();
             lost = match self.who_answers().await {
                 Found::Ours => {
                     self.passes_again();
                     0
                 }
                 Found::Stranger(address, transport) => return End::Stranger(address, transport),
+                // The controller puts them back, and says so.
+                Found::Missing => 0,
                 Found::SilentTcp(address) => {
                     self.until_it_passes(format!(
                         "named answers at {address} over UDP and not over TCP, which long answers need: somebody holds its places for \
@@ -247,7 +251,11 @@ impl<'a> Named<'a> {
                 }
                 // Another named would be as silent.
                 Found::Silence if self.is_not_at_fault() => 0,
-                Found::Silence => lost + 1,
+                Found::Silence => {
+                    // A refusal comes at once, and named takes a moment to listen again where an address is back.
+                    sleep(PROBE_DEADLINE.saturating_sub(asked.elapsed())).await;
+                    lost + 1
+                }
             };
             if lost == PROBES_LOST {
                 return End::Silent;

@@ -391,6 +391,50 @@ fn inside_killed() {
 }
 
 #[test]
+fn named_lives_on_while_an_address_is_gone_and_listens_when_it_is_back() {
+    alone_with_users("dns::tests::inside_addresses");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_addresses() {
+    let setup = setup("nxdomain");
+    setup.run(async |named| {
+        let first = sh(PGREP);
+        let listens = || !sh("ss -Hlnu src 203.0.113.1:53").is_empty();
+        let until_listening = async |wanted: bool| {
+            let end = Instant::now() + Duration::from_secs(10);
+            while listens() != wanted {
+                assert!(Instant::now() < end, "named listens: {}, not {wanted}", !wanted);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // All, as with the interface itself, and one alone.
+        for addresses in [&["203.0.113.1/24", "fd3b:74ac:9d21::1/64"][..], &["203.0.113.1/24"]] {
+            let each =
+                |verb: &str| addresses.iter().for_each(|net| drop(sh(&format!("ip addr {verb} {net} dev lo nodad"))));
+            each("del");
+            until_listening(false).await;
+            // As long as the probes need to give named up.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            // A named that misses what the kernel says of addresses.
+            let deaf = setup.dir.path().join("named/named.conf");
+            let conf = std::fs::read_to_string(&deaf).unwrap();
+            std::fs::write(&deaf, conf.replacen("options {", "options { automatic-interface-scan no;", 1)).unwrap();
+            sh(&format!("kill -HUP {}", first.trim()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            each("add");
+            until_listening(true).await;
+            std::fs::write(&deaf, conf).unwrap();
+            sh(&format!("kill -HUP {}; ip addr replace 203.0.113.2/32 dev lo", first.trim()));
+            assert_eq!(dig("aws.com"), "NOERROR 198.51.100.80");
+        }
+        assert_eq!(sh(PGREP), first, "named was ended for it");
+        assert_eq!(named.state().phase, Phase::Running);
+    });
+}
+
+#[test]
 fn a_configuration_that_named_refuses_is_not_started() {
     alone_with_users("dns::tests::inside_refused_configuration");
 }
