@@ -80,6 +80,11 @@ impl Credentials {
         self.role.as_deref()
     }
 
+    /// Whether they are of the same session: AWS gives each an id of its own.
+    pub(crate) fn are_those(&self, other: &Self) -> bool {
+        self.inner.access_key_id() == other.inner.access_key_id()
+    }
+
     pub(crate) fn expiry(&self) -> Option<SystemTime> {
         self.inner.expiry()
     }

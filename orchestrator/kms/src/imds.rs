@@ -33,6 +33,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::config::ImdsSettings;
@@ -50,11 +51,16 @@ const MAX_ANSWER_LEN: usize = 16 * 1024;
 /// The service has new credentials at least five minutes before the old ones expire
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html>).
 const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
+/// How often the service is asked for others because AWS denied access, at most: most often a permission is missing, and
+/// clients may ask for what nobody may have as often as they like.
+const DENIED_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The role's credentials, asked for when there are none that last.
 pub struct Imds {
     settings: ImdsSettings,
     held: Mutex<Option<Arc<Credentials>>>,
+    /// When the service was last asked because AWS denied access.
+    denied: Mutex<Option<Instant>>,
 }
 
 /// Why the instance has no credentials for us.
@@ -136,7 +142,7 @@ impl Imds {
     /// Asks nobody yet.
     #[must_use]
     pub fn new(settings: ImdsSettings) -> Self {
-        Self { settings, held: Mutex::new(None) }
+        Self { settings, held: Mutex::new(None), denied: Mutex::new(None) }
     }
 
     /// Credentials that have not expired. Those who ask at the same time wait for one answer.
@@ -153,6 +159,23 @@ impl Imds {
         let mut held = self.held.lock().await;
         held.take_if(|held| Arc::ptr_eq(held, refused));
         self.usable(held).await
+    }
+
+    /// Others than `denied`, to which AWS denies access; None if there are none, or if that was asked a moment ago.
+    pub(crate) async fn others_than(&self, denied: &Credentials) -> Result<Option<Arc<Credentials>>, ImdsError> {
+        // Those who are denied at the same time wait for one answer, and whoever has no such trouble for none.
+        let mut asked = self.denied.lock().await;
+        let held = self.held.lock().await.clone();
+        if let Some(others) = held.filter(|held| !held.are_those(denied)) {
+            return Ok(Some(others));
+        }
+        if asked.is_some_and(|asked| asked.elapsed() < DENIED_INTERVAL) {
+            return Ok(None);
+        }
+        *asked = Some(Instant::now());
+        let fetched = Arc::new(retry(self.settings.patience, || fetch(self.settings.endpoint)).await?);
+        *self.held.lock().await = Some(Arc::clone(&fetched));
+        Ok(Some(fetched).filter(|fetched| !fetched.are_those(denied)))
     }
 
     async fn usable(&self, mut held: MutexGuard<'_, Option<Arc<Credentials>>>) -> Result<Arc<Credentials>, ImdsError> {

@@ -143,11 +143,11 @@ enum Trouble {
 }
 
 impl AwsError for Trouble {
-    fn refuses_credentials(&self) -> bool {
+    fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Secrets(error) => error.refuses_credentials(),
-            Self::Kms(error) => error.refuses_credentials(),
-            Self::Key(_) => false,
+            Self::Secrets(error) => error.reason(),
+            Self::Kms(error) => error.reason(),
+            Self::Key(_) => None,
         }
     }
 }

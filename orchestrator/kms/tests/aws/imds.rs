@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::certificates::Authority;
 use crate::server::{Answer, Server};
 use crate::settings;
+use crate::stand_in::KNOWN_ID;
 
 /// One that the stand-in of KMS takes.
 pub(crate) const TOKEN: &str = "example+session+token";
@@ -24,6 +25,8 @@ pub(crate) struct Metadata {
     lifetimes: Arc<Mutex<Vec<i64>>>,
     /// The session tokens, in turn; then the stand-in's.
     tokens: Arc<Mutex<Vec<&'static str>>>,
+    /// The access key ids, in turn; then the stand-in's.
+    ids: Arc<Mutex<Vec<&'static str>>>,
     seen: Arc<Mutex<Vec<String>>>,
     replaced: Option<(&'static str, u16, String)>,
     is_silent: bool,
@@ -33,7 +36,15 @@ impl Metadata {
     /// Credentials that live so many seconds, in turn; then none.
     pub(crate) fn with(lifetimes: &[i64]) -> Self {
         let lifetimes = Arc::new(Mutex::new(lifetimes.iter().rev().copied().collect()));
-        Self { lifetimes, tokens: Arc::default(), seen: Arc::default(), replaced: None, is_silent: false }
+        let (tokens, ids, seen) = (Arc::default(), Arc::default(), Arc::default());
+        Self { lifetimes, tokens, ids, seen, replaced: None, is_silent: false }
+    }
+
+    /// Credentials that live for an hour, with these access key ids in turn; then none.
+    pub(crate) fn with_ids(ids: &[&'static str]) -> Self {
+        let metadata = Self::with(&vec![3600; ids.len()]);
+        metadata.ids.lock().unwrap().extend(ids.iter().rev());
+        metadata
     }
 
     /// Credentials that live for an hour, with these session tokens in turn; then none.
@@ -64,7 +75,9 @@ impl Metadata {
             "/latest/meta-data/iam/security-credentials/" => Some((200, "signer".to_owned())),
             ROLE_PATH => {
                 let token = self.tokens.lock().unwrap().pop().unwrap_or(TOKEN);
-                Some(self.lifetimes.lock().unwrap().pop().map_or((503, String::new()), |life| (200, role(life, token))))
+                let id = self.ids.lock().unwrap().pop().unwrap_or(KNOWN_ID);
+                let lifetime = self.lifetimes.lock().unwrap().pop();
+                Some(lifetime.map_or((503, String::new()), |lifetime| (200, role(lifetime, id, token))))
             }
             _ => Some((404, String::new())),
         }
@@ -87,11 +100,11 @@ impl Metadata {
     }
 }
 
-fn role(lifetime: i64, token: &str) -> String {
+fn role(lifetime: i64, id: &str, token: &str) -> String {
     let now = i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
     let expiration = DateTime::from_secs(now + lifetime).fmt(Format::DateTime).unwrap();
     json!({
-        "Code": "Success", "Type": "AWS-HMAC", "Expiration": expiration, "AccessKeyId": "ASIAEXAMPLE0KNOWN000",
+        "Code": "Success", "Type": "AWS-HMAC", "Expiration": expiration, "AccessKeyId": id,
         "SecretAccessKey": "not+a+secret/but/an+example/of/forty/chars", "Token": token,
     })
     .to_string()

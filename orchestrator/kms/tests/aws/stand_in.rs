@@ -18,6 +18,8 @@ use crate::signature;
 pub(crate) const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 pub(crate) const OTHER_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/ffffffff-12ab-34cd-56ef-1234567890ab";
 pub(crate) const KNOWN_ID: &str = "ASIAEXAMPLE0KNOWN000";
+/// Of a session that is revoked, or of a role that may do nothing.
+pub(crate) const REVOKED_ID: &str = "ASIAEXAMPLE0REVOKED0";
 pub(crate) const KNOWN_SECRET: &str = "not+a+secret/but/an+example/of/forty/chars";
 pub(crate) const EXPIRED_TOKEN: &str = "example+expired+token";
 /// What the tests' attestor writes before a public key and the document's number.
@@ -74,6 +76,9 @@ impl StandIn {
             Twist::Silence => return None,
             Twist::Text(text) => return Some((200, text.to_owned())),
             Twist::Nothing | Twist::Field(..) | Twist::Message(_) | Twist::Recipient(_) => {}
+        }
+        if authorization.contains(REVOKED_ID) && is_signed {
+            return Some(error(400, "AccessDeniedException"));
         }
         if !authorization.contains(KNOWN_ID) {
             return Some(error(400, "UnrecognizedClientException"));
