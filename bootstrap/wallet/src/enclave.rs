@@ -3,6 +3,7 @@
 //! [`Stranger`] can ask for a document and for nothing else. [`Enclave`], which takes requests, is the connection of a stranger whose
 //! document was right: nothing reconnects.
 
+mod again;
 mod url;
 
 use std::io;
@@ -12,12 +13,14 @@ use attestation::Printable;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use signer::request::MAX_BODY;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::info;
 use zeroize::Zeroizing;
 
 use crate::http::{Answer, Connection, HttpError, Question};
@@ -204,7 +207,7 @@ impl Stranger {
             method: Method::GET,
             path: &format!("{DOCUMENT_PATH}?nonce={}", hex(nonce)),
             headers: &[("accept", "application/json")],
-            body: Zeroizing::default(),
+            body: Bytes::new(),
             max_answer: MAX_DOCUMENT_ANSWER_LEN,
         };
         let answer = ask(&self.url, &mut self.connection, DOCUMENT_PATH, question).await?;
@@ -261,6 +264,7 @@ impl Enclave {
 
     async fn post(&mut self, path: &'static str, body: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
         let headers = &[("content-type", "application/json")];
+        let body = Bytes::from_owner(body);
         let question = Question { method: Method::POST, path, headers, body, max_answer: MAX_ANSWER_LEN };
         ask(&self.url, &mut self.connection, path, question).await
     }
@@ -281,16 +285,28 @@ struct KeyAnswer {
     encrypted_key: String,
 }
 
+/// Asks, and while the other end says that it has no time now, asks again when it says.
 async fn ask(
     url: &EnclaveUrl,
     connection: &mut Connection,
     path: &'static str,
     question: Question<'_>,
 ) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
-    let silent = |_elapsed| EnclaveError::Silent { url: url.clone(), doing: "ask", after: ANSWER_TIMEOUT };
-    let answer = timeout(ANSWER_TIMEOUT, connection.ask(question)).await.map_err(silent)?;
-    let answer = answer.map_err(|source| EnclaveError::Exchange { url: url.clone(), path, source })?;
-    if answer.status == StatusCode::OK { Ok(answer.body) } else { Err(refused(url, path, &answer)) }
+    let mut first_answer = None;
+    loop {
+        let silent = |_elapsed| EnclaveError::Silent { url: url.clone(), doing: "ask", after: ANSWER_TIMEOUT };
+        let answer = timeout(ANSWER_TIMEOUT, connection.ask(question.clone())).await.map_err(silent)?;
+        let answer = answer.map_err(|source| EnclaveError::Exchange { url: url.clone(), path, source })?;
+        if answer.status == StatusCode::OK {
+            return Ok(answer.body);
+        }
+        let waited = first_answer.get_or_insert_with(Instant::now).elapsed();
+        let Some(wait) = again::wait(answer.status, &answer.headers, waited) else {
+            return Err(refused(url, path, &answer));
+        };
+        info!(%url, path, status = answer.status.as_u16(), ?wait, "busy: asked again after this time");
+        sleep(wait).await;
+    }
 }
 
 fn refused(url: &EnclaveUrl, path: &'static str, answer: &Answer) -> EnclaveError {
@@ -327,8 +343,7 @@ mod tests {
             let (client, server) = tokio::io::duplex(64);
             drop(server);
             let mut connection = Connection::new(client, "localhost").await.unwrap();
-            let body = Zeroizing::default();
-            let question = Question { method: Method::GET, path, headers: &[], body, max_answer: 1 };
+            let question = Question { method: Method::GET, path, headers: &[], body: Bytes::new(), max_answer: 1 };
             let url: EnclaveUrl = "https://localhost".parse().unwrap();
             let error = ask(&url, &mut connection, path, question).await.unwrap_err();
             assert!(matches!(error, EnclaveError::Exchange { .. }), "{error:?}");

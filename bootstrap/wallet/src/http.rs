@@ -21,12 +21,13 @@ pub(crate) struct Connection {
     _driver: JoinSet<()>,
 }
 
-/// What is asked. A body is zeroed once it is sent.
+/// What is asked. A body that has a secret is owned by what zeroes it.
+#[derive(Clone)]
 pub(crate) struct Question<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
-    pub(crate) body: Zeroizing<Vec<u8>>,
+    pub(crate) body: Bytes,
     /// The longest answer in bytes.
     pub(crate) max_answer: usize,
 }
@@ -79,7 +80,7 @@ impl Connection {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from_owner(body)))?;
+        let request = request.body(Full::new(body))?;
         let (parts, incoming) = self.sender.send_request(request).await?.into_parts();
         let mut body = Zeroizing::new(Vec::new());
         let mut incoming = Limited::new(incoming, max_answer);

@@ -96,7 +96,10 @@ impl Imds {
     async fn others(&self, denied: &Credentials) -> Option<Arc<Credentials>> {
         match self.others_than(denied).await {
             Ok(others) => others.inspect(|others| {
-                info!(role = name(others), "AWS denied access to the role's credentials of before: again with new ones");
+                info!(
+                    role = name(others),
+                    "AWS denied access to the role's credentials of before: again with new ones"
+                );
             }),
             Err(error) => {
                 let error = causes(&error);

@@ -23,7 +23,7 @@
 //! | 408 | `timeout` | the body did not arrive in time |
 //! | 413 | `too_large` | the body is longer than [`crate::request::MAX_BODY`] |
 //! | 422 | `policy_refused` | the measured policy; the message names the rule |
-//! | 429 | `busy` | too many keys or documents are being fetched, or too many long bodies read; with `Retry-After` |
+//! | 429 | `busy` | too many keys are being fetched, documents of this client's made, or long bodies read; with `Retry-After` |
 //! | 500 | `internal` | a signature did not pass its own check |
 //! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager said no, or answered wrongly |
 //! | 503 | `key_unavailable`, `attestation_unavailable` | no answer now; with `Retry-After` |
@@ -37,6 +37,7 @@ mod failure;
 mod prompt;
 mod route;
 mod seats;
+mod turns;
 
 pub use budget::MOST_MEMORY;
 
@@ -46,7 +47,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -65,6 +65,7 @@ use budget::{Budget, CONNECTIONS, ENDING};
 use closings::{Closing, Closings};
 use connection::Guest;
 use seats::{Admitted, Places, Seats, Source};
+use turns::Turns;
 
 /// How long and how much a client may.
 #[derive(Clone, Debug)]
@@ -128,17 +129,13 @@ struct Shared<K, A> {
     cache: Cache,
     nonces: Mutex<Nonces>,
     metrics: Metrics,
-    /// The NSM answers one at a time.
-    attesting: Semaphore,
+    turns: Turns,
     bodies: Budget,
     seats: Arc<Seats>,
     closings: Closings,
     user_data: [u8; crate::binding::Binding::LEN],
     limits: Limits,
 }
-
-/// How many may wait for the NSM.
-const MAX_ATTESTING: usize = 4;
 
 /// How often expired keys are looked for, and the log is told of closed connections.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -169,7 +166,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             cache: Cache::new(config.key_cache_time),
             nonces,
             metrics: Metrics::default(),
-            attesting: Semaphore::new(MAX_ATTESTING),
+            turns: Turns::new(),
             bodies: Budget::new(limits.bodies),
             seats: Seats::new(Places {
                 all: limits.connections,

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
+use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -77,7 +78,7 @@ async fn next(api: &str) -> Result<Invocation> {
         method: Method::GET,
         path: &format!("{VERSION}/invocation/next"),
         headers: &[],
-        body: Zeroizing::default(),
+        body: Bytes::new(),
         max_answer: MAX_EVENT_LEN,
     };
     // Without a deadline: the next event may be hours away, and Lambda freezes the function meanwhile.
@@ -102,6 +103,7 @@ async fn report(api: &str, path: &str, body: Zeroizing<Vec<u8>>, error_type: Opt
     let error_type = error_type.map(|name| ("lambda-runtime-function-error-type", name));
     let headers: Vec<_> = [("content-type", "application/json")].into_iter().chain(error_type).collect();
     let path = &format!("{VERSION}{path}");
+    let body = Bytes::from_owner(body);
     let question = Question { method: Method::POST, path, headers: &headers, body, max_answer: MAX_EVENT_LEN };
     let exchange = async { anyhow::Ok(connect(api).await?.ask(question).await?) };
     let answer: Answer = timeout(API_TIMEOUT, exchange).await.with_context(doing)?.with_context(doing)?;

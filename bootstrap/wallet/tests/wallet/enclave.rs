@@ -1,14 +1,14 @@
 //! An enclave of the tests' own: a signer that speaks the API, with documents that a test root vouches for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use attestation::test_root::{Fields, TestRoot};
 use attestation::{Measurements, Pcr, TrustRoot};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{Request, Response};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
@@ -161,14 +161,40 @@ impl Enclave {
         Self::speaking(root, tls, tls_key, document).await
     }
 
+    /// One that has no time for the first so many of its requests to each path, and says for how many seconds.
+    pub(crate) async fn busy(times: usize, seconds: &'static str) -> Self {
+        let (identity, seen) = (Identity::new(), Mutex::new(Vec::new()));
+        let first = move |request: &Request<Bytes>| {
+            let (path, mut seen) = (request.uri().path().to_owned(), seen.lock().unwrap());
+            let is_busy = seen.iter().filter(|seen| **seen == path).count() < times;
+            seen.push(path);
+            let body = json!({ "error": { "code": "busy", "message": "expected in a moment" } }).to_string();
+            is_busy.then(|| Response::builder().status(429).header("retry-after", seconds).body(body).unwrap())
+        };
+        let (root, tls_key) = (TestRoot::new(SystemTime::now()), identity.digest());
+        Self::saying(root, identity.tls(), tls_key, |root, fields| root.sign(&fields), first).await
+    }
+
     /// As [`Enclave::with`], with TLS of the test's choice, and binding a key that need not be TLS's.
     pub(crate) async fn speaking<F>(root: TestRoot, tls: ServerConfig, bound: [u8; 32], document: F) -> Self
     where
         F: Fn(&TestRoot, Fields) -> Vec<u8> + Send + Sync + 'static,
     {
+        Self::saying(root, tls, bound, document, |_| None).await
+    }
+
+    /// As [`Enclave::speaking`]; what `first` answers, it does not.
+    async fn saying<F, G>(root: TestRoot, tls: ServerConfig, bound: [u8; 32], document: F, first: G) -> Self
+    where
+        F: Fn(&TestRoot, Fields) -> Vec<u8> + Send + Sync + 'static,
+        G: Fn(&Request<Bytes>) -> Answer + Send + Sync + 'static,
+    {
         let root = Arc::new(root);
         let signer = Arc::clone(&root);
         let server = Server::start(Some(tls), move |request: Request<Bytes>| {
+            if let Some(answer) = first(&request) {
+                return Some(answer);
+            }
             let path = request.uri().path().to_owned();
             match (request.method().as_str(), path.as_str()) {
                 ("GET", "/attestation") => {

@@ -101,6 +101,16 @@ fn variables(enclave: &Enclave, cloud: &Cloud) -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
+async fn an_enclave_that_is_busy_for_a_moment_costs_a_moment_and_no_event() {
+    let (enclave, cloud) = (Enclave::busy(2, "1").await, Cloud::start().await);
+    let event = r#"{"operation": "sign_transaction", "transaction_payload": {}}"#;
+    let mut function = Function::start(&[event], &variables(&enclave, &cloud)).await;
+    let report = function.report().await;
+    assert_eq!(report.path, "invocation/event-0/response", "{report:?}");
+    assert_eq!(enclave.asked().len(), 6);
+}
+
+#[tokio::test]
 async fn the_three_events_are_answered_one_after_another() {
     let (enclave, cloud) = (Enclave::start().await, Cloud::start().await);
     let set = format!(r#"{{"operation": "set_key", "eth_key": "{KEY}"}}"#);

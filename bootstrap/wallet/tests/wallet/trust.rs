@@ -1,6 +1,6 @@
 //! Who gets a request, and who gets nothing but a question for a document.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use attestation::test_root::{Fields, TestRoot};
 use attestation::{Pcr, TrustRoot};
@@ -47,6 +47,25 @@ async fn the_right_enclave_signs_on_the_connection_that_its_document_binds() {
     assert_eq!(enclave.asked(), ["GET /attestation", "POST /"]);
     assert!(enclave.seen().iter().all(|seen| seen.connection == 0), "one connection for both");
     assert_eq!(enclave.seen()[1].body.as_bytes(), request().as_slice());
+}
+
+#[tokio::test]
+async fn an_enclave_that_is_busy_is_asked_again_when_it_says() {
+    let (enclave, start) = (Enclave::busy(1, "1").await, Instant::now());
+    assert_eq!(ask(&enclave, &enclave.trust()).await.unwrap(), SIGNED);
+    assert_eq!(enclave.asked(), ["GET /attestation", "GET /attestation", "POST /", "POST /"]);
+    assert!(enclave.seen().iter().all(|seen| seen.connection == 0), "on the connection that is the enclave's");
+    assert_eq!(enclave.seen()[3].body.as_bytes(), request().as_slice(), "the request is whole again");
+    assert!((2..10).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn an_enclave_that_is_busy_for_long_is_not_waited_for() {
+    let (enclave, start) = (Enclave::busy(1, "60").await, Instant::now());
+    let error = ask(&enclave, &enclave.trust()).await.unwrap_err();
+    assert!(matches!(error, EnclaveError::Refused { status: 429, .. }), "{error:?}");
+    assert_eq!(enclave.asked(), ["GET /attestation"]);
+    assert!(start.elapsed().as_secs() < 10);
 }
 
 #[tokio::test]

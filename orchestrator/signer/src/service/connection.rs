@@ -107,7 +107,7 @@ async fn requests<K: Keys, A: Attestor>(
     let service = service_fn(|request: Request<Incoming>| {
         Box::pin(async move {
             let _busy = seat.busy();
-            Ok::<_, Infallible>(route::answer(shared, caller, request).await)
+            Ok::<_, Infallible>(route::answer(shared, caller, source, request).await)
         })
     });
     let mut connection = http1::Builder::new()

@@ -13,6 +13,8 @@ use tracing::{debug, error, info, warn};
 use super::body::{self, Body};
 use super::budget::Room;
 use super::failure::{self, Failure, base64};
+use super::seats::Source;
+use super::turns::Asker;
 use super::{Shared, accept};
 use crate::cache::Id;
 use crate::hex;
@@ -70,11 +72,12 @@ struct DocumentAnswer {
 pub(super) async fn answer<K: Keys, A: Attestor>(
     shared: &Shared<K, A>,
     caller: &Caller,
+    source: Source,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let start = Instant::now();
     let route = Route::of(request.uri().path());
-    let result = shared.dispatch(route, caller, request).await;
+    let result = shared.dispatch(route, caller, source, request).await;
     let outcome = match &result {
         Ok(_) => "ok",
         Err(failure) => failure.code,
@@ -127,7 +130,13 @@ impl Route {
 }
 
 impl<K: Keys, A: Attestor> Shared<K, A> {
-    async fn dispatch(&self, route: Route, caller: &Caller, request: Request<Incoming>) -> Result<Answer, Failure> {
+    async fn dispatch(
+        &self,
+        route: Route,
+        caller: &Caller,
+        source: Source,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Failure> {
         if !matches!(route, Route::Health) {
             caller.is_somebody()?;
         }
@@ -149,7 +158,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
                 caller.may_generate()?;
                 self.generate(caller, self.body(request).await?).await
             }
-            Route::Attestation => self.attest(&request).await,
+            Route::Attestation => self.attest(Asker::of(caller, source), &request).await,
             Route::Health => Ok(Answer::new(JSON, br#"{"status":"ok"}"#.to_vec())),
             Route::Metrics => {
                 caller.is_known()?;
@@ -226,10 +235,15 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         KeyError::Unavailable(format!("no answer within {:?}", self.limits.fetch))
     }
 
-    async fn attest(&self, request: &Request<Incoming>) -> Result<Answer, Failure> {
+    async fn attest(&self, asker: Asker, request: &Request<Incoming>) -> Result<Answer, Failure> {
         let nonce = nonce(request.uri().query())?;
-        let busy = |_full| Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", "too many documents are being made");
-        let _permit = self.attesting.try_acquire().map_err(busy)?;
+        let busy = || {
+            let message = "other documents for this client are being made; expected in a moment";
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
+        };
+        let place = self.turns.line_up(asker).ok_or_else(busy)?;
+        let turn = timeout(self.limits.fetch, place.turn()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(busy()) };
         let document = timeout(self.limits.fetch, self.attestor.document(&self.user_data, &nonce)).await;
         let document = document.unwrap_or_else(|_elapsed| Err(AttestorError("no answer in time".to_owned())));
         let document = document.inspect_err(|error| warn!(%error, "attest"))?;

@@ -16,7 +16,7 @@ use signer::keys::{Attestor, AttestorError, Credential, FetchedKey, GeneratedKey
 use signer::service::{Limits, Service};
 use signer::tx::SecretKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -156,6 +156,13 @@ impl Server {
         };
         let tcp = TcpStream::connect(self.address).await?;
         shake(tcp, config).await
+    }
+
+    /// From that address of loopback.
+    pub(super) async fn connect_from(&self, from: [u8; 4]) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self::shake_hands(socket.connect(self.address).await.unwrap()).await.unwrap()
     }
 
     /// Anybody's handshake on a connection that is there already.

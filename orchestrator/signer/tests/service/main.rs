@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
 
 mod access;
+mod documents;
 mod endpoints;
 mod harness;
 mod limits;
