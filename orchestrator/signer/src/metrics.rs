@@ -120,7 +120,13 @@ impl Figures {
 fn write_nonces(page: &mut String, nonces: &NonceFigures) -> std::fmt::Result {
     for (name, help, value) in [
         ("signer_nonce_accounts", "Accounts, each on one chain, whose spent nonces are remembered.", nonces.accounts),
-        ("signer_nonce_runs_limit", "Runs of spent nonces that a share may have.", nonces.max_runs),
+        (
+            "signer_nonce_runs_guaranteed",
+            "Runs of spent nonces that each share has for itself.",
+            nonces.division.guaranteed,
+        ),
+        ("signer_nonce_runs_common", "Runs that shares have beyond what is guaranteed to them.", nonces.common),
+        ("signer_nonce_runs_common_limit", "Runs that there are for whoever comes first.", nonces.division.common),
         ("signer_nonce_latest", "Signed transactions that can be signed again.", nonces.latest),
         ("signer_nonce_latest_limit", "Signed transactions that a share may have.", nonces.max_latest),
     ] {
@@ -155,6 +161,7 @@ pub(crate) fn head(page: &mut String, name: &str, kind: &str, help: &str) -> std
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nonces::Division;
 
     #[test]
     fn the_page_is_what_prometheus_reads() {
@@ -168,7 +175,8 @@ mod tests {
             latest: 5,
             max_latest: 6,
             shares: vec![("pay.example".to_owned(), false, 7), ("pay.example".to_owned(), true, 8)],
-            max_runs: 9,
+            division: Division { payers: 2, guaranteed: 9, common: 12 },
+            common: 11,
             refusals: [("spent", 10), ("full", 14)].into(),
         };
         let page = metrics.render(CacheFigures { hits: 1, misses: 2, keys: 3 }, &nonces);
@@ -192,7 +200,9 @@ mod tests {
             "signer_nonce_latest_limit 6",
             "signer_nonce_runs{client=\"pay.example\",keys=\"configured\"} 7",
             "signer_nonce_runs{client=\"pay.example\",keys=\"request\"} 8",
-            "signer_nonce_runs_limit 9",
+            "signer_nonce_runs_guaranteed 9",
+            "signer_nonce_runs_common 11",
+            "signer_nonce_runs_common_limit 12",
             "signer_nonce_refusals_total{reason=\"spent\"} 10",
             "signer_nonce_refusals_total{reason=\"full\"} 14",
             "signer_nonce_refusals_total{reason=\"apart\"} 0",

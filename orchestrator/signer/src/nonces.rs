@@ -5,12 +5,13 @@
 //! | runs | of each account on each chain the spent nonces, exactly, as runs without a gap | a nonce that would make a run is refused; one that is next to a spent one never is |
 //! | latest | of the latest signatures which transaction it was | the oldest is dropped: its nonce stays spent, and is no longer signed again or bumped |
 //!
-//! Both are divided into equal shares, see [`Payer`]. A share that is full refuses or drops what is its own, and nothing of others. An
-//! account with one run costs the same after one nonce and after a billion.
+//! Both are divided among payers, see [`Payer`] and [`Division`]. A share that is full refuses or drops what is its own, and nothing of
+//! others. An account with one run costs the same after one nonce and after a billion.
 
 mod runs;
+mod shares;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
@@ -19,6 +20,9 @@ use crate::policy::Rule;
 use crate::transaction::{Fees, MAX_NONCE, Transaction};
 use crate::tx::Unsigned;
 use runs::{Place, Runs, ShareIndex};
+use shares::Shares;
+
+pub use shares::Division;
 
 /// How much is remembered. The default takes less than [`MAX_MEMORY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +71,8 @@ pub struct Wanted<'a> {
 pub struct Nonces {
     spent: BTreeMap<Account, Runs>,
     latest: BTreeMap<(Account, u64), Signed>,
-    shares: Vec<Share>,
-    /// Of each share.
-    bounds: Bounds,
-    max_shares: usize,
+    shares: Shares,
+    runs_of_account: usize,
     refusals: BTreeMap<&'static str, u64>,
 }
 
@@ -86,15 +88,6 @@ struct Account {
 struct Signed {
     hash: [u8; 32],
     fees: Fees,
-}
-
-#[derive(Debug)]
-struct Share {
-    client: String,
-    is_key_brought: bool,
-    runs: usize,
-    /// What it has in `latest`, the oldest in front.
-    latest: VecDeque<(Account, u64)>,
 }
 
 /// Why a transaction may not have its nonce.
@@ -154,15 +147,18 @@ pub enum NonceError {
         /// One that may be spent.
         beside: Option<u64>,
     },
-    /// The client's share is full.
+    /// The client's share is full, and so is what is common.
     #[error(
-        "{runs} runs of nonces are remembered for this client's {}, which is its share, and this would be another; expected an \
-         account that has signed since the signer started, at a nonce next to a spent one, or a restart of the enclave",
+        "{runs} runs of nonces are remembered for this client's {}, of which {guaranteed} are guaranteed to it, the common ones are \
+         taken, and this would be another; expected an account that has signed since the signer started, at a nonce next to a \
+         spent one, or a restart of the enclave",
         if *.is_key_brought { "keys that come with a request" } else { "keys" }
     )]
     Full {
         /// How many there are.
         runs: usize,
+        /// How many nobody else gets.
+        guaranteed: usize,
         /// Of which of its shares.
         is_key_brought: bool,
     },
@@ -207,8 +203,10 @@ pub struct NonceFigures {
     pub max_latest: usize,
     /// Of each share that has been used: its client, whether its keys came with requests, its runs.
     pub shares: Vec<(String, bool, usize)>,
-    /// How many runs each share may have.
-    pub max_runs: usize,
+    /// How the runs are divided.
+    pub division: Division,
+    /// How many of the common ones are taken.
+    pub common: usize,
     /// By reason, see [`NonceError::REASONS`].
     pub refusals: BTreeMap<&'static str, u64>,
 }
@@ -217,14 +215,11 @@ impl Nonces {
     /// An empty memory for as many payers as the configuration has.
     #[must_use]
     pub fn new(payers: usize, bounds: Bounds) -> Self {
-        let max_shares = payers.clamp(1, usize::from(ShareIndex::MAX));
-        let of_each = |all: usize| (all / max_shares).max(1);
         Self {
             spent: BTreeMap::new(),
             latest: BTreeMap::new(),
-            shares: Vec::new(),
-            bounds: Bounds { runs: of_each(bounds.runs), latest: of_each(bounds.latest), ..bounds },
-            max_shares,
+            shares: Shares::new(payers, bounds),
+            runs_of_account: bounds.runs_of_account,
             refusals: BTreeMap::new(),
         }
     }
@@ -236,7 +231,7 @@ impl Nonces {
     pub fn spend(&mut self, payer: Payer<'_>, wanted: &Wanted<'_>) -> Result<(), NonceError> {
         let account = Account { key: wanted.key, chain_id: wanted.transaction.chain_id };
         let nonce = wanted.transaction.nonce;
-        let share = self.share(payer);
+        let share = self.shares.of(payer);
         let place = self.spent.get(&account).map_or(Place::Apart, |runs| runs.place(nonce));
         let allowed = match place {
             Place::Inside { last } => self.again(account, wanted, last),
@@ -257,9 +252,10 @@ impl Nonces {
         NonceFigures {
             accounts: self.spent.len(),
             latest: self.latest.len(),
-            max_latest: self.bounds.latest,
+            max_latest: self.shares.max_latest(),
             shares: self.shares.iter().map(|share| (share.client.clone(), share.is_key_brought, share.runs)).collect(),
-            max_runs: self.bounds.runs,
+            division: self.shares.division(),
+            common: self.shares.common(),
             refusals: self.refusals.clone(),
         }
     }
@@ -270,7 +266,7 @@ impl Nonces {
         let nonce = transaction.nonce;
         let next = Some(last).filter(|last| *last < MAX_NONCE).map(|last| last + 1);
         let Some(signed) = self.latest.get_mut(&(account, nonce)) else {
-            return Err(NonceError::Forgotten { nonce, kept: self.bounds.latest, next });
+            return Err(NonceError::Forgotten { nonce, kept: self.shares.max_latest(), next });
         };
         if signed.hash == hash {
             return Ok(());
@@ -291,15 +287,15 @@ impl Nonces {
 
     /// Whether a run may be added.
     fn room(&self, account: Account, index: ShareIndex, nonce: u64) -> Result<(), NonceError> {
-        let share = self.shares.get(usize::from(index)).expect("share() made it");
         if let Some(runs) = self.spent.get(&account)
-            && runs.len() >= self.bounds.runs_of_account
-            && runs.of(index) >= self.bounds.runs_of_account
+            && runs.len() >= self.runs_of_account
+            && runs.of(index) >= self.runs_of_account
         {
             return Err(NonceError::Apart { nonce, runs: runs.of(index), beside: runs.beside(nonce) });
         }
-        if share.runs >= self.bounds.runs {
-            return Err(NonceError::Full { runs: share.runs, is_key_brought: share.is_key_brought });
+        if !self.shares.has_room(index) {
+            let (share, guaranteed) = (self.shares.get(index), self.shares.division().guaranteed);
+            return Err(NonceError::Full { runs: share.runs, guaranteed, is_key_brought: share.is_key_brought });
         }
         Ok(())
     }
@@ -311,33 +307,17 @@ impl Nonces {
         let before = runs.len();
         let freed = runs.insert(transaction.nonce, index);
         let is_run_made = runs.len() > before;
-        if let Some(freed) = freed.and_then(|freed| self.shares.get_mut(usize::from(freed))) {
-            freed.runs -= 1;
+        if let Some(freed) = freed {
+            self.shares.give_back(freed);
         }
-        let share = self.shares.get_mut(usize::from(index)).expect("share() made it");
-        share.runs += usize::from(is_run_made);
-        if share.latest.len() >= self.bounds.latest
-            && let Some(oldest) = share.latest.pop_front()
-        {
-            self.latest.remove(&oldest);
+        if is_run_made {
+            self.shares.take(index);
         }
         let id = (account, transaction.nonce);
-        share.latest.push_back(id);
+        if let Some(oldest) = self.shares.note(index, id) {
+            self.latest.remove(&oldest);
+        }
         self.latest.insert(id, Signed { hash, fees: transaction.fees() });
-    }
-
-    fn share(&mut self, payer: Payer<'_>) -> ShareIndex {
-        let Payer { client, is_key_brought } = payer;
-        let is_theirs = |share: &Share| share.client == client && share.is_key_brought == is_key_brought;
-        let at = self.shares.iter().position(is_theirs).unwrap_or_else(|| {
-            if self.shares.len() < self.max_shares {
-                let latest = VecDeque::new();
-                self.shares.push(Share { client: client.to_owned(), is_key_brought, runs: 0, latest });
-            }
-            // One payer more than the configuration has would share with the last: the bound holds whoever comes.
-            self.shares.len() - 1
-        });
-        ShareIndex::try_from(at).expect("there are at most ShareIndex::MAX shares")
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use kms::config::{ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
 use signer::config::SignerTable;
+use signer::nonces::{Bounds, Division};
 use signer::permission::Access;
 
 /// An enclave that signs.
@@ -14,6 +15,16 @@ pub(crate) struct Signing {
     pub(crate) kms: KmsSettings,
     pub(crate) secrets: SecretsSettings,
     pub(crate) imds: ImdsSettings,
+}
+
+impl Signing {
+    /// How much each client's keys may have of the memory of nonces.
+    pub(crate) fn nonce_memory(&self) -> String {
+        let Division { payers, guaranteed, common } =
+            Division::of(Bounds::default().runs, self.service.access.payers());
+        let shares = if payers == 1 { "1 share".to_owned() } else { format!("{payers} shares") };
+        format!("nonces: {shares} of {guaranteed} accounts on a chain, and {common} more for whoever comes first")
+    }
 }
 
 /// The four tables; only `[signer]` and `[kms]` have to be there, and only together.

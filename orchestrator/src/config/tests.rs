@@ -188,6 +188,19 @@ fn the_tables_of_a_signer_are_read_behind_those_of_the_enclave() {
 }
 
 #[test]
+fn the_shares_of_the_nonce_memory_are_those_of_the_configured_clients() {
+    let memory = |from: &str, to: &str| signing(from, to).unwrap().signing.unwrap().nonce_memory();
+    let name = "name = \"payments.example\"";
+    let others: String =
+        (0..26).map(|n| format!("name = \"c{n}.example\"\nsecret_ids = [\"s\"]\n[[signer.clients]]\n")).collect();
+    assert_eq!(
+        memory(name, &format!("{others}{name}")),
+        "nonces: 27 shares of 4854 accounts on a chain, and 131086 more for whoever comes first"
+    );
+    assert!(memory("", "").starts_with("nonces: 1 share of 131072 accounts"), "{}", memory("", ""));
+}
+
+#[test]
 fn a_signer_without_a_key_and_a_key_without_a_signer_are_refused() {
     let (signer, kms) = SIGNER.split_once("[kms]").unwrap();
     let error = |text: &str| format!("{:#}", parse(&format!("{SAMPLE}\n{text}")).unwrap_err());

@@ -148,17 +148,49 @@ fn the_gaps_that_one_client_leaves_are_not_anothers() {
 
 #[test]
 fn keys_that_come_with_requests_fill_a_share_of_their_own() {
-    let bounds = Bounds { runs: 40, ..Bounds::default() };
+    let bounds = Bounds { runs: 80, ..Bounds::default() };
     let mut nonces = Nonces::new(4, bounds);
-    for number in 0..10 {
-        assert_eq!(sign(&mut nonces, MY_GUESTS, key(number), 0, 1), Ok(()));
+    for number in 0..50 {
+        assert_eq!(sign(&mut nonces, MY_GUESTS, key(1000 + number), 0, 1), Ok(()), "10 of its own, 40 that are common");
     }
-    let full = NonceError::Full { runs: 10, is_key_brought: true };
-    assert_eq!(sign(&mut nonces, MY_GUESTS, key(10), 0, 1), Err(full));
+    let full = NonceError::Full { runs: 50, guaranteed: 10, is_key_brought: true };
+    assert_eq!(sign(&mut nonces, MY_GUESTS, key(1050), 0, 1), Err(full));
     for number in 0..10 {
-        assert_eq!(sign(&mut nonces, MY_GUESTS, key(number), 1, 1), Ok(()), "an account that is known goes on");
+        assert_eq!(sign(&mut nonces, MY_GUESTS, key(1000 + number), 1, 1), Ok(()), "an account that is known goes on");
         assert_eq!(sign(&mut nonces, ME, key(100 + number), 0, 1), Ok(()), "the keys that the configuration names");
         assert_eq!(sign(&mut nonces, OTHER, key(200 + number), 0, 1), Ok(()), "another client's");
+    }
+    let full = NonceError::Full { runs: 10, guaranteed: 10, is_key_brought: false };
+    assert_eq!(sign(&mut nonces, ME, key(110), 0, 1), Err(full));
+}
+
+#[test]
+fn a_common_run_that_is_given_back_is_there_for_anybody() {
+    let mut nonces = Nonces::new(2, Bounds { runs: 8, ..Bounds::default() });
+    for nonce in [0, 2, 10, 20, 30, 40] {
+        assert_eq!(sign(&mut nonces, OTHER, KEY, nonce, 1), Ok(()));
+    }
+    assert_eq!(sign(&mut nonces, ME, key(1), 0, 1), Ok(()));
+    assert_eq!(sign(&mut nonces, ME, key(2), 0, 1), Ok(()));
+    assert_eq!(sign(&mut nonces, ME, key(3), 0, 1).unwrap_err().reason(), "full");
+    assert_eq!(nonces.figures().common, 4);
+    // Two of the other's runs become one.
+    assert_eq!(sign(&mut nonces, OTHER, KEY, 1, 1), Ok(()));
+    assert_eq!(nonces.figures().common, 3);
+    assert_eq!(sign(&mut nonces, ME, key(3), 0, 1), Ok(()));
+    assert_eq!(sign(&mut nonces, OTHER, KEY, 50, 1).unwrap_err().reason(), "full");
+}
+
+#[test]
+fn each_of_many_clients_has_room_for_ten_thousand_keys() {
+    // As many as a configuration with 27 payers has: of an equal share each would have 9,709.
+    let mut nonces = Nonces::new(27, Bounds::default());
+    for client in 0..25 {
+        let name = format!("client-{client}.example");
+        for number in 0..10_000 {
+            let payer = Payer { client: &name, is_key_brought: false };
+            assert_eq!(sign(&mut nonces, payer, key(10_000 * client + number), 0, 1), Ok(()), "{name}: {number}");
+        }
     }
 }
 
@@ -266,7 +298,7 @@ fn an_error_names_the_nonce_and_says_what_to_do() {
     assert!(forgotten.contains("neither signs it again nor bumps its fees; expected an unspent nonce such as 9"));
     let apart = NonceError::Apart { nonce: 7, runs: 1024, beside: Some(5) }.to_string();
     assert!(apart.ends_with("expected one that is next to a spent one such as 5"), "{apart}");
-    let full = NonceError::Full { runs: 10, is_key_brought: true }.to_string();
+    let full = NonceError::Full { runs: 10, guaranteed: 9, is_key_brought: true }.to_string();
     assert!(
         full.starts_with("10 runs of nonces are remembered for this client's keys that come with a request"),
         "{full}"
@@ -382,13 +414,13 @@ proptest! {
                 Err(NonceError::Full { .. }) => {
                     prop_assert!(is_new && !model.is_beside(step));
                     let made = model.payers.get(&(step.client, step.is_key_brought)).map_or(0, |payer| payer.1);
-                    prop_assert!(made >= runs / 6, "{:?}: full after {} runs", step, made);
+                    prop_assert!(made >= (runs / 12).max(1), "{:?}: full after {} runs", step, made);
                 }
             }
             let figures = nonces.figures();
             prop_assert!(figures.latest <= latest.max(6));
-            prop_assert!(figures.shares.iter().all(|(_client, _is_brought, has)| *has <= runs / 6));
             let counted: usize = figures.shares.iter().map(|(_client, _is_brought, runs)| runs).sum();
+            prop_assert!(counted <= runs);
             prop_assert_eq!(counted, nonces.spent.values().map(Runs::len).sum::<usize>(), "a run is counted once");
         }
     }

@@ -39,7 +39,9 @@ async fn however_many_keys_come_with_requests_the_others_go_on() {
         "signer_nonce_runs{client=\"other.example\",keys=\"request\"} 258",
         "signer_nonce_runs{client=\"other.example\",keys=\"configured\"} 1",
         "signer_nonce_runs{client=\"pay.example\",keys=\"request\"} 1",
-        "signer_nonce_runs_limit 65536",
+        "signer_nonce_runs_guaranteed 32768",
+        "signer_nonce_runs_common 0",
+        "signer_nonce_runs_common_limit 131072",
     ] {
         assert!(page.lines().any(|has| has == line), "{line} is not in\n{page}");
     }
