@@ -214,7 +214,7 @@ impl<'a> Named<'a> {
                 Found::Missing => sleep(PROBE_EVERY).await,
                 _ if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
                 _ if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
-                _ => sleep(Duration::from_millis(100)).await,
+                Found::Silence | Found::SilentTcp(_) => sleep(Duration::from_millis(100)).await,
             }
         }
         self.gate.open().await?;
