@@ -13,6 +13,7 @@ use tunnel::control::PublicKey;
 
 use crate::config::{Config, InterfaceName};
 use crate::connections;
+use crate::door::Passage;
 use crate::firewall::Firewall;
 use crate::forwarding::{self, Switch};
 use crate::gateway::{Gateway, Renewals};
@@ -38,7 +39,7 @@ pub(crate) struct Controller<'a> {
     desired: Desired,
     switches: Vec<Switch>,
     firewall: &'a mut Firewall,
-    /// Without the firewall wg0 is taken down: its datagrams come from elsewhere, past the door that local relays have.
+    /// Without the firewall wg0 is taken down: somebody elsewhere may know the port behind the door.
     is_remote: bool,
     health: &'a Health,
     renewals: Renewals,
@@ -49,6 +50,7 @@ impl<'a> Controller<'a> {
     pub(crate) fn new(
         config: &Config,
         uplink: &InterfaceName,
+        passage: Passage,
         interface: Interface,
         key: PrivateKey,
         firewall: &'a mut Firewall,
@@ -61,7 +63,7 @@ impl<'a> Controller<'a> {
             interface,
             desired: Desired {
                 public_key: interface::public_key(&key),
-                listen_port: config.wireguard.listen_port,
+                listen_port: passage.wireguard,
                 mtu: config.wireguard.mtu,
                 is_up: true,
                 addresses,

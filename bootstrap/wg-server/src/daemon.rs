@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Attestation, Config, InterfaceName};
 use crate::controller::Controller;
-use crate::door::Door;
+use crate::door::{self, Door, Passage};
 use crate::firewall::{self, Firewall};
 use crate::gateway::Gateway;
 use crate::health::Health;
@@ -56,7 +56,9 @@ struct Parts<'a> {
     uplink: InterfaceName,
     named: dns::Prepared,
     listener: Listener,
-    door: Door,
+    /// `None`: parents elsewhere send to the configured port, which is the door's when WireGuard has left it.
+    door: Option<Door>,
+    passage: Passage,
     stop: CancellationToken,
 }
 
@@ -73,16 +75,24 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     dns::ensure_port_is_free(config).await?;
     let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
     let uplink = uplink(config).await.context("nat.uplink")?;
-    let door = Door::hold()?;
-    let plan = firewall::Plan::new(config, uplink.clone(), config.remote.is_none().then_some(door.port()));
+    let listen_port = config.wireguard.listen_port;
+    let (door, passage) = match config.remote {
+        None => {
+            let door = Door::hold()?;
+            let passage = Passage { door: door.port(), wireguard: listen_port };
+            (Some(door), passage)
+        }
+        Some(_) => (None, Passage { door: listen_port, wireguard: door::other_port(listen_port)? }),
+    };
+    let plan = firewall::Plan::new(config, uplink.clone(), passage);
     let (interface, found) = Interface::find(&config.wireguard, &key).await?;
 
     // The firewall is there before wg0 and until after it.
     let mut firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
     let (drops, health) = (firewall.drops(), Health::default());
-    let result = match Controller::new(config, &uplink, interface.clone(), key, &mut firewall, &health) {
+    let result = match Controller::new(config, &uplink, passage, interface.clone(), key, &mut firewall, &health) {
         Ok(controller) => {
-            let parts = Parts { drops, config, attestation, uplink, named, listener, door, stop };
+            let parts = Parts { drops, config, attestation, uplink, named, listener, door, passage, stop };
             network(parts, &interface, found, controller, &health).await
         }
         Err(error) => Err(error),
@@ -116,10 +126,11 @@ async fn services(
     mut controller: Controller<'_>,
     health: &Health,
 ) -> Result<()> {
-    let Parts { drops, config, attestation, uplink, named, listener, door, stop } = parts;
+    let Parts { drops, config, attestation, uplink, named, listener, door, passage, stop } = parts;
+    let _door = door.map_or_else(|| Door::hold_everywhere(passage.door), Ok)?;
     let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
-    let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, door.port()));
+    let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, passage.door));
     let gateway = Gateway::new(config, attestation, interface.clone(), public_key, wireguard)?;
     if found == Found::Ours {
         gateway.adopt_peers().await?;

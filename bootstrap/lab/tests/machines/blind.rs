@@ -99,6 +99,31 @@ fn keys_are_renewed_and_the_relay_killed_in_a_transfer_that_lives() {
 }
 
 #[test]
+fn a_gateway_without_its_firewall_hears_no_parent_even_while_wg_server_stands_still() {
+    in_blind_mode(|shared, blind| {
+        let parent = shared.lab.parent().unwrap();
+        let sees = |device: &str| -> u64 {
+            let file = format!("/sys/class/net/{device}/statistics/rx_packets");
+            blind.output(&["cat", &file]).unwrap().trim().parse().unwrap()
+        };
+        let uplink =
+            blind.output(&["sh", "-c", "ip -o route get 198.51.100.2 | sed 's/.* dev \\([^ ]*\\).*/\\1/'"]).unwrap();
+        parent.signal("wg-gateway", "STOP").unwrap();
+        blind.output(&["nft", "flush", "ruleset"]).unwrap();
+        let (out_of_the_tunnel, into_the_host) = (sees("wg0"), sees(uplink.trim()));
+        // The enclave's own probe asks the gateway every few seconds.
+        wait("the enclave to try", Duration::from_secs(30), || sees(uplink.trim()) > into_the_host + 3);
+        let passed = sees("wg0") - out_of_the_tunnel;
+        parent.signal("wg-gateway", "CONT").unwrap();
+        assert_eq!(passed, 0, "packets came out of the tunnel without a firewall");
+        wait("the table", Duration::from_secs(8), || {
+            blind.output(&["nft", "list", "table", "inet", "wg_server"]).is_ok()
+        });
+        transfer(blind);
+    });
+}
+
+#[test]
 fn an_enclave_whose_image_pins_another_key_than_the_gateway_s_accepts_none() {
     let shared = lab_with(1);
     let blind = Blind::begin(&shared.lab).unwrap();

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::packet::{Hook, Packet};
 use super::rule::{self, Rule};
 use crate::config::{Config, Forward, InterfaceName, Range, Ranges};
+use crate::door::Passage;
 
 pub(super) const TABLE: &str = "wg_server";
 /// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
@@ -23,17 +24,17 @@ const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
+/// Behind everybody's filters, and before the connection tracking's helpers (NF_IP_PRI_CONNTRACK_HELPER, linux/netfilter_ipv4.h).
+const LAST: i32 = 299;
 
 /// What decides about the rules.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     interface: InterfaceName,
     uplink: InterfaceName,
-    listen_port: u16,
+    passage: Passage,
     /// Where WireGuard's datagrams come from, if that is elsewhere.
     parents: Option<Vec<IpNet>>,
-    /// The port of 127.0.0.1 that relays send to; `None` if WireGuard's datagrams come from elsewhere.
-    door: Option<u16>,
     gateways: Vec<IpAddr>,
     ranges: Ranges,
     enclave_to_enclave: bool,
@@ -48,13 +49,12 @@ struct Rules {
 }
 
 impl Plan {
-    pub(crate) fn new(config: &Config, uplink: InterfaceName, door: Option<u16>) -> Self {
+    pub(crate) fn new(config: &Config, uplink: InterfaceName, passage: Passage) -> Self {
         Self {
             interface: config.wireguard.interface.clone(),
             uplink,
-            listen_port: config.wireguard.listen_port,
+            passage,
             parents: config.remote.as_ref().map(|remote| IpNet::aggregate(&remote.parents)),
-            door,
             gateways: config.wireguard.gateways().collect(),
             ranges: config.enclaves.ranges,
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
@@ -149,8 +149,9 @@ impl Plan {
         packets
     }
 
-    fn chains(&self) -> [Rules; 8] {
+    fn chains(&self) -> [Rules; 9] {
         let filter = |hook| Some((NfChainType::Filter, hook, FILTER));
+        let last = Some((NfChainType::Filter, NfHook::Input, LAST));
         [
             // Base chains only pick what concerns wg0: the rest of the host's traffic is not ours to judge.
             Rules { name: "output", hook: Some((NfChainType::Filter, NfHook::Output, RAW)), rules: self.output() },
@@ -160,6 +161,7 @@ impl Plan {
                 rules: self.prerouting(),
             },
             Rules { name: "input", hook: filter(NfHook::Input), rules: self.input() },
+            Rules { name: "to_wireguard", hook: last, rules: self.to_wireguard() },
             Rules { name: "forward", hook: filter(NfHook::Forward), rules: self.forward() },
             Rules {
                 name: "postrouting",
@@ -172,27 +174,33 @@ impl Plan {
         ]
     }
 
-    /// The tunnel fails closed: its datagrams reach WireGuard through this table only. A relay sends to the door, a port that
-    /// nobody reads, and accepts only what comes from there. When the table is missing, these two rules are missing too, and
-    /// no packet of an enclave leaves wg0 that the other rules would have dropped. That holds even if nft can never run again.
+    /// The tunnel fails closed: its datagrams reach WireGuard through this table only. They are sent to the door, a port that
+    /// nobody reads, and whoever sends them accepts only what comes from there. When the table is missing, the rules that
+    /// change the ports are missing too, and no packet of an enclave leaves wg0 that the other rules would have dropped. That
+    /// holds even if nft can never run again, and for datagrams that came before: no connection remembers the change.
     fn output(&self) -> Vec<Rule> {
-        let local = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let mut rules = Vec::new();
-        if let Some(door) = self.door {
+        let Passage { door, wireguard } = self.passage;
+        let mut rules = if self.parents.is_some() {
+            // Before the connection tracking, which sees one port for both directions, as everybody's filters do.
+            vec![vec![rule::source_port("udp", wireguard), rule::set_port("sport", door)]]
+        } else {
+            let local = IpAddr::from(Ipv4Addr::LOCALHOST);
             // Untracked: a full connection table does not cut the tunnel, and each datagram is spared a lookup.
-            rules.push(vec![
-                rule::destination(local),
-                rule::destination_port("udp", door),
-                rule::untracked(),
-                rule::set_port("dport", self.listen_port),
-            ]);
-            rules.push(vec![
-                rule::source(local),
-                rule::source_port("udp", self.listen_port),
-                rule::untracked(),
-                rule::set_port("sport", door),
-            ]);
-        }
+            vec![
+                vec![
+                    rule::destination(local),
+                    rule::destination_port("udp", door),
+                    rule::untracked(),
+                    rule::set_port("dport", wireguard),
+                ],
+                vec![
+                    rule::source(local),
+                    rule::source_port("udp", wireguard),
+                    rule::untracked(),
+                    rule::set_port("sport", door),
+                ],
+            ]
+        };
         // So that a full connection table does not make named look dead to its supervisor.
         for gateway in &self.gateways {
             let within = || vec![rule::source(*gateway), rule::destination(*gateway)];
@@ -217,13 +225,21 @@ impl Plan {
     fn input(&self) -> Vec<Rule> {
         let mut rules = vec![vec![rule::comes_from(self.interface.as_str()), rule::jump("enclaves_to_parent")]];
         // WireGuard hears the relay, which is on this host, or those of the parents, and nobody else.
-        let strangers = match &self.parents {
-            None => vec![vec![rule::comes_not_from(&["lo"])]],
-            Some(parents) => [true, false].map(|is_ipv4| rule::source_in_none_of(parents, is_ipv4)).to_vec(),
-        };
-        for stranger in strangers {
-            let to_wireguard = vec![rule::destination_port("udp", self.listen_port)];
-            rules.push([stranger, to_wireguard, rule::drop().to_vec()].concat());
+        let Passage { door, wireguard } = self.passage;
+        match &self.parents {
+            None => {
+                let stranger = vec![rule::comes_not_from(&["lo"]), rule::destination_port("udp", wireguard)];
+                rules.push([stranger, rule::drop().to_vec()].concat());
+            }
+            Some(parents) => {
+                for is_ipv4 in [true, false] {
+                    let stranger = rule::source_in_none_of(parents, is_ipv4);
+                    let to_door = vec![rule::destination_port("udp", door)];
+                    rules.push([stranger, to_door, rule::drop().to_vec()].concat());
+                }
+                // Past the door.
+                rules.push([vec![rule::destination_port("udp", wireguard)], rule::drop().to_vec()].concat());
+            }
         }
         for gateway in &self.gateways {
             // Linux answers for an address on every interface; the gateway's are for enclaves and the host itself.
@@ -231,6 +247,13 @@ impl Plan {
             rules.push([vec![elsewhere, rule::destination(*gateway)], rule::drop().to_vec()].concat());
         }
         rules
+    }
+
+    /// What parents send, when every filter has let it pass: the host's own rules know the configured port only.
+    fn to_wireguard(&self) -> Vec<Rule> {
+        let Passage { door, wireguard } = self.passage;
+        let from_parents = vec![rule::destination_port("udp", door), rule::set_port("dport", wireguard)];
+        self.parents.iter().map(|_| from_parents.clone()).collect()
     }
 
     fn staying(&self) -> Vec<Rule> {

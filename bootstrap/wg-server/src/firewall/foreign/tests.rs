@@ -4,12 +4,14 @@ use super::super::nft::Nft;
 use super::super::ruleset::Plan;
 use super::*;
 use crate::config::{Config, InterfaceName};
+use crate::door::Passage;
 use crate::namespace::{alone, sh};
 
 const LAB: &str = include_str!("../../../../lab/config/parent/parent.toml");
 
 fn packets() -> Vec<Packet> {
-    Plan::new(&Config::parse(LAB).unwrap(), InterfaceName::parse("uplink0").unwrap(), None).packets()
+    let passage = Passage { door: 40_001, wireguard: 51_820 };
+    Plan::new(&Config::parse(LAB).unwrap(), InterfaceName::parse("uplink0").unwrap(), passage).packets()
 }
 
 /// What is said about a ruleset in nft's own words.
