@@ -139,7 +139,7 @@ impl<'a> Controller<'a> {
         let restored = self.firewall.restore().await;
         let problem = match restored {
             Ok(found) => {
-                if let Some(found) = found {
+                for found in found {
                     self.health.repaired(Kind::Firewall, &found.to_string(), "put the whole table back");
                 }
                 None

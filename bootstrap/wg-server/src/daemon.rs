@@ -51,6 +51,7 @@ async fn until_told(config: &Config) -> Result<()> {
 /// Everything that the layers above the host need.
 struct Parts<'a> {
     drops: firewall::Drops,
+    gate: firewall::Gate,
     config: &'a Config,
     attestation: Attestation,
     uplink: InterfaceName,
@@ -89,10 +90,10 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 
     // The firewall is there before wg0 and until after it.
     let mut firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
-    let (drops, health) = (firewall.drops(), Health::default());
+    let (drops, gate, health) = (firewall.drops(), firewall.gate(), Health::default());
     let result = match Controller::new(config, &uplink, passage, interface.clone(), key, &mut firewall, &health) {
         Ok(controller) => {
-            let parts = Parts { drops, config, attestation, uplink, named, listener, door, passage, stop };
+            let parts = Parts { drops, gate, config, attestation, uplink, named, listener, door, passage, stop };
             network(parts, &interface, found, controller, &health).await
         }
         Err(error) => Err(error),
@@ -126,7 +127,7 @@ async fn services(
     mut controller: Controller<'_>,
     health: &Health,
 ) -> Result<()> {
-    let Parts { drops, config, attestation, uplink, named, listener, door, passage, stop } = parts;
+    let Parts { drops, gate, config, attestation, uplink, named, listener, door, passage, stop } = parts;
     let _door = door.map_or_else(|| Door::hold_everywhere(passage.door), Ok)?;
     let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
@@ -135,7 +136,7 @@ async fn services(
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
-    let named = dns::Named::new(config, named, health);
+    let named = dns::Named::new(config, named, gate, health);
     let status = status::Server::bind(&config.runtime_dir)?;
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     let watched =

@@ -1,4 +1,4 @@
-//! The firewall: one nftables table of our own, replaced whole in one transaction, watched, and removed at the end.
+//! The firewall: nftables tables of our own, each replaced whole in one transaction, watched, and removed at the end.
 
 mod foreign;
 mod gate;
@@ -7,30 +7,28 @@ mod nft;
 mod packet;
 mod rule;
 mod ruleset;
+mod table;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Context, Result};
 
 pub(crate) use gate::Gate;
 use nft::Nft;
 pub(crate) use ruleset::Plan;
+use table::Table;
 
-/// Others may be changing their rules while ours are put in place.
-const TRIES: u32 = 5;
 /// Everybody's rules are read again after this many times as long as it took: some hosts have many, and change them all the time.
 const FOREIGN_SHARE: u32 = 5;
 
-/// The table in the kernel. Nobody else's rules are touched.
+/// The tables in the kernel. Nobody else's rules are touched.
 #[derive(Debug)]
 pub(crate) struct Firewall {
     nft: Nft,
-    transaction: String,
-    /// The table as the kernel lists it.
-    table: Value,
-    /// The ruleset's generation when the table was last seen to be in place.
+    table: Table,
+    gate: Gate,
+    /// The ruleset's generation when the tables were last seen to be in place.
     seen: Option<u32>,
     plan: Plan,
     foreign: Foreign,
@@ -43,40 +41,47 @@ struct Foreign {
     not_before: Instant,
 }
 
-/// What was found in place of the table.
+/// What was found in place of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    Nothing,
-    Changed,
+    Nothing(&'static str),
+    Changed(&'static str),
 }
 
 impl Firewall {
     /// Puts the table in place, over one that a killed wg-server left.
     pub(crate) async fn apply(nft_path: &Path, plan: &Plan) -> Result<Self> {
         let nft = Nft::new(nft_path.to_owned());
-        let transaction = ruleset::as_json(&plan.replacement())?;
-        let (table, generation) = put(&nft, &transaction).await.context("set the firewall table inet wg_server")?;
+        let mut table = Table::new(ruleset::TABLE, ruleset::as_json(&plan.replacement())?);
+        let seen = table.put(&nft).await.context("set the firewall table inet wg_server")?;
+        let gate = Gate::new(nft_path.to_owned(), plan.interface())?;
         let foreign = Foreign { seen: None, not_before: Instant::now() };
-        Ok(Self { nft, transaction, table, seen: Some(generation), plan: plan.clone(), foreign })
+        Ok(Self { nft, table, gate, seen, plan: plan.clone(), foreign })
     }
 
-    /// Puts the table back if it is not what it was; what was there instead.
-    pub(crate) async fn restore(&mut self) -> Result<Option<Found>> {
+    /// Puts back what is not what it was; what was there instead.
+    pub(crate) async fn restore(&mut self) -> Result<Vec<Found>> {
         let generation = generation::read()?;
         if self.seen == Some(generation) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         // Until it is known to be in place, it is not.
         self.seen = None;
-        let found = self.nft.table().await.context("read the firewall table inet wg_server")?;
-        if found.as_ref() == Some(&self.table) {
-            self.seen = Some(generation);
-            return Ok(None);
-        }
-        let restored = put(&self.nft, &self.transaction).await;
-        let (table, generation) = restored.context("put the firewall table inet wg_server back")?;
-        (self.table, self.seen) = (table, Some(generation));
-        Ok(Some(if found.is_some() { Found::Changed } else { Found::Nothing }))
+        let table = self.table.restore(&self.nft).await;
+        let gate = self.gate.restore().await?;
+        let table = table?;
+        self.seen = match (&table, &gate) {
+            (None, None) => Some(generation),
+            (Some((_, generation)), None) => *generation,
+            // The next look reads them again.
+            (_, Some(_)) => None,
+        };
+        Ok(table.map(|(found, _)| found).into_iter().chain(gate).collect())
+    }
+
+    /// The enclaves' way to port 53, which whoever has this closes and opens.
+    pub(crate) fn gate(&self) -> Gate {
+        self.gate.clone()
     }
 
     /// Which other tables drop the enclaves' packets, a sentence each; `None` if no table has changed since the last time.
@@ -120,30 +125,12 @@ impl Drops {
     }
 }
 
-/// The table as the kernel lists it, and a generation in which it was so.
-///
-/// What is listed is ours only if nobody's change came between ours and the listing: ours raises the generation by one.
-async fn put(nft: &Nft, transaction: &str) -> Result<(Value, u32)> {
-    for _ in 0..TRIES {
-        let before = generation::read()?;
-        nft.apply(transaction).await?;
-        let listed = nft.table().await?;
-        let after = generation::read()?;
-        if let Some(table) = listed
-            && after == before.wrapping_add(1)
-        {
-            return Ok((table, after));
-        }
-    }
-    bail!("something else changed this host's nftables in each of {TRIES} tries, expected a moment without a change")
-}
-
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Nothing => "no table inet wg_server",
-            Self::Changed => "another table inet wg_server than it set",
-        })
+        match self {
+            Self::Nothing(name) => write!(f, "no table inet {name}"),
+            Self::Changed(name) => write!(f, "another table inet {name} than it set"),
+        }
     }
 }
 

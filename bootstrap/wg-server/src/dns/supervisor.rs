@@ -91,8 +91,7 @@ enum End {
 
 impl<'a> Named<'a> {
     /// A named that serves the enclaves at these addresses of the gateway. Each start after the first is a repair.
-    pub(crate) fn new(config: &crate::config::Config, prepared: Prepared, health: &'a Health) -> Self {
-        let gate = Gate::new(config.nat.nft_path.clone(), config.wireguard.interface.clone());
+    pub(crate) fn new(config: &crate::config::Config, prepared: Prepared, gate: Gate, health: &'a Health) -> Self {
         Self {
             named_path: config.dns.named_path.clone(),
             prepared,

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::supervisor::Phase;
 use super::*;
+use crate::firewall::Gate;
 use crate::health::Health;
 use crate::namespace::{alone_with_users, sh};
 
@@ -84,7 +85,8 @@ impl Setup {
         runtime.block_on(async {
             let prepared = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
             let health = Health::default();
-            let named = Named::new(&self.config, prepared, &health);
+            let gate = Gate::new(self.config.nat.nft_path.clone(), self.config.wireguard.interface.as_str()).unwrap();
+            let named = Named::new(&self.config, prepared, gate, &health);
             let stop = CancellationToken::new();
             let tested = async {
                 named.states().wait_for(|state| state.phase == Phase::Running).await.unwrap();

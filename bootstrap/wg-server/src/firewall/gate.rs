@@ -3,48 +3,70 @@
 //! A table of its own, so that it stays closed whatever is done to the other.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use nftables::batch::Batch;
-use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table};
+use nftables::schema::{Chain, NfListObject, Nftables, Rule, Table as Declaration};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use tokio::sync::Mutex;
 
 use super::nft::Nft;
-use super::{rule, ruleset};
-use crate::config::InterfaceName;
+use super::table::Table;
+use super::{Found, rule, ruleset};
 
 pub(super) const TABLE: &str = "wg_server_dns";
 const CHAIN: &str = "input";
 const DNS: u16 = 53;
 
-/// Closed where it says so, until it is opened.
+/// Closed where it says so, until it is opened. Cloning it shares it.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     nft: Nft,
-    interface: InterfaceName,
+    closed: String,
+    open: String,
+    /// While it should be closed. Held while nft runs: what was put back is what was asked for last.
+    table: Mutex<Option<Table>>,
 }
 
 impl Gate {
-    pub(crate) fn new(nft_path: PathBuf, interface: InterfaceName) -> Self {
-        Self { nft: Nft::new(nft_path), interface }
+    pub(crate) fn new(nft_path: PathBuf, interface: &str) -> Result<Self> {
+        let nft = Nft::new(nft_path);
+        let (closed, open) = (ruleset::as_json(&closed(interface))?, ruleset::as_json(&open())?);
+        Ok(Self { shared: Arc::new(Shared { nft, closed, open, table: Mutex::new(None) }) })
     }
 
     /// Drops what enclaves ask this host's port 53; already closed, it stays so.
     pub(crate) async fn close(&self) -> Result<()> {
-        self.run(&closed(&self.interface)).await.context("keep enclaves' questions from another name server")
+        let mut table = self.shared.table.lock().await;
+        // What fails now is tried again with every look.
+        let table = table.insert(Table::new(TABLE, self.shared.closed.clone()));
+        table.put(&self.shared.nft).await.context("keep enclaves' questions from another name server").map(drop)
     }
 
     /// Lets them ask.
     pub(crate) async fn open(&self) -> Result<()> {
-        self.run(&open()).await.context("let enclaves ask named")
+        let mut table = self.shared.table.lock().await;
+        self.shared.nft.apply(&self.shared.open).await.context("let enclaves ask named")?;
+        *table = None;
+        Ok(())
     }
 
-    async fn run(&self, transaction: &Nftables<'_>) -> Result<()> {
-        self.nft.apply(&ruleset::as_json(transaction)?).await
+    /// Closes it again if it should be and is not; what was there instead.
+    pub(super) async fn restore(&self) -> Result<Option<Found>> {
+        match self.shared.table.lock().await.as_mut() {
+            Some(table) => Ok(table.restore(&self.shared.nft).await?.map(|(found, _)| found)),
+            None => Ok(None),
+        }
     }
 }
 
-fn closed(interface: &InterfaceName) -> Nftables<'static> {
+fn closed(interface: &str) -> Nftables<'static> {
     let mut batch = start();
     batch.add(table());
     batch.add(NfListObject::Chain(Chain {
@@ -58,7 +80,7 @@ fn closed(interface: &InterfaceName) -> Nftables<'static> {
         ..Default::default()
     }));
     for protocol in ["udp", "tcp"] {
-        let asks = vec![rule::comes_from(interface.as_str()), rule::destination_port(protocol, DNS)];
+        let asks = vec![rule::comes_from(interface), rule::destination_port(protocol, DNS)];
         batch.add(NfListObject::Rule(Rule {
             family: NfFamily::INet,
             table: TABLE.into(),
@@ -83,5 +105,5 @@ fn start() -> Batch<'static> {
 }
 
 fn table() -> NfListObject<'static> {
-    NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None })
+    NfListObject::Table(Declaration { family: NfFamily::INet, name: TABLE.into(), handle: None })
 }

@@ -32,9 +32,9 @@ impl Nft {
         self.succeeded(&output)
     }
 
-    /// Our table as the kernel has it, without what changes by itself; `None` if there is none.
-    pub(super) async fn table(&self) -> Result<Option<Value>> {
-        let output = self.run(&["-j", "list", "table", "inet", TABLE], "").await?;
+    /// A table of ours as the kernel has it, without what changes by itself; `None` if there is none.
+    pub(super) async fn table(&self, name: &str) -> Result<Option<Value>> {
+        let output = self.run(&["-j", "list", "table", "inet", name], "").await?;
         if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("No such file or directory") {
             return Ok(None);
         }
