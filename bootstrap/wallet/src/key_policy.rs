@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::aws::EncryptionContext;
 
-pub use audit::{AuditError, Finding, Way, audit};
+pub use audit::{AuditError, Context, Finding, Way, audit};
 
 /// The only version of the language that has what people expect of it.
 const VERSION: &str = "2012-10-17";

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use attestation::{Measurements, Pcr};
 use tracing::warn;
 use wallet::aws::{EncryptionContext, Entry};
-use wallet::key_policy::{Enclave, Finding, KeyPolicy, Principal, Way, audit};
+use wallet::key_policy::{Context, Enclave, Finding, KeyPolicy, Principal, Way, audit};
 
 use crate::options::measurements;
 
@@ -85,7 +85,7 @@ impl Options {
     }
 }
 
-/// A policy as it is, and whom it is right to trust with the key.
+/// A policy as it is, and whom it is right to trust with the key: as for `policy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// The policy, in JSON, as `aws kms get-key-policy --query Policy --output text` prints it. `-` is standard input.
@@ -94,42 +94,111 @@ pub(crate) struct Check {
     /// The image that may decrypt; several may be given.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
+    /// The role of the instance that the enclave runs on, which alone may decrypt, and only attested.
+    #[arg(long, value_name = "ARN")]
+    role: Option<Principal>,
     /// Who manages the key; several may be given.
     #[arg(long, value_name = "ARN")]
     admin: Vec<Principal>,
+    /// Who encrypts; several may be given.
+    #[arg(long, value_name = "ARN")]
+    encryptor: Vec<Principal>,
+    /// The instance's role may encrypt as well.
+    #[arg(long, requires = "role")]
+    allow_generate: bool,
+    /// The encryption context that has to be asked for; several may be given. Without it, any is right, but not none.
+    #[arg(long, value_name = "NAME=VALUE")]
+    context: Vec<Entry>,
+}
+
+/// What is right, once it is read.
+struct Expected<'a> {
+    check: &'a Check,
+    images: Vec<Measurements>,
+    context: Option<Context>,
 }
 
 impl Check {
     /// Everybody who may open, use or end the key, a line each; and whether that is as it should be.
     pub(crate) fn report(&self) -> Result<(String, Result<()>)> {
         let images = self.measurements.iter().map(|path| measurements(path)).collect::<Result<Vec<_>>>()?;
+        let context = if self.context.is_empty() { None } else { Some(EncryptionContext::new(self.context.clone())?) };
+        let context = context.map(|context| {
+            context.iter().map(|(name, value)| (name.to_owned(), vec![value.to_owned()])).collect::<Context>()
+        });
         let text = match self.path.to_str() {
             Some("-") => std::io::read_to_string(std::io::stdin()).context("read standard input")?,
             _ => std::fs::read_to_string(&self.path).with_context(|| format!("read {}", self.path.display()))?,
         };
         let found = audit(&text).with_context(|| format!("read the key policy {}", self.path.display()))?;
-        let is_right: Vec<_> = found.iter().map(|finding| self.is_right(finding, &images)).collect();
-        let line = |(finding, is_right): (&Finding, &bool)| match is_right {
-            true => format!("{finding}\n"),
-            false => format!("NOT EXPECTED: {finding}\n"),
-        };
-        let wrong = is_right.iter().filter(|is_right| !**is_right).count();
+        let expected = Expected { check: self, images, context };
+        let (mut report, mut wrong) = (String::new(), 0);
+        for finding in &found {
+            report += &match expected.problem(finding) {
+                Some(problem) => {
+                    wrong += 1;
+                    format!("NOT EXPECTED: {finding}: {problem}\n")
+                }
+                None if finding.is_wide() => format!("WIDE: {finding}\n"),
+                None => format!("{finding}\n"),
+            };
+        }
         let verdict = match wrong {
             0 => Ok(()),
-            _ => {
-                Err(anyhow!("{wrong} not expected; expected --admin to manage, and --measurements to decrypt attested"))
-            }
+            _ => Err(anyhow!(
+                "{wrong} not expected; expected --admin to manage, --encryptor to encrypt, and --role to decrypt attested, with \
+                 --measurements and --context"
+            )),
         };
-        Ok((found.iter().zip(&is_right).map(line).collect(), verdict))
+        Ok((report, verdict))
     }
+}
 
-    fn is_right(&self, finding: &Finding, images: &[Measurements]) -> bool {
-        let is_admin = || self.admin.iter().any(|admin| finding.is_of(&admin.to_string()));
+impl Expected<'_> {
+    /// Why it is not right that the policy lets them.
+    fn problem(&self, finding: &Finding) -> Option<String> {
+        let Check { role, admin, encryptor, allow_generate, .. } = self.check;
+        let is_one_of = |mut principals: std::slice::Iter<'_, Principal>| {
+            principals.any(|principal| finding.is_of(&principal.to_string()))
+        };
+        let (is_role, is_admin) = (is_one_of(role.as_slice().iter()), is_one_of(admin.iter()));
+        let named = |is_right: bool, expected: &str| (!is_right).then(|| expected.to_owned());
         match &finding.way {
-            Way::Opens(_) => finding.action == "kms:PutKeyPolicy" && is_admin(),
-            Way::Attested(allowed) => allowed.iter().all(|pcr| images.iter().any(|image| image.pcr0 == *pcr)),
-            Way::Uses => finding.action == "kms:Encrypt",
-            Way::Ends => is_admin(),
+            Way::Opens(_) if finding.action != "kms:PutKeyPolicy" => Some("expected of nobody".to_owned()),
+            Way::Opens(_) | Way::Ends => named(is_admin, "expected of --admin alone"),
+            Way::Attested(allowed) => {
+                let are_known = allowed.iter().all(|pcr| self.images.iter().any(|image| image.pcr0 == *pcr));
+                wide(finding)
+                    .or_else(|| named(is_role, "expected of --role alone"))
+                    .or_else(|| named(are_known, "expected an image of --measurements"))
+                    .or_else(|| self.unbound(finding))
+            }
+            Way::Uses if finding.action != "kms:Encrypt" => Some("expected of nobody".to_owned()),
+            Way::Uses => {
+                let may_encrypt = is_one_of(encryptor.iter()) || (*allow_generate && is_role);
+                wide(finding)
+                    .or_else(|| named(may_encrypt, "expected of --encryptor alone"))
+                    .or_else(|| self.unbound(finding))
+            }
         }
     }
+
+    /// Ciphertexts that are bound to nothing can be moved to another purpose.
+    fn unbound(&self, finding: &Finding) -> Option<String> {
+        let expected = match &self.context {
+            Some(context) if *context == finding.context => return None,
+            None if !finding.context.is_empty() => return None,
+            Some(context) => {
+                let pairs: Vec<_> =
+                    context.iter().map(|(name, values)| format!("{name}={}", values.concat())).collect();
+                pairs.join(" and ")
+            }
+            None => "one, such as purpose=ethereum-signer".to_owned(),
+        };
+        Some(format!("expected a condition on the encryption context, StringEquals: {expected}"))
+    }
+}
+
+fn wide(finding: &Finding) -> Option<String> {
+    finding.is_wide().then(|| "expected a role or user by its name".to_owned())
 }

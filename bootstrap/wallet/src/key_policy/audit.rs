@@ -2,6 +2,7 @@
 //!
 //! Statements that deny are left out: they can only take away, and what is found without them is the worst case.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use attestation::Pcr;
@@ -55,7 +56,12 @@ pub struct Finding {
     pub action: &'static str,
     /// What comes of it.
     pub way: Way,
+    /// The encryption context without which the statement does not let it: to each name the values that do.
+    pub context: Context,
 }
+
+/// What a statement asks of a request's encryption context.
+pub type Context = BTreeMap<String, Vec<String>>;
 
 /// Why a text is no policy.
 #[derive(Debug, Error)]
@@ -109,7 +115,7 @@ enum Effect {
 #[serde(untagged)]
 enum Principals {
     Everybody(Star),
-    Of(std::collections::BTreeMap<String, Many<String>>),
+    Of(BTreeMap<String, Many<String>>),
 }
 
 /// The only text in place of a table.
@@ -118,6 +124,9 @@ enum Star {
     #[serde(rename = "*")]
     Star,
 }
+
+/// How those are called whom a policy does not name one by one.
+const EVERYBODY: &str = "everybody";
 
 /// Everybody whom the policy lets open, use or end its key.
 ///
@@ -143,6 +152,7 @@ pub fn audit(json: &str) -> Result<Vec<Finding>, AuditError> {
                 principal: principal.clone(),
                 action,
                 way: way.clone(),
+                context: statement.context(),
             }));
         }
     }
@@ -155,13 +165,19 @@ impl Finding {
     pub fn is_of(&self, arn: &str) -> bool {
         self.principal == Principals::name("AWS", arn)
     }
+
+    /// Whether more than one role, user or service is meant.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        self.principal.starts_with(EVERYBODY) || self.principal.contains(['*', '?'])
+    }
 }
 
 impl Statement {
     fn principals(&self) -> Result<Vec<String>, &'static str> {
         match (&self.principal, &self.not_principal) {
             (Some(principals), None) => Ok(principals.names()),
-            (None, Some(others)) => Ok(vec![format!("everybody but {}", others.names().join(" and "))]),
+            (None, Some(others)) => Ok(vec![format!("{EVERYBODY} but {}", others.names().join(" and "))]),
             (Some(_), Some(_)) | (None, None) => Err("expected Principal or NotPrincipal, one of them"),
         }
     }
@@ -175,6 +191,20 @@ impl Statement {
         };
         let is_matched = |action: &str| patterns.as_slice().iter().any(|pattern| matches(pattern, action));
         Ok(ACTIONS.into_iter().filter(|(action, _)| is_matched(action) == is_listed).collect())
+    }
+
+    /// The encryption context that the condition asks for, exactly: with `IfExists` a request without one meets it, and with `Like` a
+    /// pattern does.
+    fn context(&self) -> Context {
+        const PREFIX: &str = "kms:EncryptionContext:";
+        let entries = self.condition.get("StringEquals").and_then(Value::as_object).into_iter().flatten();
+        let bound = entries.filter_map(|(key, values)| {
+            let (prefix, name) = key.split_at_checked(PREFIX.len())?;
+            let values = values.as_array().map_or(std::slice::from_ref(values), Vec::as_slice);
+            let values: Option<Vec<String>> = values.iter().map(|value| value.as_str().map(str::to_owned)).collect();
+            prefix.eq_ignore_ascii_case(PREFIX).then(|| Some((name.to_owned(), values?)))?
+        });
+        bound.collect()
     }
 
     /// The images whose enclaves alone the condition lets in; `None`: it does not ask for one.
@@ -195,7 +225,7 @@ impl Statement {
 impl Principals {
     fn names(&self) -> Vec<String> {
         match self {
-            Self::Everybody(Star::Star) => vec!["everybody".to_owned()],
+            Self::Everybody(Star::Star) => vec![EVERYBODY.to_owned()],
             Self::Of(kinds) => kinds
                 .iter()
                 .flat_map(|(kind, names)| names.as_slice().iter().map(move |name| Self::name(kind, name)))
@@ -205,9 +235,9 @@ impl Principals {
 
     fn name(kind: &str, name: &str) -> String {
         match kind {
-            "AWS" if name == "*" => "everybody".to_owned(),
+            "AWS" if name == "*" => EVERYBODY.to_owned(),
             "AWS" if name.ends_with(":root") || name.bytes().all(|byte| byte.is_ascii_digit()) => {
-                format!("everybody whom IAM lets in account {name}")
+                format!("{EVERYBODY} whom IAM lets in account {name}")
             }
             "AWS" => name.to_owned(),
             other => format!("{other} {name}"),
@@ -233,7 +263,7 @@ impl<T> Many<T> {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { statement, principal, action, way } = self;
+        let Self { statement, principal, action, way, context } = self;
         write!(f, "statement {statement}: {principal} ")?;
         match way {
             Way::Opens(how) => write!(f, "opens the key: it {how} ({action})"),
@@ -243,7 +273,11 @@ impl fmt::Display for Finding {
             }
             Way::Uses => write!(f, "uses the key ({action})"),
             Way::Ends => write!(f, "ends the key ({action})"),
+        }?;
+        for (name, values) in context {
+            write!(f, ", with {name}={}", values.join(" or "))?;
         }
+        Ok(())
     }
 }
 
@@ -369,6 +403,45 @@ mod tests {
             assert_eq!(found.is_empty(), is_attested, "{condition}");
             // Nothing attests these.
             assert_eq!(opening(&statement(&json!({"Action": "kms:CreateGrant", "Condition": condition}))).len(), 1);
+        }
+    }
+
+    #[test]
+    fn only_exact_values_of_a_strict_condition_are_an_encryption_context() {
+        let key = "kms:EncryptionContext:purpose";
+        let bound = |values: &[&str]| {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            Context::from([("purpose".to_owned(), values)])
+        };
+        for (condition, expected) in [
+            (json!({"StringEquals": {key: "signer"}}), bound(&["signer"])),
+            (json!({"StringEquals": {"KMS:encryptioncontext:purpose": ["signer"]}}), bound(&["signer"])),
+            (json!({"StringEquals": {key: ["signer", "other"]}}), bound(&["signer", "other"])),
+            (json!({"StringLike": {key: "*"}}), Context::new()),
+            (json!({"StringEqualsIfExists": {key: "signer"}}), Context::new()),
+            (json!({"StringEqualsIgnoreCase": {key: "signer"}}), Context::new()),
+            (json!({"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": "purpose"}}), Context::new()),
+            (json!({"StringEquals": {"kms:ViaService": "signer"}}), Context::new()),
+            (json!({}), Context::new()),
+        ] {
+            let found = audit(&statement(&json!({"Condition": condition}))).unwrap();
+            assert_eq!(found[0].context, expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_named_one_by_one_is_wide() {
+        for (who, is_wide) in [
+            (json!({"Principal": "*"}), true),
+            (json!({"Principal": {"AWS": "*"}}), true),
+            (json!({"Principal": null, "NotPrincipal": {"AWS": ROLE}}), true),
+            (json!({"Principal": {"AWS": "111122223333"}}), true),
+            (json!({"Principal": {"AWS": "arn:aws:iam::111122223333:root"}}), true),
+            (json!({"Principal": {"AWS": "arn:aws:iam::111122223333:role/*"}}), true),
+            (json!({"Principal": {"AWS": ROLE}}), false),
+            (json!({"Principal": {"Service": "lambda.amazonaws.com"}}), false),
+        ] {
+            assert_eq!(audit(&statement(&who)).unwrap()[0].is_wide(), is_wide, "{who}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use signer::tx::SecretKey;
 
 use crate::cloud::{Cloud, Twist};
-use crate::command::{Host, enclave_flags, line, secrets_flags};
+use crate::command::{Host, Said, enclave_flags, line, secrets_flags};
 use crate::enclave::{Enclave, Identity, SIGNED};
 use crate::{ADDRESS, KEY};
 
@@ -198,31 +198,120 @@ async fn policy_prints_what_aws_takes() {
     assert_eq!(everything.out, include_str!("../../src/key_policy/everything.json"), "{everything:?}");
 }
 
-#[tokio::test]
-async fn a_written_policy_is_checked_and_everybody_else_who_opens_the_key_is_named() {
+/// What `check-policy` says of a policy in which a text is replaced.
+async fn checked(written: &str, from: &str, to: &str, arguments: &[&str]) -> Said {
+    assert!(written.contains(from), "{from} is not in the policy");
     let host = Host::new();
-    let who = ["policy", "--role", ROLE, "--admin", ADMIN, "--encryptor", LAMBDA, "--measurements", "right.json"];
-    let written = host.wallet(&who).await;
-    assert!(written.err.contains(&format!("can open the key, by putting another policy: {ADMIN}")), "{written:?}");
-    host.write("policy.json", &written.out);
-    let check = ["check-policy", "policy.json", "--admin", ADMIN, "--measurements", "right.json"];
-    let said = host.wallet(&check).await;
-    assert!(said.is_success && !said.out.contains("NOT EXPECTED"), "{said:?}");
+    host.write("policy.json", &written.replace(from, to));
+    host.wallet(&[&["check-policy", "policy.json"], arguments].concat()).await
+}
+
+/// A policy as `policy` writes it, and the arguments with which it is right.
+async fn written() -> (String, [&'static str; 10]) {
+    let host = Host::new();
+    let right = [
+        "--role",
+        ROLE,
+        "--admin",
+        ADMIN,
+        "--encryptor",
+        LAMBDA,
+        "--measurements",
+        "right.json",
+        "--context",
+        "purpose=ethereum-signer",
+    ];
+    let said = host.wallet(&[&["policy"][..], &right].concat()).await;
+    assert!(said.err.contains(&format!("can open the key, by putting another policy: {ADMIN}")), "{said:?}");
+    (said.out, right)
+}
+
+#[tokio::test]
+async fn a_written_policy_is_as_it_was_asked_for() {
+    let (policy, right) = written().await;
+    let said = checked(&policy, "Manage", "Manage", &right).await;
+    assert!(said.is_success && !said.out.contains("NOT EXPECTED") && !said.out.contains("WIDE"), "{said:?}");
     assert!(said.out.contains(&format!("statement Manage: {ADMIN} opens the key: it writes a policy")), "{said:?}");
-    for (index, arguments) in [&check[..4], &[&check[..2], &check[4..]].concat()].into_iter().enumerate() {
-        let said = host.wallet(arguments).await;
-        assert!(
-            !said.is_success
-                && said.out.contains(["NOT EXPECTED: statement Decrypt", "NOT EXPECTED: statement Manage"][index])
-        );
-    }
-    host.write("policy.json", &written.out.replace("\"kms:Encrypt\"", "[\"kms:Encrypt\", \"kms:CreateG*\"]"));
-    let said = host.wallet(&check).await;
-    let expected =
-        format!("NOT EXPECTED: statement Encrypt: {LAMBDA} opens the key: it grants itself or others to decrypt");
-    assert!(!said.is_success && said.out.contains(&expected) && said.err.contains("1 not expected"), "{said:?}");
-    let said = host.wallet_with(&["check-policy", "-"], "{}", &[]).await;
+    let encrypt = format!("statement Encrypt: {LAMBDA} uses the key (kms:Encrypt), with purpose=ethereum-signer\n");
+    assert!(said.out.contains(&encrypt), "{said:?}");
+    let said = checked("{}", "{}", "{}", &[]).await;
     assert!(said.error().contains("expected a key policy, as `aws kms get-key-policy` prints it"), "{said:?}");
+}
+
+#[tokio::test]
+async fn whoever_was_not_asked_for_is_named() {
+    let (policy, right) = written().await;
+    // Each pair of arguments left out.
+    for (at, expected) in [
+        (0, "statement DecryptInTheEnclaveOnly: "),
+        (2, "statement Manage: "),
+        (4, "statement Encrypt: "),
+        (6, "statement DecryptInTheEnclaveOnly: "),
+    ] {
+        let arguments = [&right[..at], &right[at + 2..]].concat();
+        let said = checked(&policy, "Manage", "Manage", &arguments).await;
+        assert!(!said.is_success && said.out.contains(&format!("NOT EXPECTED: {expected}")), "{at}: {said:?}");
+    }
+    let (lambda, role) = (format!("\"{LAMBDA}\""), format!("\"{ROLE}\""));
+    let account = "\"arn:aws:iam::111122223333:root\"";
+    for (from, to, expected, why) in [
+        (
+            "\"kms:Encrypt\"",
+            "[\"kms:Encrypt\", \"kms:CreateG*\"]",
+            "Encrypt",
+            "(kms:CreateGrant), with purpose=ethereum-signer: expected of nobody",
+        ),
+        (&lambda, "\"arn:aws:iam::111122223333:role/Other\"", "Encrypt", "expected of --encryptor alone"),
+        (&lambda, "\"*\"", "Encrypt: everybody", "expected a role or user by its name"),
+        (&lambda, account, "Encrypt: everybody", "expected a role or user by its name"),
+        (&role, "\"arn:aws:iam::111122223333:role/Other\"", "DecryptInTheEnclaveOnly", "expected of --role alone"),
+        (&role, "\"*\"", "DecryptInTheEnclaveOnly: everybody", "expected a role or user by its name"),
+        (&role, account, "DecryptInTheEnclaveOnly: everybody", "expected a role or user by its name"),
+    ] {
+        let said = checked(&policy, from, to, &right).await;
+        let is_said =
+            |line: &str| line.starts_with(&format!("NOT EXPECTED: statement {expected}")) && line.ends_with(why);
+        assert!(!said.is_success && said.out.lines().any(is_said), "{to}: {said:?}");
+        assert!(said.err.contains("1 not expected"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_statement_without_the_encryption_context_is_named() {
+    let (policy, right) = written().await;
+    let condition = "\"kms:EncryptionContext:purpose\": \"ethereum-signer\"";
+    for (to, arguments, wrong) in [
+        (condition, &right[..8], 0),
+        ("\"kms:EncryptionContext:purpose\": \"other\"", &right[..8], 0),
+        ("\"kms:EncryptionContext:purpose\": \"other\"", &right[..], 2),
+        ("\"kms:EncryptionContext:purpose\": [\"ethereum-signer\", \"other\"]", &right[..], 2),
+        ("", &right[..8], 2),
+        ("", &right[..], 2),
+    ] {
+        let said = checked(&policy, condition, to, arguments).await;
+        assert_eq!(said.out.matches("NOT EXPECTED: ").count(), wrong, "{to}: {said:?}");
+        assert_eq!(said.out.matches("expected a condition on the encryption context").count(), wrong, "{to}: {said:?}");
+        assert_eq!(said.is_success, wrong == 0, "{to}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_manages_the_key_is_marked_even_if_it_was_asked_for() {
+    let (policy, right) = written().await;
+    let account = "arn:aws:iam::111122223333:root";
+    let right: Vec<&str> = right.iter().map(|argument| if *argument == ADMIN { account } else { argument }).collect();
+    let said = checked(&policy, ADMIN, account, &right).await;
+    assert!(said.is_success && said.out.contains("WIDE: statement Manage: everybody whom IAM lets"), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_role_that_makes_keys_encrypts_only_if_it_may() {
+    let (policy, right) = written().await;
+    let both = format!("\"{LAMBDA}\",\"{ROLE}\"");
+    let said = checked(&policy, &format!("\"{LAMBDA}\""), &both, &right).await;
+    assert!(!said.is_success && said.out.contains(&format!("NOT EXPECTED: statement Encrypt: {ROLE}")), "{said:?}");
+    let said = checked(&policy, &format!("\"{LAMBDA}\""), &both, &[&right[..], &["--allow-generate"]].concat()).await;
+    assert!(said.is_success, "{said:?}");
 }
 
 #[tokio::test]
