@@ -11,10 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use attestation::Printable;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
+use kms::read_ciphertext;
 use serde::Deserialize;
 use signer::request::MAX_BODY;
 use thiserror::Error;
@@ -256,9 +255,9 @@ impl Enclave {
         let malformed = |problem: String| EnclaveError::Malformed { url: self.url.clone(), path: PATH, problem };
         let answer: KeyAnswer = serde_json::from_slice(&answer)
             .map_err(|error| malformed(format!("no key ({error}), expected \"address\" and \"encrypted_key\"")))?;
-        match STANDARD.decode(&answer.encrypted_key) {
-            Ok(ciphertext) if !ciphertext.is_empty() => Ok(GeneratedKey { address: answer.address, ciphertext }),
-            Ok(_) | Err(_) => Err(malformed("an encrypted_key that is not base64 of a ciphertext".to_owned())),
+        match read_ciphertext(&answer.encrypted_key) {
+            Ok(ciphertext) => Ok(GeneratedKey { address: answer.address, ciphertext }),
+            Err(error) => Err(malformed(format!("an encrypted_key that {error}"))),
         }
     }
 

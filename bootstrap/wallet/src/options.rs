@@ -84,11 +84,8 @@ impl SecretsOptions {
 
 /// The region that an option names, or the secret's ARN, or the environment.
 pub(crate) fn region(option: Option<String>, secret_id: &str) -> Result<String> {
-    let parts: Vec<&str> = secret_id.split(':').collect();
-    let of_arn = match parts.as_slice() {
-        &["arn", _, "secretsmanager", region, ..] => Some(region.to_owned()),
-        _ => None,
-    };
+    // What is no secret's ARN is named before anybody is asked.
+    let of_arn = kms::secret_place(secret_id).ok().flatten().map(|place| place.region.to_owned());
     let of_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
     option
         .or(of_arn)

@@ -59,5 +59,5 @@ pub use refusal::{Reason, Refusal};
 pub use retry::Patience;
 pub use role::{AwsError, RoleError};
 pub use roots::{Roots, RootsError};
-pub use secret_id::{MAX_SECRET_ID_LEN, SecretIdError, check_secret_id};
+pub use secret_id::{MAX_SECRET_ID_LEN, SecretIdError, SecretPlace, check_secret_id, secret_place};
 pub use secrets::{Secrets, SecretsError, StoredKey};

@@ -14,18 +14,11 @@ pub enum SecretIdError {
     /// No secret has such a name.
     #[error("expected a secret's name or ARN, 1 to {MAX_SECRET_ID_LEN} printable characters")]
     Characters,
-    /// It starts like an ARN.
+    /// It starts like an ARN, and this is not as in a secret's.
     #[error(
-        "{problem}, expected a secret's name, or an ARN such as arn:{partition}:secretsmanager:{region}:111122223333:secret:NAME-AbCdEf"
+        "{0}, expected a secret's name, or an ARN such as arn:aws:secretsmanager:eu-central-1:111122223333:secret:NAME-AbCdEf"
     )]
-    Arn {
-        /// Which part of the ARN is not as in a secret's.
-        problem: &'static str,
-        /// The KMS key's.
-        partition: String,
-        /// The KMS key's.
-        region: String,
-    },
+    Arn(&'static str),
     /// AWS would be asked elsewhere, and say that there is no such secret.
     #[error(
         "the secret is in {found}, and this enclave asks Secrets Manager in {expected}, the region of kms.key_arn; \
@@ -49,26 +42,30 @@ pub enum SecretIdError {
     },
 }
 
-/// Checks that `secret_id` is a name, or the ARN of a secret where `key` is. The account may be another: secrets can be shared.
+/// Where the secret of an ARN is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretPlace<'a> {
+    /// Such as `aws`.
+    pub partition: &'a str,
+    /// Such as `eu-central-1`.
+    pub region: &'a str,
+}
+
+/// Checks that `secret_id` is a name or an ARN of a secret, and says where the secret is. None: by its name, anywhere.
 ///
 /// # Errors
-/// What is in [`SecretIdError`].
-pub fn check_secret_id(secret_id: &str, key: &KeyArn) -> Result<(), SecretIdError> {
+/// [`SecretIdError::Characters`] and [`SecretIdError::Arn`].
+pub fn secret_place(secret_id: &str) -> Result<Option<SecretPlace<'_>>, SecretIdError> {
     if !(1..=MAX_SECRET_ID_LEN).contains(&secret_id.len()) || !secret_id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(SecretIdError::Characters);
     }
     // No name has a colon.
     if !secret_id.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("arn:")) {
-        return Ok(());
+        return Ok(None);
     }
-    let malformed = |problem| SecretIdError::Arn {
-        problem,
-        partition: key.partition().to_owned(),
-        region: key.region().to_owned(),
-    };
     let parts: Vec<&str> = secret_id.split(':').collect();
     let &["arn", partition, service, region, account, "secret", name] = parts.as_slice() else {
-        return Err(malformed("not the ARN of a secret"));
+        return Err(SecretIdError::Arn("not the ARN of a secret"));
     };
     let is_name_character = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte);
     let checks = [
@@ -78,9 +75,18 @@ pub fn check_secret_id(secret_id: &str, key: &KeyArn) -> Result<(), SecretIdErro
         (is_account(account), "an ARN whose account is not 12 digits"),
         (!name.is_empty() && name.bytes().all(is_name_character), "an ARN whose name no secret has"),
     ];
-    if let Some((_, problem)) = checks.into_iter().find(|(is_right, _)| !is_right) {
-        return Err(malformed(problem));
+    match checks.into_iter().find(|(is_right, _)| !is_right) {
+        Some((_, problem)) => Err(SecretIdError::Arn(problem)),
+        None => Ok(Some(SecretPlace { partition, region })),
     }
+}
+
+/// Checks that `secret_id` is a name, or the ARN of a secret where `key` is. The account may be another: secrets can be shared.
+///
+/// # Errors
+/// What is in [`SecretIdError`].
+pub fn check_secret_id(secret_id: &str, key: &KeyArn) -> Result<(), SecretIdError> {
+    let Some(SecretPlace { partition, region }) = secret_place(secret_id)? else { return Ok(()) };
     if partition != key.partition() {
         return Err(SecretIdError::Partition { found: partition.to_owned(), expected: key.partition().to_owned() });
     }

@@ -11,6 +11,9 @@ use crate::retry::retry;
 use crate::sdk;
 use crate::secret_id::SecretIdError;
 
+/// The label of a secret's current version. Secrets Manager takes it for granted; not everything that stands in for it does.
+const CURRENT: &str = "AWSCURRENT";
+
 /// Asks Secrets Manager, in the region of the KMS key.
 pub struct Secrets {
     settings: SecretsSettings,
@@ -69,7 +72,7 @@ impl Secrets {
         self.check_id(secret_id)?;
         let client = self.sdk(credentials);
         let answer = retry(self.settings.patience, || async {
-            client.get_secret_value().secret_id(secret_id).send().await.map_err(CallError::of)
+            client.get_secret_value().secret_id(secret_id).version_stage(CURRENT).send().await.map_err(CallError::of)
         });
         stored_key_in(answer.await.map_err(SecretsError::Call)?)
     }

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use anyhow::{Context as _, Error, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, ensure};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kms::MAX_SECRET_ID_LEN;
+use kms::{SecretPlace, read_ciphertext, secret_place};
 use signer::address::Address;
 use zeroize::Zeroizing;
 
@@ -124,7 +124,8 @@ impl Aws {
         let doing = || format!("read secret {secret_id:?}");
         let answer = self.current(secret_id).await.with_context(doing)?;
         let text = answer.secret_string.context("it has no SecretString, expected base64 of a ciphertext");
-        let ciphertext = ciphertext_in(&text.with_context(doing)?).with_context(doing)?;
+        let ciphertext = read_ciphertext(&text.with_context(doing)?);
+        let ciphertext = ciphertext.map_err(|error| anyhow!("its SecretString {error}")).with_context(doing)?;
         let arn = answer.arn.context("Secrets Manager sent no ARN").with_context(doing)?;
         let version_id = answer.version_id.context("Secrets Manager sent no VersionId").with_context(doing)?;
         let versions = Versions::new([(version_id.clone(), answer.version_stages.unwrap_or_default())]);
@@ -150,21 +151,12 @@ impl Aws {
     /// # Errors
     /// Says what would be right.
     pub fn check_id(&self, secret_id: &str) -> Result<()> {
-        let is_right =
-            (1..=MAX_SECRET_ID_LEN).contains(&secret_id.len()) && secret_id.bytes().all(|byte| byte.is_ascii_graphic());
-        ensure!(is_right, "expected a secret's name or ARN, 1 to {MAX_SECRET_ID_LEN} printable characters");
-        let parts: Vec<&str> = secret_id.splitn(7, ':').collect();
-        match parts.as_slice() {
-            ["arn", _, "secretsmanager", region, _, "secret", _] => ensure!(
-                *region == self.region,
-                "it is in {region}, and {0} is asked; expected a secret of {0}, or --region {region} where no KMS key says the region",
-                self.region
-            ),
-            ["arn", ..] => {
-                bail!("expected a secret's ARN, such as arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-AbCdEf")
-            }
-            _ => {}
-        }
+        let Some(SecretPlace { region, .. }) = secret_place(secret_id)? else { return Ok(()) };
+        ensure!(
+            region == self.region,
+            "it is in {region}, and {0} is asked; expected a secret of {0}, or --region {region} where no KMS key says the region",
+            self.region
+        );
         Ok(())
     }
 
@@ -241,15 +233,4 @@ impl Aws {
     fn secrets(&self) -> Client {
         Client::new(&self.sdk_config(self.secrets_endpoint.as_ref()))
     }
-}
-
-/// People store base64 in lines, too. An error of the decoder would show a part of what may be no ciphertext.
-fn ciphertext_in(text: &str) -> Result<Vec<u8>> {
-    const EXPECTED: &str = "expected the base64 of a ciphertext, as `wallet set-key` stores it";
-    let is_json = text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '[', '"']);
-    ensure!(!is_json, "its SecretString is JSON, {EXPECTED}");
-    ensure!(!text.starts_with('\u{feff}'), "its SecretString starts with a byte-order mark, {EXPECTED}");
-    let text: String = text.split_ascii_whitespace().collect();
-    let ciphertext = STANDARD.decode(text).ok().filter(|ciphertext| !ciphertext.is_empty());
-    ciphertext.ok_or_else(|| Error::msg(format!("its SecretString is not base64, {EXPECTED}")))
 }

@@ -157,7 +157,7 @@ async fn a_secret_of_another_region_is_named_before_anybody_is_asked() {
     assert!(said.error().contains(expected), "{said:?}");
     let get = ["get-key", "--secret-id", "arn:aws:kms:eu-central-1:111122223333:key/a", "--region", "eu-central-1"];
     let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;
-    assert!(said.error().contains("expected a secret's ARN, such as arn:aws:secretsmanager:"), "{said:?}");
+    assert!(said.error().contains("or an ARN such as arn:aws:secretsmanager:"), "{said:?}");
     assert_eq!(cloud.bodies(), [Value::Null; 0]);
 }
 
@@ -172,10 +172,10 @@ async fn a_ciphertext_in_lines_is_read_and_json_is_named_and_not_shown() {
     }
     for (text, expected) in [
         ("{\"key\": \"31337\"}", "its SecretString is JSON, expected the base64"),
-        ("\"b2xkMzEzMzc=\"", "its SecretString is JSON, expected the base64"),
-        ("\u{feff}{\"key\": \"31337\"}", "its SecretString is JSON, expected the base64"),
-        ("\u{feff}b2xk", "its SecretString starts with a byte-order mark"),
-        ("", "its SecretString is not base64, expected"),
+        ("\"b2xkMzEzMzc=\"", "its SecretString is in quotes, expected the base64"),
+        ("\u{feff}{\"key\": \"31337\"}", "its SecretString starts with a byte order mark, expected"),
+        ("\u{feff}b2xk", "its SecretString starts with a byte order mark"),
+        ("", "its SecretString is 0 bytes long, expected 1 to 6144"),
     ] {
         cloud.store("hot-wallet", text);
         let said = Host::new().wallet(&line(&get, &secrets_flags(&cloud))).await;

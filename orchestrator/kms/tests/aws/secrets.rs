@@ -26,7 +26,7 @@ async fn a_stored_key_has_its_version_and_its_ciphertext() {
     assert_eq!(key.unwrap(), StoredKey { version_id: "version-1".to_owned(), ciphertext: b"ciphertext".to_vec() });
     let seen = stand_in.seen();
     assert_eq!(seen.len(), 2);
-    assert_eq!(seen[1].body(), &json!({ "SecretId": "signer/key-1" }));
+    assert_eq!(seen[1].body(), &json!({ "SecretId": "signer/key-1", "VersionStage": "AWSCURRENT" }));
     let authorization = seen[1].headers()["authorization"].to_str().unwrap();
     assert!(authorization.contains("/eu-central-1/secretsmanager/aws4_request"), "{authorization}");
 }
