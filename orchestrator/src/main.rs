@@ -105,6 +105,9 @@ fn build_host(cli: &Cli) -> ExitCode {
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     let self_test = if config.self_test.is_some() { "; self_test is on: for labs only" } else { "" };
+    for warning in config.signing.iter().flat_map(|signing| signing.service.policy.warnings()) {
+        write(&mut std::io::stderr(), &format!("{}: warning: {warning}\n", path.display()))?;
+    }
     let nonces = config.signing.as_ref().map(|signing| format!("; {}", signing.nonce_memory())).unwrap_or_default();
     write(&mut std::io::stdout(), &format!("{}: good{self_test}{nonces}\n", path.display()))
 }

@@ -41,6 +41,9 @@ const BACKLOG: u32 = 128;
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
     let signing = config.signing.context("the measured configuration has no [signer]")?;
+    for warning in signing.service.policy.warnings() {
+        tracing::warn!("config: {warning}");
+    }
     let (witness, module) = witness(sys::inherited(NSM_FD).context("the security module")?);
     let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
     crate::runtime()?.block_on(async {

@@ -28,6 +28,7 @@ pub use table::PolicyTable;
 use crate::address::Address;
 use crate::amount::Wei;
 use crate::hex;
+use crate::pool::MAX_GAS;
 use crate::transaction::Transaction;
 
 /// The rules for every key, and for those that have their own.
@@ -153,6 +154,29 @@ impl Policy {
     #[must_use]
     pub fn has_ethereums_gas_rules(&self, chain_id: u64) -> bool {
         !self.own_gas_rules.contains(&chain_id)
+    }
+
+    /// What is written, and can never be of use: a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let base = ("signer.policy".to_owned(), &self.base);
+        let keys = self.keys.iter().map(|(key, rules)| (format!("signer.policy.keys.{key}"), rules));
+        let is_its_own = |rules: &Rules| (rules.max_gas, &rules.chain_ids) != (self.base.max_gas, &self.base.chain_ids);
+        let all = std::iter::once(base).chain(keys.filter(|(_, rules)| is_its_own(rules)));
+        all.filter_map(|(path, rules)| self.warning(&path, rules)).collect()
+    }
+
+    fn warning(&self, path: &str, rules: &Rules) -> Option<String> {
+        let chains = rules.chain_ids.iter().filter(|chain_id| self.has_ethereums_gas_rules(**chain_id));
+        let chains: Vec<String> = chains.map(u64::to_string).collect();
+        (rules.max_gas > MAX_GAS && !chains.is_empty()).then(|| {
+            format!(
+                "{path}.max_gas: {} is more than a transaction may have on chain {} (EIP-7825); expected at most {MAX_GAS}, or the \
+                 chain in signer.policy.own_gas_rules",
+                rules.max_gas,
+                chains.join(" and ")
+            )
+        })
     }
 
     /// Whether this key has rules of its own.

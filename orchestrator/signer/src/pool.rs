@@ -23,7 +23,7 @@ const ACCESS_ADDRESS: u64 = 2_400;
 const ACCESS_KEY: u64 = 1_900;
 
 /// The most gas of one transaction (EIP-7825).
-const MAX_GAS: u64 = 1 << 24;
+pub(crate) const MAX_GAS: u64 = 1 << 24;
 
 /// The longest code that creates a contract (EIP-3860).
 const MAX_INIT_CODE: usize = 49_152;

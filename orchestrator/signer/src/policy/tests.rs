@@ -214,3 +214,36 @@ fn the_rules_of_a_key_are_checked_as_the_others() {
     let error = key(twice);
     assert!(error.ends_with(": written twice, expected once"), "{error}");
 }
+
+#[test]
+fn more_gas_than_a_transaction_may_have_is_warned_of() {
+    let warnings = |from: &str, to: &str, more: &str| {
+        assert!(GOOD.contains(from), "{from} is not in the table");
+        policy(&format!("{}{more}", GOOD.replacen(from, to, 1))).unwrap().warnings()
+    };
+    let more = "max_gas = 16777217";
+    assert_eq!(warnings("max_gas = 500000", "max_gas = 16777216", ""), Vec::<String>::new());
+    let [warning] = &warnings("max_gas = 500000", more, "")[..] else { panic!("expected one") };
+    assert_eq!(
+        warning,
+        "signer.policy.max_gas: 16777217 is more than a transaction may have on chain 1 and 11155111 (EIP-7825); expected at most \
+         16777216, or the chain in signer.policy.own_gas_rules"
+    );
+    let [warning] = &warnings("max_gas = 500000", &format!("{more}\nown_gas_rules = [1]"), "")[..] else { panic!() };
+    assert!(warning.contains("on chain 11155111 (EIP-7825)"), "{warning}");
+    assert_eq!(
+        warnings("max_gas = 500000", &format!("{more}\nown_gas_rules = [1, 11155111]"), ""),
+        Vec::<String>::new()
+    );
+    let key = "[keys.0x0101010101010101010101010101010101010101]\n";
+    let [warning] = &warnings("", "", &format!("{key}{more}"))[..] else { panic!("expected one") };
+    assert!(
+        warning.starts_with("signer.policy.keys.0x0101010101010101010101010101010101010101.max_gas: "),
+        "{warning}"
+    );
+    assert_eq!(
+        warnings("max_gas = 500000", more, &format!("{key}max_value = \"1 ether\"")).len(),
+        1,
+        "not again for a key"
+    );
+}
