@@ -19,7 +19,7 @@ use tunnel::preshared;
 use crate::admission;
 use crate::config::{Attestation, Config};
 use crate::enclaves::{Admission, Enclave, EnclaveId, Enclaves, Expired, Refusal, StreamId};
-use crate::interface::{Interface, Peer, PeerChange};
+use crate::interface::{self, Fingerprint, Interface, Peer, PeerChange};
 use crate::lease::{Changes, Leases};
 use crate::proofs::Proofs;
 use crate::relay::Relay;
@@ -63,6 +63,8 @@ struct State {
     enclaves: Enclaves,
     relays: BTreeMap<EnclaveId, Arc<Relay>>,
     streams: BTreeMap<StreamId, Handle>,
+    /// The pre-shared keys that the kernel was given, by the peers' public keys.
+    preshared_keys: BTreeMap<[u8; 32], Fingerprint>,
 }
 
 /// How a stream's task is told something.
@@ -107,6 +109,7 @@ impl Gateway {
             enclaves: Enclaves::new(public_key, ranges, leases, attestation.key_lifetime),
             relays: BTreeMap::new(),
             streams: BTreeMap::new(),
+            preshared_keys: BTreeMap::new(),
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -150,6 +153,10 @@ impl Gateway {
                 Some(id) => {
                     let endpoint = self.relay(&mut state, id)?.map(|relay| relay.endpoint());
                     tracing::info!(enclave = %id, public_key = %peer.public_key, ?endpoint, proof_age = ?age, "peer adopted");
+                    state.preshared_keys.insert(peer.public_key.0, peer.preshared_key);
+                    if peer.keepalive != self.keepalive() {
+                        self.tell(Some(PeerChange::KeepAlive(peer.public_key))).await?;
+                    }
                     // Where an enclave elsewhere is, the kernel knows from its last datagram.
                     endpoint.map(|endpoint| PeerChange::Move { public_key: peer.public_key, endpoint })
                 }
@@ -220,7 +227,8 @@ impl Gateway {
         };
         self.tell(former).await?;
         let endpoint = admitted.relay.as_ref().map(|relay| relay.endpoint());
-        self.shared.interface.admit(public_key, &preshared_key, endpoint).await?;
+        let fingerprint = self.shared.interface.admit(public_key, &preshared_key, endpoint).await?;
+        state.preshared_keys.insert(public_key.0, fingerprint);
         Ok(Ok(ciphertext))
     }
 
@@ -261,6 +269,11 @@ impl Gateway {
             tracing::warn!("{error:#}");
         }
         state.forget_relays();
+    }
+
+    /// In seconds.
+    fn keepalive(&self) -> u16 {
+        interface::seconds(self.shared.keepalive)
     }
 
     async fn tell(&self, change: Option<PeerChange>) -> Result<()> {

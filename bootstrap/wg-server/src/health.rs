@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Link,
     /// The gateway's addresses.
     Address,
+    /// The routes to the networks of these addresses.
+    Route,
     /// The forwarding sysctls.
     Forwarding,
     /// The kernel's peers.
@@ -59,8 +61,16 @@ struct Inner {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Firewall, Self::Interface, Self::Link, Self::Address, Self::Forwarding, Self::Peer, Self::Named];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Firewall,
+        Self::Interface,
+        Self::Link,
+        Self::Address,
+        Self::Route,
+        Self::Forwarding,
+        Self::Peer,
+        Self::Named,
+    ];
 
     /// For the status.
     pub(crate) fn name(self) -> &'static str {
@@ -69,6 +79,7 @@ impl Kind {
             Self::Interface => "interface",
             Self::Link => "link",
             Self::Address => "address",
+            Self::Route => "route",
             Self::Forwarding => "forwarding",
             Self::Peer => "peer",
             Self::Named => "named",

@@ -4,6 +4,7 @@ mod drift;
 mod link;
 mod wireguard;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +18,18 @@ use crate::key::PrivateKey;
 
 pub(crate) use drift::{Desired, Observed, Repair, State};
 pub(crate) use link::default_route_interface;
-pub(crate) use wireguard::{generate_private_key, public_key};
+pub(crate) use wireguard::{generate_private_key, public_key, seconds};
 
 /// The gateway's WireGuard interface.
 #[derive(Clone, Debug)]
 pub(crate) struct Interface {
     name: InterfaceName,
+    fingerprints: RandomState,
 }
+
+/// Tells one pre-shared key from another, within this process, and nothing else of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint(u64);
 
 /// One change to the kernel's peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub(crate) enum PeerChange {
     Own { public_key: PublicKey, addresses: Vec<IpAddr> },
     /// A peer that stays as it is, but is reached elsewhere.
     Move { public_key: PublicKey, endpoint: SocketAddr },
+    /// A peer that stays as it is, but is kept alive as configured.
+    KeepAlive(PublicKey),
 }
 
 /// A peer as the kernel has it.
@@ -42,6 +50,9 @@ pub(crate) struct Peer {
     pub(crate) public_key: PublicKey,
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) allowed_ips: Vec<IpNet>,
+    pub(crate) preshared_key: Fingerprint,
+    /// In seconds; 0 is never.
+    pub(crate) keepalive: u16,
     pub(crate) latest_handshake: Option<SystemTime>,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
@@ -85,7 +96,7 @@ impl Interface {
                 ),
             },
         };
-        Ok((Self { name }, found))
+        Ok((Self { name, fingerprints: RandomState::new() }, found))
     }
 
     /// Makes the interface what it should be; the sessions of one that is right are not touched. `done` gets what was not
@@ -115,8 +126,8 @@ impl Interface {
         }
         let Some(link) = link::read(name).await? else { return Ok(Observed::Nothing) };
         let (public_key, listen_port) = wireguard::own(name).await.with_context(|| format!("read {name}"))?;
-        let link::Link { mtu, is_up, addresses } = link;
-        Ok(Observed::WireGuard(State { public_key, listen_port, mtu, is_up, addresses }))
+        let link::Link { mtu, is_up, addresses, routes } = link;
+        Ok(Observed::WireGuard(State { public_key, listen_port, mtu, is_up, addresses, routes }))
     }
 
     async fn perform(&self, repair: &Repair, desired: &Desired, key: &PrivateKey) -> Result<()> {
@@ -131,6 +142,7 @@ impl Interface {
             Repair::BringUp => link::bring_up(name).await,
             Repair::TakeDown => link::take_down(name).await,
             Repair::AddAddress(net) => link::add_address(name, *net).await,
+            Repair::AddRoute(net) => link::add_route(name, *net).await,
             Repair::RemoveAddress(net) => link::remove_address(name, *net).await,
         }
     }
@@ -145,25 +157,39 @@ impl Interface {
     }
 
     /// Adds a peer without addresses: it can shake hands, and nothing else.
-    /// Without an endpoint, the kernel learns it from the handshake.
+    /// Without an endpoint, the kernel learns it from the handshake. The fingerprint is that of the pre-shared key.
     pub(crate) async fn admit(
         &self,
         public_key: PublicKey,
         key: &PresharedKey,
         endpoint: Option<SocketAddr>,
-    ) -> Result<()> {
+    ) -> Result<Fingerprint> {
         wireguard::admit(&self.name, public_key, key, endpoint)
             .await
-            .with_context(|| format!("add a peer to {}", self.name))
+            .with_context(|| format!("add a peer to {}", self.name))?;
+        Ok(Fingerprint::of(key.expose(), &self.fingerprints))
     }
 
     /// What the kernel knows about the peers.
     pub(crate) async fn peers(&self) -> Result<Vec<Peer>> {
-        wireguard::peers(&self.name).await.with_context(|| format!("read the peers of {}", self.name))
+        wireguard::peers(&self.name, &self.fingerprints)
+            .await
+            .with_context(|| format!("read the peers of {}", self.name))
     }
 
     /// Takes the interface down and its sessions with it.
     pub(crate) async fn delete(&self) -> Result<()> {
         link::delete(&self.name).await.with_context(|| format!("delete {}", self.name))
+    }
+}
+
+impl Fingerprint {
+    fn of(key: &[u8; 32], fingerprints: &RandomState) -> Self {
+        Self(fingerprints.hash_one(key))
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn test(value: u64) -> Self {
+        Self(value)
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel's notifications: something about links, addresses, forwarding or the firewall has changed.
+//! The kernel's notifications: something about links, addresses, routes, forwarding or the firewall has changed.
 //!
 //! What has changed is not read from them: a notification may be lost when many come at once, so each is only the reason
 //! to look at what is there now.
@@ -12,9 +12,9 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use tokio::io::unix::AsyncFd;
 
-/// RTNLGRP_LINK, _IPV4_IFADDR, _IPV6_IFADDR, _IPV4_NETCONF and _IPV6_NETCONF, as bits (linux/rtnetlink.h). The last two tell
-/// of forwarding.
-const ROUTE_GROUPS: u32 = 1 | 1 << 4 | 1 << 8 | 1 << 23 | 1 << 24;
+/// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF and _IPV6_NETCONF, as bits
+/// (linux/rtnetlink.h). The last two tell of forwarding.
+const ROUTE_GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 23 | 1 << 24;
 /// NFNLGRP_NFTABLES, as a bit (linux/netfilter/nfnetlink.h).
 const NETFILTER_GROUPS: u32 = 1 << 6;
 
@@ -88,11 +88,14 @@ mod tests {
     #[ignore = "run by the test above in a network of its own"]
     async fn inside_changes() {
         sh("ip link add wg0 type veth peer name other; ip link set wg0 up; ip addr add 203.0.113.1/24 dev wg0
+            ip link set other up; ip addr add fd3b::1/64 dev wg0 nodad
             echo 1 > /proc/sys/net/ipv4/conf/wg0/forwarding");
         let watch = Watch::open().unwrap();
         sh("sleep 0.1");
         assert!(timeout(A_WHILE, watch.changed()).await.is_err(), "nothing has changed");
         for change in [
+            "ip route flush dev wg0",
+            "ip -6 route del fd3b::/64 dev wg0",
             "ip addr flush dev wg0",
             "ip link set wg0 mtu 1400",
             "ip link set wg0 down",

@@ -131,6 +131,9 @@ fn what_is_changed_about_the_interface_its_peers_and_its_forwarding_is_put_back(
     put_back(lab, "link", "ip link set wg0 down", has(ipv6, "fd3b:74ac:9d21::1/64"));
     put_back(lab, "link", "ip link set wg0 mtu 1400", has("ip link show wg0", "mtu 15360"));
     put_back(lab, "interface", "wg set wg0 listen-port 4444", has("wg show wg0 listen-port", "51820"));
+    put_back(lab, "route", "ip route flush dev wg0", has("ip route show dev wg0", "203.0.113.0/24"));
+    let ipv6_route = "ip -6 route show dev wg0";
+    put_back(lab, "route", "ip -6 route del fd3b:74ac:9d21::/64 dev wg0", has(ipv6_route, "fd3b:74ac:9d21::/64"));
     let all = "cat /proc/sys/net/ipv4/conf/wg0/forwarding /proc/sys/net/ipv4/conf/uplink0/forwarding \
                /proc/sys/net/ipv6/conf/all/forwarding";
     let off = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/ip_forward; \
@@ -143,6 +146,16 @@ fn what_is_changed_about_the_interface_its_peers_and_its_forwarding_is_put_back(
     put_back(lab, "peer", "wg set wg0 peer $(wg genkey | wg pubkey) allowed-ips 203.0.113.77/32", || {
         !shell(lab, peers).contains("203.0.113.77")
     });
+    let keepalive = "wg set wg0 peer $(wg show wg0 peers) persistent-keepalive 0";
+    put_back(lab, "peer", keepalive, has("wg show wg0 persistent-keepalive", "\t15\n"));
+    // It cannot be put back, as nobody keeps it: the enclave gets new keys.
+    let before = shell(lab, "wg show wg0 preshared-keys");
+    shell(lab, "wg set wg0 peer $(wg show wg0 peers) preshared-key /dev/null");
+    wait("another pre-shared key", RENEWED_WITHIN, || {
+        let now = shell(lab, "wg show wg0 preshared-keys");
+        now != before && now.lines().count() == 1 && !now.contains("(none)")
+    });
+    assert!(answers(lab));
     put_back(lab, "peer", "wg set wg0 peer $(wg show wg0 peers) remove", || answers(lab));
     assert_eq!(problems(lab), [] as [&str; 0]);
 }

@@ -2,18 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use ipnet::IpNet;
 use tunnel::control::PublicKey;
 
-use super::Gateway;
+use super::{Gateway, State};
 use crate::enclaves::{Enclave, EnclaveId};
-use crate::interface::{Peer, PeerChange};
+use crate::interface::{Fingerprint, Peer, PeerChange};
 
 /// A renewal that was asked for needs no longer than this: the answer's deadline, and a handshake that is repeated once.
 const RENEWAL: Duration = Duration::from_secs(20);
+/// WireGuard makes a new session of one that is older, if anything is sent (REJECT_AFTER_TIME, its paper, section 6.1), and a
+/// keepalive is.
+const LONGEST_SESSION: Duration = Duration::from_secs(180);
+/// For handshakes that are repeated, and a host without time to spare.
+const SLACK: Duration = Duration::from_mins(1);
+/// What gets no datagrams through gets no new keys through either: an enclave is not asked for more than it can use.
+const RENEWAL_OF_STALE: Duration = Duration::from_mins(5);
 
 /// A key that the kernel should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +31,9 @@ struct Expected {
     addresses: Vec<IpAddr>,
     /// `None`: the kernel learns it from the enclave's datagrams.
     endpoint: Option<SocketAddr>,
+    preshared_key: Option<Fingerprint>,
+    /// In seconds; `None` for a key that has had no handshake yet.
+    keepalive: Option<u16>,
     /// How new keys can come for it.
     renewal: Renewal,
 }
@@ -41,8 +51,13 @@ enum Renewal {
 /// What makes the kernel's peers right again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Repair {
-    /// The key is gone, and its sessions with it: only the enclave can make another.
-    Renew(EnclaveId, PublicKey),
+    /// The key is gone, and its sessions with it, or it is of no use: only the enclave can make another.
+    Renew {
+        id: EnclaveId,
+        public_key: PublicKey,
+        found: String,
+        again_after: Duration,
+    },
     Change(PeerChange, String),
 }
 
@@ -70,24 +85,20 @@ pub(crate) struct Settled {
 impl Gateway {
     /// Makes the kernel's peers those that have proved themselves, with the addresses that are theirs.
     pub(crate) async fn settle_peers(&self, renewals: &mut Renewals, now: Instant) -> Result<Settled> {
-        let state = self.shared.state.lock().await;
-        let relay = |id: EnclaveId| state.relays.get(&id).map(|relay| relay.endpoint());
-        let expected: Vec<Expected> =
-            state.enclaves.entries().flat_map(|(id, enclave)| expected(id, enclave, relay(id))).collect();
+        let mut state = self.shared.state.lock().await;
+        let expected: Vec<Expected> = state.expected(self.keepalive());
+        state.preshared_keys.retain(|key, _| expected.iter().any(|expected| expected.public_key.0 == *key));
         let kernel = self.shared.interface.peers().await?;
         renewals.forget_all_but(&expected);
         let mut settled = Settled { problems: unmendable(&expected, &kernel), ..Settled::default() };
-        for repair in repairs(&expected, &kernel) {
+        for repair in repairs(&expected, &kernel, SystemTime::now()) {
             match repair {
-                Repair::Renew(id, public_key) => {
+                Repair::Renew { id, public_key, found, again_after } => {
                     let stream = state.enclaves.entries().find(|(of, _)| *of == id).and_then(|(_, it)| it.control);
                     let handle = stream.and_then(|stream| state.streams.get(&stream));
-                    if let Some(handle) = handle.filter(|_| renewals.is_due(public_key, now)) {
+                    if let Some(handle) = handle.filter(|_| renewals.is_due(public_key, again_after, now)) {
                         handle.renew.notify_one();
-                        settled.repaired.push(Repaired {
-                            found: format!("no peer {public_key}, the key of {id}"),
-                            done: "asked the enclave for new keys".to_owned(),
-                        });
+                        settled.repaired.push(Repaired { found, done: "asked the enclave for new keys".to_owned() });
                     }
                 }
                 Repair::Change(change, found) => {
@@ -102,8 +113,8 @@ impl Gateway {
 }
 
 impl Renewals {
-    fn is_due(&mut self, public_key: PublicKey, now: Instant) -> bool {
-        let is_due = self.asked.get(&public_key.0).is_none_or(|asked| now.duration_since(*asked) >= RENEWAL);
+    fn is_due(&mut self, public_key: PublicKey, again_after: Duration, now: Instant) -> bool {
+        let is_due = self.asked.get(&public_key.0).is_none_or(|asked| now.duration_since(*asked) >= again_after);
         if is_due {
             self.asked.insert(public_key.0, now);
         }
@@ -115,28 +126,54 @@ impl Renewals {
     }
 }
 
-fn expected(id: EnclaveId, enclave: &Enclave, endpoint: Option<SocketAddr>) -> Vec<Expected> {
-    let key = |public_key, addresses, renewal| Expected { id, public_key, addresses, endpoint, renewal };
-    let can = if enclave.control.is_some() { Renewal::Possible } else { Renewal::Away };
-    let of_peer = if enclave.candidate.is_some() { Renewal::UnderWay } else { can };
-    let peer = enclave.peer.as_ref().map(|member| key(member.public_key, enclave.addresses.all(), of_peer));
-    let candidate = enclave.candidate.as_ref().map(|member| key(member.public_key, Vec::new(), can));
-    peer.into_iter().chain(candidate).collect()
+impl State {
+    /// The keys that the kernel should have.
+    fn expected(&self, keepalive: u16) -> Vec<Expected> {
+        let keys = |(id, enclave): (EnclaveId, &Enclave)| {
+            let key = |public_key: PublicKey, addresses, keepalive, renewal| Expected {
+                id,
+                public_key,
+                addresses,
+                endpoint: self.relays.get(&id).map(|relay| relay.endpoint()),
+                preshared_key: self.preshared_keys.get(&public_key.0).copied(),
+                keepalive,
+                renewal,
+            };
+            let can = if enclave.control.is_some() { Renewal::Possible } else { Renewal::Away };
+            let of_peer = if enclave.candidate.is_some() { Renewal::UnderWay } else { can };
+            let (peer, candidate) = (enclave.peer.as_ref(), enclave.candidate.as_ref());
+            let peer = peer.map(|member| key(member.public_key, enclave.addresses.all(), Some(keepalive), of_peer));
+            peer.into_iter().chain(candidate.map(|member| key(member.public_key, Vec::new(), None, can)))
+        };
+        self.enclaves.entries().flat_map(keys).collect()
+    }
 }
 
-fn repairs(expected: &[Expected], kernel: &[Peer]) -> Vec<Repair> {
+fn repairs(expected: &[Expected], kernel: &[Peer], now: SystemTime) -> Vec<Repair> {
     let mut repairs = Vec::new();
     for peer in kernel.iter().filter(|peer| !expected.iter().any(|it| it.public_key == peer.public_key)) {
         let found = format!("the peer {} with {}, which is no enclave's", peer.public_key, list(&peer.allowed_ips));
         repairs.push(Repair::Change(PeerChange::Remove(peer.public_key), found));
     }
-    for Expected { id, public_key, addresses, endpoint, renewal } in expected {
+    for Expected { id, public_key, addresses, endpoint, preshared_key, keepalive, renewal } in expected {
+        let renew = |found: String, again_after| {
+            let is_possible = *renewal == Renewal::Possible;
+            is_possible.then_some(Repair::Renew { id: *id, public_key: *public_key, found, again_after })
+        };
         let Some(peer) = kernel.iter().find(|peer| peer.public_key == *public_key) else {
-            if *renewal == Renewal::Possible {
-                repairs.push(Repair::Renew(*id, *public_key));
-            }
+            repairs.extend(renew(format!("no peer {public_key}, the key of {id}"), RENEWAL));
             continue;
         };
+        if preshared_key.is_some_and(|right| right != peer.preshared_key) {
+            repairs.extend(renew(format!("another pre-shared key of {id} than it agreed on"), RENEWAL));
+        } else if let Some(age) = keepalive.and_then(|keepalive| too_old(peer, keepalive, now)) {
+            let found = format!("no handshake with {id} for {} s, though it has a control stream", age.as_secs());
+            repairs.extend(renew(found, RENEWAL_OF_STALE));
+        }
+        if let Some(keepalive) = keepalive.filter(|keepalive| peer.keepalive != *keepalive) {
+            let found = format!("a persistent keepalive of {} s of {id} in place of {keepalive} s", peer.keepalive);
+            repairs.push(Repair::Change(PeerChange::KeepAlive(*public_key), found));
+        }
         let right: Vec<IpNet> = addresses.iter().copied().map(IpNet::from).collect();
         if right.len() != peer.allowed_ips.len() || right.iter().any(|net| !peer.allowed_ips.contains(net)) {
             let found = format!("the allowed IPs {} of {id}", list(&peer.allowed_ips));
@@ -150,6 +187,13 @@ fn repairs(expected: &[Expected], kernel: &[Peer]) -> Vec<Repair> {
         }
     }
     repairs
+}
+
+/// The age of the latest handshake, if no session lasts that long that is kept alive.
+fn too_old(peer: &Peer, keepalive: u16, now: SystemTime) -> Option<Duration> {
+    // A clock that was set back makes nothing old.
+    let age = now.duration_since(peer.latest_handshake?).ok()?;
+    (age > LONGEST_SESSION + Duration::from_secs(keepalive.into()) + SLACK).then_some(age)
 }
 
 fn unmendable(expected: &[Expected], kernel: &[Peer]) -> Vec<String> {
@@ -172,6 +216,7 @@ fn described(change: &PeerChange) -> String {
             format!("set {}", list(&nets))
         }
         PeerChange::Move { endpoint, .. } => format!("set {endpoint}"),
+        PeerChange::KeepAlive(_) => "set the configured keepalive".to_owned(),
     }
 }
 
@@ -189,6 +234,8 @@ mod tests {
     use super::*;
 
     const RELAY: &str = "127.0.0.1:40000";
+    const SECRET: Fingerprint = Fingerprint::test(1);
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
     fn key(byte: u8) -> PublicKey {
         PublicKey([byte; 32])
@@ -200,6 +247,8 @@ mod tests {
             public_key: key(byte),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             endpoint: Some(RELAY.parse().unwrap()),
+            preshared_key: Some(SECRET),
+            keepalive: (!addresses.is_empty()).then_some(15),
             renewal,
         }
     }
@@ -209,6 +258,8 @@ mod tests {
             public_key: key(byte),
             endpoint: Some(RELAY.parse().unwrap()),
             allowed_ips: allowed_ips.iter().map(|net| net.parse().unwrap()).collect(),
+            preshared_key: SECRET,
+            keepalive: 15,
             latest_handshake: None,
             rx_bytes: 0,
             tx_bytes: 0,
@@ -219,25 +270,38 @@ mod tests {
     fn changes(expected: &[Expected], kernel: &[Peer]) -> Vec<PeerChange> {
         let change = |repair| match repair {
             Repair::Change(change, _) => Some(change),
-            Repair::Renew(..) => None,
+            Repair::Renew { .. } => None,
         };
-        repairs(expected, kernel).into_iter().filter_map(change).collect()
+        repairs(expected, kernel, NOW).into_iter().filter_map(change).collect()
     }
 
     #[test]
     fn a_kernel_that_has_what_was_proved_is_left_alone() {
         let expected = [expects(1, &["203.0.113.2", "fd3b::2"], Renewal::UnderWay), expects(2, &[], Renewal::Possible)];
         let kernel = [peer(2, &[]), peer(1, &["fd3b::2/128", "203.0.113.2/32"])];
-        assert_eq!(repairs(&expected, &kernel), []);
+        assert_eq!(repairs(&expected, &kernel, NOW), []);
+    }
+
+    /// Why the one enclave is asked for new keys, and after which time again.
+    fn renewal(expected: &[Expected], kernel: &[Peer], now: SystemTime) -> Option<(String, Duration)> {
+        match repairs(expected, kernel, now).as_slice() {
+            [] => None,
+            [Repair::Renew { id, public_key, found, again_after }] => {
+                assert_eq!((*id, *public_key), (EnclaveId::here(Cid(16)), key(1)));
+                Some((found.clone(), *again_after))
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_key_that_is_gone_is_renewed_unless_that_is_under_way_or_cannot_be() {
-        let renew = [Repair::Renew(EnclaveId::here(Cid(16)), key(1))];
-        assert_eq!(repairs(&[expects(1, &["203.0.113.2"], Renewal::Possible)], &[]), renew);
+        let possible = [expects(1, &["203.0.113.2"], Renewal::Possible)];
+        let (found, again_after) = renewal(&possible, &[], NOW).unwrap();
+        assert!(found.starts_with("no peer ") && again_after == RENEWAL, "{found}");
         let away = [expects(1, &["203.0.113.2"], Renewal::Away)];
         for expected in [&[expects(1, &["203.0.113.2"], Renewal::UnderWay)], &away] {
-            assert_eq!(repairs(expected, &[]), []);
+            assert_eq!(renewal(expected, &[], NOW), None);
         }
         assert!(unmendable(&away, &[])[0].contains("has no control stream"));
         assert_eq!(unmendable(&away, &[peer(1, &[])]), [] as [String; 0]);
@@ -264,12 +328,44 @@ mod tests {
     }
 
     #[test]
+    fn a_pre_shared_key_that_somebody_changed_is_renewed_as_it_cannot_be_put_back() {
+        let changed = [Peer { preshared_key: Fingerprint::test(2), ..peer(1, &["203.0.113.2/32"]) }];
+        let expected = |renewal| [expects(1, &["203.0.113.2"], renewal)];
+        let (found, again_after) = renewal(&expected(Renewal::Possible), &changed, NOW).unwrap();
+        assert!(found.starts_with("another pre-shared key of ") && again_after == RENEWAL, "{found}");
+        assert_eq!(renewal(&expected(Renewal::UnderWay), &changed, NOW), None);
+        assert_eq!(renewal(&expected(Renewal::Away), &changed, NOW), None, "it gets new keys with its next stream");
+    }
+
+    #[test]
+    fn a_peer_without_a_handshake_for_longer_than_any_session_lasts_is_renewed_now_and_then() {
+        let kernel = [Peer { latest_handshake: Some(NOW), ..peer(1, &["203.0.113.2/32"]) }];
+        let expected = |renewal| [expects(1, &["203.0.113.2"], renewal)];
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        assert_eq!(renewal(&expected(Renewal::Possible), &kernel, at(180 + 15 + 60)), None);
+        let (found, again_after) = renewal(&expected(Renewal::Possible), &kernel, at(256)).unwrap();
+        assert!(found.starts_with("no handshake with ") && again_after == RENEWAL_OF_STALE, "{found}");
+        assert_eq!(renewal(&expected(Renewal::UnderWay), &kernel, at(256)), None);
+        let later = [Peer { latest_handshake: Some(at(300)), ..kernel[0].clone() }];
+        assert_eq!(renewal(&expected(Renewal::Possible), &later, at(256)), None, "the clock was set back");
+    }
+
+    #[test]
+    fn a_keepalive_that_somebody_changed_is_put_back_and_a_new_key_has_none() {
+        let off = |addresses| Peer { keepalive: 0, ..peer(1, addresses) };
+        let back = [PeerChange::KeepAlive(key(1))];
+        assert_eq!(changes(&[expects(1, &["203.0.113.2"], Renewal::Possible)], &[off(&["203.0.113.2/32"])]), back);
+        assert_eq!(changes(&[expects(1, &[], Renewal::Possible)], &[off(&[])]), []);
+    }
+
+    #[test]
     fn a_renewal_is_asked_for_once_and_again_when_it_did_not_come() {
         let (mut renewals, start) = (Renewals::default(), Instant::now());
-        assert!(renewals.is_due(key(1), start));
-        assert!(!renewals.is_due(key(1), start + Duration::from_secs(3)));
-        assert!(renewals.is_due(key(2), start + Duration::from_secs(3)));
-        assert!(renewals.is_due(key(1), start + RENEWAL));
+        assert!(renewals.is_due(key(1), RENEWAL, start));
+        assert!(!renewals.is_due(key(1), RENEWAL, start + Duration::from_secs(3)));
+        assert!(renewals.is_due(key(2), RENEWAL, start + Duration::from_secs(3)));
+        assert!(renewals.is_due(key(1), RENEWAL, start + RENEWAL));
+        assert!(!renewals.is_due(key(1), RENEWAL_OF_STALE, start + RENEWAL * 2));
         renewals.forget_all_but(&[expects(2, &[], Renewal::Possible)]);
         assert_eq!(renewals.asked.len(), 1);
     }

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) is_up: bool,
     /// Without IPv6's link-local ones, which are the kernel's.
     pub(crate) addresses: Vec<IpNet>,
+    /// The networks that are routed to it.
+    pub(crate) routes: Vec<IpNet>,
 }
 
 /// One change to the interface.
@@ -57,6 +59,8 @@ pub(crate) enum Repair {
     BringUp,
     TakeDown,
     AddAddress(IpNet),
+    /// To the network of this address.
+    AddRoute(IpNet),
     RemoveAddress(IpNet),
 }
 
@@ -85,6 +89,15 @@ pub(crate) fn repairs(desired: &Desired, observed: &Observed) -> Vec<Repair> {
     }
     let surplus = state.addresses.iter().filter(|net| !desired.addresses.contains(net));
     repairs.extend(surplus.map(|net| Repair::RemoveAddress(*net)));
+    // The kernel makes the route with the address, and for those of an interface that comes up.
+    if desired.is_up && state.is_up {
+        let is_lost = |net: &&IpNet| {
+            state.addresses.contains(net)
+                && net.prefix_len() < net.max_prefix_len()
+                && !state.routes.contains(&net.trunc())
+        };
+        repairs.extend(desired.addresses.iter().filter(is_lost).map(|net| Repair::AddRoute(*net)));
+    }
     // An interface that is down keeps no IPv6 address.
     if desired.is_up {
         let missing = desired.addresses.iter().filter(|net| !state.addresses.contains(net));
@@ -99,6 +112,7 @@ impl Repair {
             Self::Make | Self::SetKey { .. } | Self::SetPort { .. } => Kind::Interface,
             Self::SetMtu { .. } | Self::BringUp | Self::TakeDown => Kind::Link,
             Self::AddAddress(_) | Self::RemoveAddress(_) => Kind::Address,
+            Self::AddRoute(_) => Kind::Route,
         }
     }
 
@@ -113,6 +127,7 @@ impl Repair {
             Self::BringUp => "the interface down".to_owned(),
             Self::TakeDown => "the interface up without a firewall".to_owned(),
             Self::AddAddress(net) => format!("no address {net}"),
+            Self::AddRoute(net) => format!("no route to {}", net.trunc()),
             Self::RemoveAddress(net) => format!("the address {net}, which is not in wireguard.addresses"),
         }
     }
@@ -129,6 +144,7 @@ impl Display for Repair {
             Self::BringUp => f.write_str("brought it up"),
             Self::TakeDown => f.write_str("took it down until the firewall is back"),
             Self::AddAddress(net) => write!(f, "gave it the address {net}"),
+            Self::AddRoute(net) => write!(f, "routed {} to it", net.trunc()),
             Self::RemoveAddress(net) => write!(f, "removed the address {net}"),
         }
     }
@@ -161,6 +177,7 @@ mod tests {
             mtu: Some(8920),
             is_up: true,
             addresses: desired().addresses,
+            routes: vec![net("203.0.113.0/24"), net("fd3b::/64")],
         }
     }
 
@@ -185,6 +202,7 @@ mod tests {
         assert_eq!(after(|state| state.addresses.truncate(1)), [Repair::AddAddress(net("fd3b::1/64"))]);
         let surplus = net("192.0.2.1/24");
         assert_eq!(after(|state| state.addresses.push(surplus)), [Repair::RemoveAddress(surplus)]);
+        assert_eq!(after(|state| state.routes.truncate(1)), [Repair::AddRoute(net("fd3b::1/64"))]);
     }
 
     #[test]
@@ -192,8 +210,22 @@ mod tests {
         let repairs = after(|state| {
             state.is_up = false;
             state.addresses.truncate(1);
+            state.routes.clear();
         });
         assert_eq!(repairs, [Repair::BringUp, Repair::AddAddress(net("fd3b::1/64"))]);
+    }
+
+    #[test]
+    fn a_route_comes_with_its_address_and_one_address_alone_has_none() {
+        let repairs = after(|state| {
+            state.addresses.clear();
+            state.routes.clear();
+        });
+        assert_eq!(repairs, [Repair::AddAddress(net("203.0.113.1/24")), Repair::AddAddress(net("fd3b::1/64"))]);
+        let alone = vec![net("203.0.113.1/32"), net("fd3b::1/128")];
+        let state = State { addresses: alone.clone(), routes: Vec::new(), ..right() };
+        let desired = Desired { addresses: alone, ..desired() };
+        assert_eq!(super::repairs(&desired, &Observed::WireGuard(state)), []);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The kernel's WireGuard side of `wg0`, through `wireguard-control`, whose types stay here: its keys print themselves.
 
+use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tunnel::control::PublicKey;
 use tunnel::preshared::PresharedKey;
 use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder};
 
-use super::{Peer, PeerChange};
+use super::{Fingerprint, Peer, PeerChange};
 use crate::config::InterfaceName;
 use crate::key::PrivateKey;
 
@@ -37,7 +38,7 @@ pub(super) async fn configure(name: &InterfaceName, key: &PrivateKey, listen_por
 }
 
 pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: Duration) -> Result<()> {
-    let keepalive = u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX);
+    let keepalive = seconds(keepalive);
     let absent = if matches!(change, PeerChange::Remove(_)) { Absent::Leave } else { Absent::Refuse };
     let update = match change {
         PeerChange::Remove(public_key) => DeviceUpdate::new().remove_peer_by_key(&Key(public_key.0)),
@@ -53,6 +54,8 @@ pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: D
         PeerChange::Move { public_key, endpoint } => {
             DeviceUpdate::new().add_peer(PeerConfigBuilder::new(&Key(public_key.0)).set_endpoint(endpoint))
         }
+        PeerChange::KeepAlive(public_key) => DeviceUpdate::new()
+            .add_peer(PeerConfigBuilder::new(&Key(public_key.0)).set_persistent_keepalive_interval(keepalive)),
     };
     apply_update(name, update, absent).await
 }
@@ -72,13 +75,20 @@ pub(super) async fn admit(
     apply_update(name, DeviceUpdate::new().add_peer(peer), Absent::Refuse).await
 }
 
-pub(super) async fn peers(name: &InterfaceName) -> Result<Vec<Peer>> {
+/// As WireGuard takes them.
+pub(crate) fn seconds(keepalive: Duration) -> u16 {
+    u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX)
+}
+
+pub(super) async fn peers(name: &InterfaceName, fingerprints: &RandomState) -> Result<Vec<Peer>> {
     let peers = device(name).await?.peers.into_iter();
     Ok(peers
         .map(|peer| Peer {
             public_key: PublicKey(peer.config.public_key.0),
             endpoint: peer.config.endpoint,
             allowed_ips: peer.config.allowed_ips.iter().filter_map(|ip| IpNet::new(ip.address, ip.cidr).ok()).collect(),
+            preshared_key: Fingerprint::of(&peer.config.preshared_key.map_or([0; 32], |key| key.0), fingerprints),
+            keepalive: peer.config.persistent_keepalive_interval.unwrap_or(0),
             latest_handshake: peer.stats.last_handshake_time,
             rx_bytes: peer.stats.rx_bytes,
             tx_bytes: peer.stats.tx_bytes,
