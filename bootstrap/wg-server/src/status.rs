@@ -3,10 +3,10 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,8 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
-use tokio::time::timeout;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 use tunnel::port::Cid;
 
 use crate::admission::Attested;
@@ -32,8 +33,10 @@ use crate::interface::Peer;
 /// Where wg-server keeps what lives as long as it runs, unless the configuration says otherwise.
 pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
 
-/// For one client, both ways.
+/// For one client, each way, and for its answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// One more ends the oldest: who asks is done within milliseconds, and who says or reads nothing keeps nobody else out.
+const MAX_CLIENTS: usize = 16;
 /// A report without the firewall's counter is better than none while nft hangs.
 const COUNTER_DEADLINE: Duration = Duration::from_secs(1);
 /// A report of 64 enclaves has about 64 KiB.
@@ -171,35 +174,73 @@ impl Server {
         Ok(Self { listener: UnixListener::bind(&path).with_context(doing)?, started: Instant::now() })
     }
 
-    /// Answers one client after the other, for ever.
+    /// Answers clients for ever.
     pub(crate) async fn serve(&self, watched: &Watched<'_>) -> std::convert::Infallible {
+        self.answer_each(async |request| match request {
+            Request::Status => Ok(serde_json::to_vec(&report(watched, self.started.elapsed()).await)?),
+            Request::Renew { cid } => Ok(serde_json::to_vec(&Renewing {
+                enclaves: watched.gateway.renew(cid.map(Cid)).await,
+                problems: watched.health.problems(),
+            })?),
+        })
+        .await
+    }
+
+    /// One answer after the other; how fast a client writes and reads is its own affair.
+    async fn answer_each(&self, answer: impl AsyncFn(Request) -> Result<Vec<u8>>) -> std::convert::Infallible {
+        let (mut clients, mut handles) = (JoinSet::new(), VecDeque::new());
         loop {
-            match timeout(DEADLINE, self.answer(watched)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!("status: {error:#}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                // Nobody came, or somebody did not read.
-                Err(_elapsed) => {}
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((client, _)) => {
+                        make_room(&mut handles);
+                        handles.push_back(clients.spawn(async { read(client).await.map(Some) }));
+                    }
+                    Err(error) => {
+                        tracing::debug!("status: accept: {error}");
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                Some(ended) = clients.join_next() => match ended {
+                    Ok(Ok(Some((client, request)))) => match timeout(DEADLINE, answer(request)).await {
+                        Ok(Ok(answer)) => {
+                            handles.push_back(clients.spawn(async { write(client, answer).await.map(|()| None) }));
+                        }
+                        Ok(Err(error)) => tracing::debug!("status: {error:#}"),
+                        Err(_elapsed) => tracing::debug!("status: no answer within {DEADLINE:?}"),
+                    },
+                    Ok(Ok(None)) => {}
+                    Ok(Err(error)) => tracing::debug!("status: {error:#}"),
+                    Err(error) if error.is_cancelled() => tracing::debug!("status: the oldest client made room"),
+                    Err(error) => tracing::error!(%error, "a status client's task"),
+                },
             }
         }
     }
+}
 
-    async fn answer(&self, watched: &Watched<'_>) -> Result<()> {
-        let (mut client, _) = self.listener.accept().await.context("accept")?;
-        let mut text = Vec::new();
-        (&mut client).take(MAX_REQUEST_LEN).read_to_end(&mut text).await.context("read")?;
-        let answer = match serde_json::from_slice(&text).context("a request")? {
-            Request::Status => serde_json::to_vec(&report(watched, self.started.elapsed()).await)?,
-            Request::Renew { cid } => serde_json::to_vec(&Renewing {
-                enclaves: watched.gateway.renew(cid.map(Cid)).await,
-                problems: watched.health.problems(),
-            })?,
-        };
-        client.write_all(&answer).await.context("write")?;
-        client.shutdown().await.context("close")
+fn make_room(handles: &mut VecDeque<AbortHandle>) {
+    handles.retain(|handle| !handle.is_finished());
+    if handles.len() >= MAX_CLIENTS
+        && let Some(oldest) = handles.pop_front()
+    {
+        oldest.abort();
     }
+}
+
+async fn read(mut client: UnixStream) -> Result<(UnixStream, Request)> {
+    let mut text = Vec::new();
+    let mut limited = (&mut client).take(MAX_REQUEST_LEN);
+    timeout(DEADLINE, limited.read_to_end(&mut text)).await.context("wait for a request")?.context("read")?;
+    Ok((client, serde_json::from_slice(&text).context("a request")?))
+}
+
+async fn write(mut client: UnixStream, answer: Vec<u8>) -> Result<()> {
+    let write = async {
+        client.write_all(&answer).await?;
+        client.shutdown().await
+    };
+    timeout(DEADLINE, write).await.context("wait for a client to read")?.context("write")
 }
 
 /// Asks the daemon for its report.
@@ -246,7 +287,7 @@ fn meaning(error: ErrorKind) -> Option<String> {
 }
 
 fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = BlockingStream::connect(path)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     stream.write_all(&serde_json::to_vec(&request)?)?;

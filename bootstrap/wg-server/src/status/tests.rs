@@ -126,3 +126,39 @@ fn an_enclave_elsewhere_is_shown_with_its_parent_and_without_a_relay() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["enclaves"][0]["via"], "192.0.2.2");
 }
+
+#[tokio::test]
+async fn clients_that_say_or_read_nothing_keep_nobody_else_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::bind(dir.path()).unwrap();
+    let path = socket_path(dir.path());
+    let ask = || {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || exchange(&path, Request::Renew { cid: Some(7) }).unwrap())
+    };
+    // More than a socket holds.
+    let answer = async |request| {
+        assert_eq!(request, Request::Renew { cid: Some(7) });
+        Ok(vec![b'a'; 1 << 20])
+    };
+    let asked = async {
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            let mut unread = UnixStream::connect(&path).await.unwrap();
+            unread.write_all(&serde_json::to_vec(&Request::Renew { cid: Some(7) }).unwrap()).await.unwrap();
+            unread.shutdown().await.unwrap();
+            others.push(unread);
+        }
+        for silent in [1, 10 * MAX_CLIENTS] {
+            for _ in 0..silent {
+                others.push(UnixStream::connect(&path).await.unwrap());
+            }
+            let answer = timeout(Duration::from_secs(2), ask()).await.expect("no answer").unwrap();
+            assert_eq!(answer.len(), 1 << 20);
+        }
+    };
+    tokio::select! {
+        never = server.answer_each(answer) => match never {},
+        () = asked => {}
+    }
+}
