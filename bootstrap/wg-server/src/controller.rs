@@ -168,6 +168,9 @@ impl<'a> Controller<'a> {
                 self.health.set_problem(Topic::ForeignFirewall, Some(format!("{error:#}: {what_to_do}")));
             }
         }
+        if let Some(problems) = self.firewall.legacy().await {
+            self.health.set_problems(Topic::LegacyFirewall, problems);
+        }
         self.health.set_problem(Topic::Connections, connections::problem());
     }
 

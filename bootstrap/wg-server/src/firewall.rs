@@ -3,6 +3,7 @@
 mod foreign;
 mod gate;
 mod generation;
+mod legacy;
 mod nft;
 mod packet;
 mod rule;
@@ -21,6 +22,8 @@ use table::Table;
 
 /// Everybody's rules are read again after this many times as long as it took: some hosts have many, and change them all the time.
 const FOREIGN_SHARE: u32 = 5;
+/// Legacy iptables tells nobody of changes.
+const LEGACY_EVERY: Duration = Duration::from_secs(15);
 
 /// The tables in the kernel. Nobody else's rules are touched.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub(crate) struct Firewall {
     seen: Option<u32>,
     plan: Plan,
     foreign: Foreign,
+    legacy_not_before: Instant,
 }
 
 /// When other tables were last read.
@@ -56,7 +60,7 @@ impl Firewall {
         let seen = table.put(&nft).await.context("set the firewall table inet wg_server")?;
         let gate = Gate::new(nft_path.to_owned(), plan.interface())?;
         let foreign = Foreign { seen: None, not_before: Instant::now() };
-        Ok(Self { nft, table, gate, seen, plan: plan.clone(), foreign })
+        Ok(Self { nft, table, gate, seen, plan: plan.clone(), foreign, legacy_not_before: Instant::now() })
     }
 
     /// Puts back what is not what it was; what was there instead.
@@ -96,6 +100,16 @@ impl Firewall {
         self.foreign = Foreign { seen, not_before: Instant::now() + took * FOREIGN_SHARE };
         let listing = listing?;
         Ok(Some(foreign::problems(&listing, self.plan.interface(), &self.plan.packets())))
+    }
+
+    /// The same of legacy iptables; `None` if it was looked at a moment ago.
+    pub(crate) async fn legacy(&mut self) -> Option<Vec<String>> {
+        if Instant::now() < self.legacy_not_before {
+            return None;
+        }
+        let problems = legacy::Host::real().problems(self.plan.interface(), &self.plan.packets()).await;
+        self.legacy_not_before = Instant::now() + LEGACY_EVERY;
+        Some(problems)
     }
 
     /// For whoever wants to know what was dropped, while another holds the firewall.

@@ -33,6 +33,7 @@ pub(crate) enum Kind {
 pub(crate) enum Topic {
     Firewall,
     ForeignFirewall,
+    LegacyFirewall,
     Interface,
     Peers,
     Forwarding,

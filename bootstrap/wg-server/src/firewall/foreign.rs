@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::gate;
-use super::packet::{Hook, Packet, Truth};
+use super::packet::{Hook, Opening, Packet, Truth};
 use super::ruleset::TABLE;
 
 /// Chains may call each other this deep (NFT_JUMP_STACK_SIZE, net/netfilter/nf_tables.h).
@@ -68,8 +68,10 @@ pub(super) fn problems(listing: &Value, interface: &str, packets: &[Packet]) -> 
             .filter(|packet| packet.hook == hook && packet.is_of(&base.address.family))
             .filter(|packet| chains.drops(base, packet))
             .collect();
-        if !dropped.is_empty() {
-            problems.push(chains.sentence(&base.address, hook, interface, &dropped));
+        let (of_enclaves, of_parents): (Vec<&Packet>, _) =
+            dropped.into_iter().partition(|packet| matches!(packet.opening(interface), Opening::Interface(_)));
+        for dropped in [of_enclaves, of_parents].iter().filter(|dropped| !dropped.is_empty()) {
+            problems.push(chains.sentence(&base.address, hook, interface, dropped));
         }
     }
     problems
@@ -182,23 +184,29 @@ impl Chains {
 
     fn sentence(&self, chain: &Address, hook: Hook, interface: &str, dropped: &[&Packet]) -> String {
         let Address { family, table, name } = chain;
-        let sides: BTreeSet<&str> = dropped.iter().map(|packet| packet.side(interface)).collect();
-        let what = match hook {
-            Hook::Forward => "enclaves do not reach the outside, or are not reached",
-            Hook::Input => "enclaves do not reach the gateway's name server",
+        let openings: BTreeSet<Opening<'_>> = dropped.iter().map(|packet| packet.opening(interface)).collect();
+        let is_of_parents = openings.iter().any(|opening| matches!(opening, Opening::Port { .. }));
+        let (whose, what) = match hook {
+            Hook::Forward => (interface, "enclaves do not reach the outside, or are not reached"),
+            Hook::Input if is_of_parents => ("remote.parents", "their enclaves have no tunnel"),
+            Hook::Input => (interface, "enclaves do not reach the gateway's name server"),
         };
         let commands: Vec<String> =
-            sides.iter().map(|side| format!("`{}`", self.command(chain, hook, side, interface))).collect();
+            openings.iter().map(|opening| format!("`{}`", self.command(chain, hook, *opening, interface))).collect();
         format!(
-            "the chain {name} of the table {family} {table} drops packets of {interface}, so that {what}: {} (wg-server's own \
+            "the chain {name} of the table {family} {table} drops packets of {whose}, so that {what}: {} (wg-server's own \
              rules still hold), and the same in the file that makes that chain",
             commands.join(" and ")
         )
     }
 
     /// In the words of whoever made the chain, as far as it is known.
-    fn command(&self, chain: &Address, hook: Hook, side: &str, interface: &str) -> String {
+    fn command(&self, chain: &Address, hook: Hook, opening: Opening<'_>, interface: &str) -> String {
         let Address { family, table, name } = chain;
+        let side = match opening {
+            Opening::Interface(side) => side,
+            Opening::Port { from, protocol, port } => return self.command_for_port(chain, from, protocol, port),
+        };
         let has = |prefix: &str| self.rules.keys().any(|it| it.table == *table && it.name.starts_with(prefix));
         let (flag, direction) = if side == "iifname" { ("-i", "in") } else { ("-o", "out") };
         let iptables = if family == "ip6" { "ip6tables" } else { "iptables" };
@@ -211,6 +219,25 @@ impl Chains {
             (_, "INPUT", Hook::Input) if has("ufw") => format!("ufw allow in on {interface}"),
             (_, "FORWARD" | "INPUT", _) => format!("{iptables} -I {name} {flag} {interface} -j ACCEPT"),
             _ => format!("nft insert rule {family} {table} {name} {side} \"{interface}\" accept"),
+        }
+    }
+}
+
+impl Chains {
+    /// The same for a port of this host.
+    fn command_for_port(&self, chain: &Address, from: &str, protocol: &str, port: u16) -> String {
+        let Address { family, table, name } = chain;
+        let is_ufw = self.rules.keys().any(|it| it.table == *table && it.name.starts_with("ufw"));
+        let iptables = if family == "ip6" { "ip6tables" } else { "iptables" };
+        match (table.as_str(), name.as_str()) {
+            ("firewalld", _) => {
+                format!(
+                    "firewall-cmd --zone=$(firewall-cmd --get-zone-of-interface={from}) --add-port={port}/{protocol}"
+                )
+            }
+            (_, "INPUT") if is_ufw => format!("ufw allow in on {from} to any port {port} proto {protocol}"),
+            (_, "INPUT") => format!("{iptables} -I INPUT -i {from} -p {protocol} --dport {port} -j ACCEPT"),
+            _ => format!("nft insert rule {family} {table} {name} iifname \"{from}\" {protocol} dport {port} accept"),
         }
     }
 }

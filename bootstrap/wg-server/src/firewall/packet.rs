@@ -31,6 +31,15 @@ pub(super) struct Packet {
     pub(super) has_changed_destination: bool,
 }
 
+/// What a rule that lets it pass asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Opening<'a> {
+    /// The tunnel, by the word for its side.
+    Interface(&'static str),
+    /// A port of this host.
+    Port { from: &'a str, protocol: &'static str, port: u16 },
+}
+
 /// Of a question about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Truth {
@@ -60,14 +69,34 @@ impl Hook {
 }
 
 impl Packet {
+    /// The first of a TCP connection, from anywhere to anywhere.
+    pub(super) fn first(hook: Hook, comes_from: &str, goes_to: Option<&str>, is_ipv4: bool) -> Self {
+        Self {
+            hook,
+            comes_from: comes_from.to_owned(),
+            goes_to: goes_to.map(str::to_owned),
+            is_ipv4,
+            source: None,
+            destination: None,
+            protocol: "tcp",
+            source_port: None,
+            destination_port: None,
+            connection: "new",
+            has_changed_destination: false,
+        }
+    }
+
     /// Whether chains of a family see it.
     pub(super) fn is_of(&self, family: &str) -> bool {
         family == "inet" || family == if self.is_ipv4 { "ip" } else { "ip6" }
     }
 
-    /// Which of a rule's words names the interface for it.
-    pub(super) fn side(&self, interface: &str) -> &'static str {
-        if self.comes_from == interface { "iifname" } else { "oifname" }
+    pub(super) fn opening(&self, interface: &str) -> Opening<'_> {
+        match (self.hook, self.destination_port) {
+            _ if self.comes_from == interface => Opening::Interface("iifname"),
+            (Hook::Input, Some(port)) => Opening::Port { from: &self.comes_from, protocol: self.protocol, port },
+            _ => Opening::Interface("oifname"),
+        }
     }
 
     /// A `match` statement.

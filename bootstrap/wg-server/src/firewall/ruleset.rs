@@ -1,6 +1,6 @@
 //! What the table says, worked out from the configuration alone.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     passage: Passage,
     /// Where WireGuard's datagrams come from, if that is elsewhere.
     parents: Option<Vec<IpNet>>,
+    /// Where parents elsewhere connect to.
+    control: Option<SocketAddr>,
     gateways: Vec<IpAddr>,
     ranges: Ranges,
     enclave_to_enclave: bool,
@@ -54,6 +56,7 @@ impl Plan {
             interface: config.wireguard.interface.clone(),
             uplink,
             passage,
+            control: config.remote.as_ref().map(|remote| remote.listen),
             parents: config.remote.as_ref().map(|remote| IpNet::aggregate(&remote.parents)),
             gateways: config.wireguard.gateways().collect(),
             ranges: config.enclaves.ranges,
@@ -99,24 +102,14 @@ impl Plan {
         self.interface.as_str()
     }
 
-    /// What enclaves live on: a connection to the outside and its answers, a question to named, and the forwards.
+    /// What enclaves live on: a connection to the outside and its answers, questions to named, the forwards, and what parents
+    /// elsewhere send.
     pub(super) fn packets(&self) -> Vec<Packet> {
-        let mut packets = Vec::new();
+        let mut packets = self.packets_of_parents();
         let (wg0, outside) = (self.interface.as_str(), self.uplink.as_str());
         for range in self.ranges() {
-            let packet = |hook, comes_from: &str, goes_to: Option<&str>| Packet {
-                hook,
-                comes_from: comes_from.to_owned(),
-                goes_to: goes_to.map(str::to_owned),
-                is_ipv4: range.first.is_ipv4(),
-                source: None,
-                destination: None,
-                protocol: "tcp",
-                source_port: None,
-                destination_port: None,
-                connection: "new",
-                has_changed_destination: false,
-            };
+            let packet =
+                |hook, comes_from: &str, goes_to| Packet::first(hook, comes_from, goes_to, range.first.is_ipv4());
             let enclave = Some(range.first);
             packets.push(Packet {
                 source: enclave,
@@ -130,13 +123,13 @@ impl Plan {
                 ..packet(Hook::Forward, outside, Some(wg0))
             });
             let gateway = self.gateways.iter().find(|gateway| gateway.is_ipv4() == range.first.is_ipv4());
-            packets.push(Packet {
+            packets.extend(["udp", "tcp"].map(|protocol| Packet {
                 source: enclave,
                 destination: gateway.copied(),
-                protocol: "udp",
+                protocol,
                 destination_port: Some(53),
                 ..packet(Hook::Input, wg0, None)
-            });
+            }));
             for Forward { to, .. } in self.forwards.iter().filter(|it| it.to.is_ipv4() == range.first.is_ipv4()) {
                 packets.push(Packet {
                     destination: Some(to.ip()),
@@ -147,6 +140,28 @@ impl Plan {
             }
         }
         packets
+    }
+
+    /// To WireGuard's configured port, and to that for control streams. A network's parents may differ in what lets them pass.
+    fn packets_of_parents(&self) -> Vec<Packet> {
+        let parents = self.parents.iter().flatten();
+        let ports = |parent: &IpNet| {
+            let is_ipv4 = parent.addr().is_ipv4();
+            let source = (parent.prefix_len() == parent.max_prefix_len()).then(|| parent.addr());
+            let packet = |protocol, port, destination| Packet {
+                source,
+                destination,
+                protocol,
+                destination_port: Some(port),
+                ..Packet::first(Hook::Input, self.uplink.as_str(), None, is_ipv4)
+            };
+            // A listener on `::` has both IP versions.
+            let control = self.control.filter(|to| to.is_ipv4() == is_ipv4 || to.ip() == Ipv6Addr::UNSPECIFIED);
+            let to = |control: SocketAddr| Some(control.ip()).filter(|address| !address.is_unspecified());
+            let control = control.map(|control| packet("tcp", control.port(), to(control)));
+            [packet("udp", self.passage.door, None)].into_iter().chain(control)
+        };
+        parents.flat_map(ports).collect()
     }
 
     fn chains(&self) -> [Rules; 9] {

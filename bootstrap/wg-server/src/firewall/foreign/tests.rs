@@ -10,18 +10,26 @@ use crate::namespace::{alone, sh};
 const LAB: &str = include_str!("../../../../lab/config/parent/parent.toml");
 
 fn packets() -> Vec<Packet> {
-    let passage = Passage { door: 40_001, wireguard: 51_820 };
-    Plan::new(&Config::parse(LAB).unwrap(), InterfaceName::parse("uplink0").unwrap(), passage).packets()
+    packets_of(LAB)
+}
+
+fn packets_of(toml: &str) -> Vec<Packet> {
+    let passage = Passage { door: 51_820, wireguard: 40_001 };
+    Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap(), passage).packets()
 }
 
 /// What is said about a ruleset in nft's own words.
 fn said_about(ruleset: &str) -> Vec<String> {
+    said_about_packets(ruleset, &packets())
+}
+
+fn said_about_packets(ruleset: &str, packets: &[Packet]) -> Vec<String> {
     // nft wants a line's end behind a block's.
     std::fs::write("/tmp/ruleset", format!("flush ruleset\n{}\n", ruleset.replace(" }", "\n}"))).unwrap();
     sh("nft -f /tmp/ruleset");
     let nft = Nft::new(Path::new("/usr/sbin/nft").to_owned());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    problems(&runtime.block_on(nft.ruleset()).unwrap(), "wg0", &packets())
+    problems(&runtime.block_on(nft.ruleset()).unwrap(), "wg0", packets)
 }
 
 #[test]
@@ -51,6 +59,11 @@ fn inside_drops() {
         (
             "table inet filter { chain input { type filter hook input priority 0; policy drop; iif lo accept; \
              ct state established,related accept; tcp dport { 22, 80-90 } accept; icmp type echo-request accept } }",
+            "`nft insert rule inet filter input iifname \"wg0\" accept`",
+        ),
+        // Long answers come over TCP.
+        (
+            "table inet filter { chain input { type filter hook input priority 0; policy drop; udp dport 53 accept } }",
             "`nft insert rule inet filter input iifname \"wg0\" accept`",
         ),
         (
@@ -106,10 +119,65 @@ fn inside_passes() {
         "table inet filter { chain forward { type filter hook forward priority 0; udp dport 443 drop; tcp dport 25 drop; \
          ip saddr 10.0.0.0/8 drop; ip6 daddr fd00::1 drop; ct state invalid drop; oifname \"docker0\" drop } }",
         "table inet filter { chain input { type filter hook input priority 0; policy drop; \
-         ip saddr 203.0.113.0-203.0.113.255 udp dport 53 accept; ip6 daddr fd3b:74ac:9d21::/64 meta l4proto udp accept } }",
+         ip saddr 203.0.113.0-203.0.113.255 udp dport 53 accept; ip6 daddr fd3b:74ac:9d21::/64 meta l4proto udp accept; \
+         iifname \"wg0\" tcp dport 53 accept } }",
     ] {
         let said = said_about(rules);
         assert!(said.is_empty(), "{rules}: {said:?}");
+    }
+}
+
+#[test]
+fn a_table_that_drops_what_parents_send_is_named_with_the_ports_that_it_should_open() {
+    alone("firewall::foreign::tests::inside_parents");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_parents() {
+    sh("mount -t tmpfs none /tmp");
+    let remote = "[remote]\nlisten = \"192.0.2.10:821\"\nparents = [\"192.0.2.2\"]\n[nat]";
+    let packets = packets_of(&LAB.replacen("[nat]", remote, 1));
+    let input = |family: &str, name: &str, rules: &str| {
+        format!(
+            "table {family} filter {{ chain {name} {{ type filter hook input priority 0; policy drop; iifname \"wg0\" accept; \
+             {rules} }} }}"
+        )
+    };
+    let [tcp, udp] = ["tcp dport 821", "udp dport 51820"]
+        .map(|port| format!("`nft insert rule inet filter input iifname \"uplink0\" {port} accept`"));
+    for (ruleset, expected) in [
+        (input("inet", "input", ""), vec![tcp.as_str(), &udp]),
+        (input("inet", "input", "udp dport 51820 accept"), vec![&tcp]),
+        // Another parent's, another address's.
+        (
+            input("inet", "input", "ip saddr 192.0.2.3 accept; ip daddr 192.0.2.11 tcp dport 821 accept"),
+            vec![&tcp, &udp],
+        ),
+        (
+            input("ip", "INPUT", "tcp dport 821 accept"),
+            vec!["`iptables -I INPUT -i uplink0 -p udp --dport 51820 -j ACCEPT`"],
+        ),
+        (
+            format!(
+                "{}\ntable ip filter {{ chain ufw-x {{ counter accept }} }}",
+                input("ip", "INPUT", "tcp dport 821 accept")
+            ),
+            vec!["`ufw allow in on uplink0 to any port 51820 proto udp`"],
+        ),
+    ] {
+        let said = said_about_packets(&ruleset, &packets);
+        assert_eq!(said.len(), 1, "{ruleset}: {said:?}");
+        let expected = format!(
+            "drops packets of remote.parents, so that their enclaves have no tunnel: {} (",
+            expected.join(" and ")
+        );
+        assert!(said[0].contains(&expected), "{ruleset}: {said:?}");
+    }
+    for rules in
+        ["ip saddr 192.0.2.2 accept", "iifname \"uplink0\" meta l4proto { tcp, udp } th dport { 821, 51820 } accept"]
+    {
+        assert_eq!(said_about_packets(&input("inet", "input", rules), &packets), [] as [&str; 0], "{rules}");
     }
 }
 
