@@ -88,6 +88,8 @@ pub struct Limits {
     pub bodies: usize,
     /// For a client to take anything at all of an answer.
     pub write: Duration,
+    /// For a client's turn to have a document made: a module that hangs must not make lines of those who wait.
+    pub turn: Duration,
     /// For a key or a document to arrive.
     pub fetch: Duration,
     /// For a connection as a whole. Its client's certificate may have expired since; it connects again.
@@ -107,6 +109,7 @@ impl Default for Limits {
             body: Duration::from_secs(10),
             bodies: budget::BODIES,
             write: Duration::from_secs(10),
+            turn: Duration::from_secs(5),
             fetch: Duration::from_secs(20),
             age: Duration::from_mins(15),
             grace: Duration::from_secs(10),

@@ -125,9 +125,9 @@ async fn a_module_that_hangs_holds_up_documents_and_nothing_else() {
     let count = |code: &str, status: &str| {
         answers.iter().filter(|answer| answer.contains(code) && answer.ends_with(status)).count()
     };
-    // As many wait as may; those who come meanwhile are told to come again.
+    // The one whose turn it is waits; the others are told to come again.
     let (unavailable, busy) = (count("attestation_unavailable", "503"), count("busy", "429"));
-    assert!(unavailable >= 4 && busy >= 1 && unavailable + busy == answers.len(), "{answers:?}");
+    assert!(unavailable >= 1 && busy >= 1 && unavailable + busy == answers.len(), "{answers:?}");
     assert!(signatures > 3 && elapsed < Duration::from_secs(15), "{signatures} signatures in {elapsed:?}");
     drop(release);
     thread.join().unwrap();

@@ -242,7 +242,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
         };
         let place = self.turns.line_up(asker).ok_or_else(busy)?;
-        let turn = timeout(self.limits.fetch, place.turn()).await;
+        let turn = timeout(self.limits.turn, place.turn()).await;
         let Ok(Ok(_turn)) = turn else { return Err(busy()) };
         let document = timeout(self.limits.fetch, self.attestor.document(&self.user_data, &nonce)).await;
         let document = document.unwrap_or_else(|_elapsed| Err(AttestorError("no answer in time".to_owned())));

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use signer::service::Limits;
 use tokio::task::JoinSet;
 
-use super::harness::{Answer, Authority, Client, POLICY, config, open, start};
+use super::harness::{Answer, Authority, Client, POLICY, config, open, start, start_with};
 
 /// One question that the made-up module never answers, and eight that wait behind it.
 const PLACES: usize = 9;
@@ -45,4 +46,19 @@ async fn an_address_that_floods_is_turned_away_and_another_one_is_answered() {
     while server.connect().await.get("/attestation?nonce=00").await.status != 200 {
         assert!(start.elapsed() < Duration::from_secs(10), "its line is still full");
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_a_turn_that_does_not_come() {
+    let server = start_with(open(), Limits { turn: Duration::from_millis(100), ..Limits::default() }).await;
+    let start = Instant::now();
+    let mut asking = JoinSet::new();
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        asking.spawn(async move { client.get("/attestation?nonce=fe").await.error() });
+    }
+    for _ in 1..5 {
+        assert_eq!(asking.join_next().await.unwrap().unwrap(), (429, "busy".into(), None));
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
