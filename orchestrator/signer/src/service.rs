@@ -28,7 +28,8 @@
 //! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager said no, or answered wrongly |
 //! | 503 | `key_unavailable`, `attestation_unavailable` | no answer now; with `Retry-After` |
 
-mod accept;
+pub mod accept;
+
 mod body;
 mod budget;
 mod closings;

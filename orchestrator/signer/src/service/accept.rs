@@ -11,7 +11,8 @@
 //! is not there, and so are parameters other than the weight: neither form has any.
 
 /// Whether `application/cbor` suits the client better than `application/json`. `fields` are the values of all `Accept`s.
-pub(super) fn prefers_cbor<'a>(fields: impl Iterator<Item = &'a [u8]>) -> bool {
+#[must_use]
+pub fn prefers_cbor<'a>(fields: impl Iterator<Item = &'a [u8]>) -> bool {
     let (mut json, mut cbor) = (Fit::default(), Fit::default());
     let ranges = fields.flat_map(|field| split(field, b',')).filter_map(Range::parse);
     for (at, range) in ranges.enumerate() {
