@@ -146,22 +146,13 @@ impl Supervisor {
 
     /// Once the signer has said which TLS key it has, nothing is left that could keep it from serving.
     fn hear_signer(&mut self, said: std::io::Result<Option<FromSigner>>) {
-        let Some(line) = &mut self.signer else { return };
-        match said {
-            Ok(Some(FromSigner { tls_key })) => {
-                tracing::info!("supervise: the signer is ready");
-                self.signer_due = None;
-                self.gateway.vouch_for(tls_key);
-                if self.watch.had_handshake() {
-                    self.let_the_signer_serve();
-                }
-            }
-            // Until a signer is ready, the relay stays unserved.
-            Ok(None) => line.close(Instant::now() + GRACE),
-            Err(error) => {
-                line.end(&format_args!("wait until it is ready: {error}"));
-                self.signer = None;
-            }
+        // Until a signer is ready, the relay stays unserved.
+        let Some(FromSigner { tls_key }) = Line::heard(&mut self.signer, said, GRACE) else { return };
+        tracing::info!("supervise: the signer is ready");
+        self.signer_due = None;
+        self.gateway.vouch_for(tls_key);
+        if self.watch.had_handshake() {
+            self.let_the_signer_serve();
         }
     }
 
@@ -190,9 +181,8 @@ impl Supervisor {
                 tracing::info!(pid = pid.as_raw(), "supervise: reaped an orphan: {how}");
                 continue;
             };
-            // Its number may soon be another process's.
             for line in [&mut self.relay, &mut self.signer] {
-                line.take_if(|line| line.pid() == pid);
+                Line::forget(line, pid);
             }
             match self.policies.entry(role).or_default().ended(Instant::now()) {
                 Verdict::RestartAfter(wait) => {
@@ -230,24 +220,22 @@ impl Supervisor {
 
     async fn serve(&mut self, message: std::io::Result<Option<ToInit>>) -> Result<()> {
         self.budget.spend(Instant::now());
-        let Some(relay) = &mut self.relay else { return Ok(()) };
-        match message {
-            Ok(Some(ToInit::Offer(offer))) => {
-                relay.tell(&self.gateway.offered(offer).await);
+        match Line::heard(&mut self.relay, message, GRACE) {
+            Some(ToInit::Offer(offer)) => {
+                let answer = self.gateway.offered(offer).await;
+                if let Some(relay) = &self.relay {
+                    relay.tell(&answer);
+                }
             }
-            Ok(Some(ToInit::Accepted(ciphertext))) => {
+            Some(ToInit::Accepted(ciphertext)) => {
                 let Network { links, device, .. } = &self.network;
                 self.gateway.accepted(&ciphertext, links, device).await.context("tunnel")?;
             }
-            Ok(Some(ToInit::Refused)) => self.gateway.refused(),
-            Ok(Some(ToInit::Stream(stream, state))) => {
+            Some(ToInit::Refused) => self.gateway.refused(),
+            Some(ToInit::Stream(stream, state)) => {
                 tracing::debug!(?stream, up = (state == State::Up), "tunnel: a stream of the relay");
             }
-            Ok(None) => relay.close(Instant::now() + GRACE),
-            Err(error) => {
-                relay.end(&format_args!("its message: {error}"));
-                self.relay = None;
-            }
+            None => {}
         }
         Ok(())
     }
@@ -257,13 +245,10 @@ impl Supervisor {
         [&self.relay, &self.signer].into_iter().flatten().filter_map(Line::closed_until).min()
     }
 
-    /// Ends the children that have closed their link and live on: nothing would start them again.
     fn end_overdue(&mut self) {
         let now = Instant::now();
         for line in [&mut self.relay, &mut self.signer] {
-            if let Some(line) = line.take_if(|line| line.closed_until().is_some_and(|until| until <= now)) {
-                line.end(&"it has closed its link and does not end");
-            }
+            Line::end_overdue(line, now);
         }
     }
 
@@ -320,4 +305,54 @@ async fn next(
         at(open).await;
     }
     line.receive().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::link::{Link, Stream};
+    use line::tests::idle_child;
+
+    const MOMENT: Duration = Duration::from_millis(100);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn the_relay_is_not_heard_while_the_signer_is_due() {
+        let (_child, line, theirs) = idle_child();
+        Link::new(theirs).unwrap().send(&ToInit::Stream(Stream::Data, State::Up)).await.unwrap();
+        let due = Some(Instant::now() + PATIENCE);
+        assert!(timeout(MOMENT, next(Some(&line), due, None)).await.is_err(), "a document without the signer's key");
+        let heard = timeout(PATIENCE, next(Some(&line), None, None)).await.unwrap();
+        assert_eq!(heard.unwrap(), Some(ToInit::Stream(Stream::Data, State::Up)));
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_floods_is_not_heard_before_its_time() {
+        let (_child, line, theirs) = idle_child();
+        Link::new(theirs).unwrap().send(&ToInit::Refused).await.unwrap();
+        let open = Instant::now() + 3 * MOMENT;
+        let heard = timeout(PATIENCE, next(Some(&line), None, Some(open))).await.unwrap();
+        assert_eq!(heard.unwrap(), Some(ToInit::Refused));
+        assert!(Instant::now() >= open);
+    }
+
+    #[tokio::test]
+    async fn a_signer_that_is_not_ready_in_time_is_an_error() {
+        let (_child, line, _theirs) = idle_child();
+        let said = timeout(PATIENCE, first_words(Some(&line), Some(Instant::now() + MOMENT))).await;
+        assert_eq!(said.expect("it is waited for for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_signer_that_is_ready_is_asked_no_more() {
+        let (_child, line, theirs) = idle_child();
+        Link::new(theirs).unwrap().send(&FromSigner { tls_key: [7; 32] }).await.unwrap();
+        assert!(timeout(MOMENT, first_words(Some(&line), None)).await.is_err());
+        let due = Some(Instant::now() + PATIENCE);
+        assert_eq!(first_words(Some(&line), due).await.unwrap(), Some(FromSigner { tls_key: [7; 32] }));
+    }
 }

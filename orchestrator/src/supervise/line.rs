@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -25,10 +25,6 @@ impl Line {
         Ok(Self { role, pid, link: Link::new(socket)?, closed_until: None })
     }
 
-    pub(super) const fn pid(&self) -> Pid {
-        self.pid
-    }
-
     /// The child's next message, or none when it has closed its end, which it says once; cancel safe.
     pub(super) async fn receive<M: Message>(&self) -> io::Result<Option<M>> {
         if self.closed_until.is_some() {
@@ -38,13 +34,45 @@ impl Line {
     }
 
     /// The child has closed its end. One that works does so when it ends, and has until `until` to log why.
-    pub(super) const fn close(&mut self, until: Instant) {
+    const fn close(&mut self, until: Instant) {
         self.closed_until = Some(until);
     }
 
     /// By when the child should have ended, as it has closed its end.
     pub(super) const fn closed_until(&self) -> Option<Instant> {
         self.closed_until
+    }
+
+    /// What is heard of the child: its message. Without one its line is closing, or broken, and then the child is ended.
+    pub(super) fn heard<M>(line: &mut Option<Self>, said: io::Result<Option<M>>, grace: Duration) -> Option<M> {
+        match said {
+            Ok(message) => {
+                if message.is_none()
+                    && let Some(line) = line
+                {
+                    line.close(Instant::now() + grace);
+                }
+                message
+            }
+            Err(error) => {
+                if let Some(line) = line.take() {
+                    line.end(&format_args!("hear from it: {error}"));
+                }
+                None
+            }
+        }
+    }
+
+    /// Forgets the line to a child that has been reaped: its number may soon be another process's.
+    pub(super) fn forget(line: &mut Option<Self>, pid: Pid) {
+        line.take_if(|line| line.pid == pid);
+    }
+
+    /// Ends a child that has closed its end and lives on: nothing would start it again.
+    pub(super) fn end_overdue(line: &mut Option<Self>, now: Instant) {
+        if let Some(line) = line.take_if(|line| line.closed_until.is_some_and(|until| until <= now)) {
+            line.end(&"it has closed its link and does not end");
+        }
     }
 
     /// Puts a message into the child's queue.
@@ -76,9 +104,8 @@ impl Line {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::process::ExitStatusExt as _;
-    use std::time::Duration;
 
     use tokio::process::{Child, Command};
     use tokio::time::timeout;
@@ -88,7 +115,7 @@ mod tests {
     use crate::link::{self, State, Stream, ToInit, ToRelay};
 
     /// A process that lives on and does nothing, and PID 1's line to it; the other end is the test's.
-    fn idle_child() -> (Child, Line, OwnedFd) {
+    pub(crate) fn idle_child() -> (Child, Line, OwnedFd) {
         let child = Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap();
         let (ours, theirs) = link::pair().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
@@ -126,11 +153,70 @@ mod tests {
         assert_eq!(child.try_wait().unwrap(), None);
     }
 
+    async fn is_killed(child: &mut Child) -> bool {
+        let ended = timeout(Duration::from_secs(20), child.wait()).await.expect("it lives on").unwrap();
+        ended.signal() == Some(Signal::SIGKILL as i32)
+    }
+
+    #[tokio::test]
+    async fn a_child_that_closes_its_end_and_lives_on_is_ended_after_its_time_and_not_before() {
+        let (mut child, line, theirs) = idle_child();
+        let mut line = Some(line);
+        drop(theirs);
+        let said = line.as_ref().unwrap().receive::<ToInit>().await;
+        let (grace, before) = (Duration::from_secs(2), Instant::now());
+        assert_eq!(Line::heard(&mut line, said, grace), None);
+        let until = line.as_ref().unwrap().closed_until().unwrap();
+        assert!(until >= before + grace);
+        let again = timeout(Duration::from_millis(100), line.as_ref().unwrap().receive::<ToInit>());
+        assert!(again.await.is_err(), "it says once that it is closed");
+        Line::end_overdue(&mut line, until - Duration::from_millis(1));
+        assert!(line.is_some() && child.try_wait().unwrap().is_none());
+        Line::end_overdue(&mut line, until);
+        assert!(line.is_none() && is_killed(&mut child).await);
+    }
+
+    #[tokio::test]
+    async fn a_child_with_an_open_line_is_never_overdue() {
+        let (mut child, line, _theirs) = idle_child();
+        let mut line = Some(line);
+        Line::end_overdue(&mut line, Instant::now() + Duration::from_hours(1));
+        assert!(line.is_some() && child.try_wait().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_breaks_the_layout_is_ended() {
+        let (mut child, line, theirs) = idle_child();
+        let mut line = Some(line);
+        Link::new(theirs)
+            .unwrap()
+            .send(&ToRelay::Answer(Box::new(Answer {
+                public_key: PublicKey([1; 32]),
+                kem_key: KemKey([2; 1184]),
+                document: Vec::new(),
+            })))
+            .await
+            .unwrap();
+        let said = line.as_ref().unwrap().receive::<ToInit>().await;
+        assert_eq!(Line::heard(&mut line, said, Duration::from_secs(2)), None);
+        assert!(line.is_none() && is_killed(&mut child).await);
+    }
+
+    #[tokio::test]
+    async fn only_the_line_to_who_has_been_reaped_is_forgotten() {
+        let (_child, line, _theirs) = idle_child();
+        let (mut line, pid) = (Some(line), Pid::from_raw(1));
+        Line::forget(&mut line, pid);
+        let pid = line.as_ref().unwrap().pid;
+        Line::forget(&mut line, pid);
+        assert!(line.is_none());
+    }
+
     #[tokio::test]
     async fn a_child_that_has_closed_its_end_is_left_to_the_reaper() {
         let (mut child, line, theirs) = idle_child();
         drop(theirs);
         line.tell(&ToRelay::Rejected);
-        assert_eq!(child.try_wait().unwrap(), None);
+        assert!(timeout(Duration::from_millis(300), child.wait()).await.is_err(), "it was ended");
     }
 }
