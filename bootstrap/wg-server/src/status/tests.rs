@@ -149,6 +149,7 @@ async fn clients_that_say_or_read_nothing_keep_nobody_else_out() {
             unread.shutdown().await.unwrap();
             others.push(unread);
         }
+        let first_silent = others.len();
         for silent in [1, 10 * MAX_CLIENTS] {
             for _ in 0..silent {
                 others.push(UnixStream::connect(&path).await.unwrap());
@@ -156,6 +157,8 @@ async fn clients_that_say_or_read_nothing_keep_nobody_else_out() {
             let answer = timeout(Duration::from_secs(2), ask()).await.expect("no answer").unwrap();
             assert_eq!(answer.len(), 1 << 20);
         }
+        let read = timeout(Duration::from_secs(2), others[first_silent].read(&mut [0])).await;
+        assert_eq!(read.expect("kept for as long as it likes").unwrap_or(0), 0);
     };
     tokio::select! {
         never = server.answer_each(answer) => match never {},

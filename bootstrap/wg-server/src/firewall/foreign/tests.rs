@@ -110,6 +110,9 @@ fn inside_passes() {
          iifname \"wg0\" accept; oifname \"wg0\" accept } }",
         "table inet filter { chain forward { type filter hook forward priority 0; policy drop; jump mine }
          chain mine { iifname { \"eth1\", \"wg0\" } accept; oifname != \"eth1\" accept } }",
+        // IPv6 does not come this way.
+        "table ip filter { chain onward { type filter hook forward priority 0; policy drop; \
+         ip saddr 203.0.113.0/24 accept; ip daddr 203.0.113.0/24 accept } }",
         // Whom it lets pass is not known here: a set that others fill, a mark, a limit.
         "table inet filter { set let { type ipv4_addr; }\nchain forward { type filter hook forward priority 0; policy drop; \
          ip saddr @let accept; ip daddr @let accept; meta nfproto ipv6 accept } }",
