@@ -71,9 +71,9 @@ impl Firewall {
         }
         // Until it is known to be in place, it is not.
         self.seen = None;
-        let table = self.table.restore(&self.nft).await;
+        // Without the first, no enclave gets as far as the gate.
+        let table = self.table.restore(&self.nft).await?;
         let gate = self.gate.restore().await?;
-        let table = table?;
         self.seen = match (&table, &gate) {
             (None, None) => Some(generation),
             (Some((_, generation)), None) => *generation,
