@@ -130,6 +130,9 @@ fn roots_are_read_from_the_configurations_folder() {
     let error = checked(&text, dir.path()).unwrap_err();
     assert_eq!(error.source().unwrap().to_string(), "no certificate in it");
     let pem = rcgen::generate_simple_self_signed(["lab".to_owned()]).unwrap().cert.pem();
+    fs::write(dir.path().join("lab.pem"), format!("{pem}{}", "\n".repeat(1 << 20))).unwrap();
+    let error = checked(&text, dir.path()).unwrap_err();
+    assert_eq!(error.source().unwrap().to_string(), "more than a MiB");
     fs::write(dir.path().join("lab.pem"), pem).unwrap();
     assert!(!checked(&text, dir.path()).unwrap().0.roots.are_amazons());
 }
