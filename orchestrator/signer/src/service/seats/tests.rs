@@ -102,3 +102,40 @@ fn a_seat_that_is_given_back_is_free() {
     assert_eq!(seats.table().count(), (0, 0));
     assert!(seats.render().contains("signer_connections{state=\"proven\"} 0\n"), "{}", seats.render());
 }
+
+fn refused(seats: &Arc<Seats>, from: &str) -> Option<Bound> {
+    seats.admit(source(from)).err()
+}
+
+#[test]
+fn a_bound_takes_seats_only_of_those_whom_it_is_for() {
+    let seats = Seats::new(Places { unproven: 1, ..BOUNDS });
+    let (proven, unproven) = (some(&seats, 1, "192.0.2.1", Seat::is_proven), some(&seats, 1, "192.0.2.2", |_| ()));
+    let busy = unproven[0].busy();
+    assert_eq!(refused(&seats, "192.0.2.3"), Some(Bound::Unproven), "a proven connection is not for the unproven");
+    assert!(!is_taken(&proven[0]) && !is_taken(&unproven[0]));
+    drop(busy);
+    let seats = Seats::new(Places { of_source: 1, ..BOUNDS });
+    let (own, others) = (some(&seats, 1, "192.0.2.1", |_| ()), some(&seats, 1, "192.0.2.2", |_| ()));
+    let _busy = own[0].busy();
+    assert_eq!(refused(&seats, "192.0.2.1"), Some(Bound::Source), "a source takes from itself alone");
+    assert!(!is_taken(&others[0]));
+}
+
+#[test]
+fn an_unproven_connection_goes_before_the_proven_ones_of_a_source_that_has_more() {
+    let seats = Seats::new(Places { all: 4, ..BOUNDS });
+    let (unproven, proven) =
+        (some(&seats, 1, "192.0.2.1", Seat::has_spoken), some(&seats, 3, "192.0.2.2", Seat::is_proven));
+    let admitted = seats.admit(source("192.0.2.3")).unwrap_or_else(|bound| panic!("{bound:?}"));
+    assert_eq!(admitted.displaced, Some((source("192.0.2.1"), Bound::All)));
+    assert!(is_taken(&unproven[0]) && !proven.iter().any(is_taken));
+}
+
+#[test]
+fn a_silent_connection_goes_before_an_older_one_that_has_spoken() {
+    let seats = Seats::new(Places { unproven: 2, ..BOUNDS });
+    let (spoken, silent) = (some(&seats, 1, "192.0.2.1", Seat::has_spoken), some(&seats, 1, "192.0.2.1", |_| ()));
+    drop(seats.admit(source("192.0.2.2")).unwrap_or_else(|bound| panic!("{bound:?}")));
+    assert!(is_taken(&silent[0]) && !is_taken(&spoken[0]));
+}
