@@ -422,6 +422,7 @@ mod tests {
             (json!({"StringEqualsIgnoreCase": {key: "signer"}}), Context::new()),
             (json!({"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": "purpose"}}), Context::new()),
             (json!({"StringEquals": {"kms:ViaService": "signer"}}), Context::new()),
+            (json!({"StringEquals": {"kms:RecipientAttestation:ImageSha384": "signer"}}), Context::new()),
             (json!({}), Context::new()),
         ] {
             let found = audit(&statement(&json!({"Condition": condition}))).unwrap();
