@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes an Amazon Linux 2023 instance the parent of an enclave. Runs as root, once, at the first boot; cloud-init keeps what it says
-# in /var/log/cloud-init-output.log.
+# in /var/log/cloud-init-output.log. It ends when the enclave is a peer of wg-server and answers, or with the reason in its last line.
 #
 # The CDK puts its parameters before it, as exported variables. None is a secret:
 #
@@ -10,36 +10,119 @@
 #   PCR0                                        the image that may run
 #   ENCLAVE_CPUS ENCLAVE_MEMORY_MIB ENCLAVE_CID
 #
-# INSTALL_ROOT is for tests: a folder in place of /.
+# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN and ANSWERS_WITHIN, how long to wait, in seconds.
 set -euo pipefail
 shopt -s inherit_errexit
 export LC_ALL=C
 
 root=${INSTALL_ROOT:-}
+wg_server=$root/usr/local/bin/wg-server
 say() { printf 'user-data: %s\n' "$*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+# Together less than CloudFormation waits: for each unit, then for the enclave.
+readonly start_within=${START_WITHIN:-120} peer_within=${PEER_WITHIN:-180} answers_within=${ANSWERS_WITHIN:-60}
 
 main() {
     trap 'signal $?' EXIT
     work_dir=$(mktemp -d)
+    set_up 2>&1 | tee "$work_dir/said"
+}
+
+set_up() {
     say "install packages"
     dnf install --assumeyes bind nftables aws-nitro-enclaves-cli
     say "fetch files"
     fetch
+    say "install"
     install_wg_server
     install_enclave
     verify_image
-    say "start"
     systemctl daemon-reload
-    systemctl enable --now nitro-enclaves-allocator.service wg-server.service enclave.service
-    say "done"
+    # They start at each boot, whatever comes of this one.
+    systemctl enable nitro-enclaves-allocator.service wg-server.service enclave.service
+    start nitro-enclaves-allocator.service
+    start wg-server.service
+    start enclave.service
+    await_peer
+    await_answer
+    say "the enclave is a peer and answers"
 }
 
-# signal STATUS: CloudFormation waits for it, and fails the deployment when it is not 0.
+# signal STATUS: CloudFormation waits for it, and fails the deployment when it is not 0. The stack's events keep the reason when the
+# instance is gone.
 signal() {
-    rm -rf "${work_dir-}"
-    [ "$1" -eq 0 ] || say "went wrong, status $1"
-    PATH=$PATH:/opt/aws/bin cfn-signal --stack "$STACK" --resource "$RESOURCE" --region "$AWS_DEFAULT_REGION" --exit-code "$1" ||
-        say "CloudFormation could not be told"
+    local reason step last
+    reason=$(tail -n 1 "$work_dir/said") || reason="nothing was done"
+    if [ "$1" -ne 0 ]; then
+        # What failed may have said no more than its own words.
+        step=$(grep '^user-data: ' "$work_dir/said" | tail -n 1) || step=
+        last=${reason#user-data: }
+        step=${step#user-data: }
+        [ "$last" = "$step" ] || last="$step: $last"
+        reason=$last
+    fi
+    reason=${reason#user-data: }
+    rm -rf "$work_dir"
+    PATH=$PATH:/opt/aws/bin cfn-signal --stack "$STACK" --resource "$RESOURCE" --region "$AWS_DEFAULT_REGION" --exit-code "$1" \
+        --reason "${reason:0:1000}" || say "CloudFormation could not be told"
+    [ "$1" -eq 0 ] || say "went wrong, status $1: $reason"
+}
+
+# start UNIT: returns when it serves.
+start() {
+    local status=0 why
+    say "start $1"
+    timeout "$start_within" systemctl start "$1" || status=$?
+    [ "$status" -ne 0 ] || return 0
+    journalctl --no-pager --output=cat --lines=20 --unit "$1"
+    why=$(journalctl --no-pager --output=cat --lines=1 --unit "$1")
+    if [ "$status" -eq 124 ]; then
+        why="not ready after $start_within s, $(systemctl show --property=StatusText --value "$1"); it said last: $why"
+    fi
+    die "$1: $why (journalctl --unit $1)"
+}
+
+# The enclave that clients are led to, by wg-server's status.
+await_peer() {
+    local end=$((SECONDS + peer_within))
+    say "wait for the enclave to be a peer"
+    until enclave=$(peer); do
+        [ "$SECONDS" -lt "$end" ] || no_peer
+        sleep 1
+    done
+}
+
+no_peer() {
+    local refused
+    "$wg_server" status || true
+    journalctl --no-pager --output=cat --lines=20 --unit enclave.service
+    refused=$(journalctl --no-pager --output=cat --unit wg-server.service | grep refused | tail -n 1) || refused=
+    die "the enclave is no peer after $peer_within s: ${refused:-it has not come to wg-server} (journalctl --unit enclave --unit wg-server)"
+}
+
+# Its address and port, once it is a peer.
+peer() {
+    "$wg_server" status --json 2>/dev/null | python3 -c '
+import json
+import sys
+
+status = json.load(sys.stdin)
+peers = [forward["to"] for forward in status["forwards"] if forward["is_peer"]]
+sys.exit(1) if not peers else print(peers[0])' 2>/dev/null
+}
+
+await_answer() {
+    local end=$((SECONDS + answers_within)) said url=https://$enclave/health
+    say "wait for the enclave to answer"
+    # Who it is, wg-server has verified; here it is whether it serves.
+    until said=$(curl --insecure --silent --show-error --fail --max-time 5 "$url" 2>&1); do
+        [ "$SECONDS" -lt "$end" ] || die "the enclave is a peer, and $url does not answer after $answers_within s: $said"
+        sleep 1
+    done
 }
 
 fetch() {
@@ -53,11 +136,11 @@ fetch() {
 install_wg_server() {
     local etc=$root/etc/wg-server
     id wg-server >/dev/null 2>&1 || useradd --system --no-create-home --shell /sbin/nologin wg-server
-    install -D --mode=0755 "$work_dir/wg-server" "$root/usr/local/bin/wg-server"
+    install -D --mode=0755 "$work_dir/wg-server" "$wg_server"
     install -d --mode=0755 "$etc"
     install --mode=0644 "$work_dir/parent.toml" "$work_dir/dns-allow-list.txt" "$work_dir/measurements.json" "$etc"
     if [ ! -e "$etc/private.key" ]; then
-        "$root/usr/local/bin/wg-server" keygen "$etc/private.key"
+        "$wg_server" keygen "$etc/private.key"
         chown wg-server: "$etc/private.key"
     fi
     install -D --mode=0644 "$work_dir/wg-server.service" "$root/etc/systemd/system/wg-server.service"

@@ -7,16 +7,31 @@ import subprocess
 import tempfile
 import unittest
 from pathlib import Path
+from typing import Any
 
 from image import kms
 from operator_files import PCRS, ROOT, SAMPLE, Operator, only, resolve
 from parent import allow_list
 
+HEALTH = "https://203.0.113.2:443/health"
 RECORDER = """#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
 """
+# `start` of $BROKEN goes wrong, of $LATE takes too long; that of wg-server has it answer with $STATUS from then on.
+SYSTEMCTL = """
+case $* in
+"start ${LATE:-}") sleep 9 ;;
+"start ${BROKEN:-}") exit 1 ;;
+"start wg-server.service") printf '#!/bin/sh\\nprintf %%s "$STATUS"\\n' >"$INSTALL_ROOT/usr/local/bin/wg-server" ;;
+"show "*) echo "wg0 and its rules are there, waiting for named" ;;
+esac
+"""
 FAKES = {
-    **dict.fromkeys(("dnf", "systemctl", "useradd", "chown", "cfn-signal"), RECORDER),
+    **dict.fromkeys(("useradd", "chown", "cfn-signal"), RECORDER),
+    "dnf": RECORDER + '[ -z "${OFFLINE:-}" ] || { echo "Error: cannot reach the mirror" >&2; exit 1; }\n',
+    "systemctl": RECORDER + SYSTEMCTL,
+    "journalctl": '#!/bin/sh\nprintf "%s\\n" "$JOURNAL"\n',
+    "curl": RECORDER + '[ -z "${MUTE:-}" ] || { echo "curl: (7) Failed to connect" >&2; exit 7; }\n',
     "id": "#!/bin/sh\nexit 1\n",
     # aws s3 cp --no-progress s3://BUCKET/KEY FILE
     "aws": RECORDER + 'cp "$ASSETS/${4##*/}" "$5"\n',
@@ -42,7 +57,7 @@ class FirstBoot(unittest.TestCase):
             path.chmod(0o755)
         self.root, self.calls_path = self.folder / "root", self.folder / "calls"
 
-    def boot(self, pcrs: list[str]) -> subprocess.CompletedProcess[str]:
+    def boot(self, pcrs: list[str], is_peer: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         measurements = {"HashAlgorithm": "Sha384 { ... }"} | {f"PCR{index}": pcr for index, pcr in enumerate(pcrs)}
         environment = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
@@ -50,12 +65,26 @@ class FirstBoot(unittest.TestCase):
             "CALLS": str(self.calls_path),
             "ASSETS": str(self.folder / "assets"),
             "DESCRIPTION": json.dumps({"Measurements": measurements}),
+            "STATUS": json.dumps({"forwards": [{"port": 443, "to": "203.0.113.2:443", "is_peer": is_peer}]}),
+            "JOURNAL": "what the unit said last",
+            "START_WITHIN": "2",
+            "PEER_WITHIN": "1",
+            "ANSWERS_WITHIN": "1",
+            **more,
         }
         done = subprocess.run(["bash"], input=self.script, env=environment, check=False, capture_output=True, text=True)
         self.calls = self.calls_path.read_text().splitlines()
         status = f"--stack enclave-signer-enclave --resource {self.logical_id} --region eu-central-1"
-        self.assertEqual(self.calls[-1], f"cfn-signal {status} --exit-code {done.returncode}", done.stderr)
+        call, _, self.reason = self.calls[-1].partition(" --reason ")
+        self.assertEqual(call, f"cfn-signal {status} --exit-code {done.returncode}", done.stderr)
         return done
+
+    def refuse(self, pcrs: list[str] = PCRS, **more: Any) -> str:
+        """The reason, which is the last line and what CloudFormation is told."""
+        done = self.boot(pcrs, **more)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stderr.splitlines()[-1], f"user-data: went wrong, status 1: {self.reason}")
+        return self.reason
 
     def started(self) -> list[str]:
         return [call for call in self.calls if call.startswith("systemctl")]
@@ -64,8 +93,11 @@ class FirstBoot(unittest.TestCase):
         done = self.boot(PCRS)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.calls[0], "dnf install --assumeyes bind nftables aws-nitro-enclaves-cli")
-        units = "nitro-enclaves-allocator.service wg-server.service enclave.service"
-        self.assertEqual(self.started(), ["systemctl daemon-reload", f"systemctl enable --now {units}"])
+        units = ["nitro-enclaves-allocator.service", "wg-server.service", "enclave.service"]
+        started = ["daemon-reload", f"enable {' '.join(units)}", *(f"start {unit}" for unit in units)]
+        self.assertEqual(self.started(), [f"systemctl {words}" for words in started])
+        self.assertTrue(self.calls[-2].endswith(HEALTH), self.calls[-2])
+        self.assertEqual(self.reason, "the enclave is a peer and answers")
         modes = {str(path.relative_to(self.root)): path.stat().st_mode & 0o777 for path in self.root.rglob("*") if path.is_file()}
         self.assertEqual(
             modes,
@@ -98,9 +130,36 @@ class FirstBoot(unittest.TestCase):
 
     def test_another_image_is_not_started(self) -> None:
         for index in range(3):
-            done = self.boot([*PCRS[:index], "d" * 96, *PCRS[index + 1 :]])
-            self.assertIn(f"enclave.eif: PCR{index} other than measurements.json and the key policy say", done.stderr)
-            self.assertEqual((done.returncode, self.started()), (1, []))
+            reason = self.refuse([*PCRS[:index], "d" * 96, *PCRS[index + 1 :]])
+            self.assertEqual(reason, f"install: enclave.eif: PCR{index} other than measurements.json and the key policy say")
+            self.assertEqual(self.started(), [])
+
+    def test_who_deploys_reads_what_did_not_come(self) -> None:
+        said = "what the unit said last"
+        late = f"wg-server.service: not ready after 2 s, wg0 and its rules are there, waiting for named; it said last: {said}"
+        for more, reason in (
+            ({"OFFLINE": "yes"}, "install packages: Error: cannot reach the mirror"),
+            *(
+                ({"BROKEN": f"{unit}.service"}, f"{unit}.service: {said} (journalctl --unit {unit}.service)")
+                for unit in ("nitro-enclaves-allocator", "wg-server", "enclave")
+            ),
+            ({"LATE": "wg-server.service"}, f"{late} (journalctl --unit wg-server.service)"),
+            (
+                {"is_peer": False},
+                "the enclave is no peer after 1 s: it has not come to wg-server (journalctl --unit enclave --unit wg-server)",
+            ),
+            (
+                {"is_peer": False, "JOURNAL": "refused: PCR0"},
+                "the enclave is no peer after 1 s: refused: PCR0 (journalctl --unit enclave --unit wg-server)",
+            ),
+            (
+                {"MUTE": "yes"},
+                f"the enclave is a peer, and {HEALTH} does not answer after 1 s: curl: (7) Failed to connect",
+            ),
+        ):
+            with self.subTest(more):
+                self.setUp()
+                self.assertEqual(self.refuse(**more), reason)
 
     def test_a_file_that_was_changed_on_its_way_is_not_installed(self) -> None:
         for path in (self.folder / "assets").iterdir():
@@ -108,6 +167,7 @@ class FirstBoot(unittest.TestCase):
                 path.write_text(path.read_text() + "#")
         done = self.boot(PCRS)
         self.assertIn("parent.toml: FAILED", done.stdout + done.stderr)
+        self.assertIn("fetch files: ", self.reason)
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual((self.started(), list(self.root.iterdir())), ([], []))
 
@@ -126,6 +186,14 @@ class FirstBoot(unittest.TestCase):
             command = ["systemd-analyze", "verify", "--man=no", f"--root={self.root}", f"{unit}.service"]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit)
+
+    def test_the_units_are_as_closed_as_systemd_can_say(self) -> None:
+        # RootDirectory, the host's network and the capabilities above are what is left of wg-server's.
+        for unit, tenths in (("wg-server", 25), ("enclave", 20)):
+            command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
+            path = ROOT / f"bootstrap/aws/systemd/{unit}.service"
+            done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout)
 
 
 class AllowList(unittest.TestCase):
@@ -167,7 +235,7 @@ class Units(unittest.TestCase):
             self.assertEqual(unit[key], ["CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SETUID CAP_SETGID CAP_KILL"])
         # named is another user, who has no business with the leases.
         self.assertEqual(unit["StateDirectoryMode"], ["0700"])
-        self.assertNotIn("ProtectKernelTunables", unit)
+        self.assertEqual(unit["ReadWritePaths"], ["/proc/sys/net"])
         self.assertEqual((unit["Restart"], unit["StartLimitIntervalSec"]), (["always"], ["0"]))
 
     def test_the_enclave_has_one_cid_starts_again_and_ends(self) -> None:

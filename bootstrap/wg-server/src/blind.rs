@@ -26,7 +26,7 @@ use crate::enclaves::is_enclave;
 use crate::listener::PREFACE_DEADLINE;
 use crate::ports::Ports;
 use crate::relay::Relay;
-use crate::signals;
+use crate::{service_manager, signals};
 use config::Config;
 use streams::{Opened, Streams};
 
@@ -63,20 +63,28 @@ async fn carry(config: Config, stop: CancellationToken) -> Result<()> {
     let Ports { data, control } = Ports::bind()?;
     let parent = Parent { config, streams: Arc::default() };
     tracing::info!(data = %config.data, control = %config.control, "carrying for a gateway elsewhere");
-    tokio::join!(
-        accept::each(&data, Role::Data, &stop, |stream, cid, waiting| parent.clone().serve(
-            stream,
-            cid,
-            Role::Data,
-            waiting
-        )),
-        accept::each(&control, Role::Control, &stop, |stream, cid, waiting| parent.clone().serve(
-            stream,
-            cid,
-            Role::Control,
-            waiting
-        )),
-    );
+    service_manager::ready();
+    let carried = async {
+        tokio::join!(
+            accept::each(&data, Role::Data, &stop, |stream, cid, waiting| parent.clone().serve(
+                stream,
+                cid,
+                Role::Data,
+                waiting
+            )),
+            accept::each(&control, Role::Control, &stop, |stream, cid, waiting| parent.clone().serve(
+                stream,
+                cid,
+                Role::Control,
+                waiting
+            )),
+        )
+    };
+    tokio::select! {
+        _ = carried => {}
+        never = service_manager::watch(|| true) => match never {},
+    }
+    service_manager::stopping();
     tracing::info!("stopped");
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::gateway::{Gateway, Renewals};
 use crate::health::{Health, Kind, Topic};
 use crate::interface::{self, Desired, Interface, Observed};
 use crate::key::PrivateKey;
+use crate::service_manager::{Loop, Pulse};
 use crate::watch::Watch;
 
 /// Without a notification.
@@ -97,10 +98,11 @@ impl<'a> Controller<'a> {
     }
 
     /// Looks until told to stop. A look is finished first: nothing is made after that.
-    pub(crate) async fn run(&mut self, gateway: &Gateway, stop: &CancellationToken) {
+    pub(crate) async fn run(&mut self, gateway: &Gateway, pulse: &Pulse, stop: &CancellationToken) {
         loop {
             let started = Instant::now();
             self.look(gateway).await;
+            pulse.beat(Loop::Controller);
             let pause = (started.elapsed() * PAUSE_PER_LOOK).min(LONGEST_PAUSE);
             tokio::select! {
                 () = stop.cancelled() => return,

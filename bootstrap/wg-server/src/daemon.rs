@@ -21,6 +21,7 @@ use crate::interface::{self, Found, Interface};
 use crate::key::PrivateKey;
 use crate::listener::Listener;
 use crate::lock::Lock;
+use crate::service_manager::{self, Loop, Pulse};
 use crate::{capabilities, check, dns, signals, status};
 
 /// For each thing that has to be undone.
@@ -138,6 +139,7 @@ async fn services(
     }
     let named = dns::Named::new(config, named, gate, health);
     let status = status::Server::bind(&config.runtime_dir)?;
+    let pulse = Pulse::default();
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     let watched =
         status::Watched { gateway: &gateway, named: &named, health, drops: &drops, forwards: &config.nat.forwards };
@@ -147,20 +149,32 @@ async fn services(
             tokio::join!(
                 named.run(stop.clone()),
                 listener.serve(gateway.clone(), stop.clone()),
-                controller.run(&gateway, &stop)
+                controller.run(&gateway, &pulse, &stop)
             )
         } => {}
         never = status.serve(&watched) => match never {},
-        never = expire(&gateway) => match never {},
+        never = expire(&gateway, &pulse) => match never {},
+        never = tell_when_ready(&named) => match never {},
+        never = service_manager::watch(|| pulse.all_turned()) => match never {},
     }
+    service_manager::stopping();
     std::fs::remove_file(status::socket_path(&config.runtime_dir)).context("remove the status socket")
 }
 
-async fn expire(gateway: &Gateway) -> Infallible {
+/// Enclaves' streams are served from the start: a name server that is late or missing ends no tunnel.
+async fn tell_when_ready(named: &dns::Named<'_>) -> Infallible {
+    service_manager::waiting_for("named");
+    named.wait_running().await;
+    service_manager::ready();
+    std::future::pending().await
+}
+
+async fn expire(gateway: &Gateway, pulse: &Pulse) -> Infallible {
     let mut ticks = interval(EXPIRE_EVERY);
     loop {
         ticks.tick().await;
         gateway.expire().await;
+        pulse.beat(Loop::Expiry);
     }
 }
 

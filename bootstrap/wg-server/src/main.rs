@@ -34,6 +34,7 @@ mod ports;
 mod proofs;
 mod relay;
 mod remote;
+mod service_manager;
 mod signals;
 mod status;
 mod sys;

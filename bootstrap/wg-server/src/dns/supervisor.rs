@@ -109,6 +109,12 @@ impl<'a> Named<'a> {
         self.state.borrow().clone()
     }
 
+    /// Until it answers.
+    pub(crate) async fn wait_running(&self) {
+        // An error would mean that the sender, which is ours, is gone.
+        drop(self.state.subscribe().wait_for(|state| state.phase == Phase::Running).await);
+    }
+
     #[cfg(test)]
     pub(super) fn states(&self) -> watch::Receiver<State> {
         self.state.subscribe()
@@ -195,6 +201,8 @@ impl<'a> Named<'a> {
         // read its configuration, which would go to the system's log.
         command.arg("-f").arg("-c").arg(&self.prepared.conf_path).arg("-L").arg(self.prepared.start_log_path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        // What systemd wants to hear of wg-server it shall not hear of named.
+        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
         self.prepared.account.confine(&mut command);
         // Where a step between two lives fails: the next start would take it for a stranger.
         command.kill_on_drop(true);
