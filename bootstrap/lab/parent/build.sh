@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the root file system of the lab's parent VM: Debian, without systemd, started by lab-init. Needs no root.
+# Builds the root file system of the lab's parent VM: Debian with systemd, started by lab-init. Needs no root.
 #
 #   build.sh             builds (or finds) it; the last line of stdout is the folder with
 #                          vmlinuz, initrd.img   Debian's cloud kernel; boot them with `console=ttyS0`
@@ -24,7 +24,7 @@ release=trixie # its C library is the newest of the releases that wg-server is b
 
 main() {
   artefact_begin parent "$here/build.sh" "$here/packages" "$here/lab-init" "$here/initrd-init" "$here/make-initrd" \
-    "$here/sshd_config.lab" "$here/moto-requirements.txt" "$here/moto-server" \
+    "$here/prepare-systemd"     "$here/sshd_config.lab" "$here/moto-requirements.txt" "$here/moto-server" \
     "$here/eth-account-requirements.txt"
   case ${1:-} in
   '') ;;
@@ -94,14 +94,16 @@ install_packages() {
     --customize-hook="copy-in '$work_dir/python' /opt" \
     --customize-hook="upload '$here/initrd-init' /initrd-init" \
     --customize-hook="upload '$here/make-initrd' /make-initrd" \
-    --customize-hook='chmod 755 "$1/sbin/lab-init" "$1/usr/bin/moto-server" "$1/initrd-init" "$1/make-initrd"' \
+    --customize-hook="upload '$here/prepare-systemd' /prepare-systemd" \
+    --customize-hook='cd "$1" && chmod 755 sbin/lab-init usr/bin/moto-server initrd-init make-initrd prepare-systemd' \
+    --customize-hook='chroot "$1" /prepare-systemd >&2' \
     --customize-hook='chroot "$1" python3 -m compileall -q /opt/python && chroot "$1" moto-server --help >&2' \
     --customize-hook='chroot "$1" /make-initrd' \
     --customize-hook="download /initrd.img '$out_dir/initrd.img'" \
     --customize-hook="download /vmlinuz '$out_dir/vmlinuz'" \
     --customize-hook='chroot "$1" dpkg-query -W >"$1/packages.manifest"' \
     --customize-hook="download /packages.manifest '$out_dir/packages.manifest'" \
-    --customize-hook='cd "$1" && rm -rf initrd-init make-initrd initrd.img vmlinuz packages.manifest boot/* \
+    --customize-hook='cd "$1" && rm -rf initrd-init make-initrd prepare-systemd initrd.img vmlinuz packages.manifest boot/* \
       etc/ssh/ssh_host_* etc/apt/sources.list etc/resolv.conf' \
     "$release" "$work_dir/rootfs.tar" "$ARCHIVE_DIR/sources.list"
 }

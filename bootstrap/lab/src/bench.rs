@@ -244,7 +244,7 @@ mod tests {
         let enclave = include_str!("../config/enclave/enclave.toml");
         assert!(enclave.contains(&format!("\nmtu = {TUNNEL_MTU}\n")));
         assert!(enclave.contains(&format!("\ndefault_route_mtu = {DEFAULT_ROUTE_MTU}\n")));
-        assert!(include_str!("../config/parent/parent.toml").contains(&format!("\nmtu = {TUNNEL_MTU}\n")));
+        assert!(include_str!("../../../config/parent/parent.toml").contains(&format!("\nmtu = {TUNNEL_MTU}\n")));
         assert_eq!(MTUS.last(), Some(&TUNNEL_MTU));
     }
 

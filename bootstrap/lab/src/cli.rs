@@ -102,11 +102,8 @@ enum Verb {
     #[command(hide = true)]
     Switch(switch::Options),
     /// What runs inside the parent
-    #[command(hide = true)]
-    Guest,
-    /// The self-test server of the lab's internet
-    #[command(hide = true)]
-    Internet,
+    #[command(hide = true, subcommand)]
+    Guest(guest::Part),
     /// Both ends of the benchmark's traffic
     #[command(hide = true, subcommand)]
     Traffic(bench::Traffic),
@@ -153,7 +150,7 @@ enum BlindVerb {
 const BLIND_WAYS_ON: &str = "
   target/release/lab exec parent -- ip netns exec gateway wg show                   the gateway's side of the tunnel
   target/release/lab exec parent -- tcpdump -n -i uplink0 not port 22               what the parent sees of it
-  target/release/lab exec parent -- /payload/bin/wg-server status --runtime-dir /run/wg-gateway
+  target/release/lab exec parent -- /usr/local/bin/wg-server status --runtime-dir /run/wg-gateway
   target/release/lab blind off                                                      back to the parent's own gateway
 ";
 
@@ -253,8 +250,7 @@ pub fn main() -> Result<ExitCode> {
         Verb::Run { eif } => transcript::run(&open()?, eif).map(|()| ExitCode::SUCCESS),
         Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
         Verb::Switch(options) => switch::run(options).map(|()| ExitCode::SUCCESS),
-        Verb::Guest => guest::run().map(|()| ExitCode::SUCCESS),
-        Verb::Internet => guest::internet().map(|()| ExitCode::SUCCESS),
+        Verb::Guest(part) => guest::run(part).map(|()| ExitCode::SUCCESS),
         Verb::Traffic(traffic) => print(&bench::traffic(traffic)?),
         Verb::Flood { enclave, port, count } => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! What runs inside the parent's machine: the lab's internet, nitro-cli's part of the heartbeat, and wg-server.
+//! What runs inside the parent's machine beside what ships: the lab's internet, and nitro-cli's part of the heartbeat.
 //!
 //! ```text
 //! parent: wg0 203.0.113.1 -- uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .90 .91 :namespace `internet`
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! inet0 has 169.254.169.254 too, which the default routes of parent and gateway lead to, and wg-server translates as all else.
-//! In blind mode the parent has `wg-server relay` in place of its wg0, and wg0 is the gateway's. Both are held until then.
+//! In blind mode the parent has `wg-server relay` in place of its wg0, and wg0 is the gateway's.
 //!
 //! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
 
@@ -15,11 +15,9 @@ mod files;
 mod heartbeat;
 mod network;
 mod record;
-mod service;
-mod services;
+mod units;
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -32,73 +30,73 @@ pub(crate) use aws::{
 };
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
 pub(crate) use record::{Options as RecordOptions, record};
-pub(crate) use services::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};
+pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE, all as units};
 
 /// The line on the parent's console that `lab up` waits for.
 pub(crate) const READY: &str = "lab: parent ready";
-/// Where pid files and holds are.
+/// Where the lab's files are.
 pub(crate) const RUN_DIR: &str = "/run/lab";
-/// Where logs are.
+/// Where logs are that are not the journal's.
 pub(crate) const LOG_DIR: &str = "/var/log/lab";
 const PROGRAM: &str = "/payload/bin/lab";
-/// User and group, which need no name.
-const WG_SERVER_USER: &str = "998:998";
-/// What systemd would make for it, and its configuration.
-const WG_SERVER_DIRS: [&str; 4] = ["/run/wg-server", "/var/lib/wg-server", "/var/log/wg-server", "/etc/wg-server"];
-/// The same for the gateway in the lab's internet.
-const GATEWAY_DIRS: [&str; 4] = ["/run/wg-gateway", "/var/lib/wg-gateway", "/var/log/wg-gateway", "/etc/wg-gateway"];
+/// The parent's daemon, where an instance has it.
+pub(crate) const WG_SERVER: &str = "/usr/local/bin/wg-server";
+const WG_SERVER_USER: &str = "wg-server";
 
-/// Sets everything up and keeps it running; returns only when something goes wrong.
-///
-/// # Errors
-/// A step of the setup, or a task that ended.
-pub(crate) fn run() -> Result<()> {
-    runtime()?.block_on(async {
-        for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet"].iter().chain(&WG_SERVER_DIRS).chain(&GATEWAY_DIRS) {
-            fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
-        }
-        network::set_up().context("the lab's internet")?;
-        files::write().context("the lab's internet")?;
-        make_key("/etc/wg-server/private.key").context("the parent's WireGuard key")?;
-        make_key("/etc/wg-gateway/private.key").context("the gateway's WireGuard key")?;
-        for dir in WG_SERVER_DIRS.iter().chain(&GATEWAY_DIRS) {
-            network::command(&["chown", "-R", WG_SERVER_USER, dir])?;
-        }
-        for service in [RELAY_SERVICE, GATEWAY_SERVICE, AWS_SERVICE] {
-            fs::write(service::hold_path(service), "").with_context(|| format!("hold {service}"))?;
-        }
-
-        let mut tasks = JoinSet::new();
-        tasks.spawn(heartbeat::serve());
-        tasks.spawn(self_test::server::run_vsock(VSOCK_PORT));
-        for service in services::all() {
-            tasks.spawn(service.keep());
-        }
-        announce()?;
-        match tasks.join_next().await {
-            Some(ended) => ended.context("a task of the parent")?,
-            None => Ok(()),
-        }
-    })
+/// What a unit of the parent runs.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub(crate) enum Part {
+    /// Make the lab's internet, and what wg-server needs of its host
+    SetUp,
+    /// Serve raw vsock streams, and answer nitro-cli's part of the heartbeat
+    Serve,
+    /// The self-test server of the lab's internet
+    Internet,
 }
 
-/// The self-test server, inside the namespace `internet`.
-///
 /// # Errors
-/// A socket that cannot be bound or that fails.
-pub(crate) fn internet() -> Result<()> {
-    runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS))
+/// A step of the setup, a socket that cannot be bound, or one that fails.
+pub(crate) fn run(part: Part) -> Result<()> {
+    match part {
+        Part::SetUp => set_up(),
+        Part::Serve => runtime()?.block_on(serve()),
+        Part::Internet => runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS)),
+    }
+}
+
+fn set_up() -> Result<()> {
+    for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet"] {
+        fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
+    }
+    network::set_up().context("the lab's internet")?;
+    files::write().context("the lab's internet")?;
+    network::command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", WG_SERVER_USER])?;
+    make_key("/etc/wg-server/private.key").context("the parent's WireGuard key")?;
+    make_key("/etc/wg-gateway/private.key").context("the gateway's WireGuard key")
+}
+
+async fn serve() -> Result<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(heartbeat::serve());
+    tasks.spawn(self_test::server::run_vsock(VSOCK_PORT));
+    announce()?;
+    match tasks.join_next().await {
+        Some(ended) => ended.context("a task of the parent")?,
+        None => Ok(()),
+    }
 }
 
 fn make_key(path: &str) -> Result<()> {
-    if Path::new(path).exists() { Ok(()) } else { network::command(&[services::WG_SERVER, "keygen", path]) }
+    network::command(&[WG_SERVER, "keygen", path])?;
+    network::command(&["chown", &format!("{WG_SERVER_USER}:"), path])
 }
 
 /// Says on the console that the parent is complete, but for wg-server, which says so itself.
 fn announce() -> Result<()> {
     let uptime = fs::read_to_string("/proc/uptime").context("read /proc/uptime")?;
     let seconds = uptime.split(' ').next().unwrap_or_default();
-    fs::write("/dev/console", format!("{READY} after {seconds} s\n")).context("write /dev/console")
+    // systemd leaves the console in the middle of a line.
+    fs::write("/dev/console", format!("\n{READY} after {seconds} s\n")).context("write /dev/console")
 }
 
 fn runtime() -> Result<Runtime> {

@@ -20,6 +20,7 @@ mod layout;
 mod lock;
 mod machine;
 mod measured_config;
+mod parent_config;
 mod payload;
 mod plan;
 mod process;

@@ -7,25 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tar::{Builder, EntryType, Header};
 
-use crate::guest::{AWS, AWS_SERVERS, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH};
+use crate::guest::{AWS, AWS_SERVERS, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, WG_SERVER, units};
 use crate::key_policy;
 use crate::layout::{Layout, WEB_CA_NAME};
+use crate::parent_config;
 use crate::project::Project;
 use crate::ssh;
 use crate::web_authority::WebAuthority;
 
-/// `/sbin/lab-init` hands over to this as PID 1: it starts the lab's part and buries orphans.
-const START: &str = "#!/bin/sh
-mkdir -p /var/log/lab
-RUST_LOG=${RUST_LOG:-info} /payload/bin/lab guest >/var/log/lab/guest.log 2>&1 || {
-  echo 'lab: the parent cannot go on:'
-  tail -n 5 /var/log/lab/guest.log
-} >/dev/console &
-while :; do
-  sleep 3600 &
-  wait $!
-done
-";
+const UNIT_DIR: &str = "etc/systemd/system";
 
 /// The programs that the parent runs.
 #[derive(Clone, Debug)]
@@ -80,24 +70,21 @@ pub(crate) fn write(
     {
         append(&mut tar, dir, EntryType::Directory, 0o755, &[])?;
     }
-    append(&mut tar, "payload/start", EntryType::Regular, 0o755, START.as_bytes())?;
-    let config_dir = project.lab_dir().join("config/parent");
+    append_units(&mut tar, project)?;
+    append_parent_config(&mut tar, project)?;
     let blind_dir = project.blind_dir();
     let internet_dir = project.internet_dir();
     let measurements_path = measurements_of(eif_path)?;
     let mut files = vec![
         ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
-        ("payload/bin/wg-server".into(), programs.wg_server.clone(), 0o755),
+        (inside(WG_SERVER), programs.wg_server.clone(), 0o755),
         ("payload/bin/wallet".into(), programs.wallet.clone(), 0o755),
         (inside(KMS), programs.kms_stand_in.clone(), 0o755),
         (inside(AWS), internet_dir.join("aws.py"), 0o755),
         (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),
         (format!("payload/{WEB_CA_NAME}"), layout.web_ca_path(), 0o644),
-        ("etc/wg-server/parent.toml".into(), config_dir.join("parent.toml"), 0o644),
-        ("etc/wg-server/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
         ("etc/wg-server/relay.toml".into(), blind_dir.join("relay.toml"), 0o644),
         ("etc/wg-gateway/gateway.toml".into(), blind_dir.join("gateway.toml"), 0o644),
-        ("etc/wg-gateway/dns-allow-list.txt".into(), config_dir.join("dns-allow-list.txt"), 0o644),
         ("etc/wg-server/lab-root.pem".into(), layout.root_path(), 0o644),
         ("etc/wg-server/measurements.json".into(), measurements_path.clone(), 0o644),
     ];
@@ -119,6 +106,40 @@ pub(crate) fn write(
     tar.finish().with_context(|| format!("write {}", path.display()))
 }
 
+fn append_parent_config(tar: &mut Builder<File>, project: &Project) -> Result<()> {
+    let changed = |name: &str, change: fn(&str) -> Result<String>| {
+        let path = project.parent_config_dir().join(name);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        change(&text).with_context(|| format!("change {} for the lab", path.display()))
+    };
+    let parent = changed("parent.toml", parent_config::parent)?;
+    let list = changed("dns-allow-list.txt", parent_config::allow_list)?;
+    append(tar, "etc/wg-server/parent.toml", EntryType::Regular, 0o644, parent.as_bytes())?;
+    for dir in ["etc/wg-server", "etc/wg-gateway"] {
+        append(tar, &format!("{dir}/dns-allow-list.txt"), EntryType::Regular, 0o644, list.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn append_units(tar: &mut Builder<File>, project: &Project) -> Result<()> {
+    let path = project.systemd_dir().join("wg-server.service");
+    let shipped = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    for unit in units(&shipped) {
+        let file = format!("{UNIT_DIR}/{}.service", unit.name);
+        append(tar, &file, EntryType::Regular, 0o644, unit.text.as_bytes())?;
+        if let Some(changes) = &unit.changes {
+            append(tar, &format!("{file}.d/lab.conf"), EntryType::Regular, 0o644, changes.as_bytes())?;
+        }
+        if unit.is_enabled {
+            let link = format!("{UNIT_DIR}/multi-user.target.wants/{}.service", unit.name);
+            let mut header = header(EntryType::Symlink, 0o777, 0);
+            tar.append_link(&mut header, &link, format!("../{}.service", unit.name))
+                .with_context(|| format!("put {link} into the payload"))?;
+        }
+    }
+    Ok(())
+}
+
 /// What `eif build` writes beside an image.
 ///
 /// # Errors
@@ -135,11 +156,17 @@ fn inside(path: &str) -> String {
 }
 
 fn append(tar: &mut Builder<File>, name: &str, kind: EntryType, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut header = header(kind, mode, bytes.len().try_into()?);
+    tar.append_data(&mut header, name, bytes).with_context(|| format!("put {name} into the payload"))
+}
+
+/// Of what is root's.
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
-    header.set_size(bytes.len().try_into()?);
-    tar.append_data(&mut header, name, bytes).with_context(|| format!("put {name} into the payload"))
+    header.set_size(size);
+    header
 }

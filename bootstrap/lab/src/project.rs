@@ -73,6 +73,16 @@ impl Project {
         self.lab_dir().join("config/blind")
     }
 
+    /// The parent's configuration that ships.
+    pub(crate) fn parent_config_dir(&self) -> PathBuf {
+        self.root.join("config/parent")
+    }
+
+    /// The units that ship.
+    pub(crate) fn systemd_dir(&self) -> PathBuf {
+        self.root.join("bootstrap/aws/systemd")
+    }
+
     /// What is run in the lab's internet and does not have to be built.
     pub(crate) fn internet_dir(&self) -> PathBuf {
         self.lab_dir().join("internet")

@@ -77,7 +77,9 @@ impl Transcript<'_> {
         title(1, "QEMU's nitro-enclave machine boots our image; the tunnel comes up")?;
         let console = self.enclave.console().text()?;
         let kernel = evidence::first_handshake(&console).context("the console has no first handshake")?;
-        let heartbeats = self.parent.shell("grep 'heartbeat answered' /var/log/lab/guest.log || true")?;
+        let heartbeats = self
+            .parent
+            .shell("journalctl --no-pager --output=cat -u lab-parent | grep 'heartbeat answered' || true")?;
         let cid = EnclaveId::FIRST.cid();
         ensure!(heartbeats.contains(&format!("cid={cid}")), "the parent saw no heartbeat of CID {cid}");
         let boot: Vec<_> = console.lines().filter(|line| line.contains("INFO boot: ")).collect();

@@ -12,7 +12,7 @@ use attestation::test_root::TestRoot;
 use nix::fcntl::{Flock, FlockArg};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_wg-server");
-const LAB: &str = include_str!("../../lab/config/parent/parent.toml");
+const LAB: &str = include_str!("parent.toml");
 
 struct Host {
     dir: tempfile::TempDir,

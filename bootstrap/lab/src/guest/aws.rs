@@ -10,8 +10,7 @@
 //! `HttpPutResponseHopLimit` says. An enclave is one hop behind its parent, so 1, a frequent default, leaves it without
 //! credentials; 2 is right. Here the answers travel two hops, and no more.
 
-use super::service::Service;
-use super::services::{within, words};
+use super::units::{Unit, in_internet};
 
 /// The stand-in.
 pub(crate) const KMS_SERVICE: &str = "internet-kms";
@@ -62,13 +61,18 @@ impl Server {
     }
 }
 
-pub(super) fn services() -> [Service; 2] {
+pub(super) fn units() -> [Unit; 2] {
     let [_, aws] = SERVERS;
-    let kms = words(&[KMS, "run", "--config", KMS_CONFIG_PATH]);
-    let moto = [
-        words(&["nice", "env", "PYTHONPATH=/opt/python/moto", "python3", AWS]),
-        words(&["--https", aws.address, "--certificate", &aws.certificate_path(), "--key", &aws.key_path()]),
-        words(&["--metadata", METADATA_ADDRESS, "--kms-config", KMS_CONFIG_PATH, "--role", ENCLAVE_ROLE]),
-    ];
-    [Service::new(KMS_SERVICE, within("internet", kms)), Service::new(AWS_SERVICE, within("internet", moto.concat()))]
+    let (certificate, key) = (aws.certificate_path(), aws.key_path());
+    let moto = format!(
+        "/usr/bin/python3 {AWS} --https {} --certificate {certificate} --key {key} --metadata {METADATA_ADDRESS} \
+         --kms-config {KMS_CONFIG_PATH} --role {ENCLAVE_ROLE}",
+        aws.address
+    );
+    // It loads for seconds, which the tunnels need not wait for.
+    let moto = Unit {
+        is_enabled: false,
+        ..in_internet(AWS_SERVICE, &moto, "Environment=PYTHONPATH=/opt/python/moto\nNice=10\n")
+    };
+    [in_internet(KMS_SERVICE, &format!("{KMS} run --config {KMS_CONFIG_PATH}"), ""), moto]
 }

@@ -11,12 +11,12 @@ use self_test::{Command as Test, Report};
 use super::enclave::SELF_TEST_PORT;
 use super::{Enclave, Lab, Parent};
 use crate::evidence;
-use crate::guest::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};
+use crate::guest::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER, WG_SERVER_SERVICE};
 use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::measured_config::MeasuredConfig;
 use crate::payload;
 
-const STATUS: [&str; 5] = ["/payload/bin/wg-server", "status", "--json", "--runtime-dir", "/run/wg-gateway"];
+const STATUS: [&str; 5] = [WG_SERVER, "status", "--json", "--runtime-dir", "/run/wg-gateway"];
 /// How long a service may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
@@ -58,8 +58,6 @@ impl<'lab> Blind<'lab> {
         parent.write("/etc/wg-gateway/measurements.json", &payload::measurements_of(&eif_path)?)?;
         lab.progress.phase("the gateway, and the parent's relay", |_| {
             parent.hold(WG_SERVER_SERVICE)?;
-            parent.forget_log(GATEWAY_SERVICE)?;
-            parent.forget_log(RELAY_SERVICE)?;
             parent.release(GATEWAY_SERVICE)?;
             parent.release(RELAY_SERVICE)?;
             parent.wait_log(GATEWAY_SERVICE, "serving", PATIENCE)?;
@@ -117,7 +115,7 @@ impl<'lab> Blind<'lab> {
     /// # Errors
     /// It does not run.
     pub fn status(&self) -> Result<String> {
-        self.output(&["/payload/bin/wg-server", "status", "--runtime-dir", "/run/wg-gateway"])
+        self.output(&[WG_SERVER, "status", "--runtime-dir", "/run/wg-gateway"])
     }
 
     /// Has an enclave's self-test agent do a test; asked through the tunnel, from the gateway.
@@ -204,7 +202,7 @@ fn conversation(line: &str) -> String {
 fn wait_peer(parent: &Parent, id: EnclaveId) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let status = parent.output(&["/payload/bin/wg-server", "status", "--json"]).unwrap_or_default();
+        let status = parent.output(&[WG_SERVER, "status", "--json"]).unwrap_or_default();
         if evidence::document(&status, id.cid()).is_some() {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use self_test::{Command as Test, Report};
 use super::{GRACE, Lab};
 use crate::console::Console;
 use crate::evidence;
+use crate::guest::WG_SERVER;
 use crate::layout::Layout;
 use crate::machine::EnclaveId;
 use crate::plan::Plan;
@@ -151,7 +152,7 @@ impl<'lab> Enclave<'lab> {
         let parent = self.lab.parent()?;
         let gateway = parent.output(&["wg", "show", "wg0", "public-key"])?;
         let addresses = self.addresses()?;
-        parent.hold_after("wg-server", "KILL")?;
+        parent.hold_killed("wg-server")?;
         let mut command: Vec<_> = ["/payload/bin/lab", "record"].map(str::to_owned).into();
         command.extend([self.id.to_string(), gateway.trim().to_owned()]);
         command.extend(addresses.iter().map(ToString::to_string));
@@ -165,7 +166,7 @@ impl<'lab> Enclave<'lab> {
     /// # Errors
     /// wg-server does not know it (yet).
     pub fn addresses(&self) -> Result<Vec<IpAddr>> {
-        let text = self.lab.parent()?.output(&["/payload/bin/wg-server", "status", "--json"])?;
+        let text = self.lab.parent()?.output(&[WG_SERVER, "status", "--json"])?;
         let addresses = evidence::leased_addresses(&text, self.id.cid()).with_context(|| format!("read {text}"))?;
         if addresses.is_empty() {
             bail!("wg-server has no address for enclave {}: is its tunnel up? (`lab status`)", self.id);

@@ -10,7 +10,7 @@ use self_test::{Command as Test, Report};
 
 use crate::console::Console;
 use crate::evidence;
-use crate::guest;
+use crate::guest::{self, WG_SERVER};
 use crate::layout::Layout;
 use crate::machine::{EnclaveId, PARENT};
 use crate::payload;
@@ -88,43 +88,37 @@ impl Parent {
         self.service_log(guest::WG_SERVER_SERVICE)
     }
 
-    /// Sends a signal (`TERM`, `KILL`, ...) to a service: `wg-server`, `internet-dns`. It is started again at once unless held.
+    /// Sends a signal (`TERM`, `KILL`, ...) to a service: `wg-server`, `internet-dns`. One that ends is started again.
     ///
     /// # Errors
     /// The service does not run.
     pub fn signal(&self, service: &str, signal: &str) -> Result<()> {
-        let dir = guest::RUN_DIR;
-        self.shell(&format!("kill -{signal} $(cat {dir}/{service}.pid)")).map(drop)
+        self.output(&["systemctl", "kill", "--kill-whom=main", "--signal", signal, service]).map(drop)
     }
 
     /// Stops a service until [`Parent::release`].
     ///
     /// # Errors
-    /// It does not end within ten seconds.
+    /// It does not end in order.
     pub fn hold(&self, service: &str) -> Result<()> {
-        self.hold_after(service, "TERM")
+        self.output(&["systemctl", "stop", service]).map(drop)
     }
 
-    /// As [`Parent::hold`], but ends the service with a signal of the caller's: `KILL` leaves wg0 and its sessions.
+    /// As [`Parent::hold`], but kills it first, which leaves wg0 and its sessions.
     ///
     /// # Errors
     /// As [`Parent::hold`].
-    pub(crate) fn hold_after(&self, service: &str, signal: &str) -> Result<()> {
-        let path = format!("{}/{service}", guest::RUN_DIR);
-        self.shell(&format!(
-            "touch {path}.hold; kill -{signal} $(cat {path}.pid) 2>/dev/null
-             for i in $(seq 100); do [ -e {path}.pid ] || exit 0; sleep 0.1; done
-             echo '{service} does not end' >&2; exit 1"
-        ))
-        .map(drop)
+    pub(crate) fn hold_killed(&self, service: &str) -> Result<()> {
+        self.signal(service, "KILL")?;
+        self.hold(service)
     }
 
-    /// Lets a held service start again.
+    /// Starts a service that does not run.
     ///
     /// # Errors
-    /// The parent cannot be reached.
+    /// It does not start.
     pub fn release(&self, service: &str) -> Result<()> {
-        self.shell(&format!("rm -f {}/{service}.hold", guest::RUN_DIR)).map(drop)
+        self.output(&["systemctl", "start", service]).map(drop)
     }
 
     /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that, unless it is held.
@@ -133,18 +127,13 @@ impl Parent {
     /// An image without measurements beside it, or wg-server does not serve within half a minute.
     pub fn trust(&self, eif: &Path) -> Result<()> {
         self.write("/etc/wg-server/measurements.json", &payload::measurements_of(eif)?)?;
-        let path = format!("{}/{}", guest::RUN_DIR, guest::WG_SERVER_SERVICE);
-        self.shell(&format!(
-            "[ ! -e {path}.hold ] || exit 0
-             before=$(cat {path}.pid) && kill -TERM $before || exit
-             for i in $(seq 300); do
-               sleep 0.1
-               [ \"$(cat {path}.pid 2>/dev/null)\" = $before ] || ! /payload/bin/wg-server status >/dev/null 2>&1 || exit 0
-             done
-             echo 'it does not serve' >&2; exit 1"
-        ))
-        .context("start wg-server anew")
-        .map(drop)
+        let anew = "systemctl is-active --quiet \"$1\" || exit 0
+             systemctl restart \"$1\" || exit
+             for i in $(seq 300); do ! \"$2\" status >/dev/null 2>&1 || exit 0; sleep 0.1; done
+             echo 'it does not serve' >&2; exit 1";
+        self.output(&["sh", "-c", anew, "sh", guest::WG_SERVER_SERVICE, WG_SERVER])
+            .context("start wg-server anew")
+            .map(drop)
     }
 
     /// Has KMS in the lab's internet decide by this key policy from now on; it starts anew for that, with the same key.
@@ -170,10 +159,9 @@ impl Parent {
             let serves = "for i in $(seq 120); do
                   [ -z \"$(ip netns exec internet ss -Hltn \"src $1 and sport = :443\")\" ] || exit 0
                   sleep 0.5
-                done; tail -n 5 \"$2\"/internet-*.log >&2; exit 1";
+                done; journalctl --no-pager -n 5 -u 'internet-*' >&2; exit 1";
             let names = server.names.join(", ");
-            self.output(&["sh", "-c", serves, "sh", server.address, guest::LOG_DIR])
-                .with_context(|| format!("wait for {names}"))?;
+            self.output(&["sh", "-c", serves, "sh", server.address]).with_context(|| format!("wait for {names}"))?;
         }
         Ok(())
     }
@@ -197,26 +185,22 @@ impl Parent {
         self.output(&["sh", "-c", "printf %s \"$1\" >\"$2\"", "sh", &text, path]).map(drop)
     }
 
-    /// Empties the log of a service.
-    pub(super) fn forget_log(&self, service: &str) -> Result<()> {
-        self.shell(&format!(": >{}/{service}.log", guest::LOG_DIR)).map(drop)
-    }
-
     /// What a service logged: `wg-gateway`, `wg-relay`.
     ///
     /// # Errors
     /// The parent cannot be reached.
     pub fn service_log(&self, service: &str) -> Result<String> {
-        self.shell(&format!("cat {}/{service}.log 2>/dev/null || true", guest::LOG_DIR))
+        self.output(&["journalctl", "--no-pager", "--output=cat", "--unit", service])
     }
 
-    /// Waits until a service has said something.
+    /// Waits until a service has said something since it was last started.
     pub(super) fn wait_log(&self, service: &str, text: &str, patience: Duration) -> Result<()> {
-        let log = format!("{}/{service}.log", guest::LOG_DIR);
-        let line = "for i in $(seq \"$3\"); do grep -q -F -e \"$1\" \"$2\" 2>/dev/null && exit 0; sleep 1; done
-                    tail -n 5 \"$2\" >&2; exit 1";
+        let line = "life=$(systemctl show -P InvocationID \"$2\")
+                    said() { journalctl --no-pager --output=cat \"_SYSTEMD_INVOCATION_ID=$life\" \"$@\"; }
+                    for i in $(seq \"$3\"); do said | grep -q -F -e \"$1\" && exit 0; sleep 1; done
+                    said -n 5 >&2; exit 1";
         let seconds = patience.as_secs().to_string();
-        self.output(&["sh", "-c", line, "sh", text, &log, &seconds])
+        self.output(&["sh", "-c", line, "sh", text, service, &seconds])
             .with_context(|| format!("wait until {service} says {text:?}"))
             .map(drop)
     }
@@ -226,10 +210,10 @@ impl Parent {
     /// # Errors
     /// The enclave is no peer, or the parent cannot be reached.
     pub fn attest(&self, enclave: EnclaveId, arguments: &[&str]) -> Result<Result<String, String>> {
-        let status = self.output(&["/payload/bin/wg-server", "status", "--json"])?;
+        let status = self.output(&[WG_SERVER, "status", "--json"])?;
         let document = evidence::document(&status, enclave.cid())
             .with_context(|| format!("wg-server has no document of enclave {enclave}:\n{status}"))?;
-        let attest = "base64 -d >/run/lab/document <<END\n$1\nEND\nshift; exec /payload/bin/wg-server attest \"$@\" /run/lab/document";
+        let attest = "base64 -d >/run/lab/document <<END\n$1\nEND\nshift; exec /usr/local/bin/wg-server attest \"$@\" /run/lab/document";
         let output = self.ssh.output(&[&["sh", "-c", attest, "sh", &document], arguments].concat())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })

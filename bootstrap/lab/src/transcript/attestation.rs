@@ -22,7 +22,7 @@ impl Transcript<'_> {
     pub(super) fn attestation(&self) -> Result<()> {
         title(2, "the enclave proves which image it is, and becomes a peer for that")?;
         let id = EnclaveId::FIRST;
-        let status = self.parent.output(&["/payload/bin/wg-server", "status"])?;
+        let status = self.parent.output(&["/usr/local/bin/wg-server", "status"])?;
         let proved =
             evidence::attested(&status, id.cid()).with_context(|| format!("no attested enclave in:\n{status}"))?;
         let root = status.lines().find(|line| line.trim().starts_with("trust root: "));

@@ -86,7 +86,7 @@ fn keys_are_renewed_and_the_relay_killed_in_a_transfer_that_lives() {
     in_blind_mode(|shared, blind| {
         transfer_while(blind, || {
             let before = peers(blind);
-            let renew = ["/payload/bin/wg-server", "renew", "--cid", "17", "--runtime-dir", "/run/wg-gateway"];
+            let renew = ["/usr/local/bin/wg-server", "renew", "--cid", "17", "--runtime-dir", "/run/wg-gateway"];
             let said = blind.output(&renew).unwrap();
             assert!(said.contains("renewing the keys of 1 enclave"), "{said}");
             wait("another key", Duration::from_secs(30), || {

@@ -170,13 +170,16 @@ fn a_wg_server_restarted_in_order_is_back_in_five_seconds() {
 fn wg_server_is_not_root_and_named_is_another_user_that_cannot_read_the_private_key() {
     let shared = healthy();
     let parent = shared.lab.parent().unwrap();
-    let status =
-        parent.shell("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/$(cat /run/lab/wg-server.pid)/status").unwrap();
+    let status = parent
+        .shell("grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/$(systemctl show -P MainPID wg-server)/status")
+        .unwrap();
     // CAP_KILL, CAP_SETGID and CAP_SETUID are bits 5 to 7, CAP_NET_BIND_SERVICE is bit 10, CAP_NET_ADMIN bit 12
     // (linux/capability.h).
-    assert!(status.contains("Uid:\t998\t998") && status.contains("CapEff:\t00000000000014e0"), "{status}");
+    let uid = parent.output(&["id", "-u", "wg-server"]).unwrap();
+    assert!(status.contains(&format!("Uid:\t{0}\t{0}", uid.trim())) && uid.trim() != "0", "{status}");
+    assert!(status.contains("CapEff:\t00000000000014e0"), "{status}");
     assert!(status.contains("CapBnd:\t00000000000014e0") && status.contains("NoNewPrivs:\t1"), "{status}");
-    let named = "$(pgrep -P $(cat /run/lab/wg-server.pid) named)";
+    let named = "$(pgrep -P $(systemctl show -P MainPID wg-server) named)";
     let status = parent.shell(&format!("ps -o user= -p {named}; grep CapEff /proc/{named}/status")).unwrap();
     assert!(status.starts_with("bind\n") && status.contains("CapEff:\t0000000000000400"), "{status}");
     let key = "/etc/wg-server/private.key";
@@ -188,7 +191,7 @@ fn wg_server_is_not_root_and_named_is_another_user_that_cannot_read_the_private_
 fn a_killed_named_is_started_again() {
     let shared = healthy();
     let parent = shared.lab.parent().unwrap();
-    let pid = || parent.shell("pgrep -P $(cat /run/lab/wg-server.pid) named").unwrap_or_default();
+    let pid = || parent.shell("pgrep -P $(systemctl show -P MainPID wg-server) named").unwrap_or_default();
     let before = pid();
     assert!(!before.is_empty(), "wg-server has no named");
     parent.shell(&format!("kill -9 {before}")).unwrap();
@@ -204,10 +207,11 @@ fn a_killed_named_is_started_again() {
 fn a_second_wg_server_says_that_the_first_runs_and_touches_nothing() {
     let shared = healthy();
     let parent = shared.lab.parent().unwrap();
-    let state =
-        || parent.shell("cat /run/lab/wg-server.pid; wg show wg0 peers; nft list table inet wg_server").unwrap();
+    let state = || {
+        parent.shell("systemctl show -P MainPID wg-server; wg show wg0 peers; nft list table inet wg_server").unwrap()
+    };
     let before = state();
-    let second = "/payload/bin/wg-server run --config /etc/wg-server/parent.toml";
+    let second = "/usr/local/bin/wg-server run --config /etc/wg-server/parent.toml";
     let output = parent.shell(&format!("{second} 2>&1 && echo ended well; true")).unwrap();
     assert!(output.contains("another wg-server runs") && !output.contains("ended well"), "{output}");
     assert_eq!(state(), before);

@@ -36,7 +36,7 @@ fn answers(lab: &Lab) -> bool {
 }
 
 fn status(lab: &Lab) -> serde_json::Value {
-    serde_json::from_str(&shell(lab, "/payload/bin/wg-server status --json")).unwrap()
+    serde_json::from_str(&shell(lab, "/usr/local/bin/wg-server status --json")).unwrap()
 }
 
 fn repairs(lab: &Lab, kind: &str) -> u64 {
@@ -107,7 +107,7 @@ fn no_packet_of_an_enclave_passes_while_the_firewall_is_missing_and_it_comes_bac
 fn an_interface_that_is_deleted_is_made_again_with_everything_that_belongs_to_it() {
     let shared = healthy();
     let lab = &shared.lab;
-    let named = || shell(lab, "pgrep -P $(cat /run/lab/wg-server.pid) named");
+    let named = || shell(lab, "pgrep -P $(systemctl show -P MainPID wg-server) named");
     let before = named();
     put_back(lab, "interface", "ip link del wg0", || lab.parent().unwrap().wg_show().is_ok());
     wait("new keys", RENEWED_WITHIN, || answers(lab));
@@ -197,9 +197,9 @@ fn the_status_of_a_wg_server_that_is_stopped_is_an_error_that_says_so() {
     let shared = healthy();
     let lab = &shared.lab;
     let parent = lab.parent().unwrap();
-    assert_eq!(shell(lab, "/payload/bin/wg-server status 2>&1 | head -1; exit 0"), "interface: wg0\n");
+    assert_eq!(shell(lab, "/usr/local/bin/wg-server status 2>&1 | head -1; exit 0"), "interface: wg0\n");
     parent.signal("wg-server", "STOP").unwrap();
-    let said = shell(lab, "/payload/bin/wg-server status 2>&1; true");
+    let said = shell(lab, "/usr/local/bin/wg-server status 2>&1; true");
     parent.signal("wg-server", "CONT").unwrap();
     assert!(said.contains("wg-server runs, but has not answered within 5 s"), "{said}");
 }
@@ -210,11 +210,11 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
     let key = "/etc/wg-server/private.key";
     let named = shell(
         &shared.lab,
-        "pid=$(pgrep -P $(cat /run/lab/wg-server.pid) named) && ps -o uid=,gid= -p $pid && grep -E '^(Groups|CapEff|NoNewPrivs):' /proc/$pid/status",
+        "pid=$(pgrep -P $(systemctl show -P MainPID wg-server) named) && ps -o uid=,gid= -p $pid && grep -E '^(Groups|CapEff|NoNewPrivs):' /proc/$pid/status",
     );
     let mut words = named.split_ascii_whitespace();
     let (uid, gid) = (words.next().unwrap(), words.next().unwrap());
-    assert!(uid != "0" && uid != "998", "named runs as {named}");
+    assert!(uid != "0" && uid != shell(&shared.lab, "id -u wg-server").trim(), "named runs as {named}");
     // CAP_NET_BIND_SERVICE (linux/capability.h).
     assert!(named.contains("CapEff:\t0000000000000400\n") && named.contains("Groups:\t \n"), "{named}");
     let read = |uid: &str, gid: &str| {
@@ -223,7 +223,7 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
             &format!("setpriv --reuid={uid} --regid={gid} --clear-groups cat {key} >/dev/null 2>&1; echo $?"),
         )
     };
-    assert_eq!(read("998", "998"), "0\n", "wg-server reads it");
+    assert_eq!(read("wg-server", "wg-server"), "0\n", "wg-server reads it");
     assert_ne!(read(uid, gid), "0\n", "so does named");
 }
 
@@ -231,7 +231,7 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
 fn a_named_that_hangs_is_started_again_and_counted() {
     let shared = healthy();
     let lab = &shared.lab;
-    let pid = "pgrep -P $(cat /run/lab/wg-server.pid) named";
+    let pid = "pgrep -P $(systemctl show -P MainPID wg-server) named";
     let before = (shell(lab, pid), repairs(lab, "named"));
     shell(lab, &format!("kill -STOP $({pid})"));
     wait("named to be started again", BACK_WITHIN + COMMAND * 2, || repairs(lab, "named") > before.1);

@@ -58,7 +58,7 @@ fn owner(lab: &Lab) -> Option<String> {
 }
 
 fn renew(lab: &Lab) {
-    let output = lab.parent().unwrap().shell("/payload/bin/wg-server renew 2>&1").unwrap();
+    let output = lab.parent().unwrap().shell("/usr/local/bin/wg-server renew 2>&1").unwrap();
     assert!(output.contains("renewing the keys of 1 enclave"), "{output}");
 }
 

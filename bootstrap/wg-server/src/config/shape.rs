@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+    const LAB: &str = include_str!("../../tests/parent.toml");
 
     fn error(text: &str) -> String {
         format!("{:#}", Config::parse(text).unwrap_err())

@@ -9,7 +9,7 @@ use crate::firewall::Gate;
 use crate::health::Health;
 use crate::namespace::{alone_with_users, sh};
 
-const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+const LAB: &str = include_str!("../../tests/parent.toml");
 
 /// The lab's internet in small: two names, one an alias of the other.
 const UPSTREAM_CONF: &str = r#"

@@ -141,7 +141,7 @@ mod tests {
     use crate::door::Passage;
     use crate::firewall::Plan;
 
-    const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+    const LAB: &str = include_str!("../../tests/parent.toml");
 
     fn packets(toml: &str) -> Vec<Packet> {
         let passage = Passage { door: 51_820, wireguard: 40_001 };

@@ -12,7 +12,7 @@ use crate::door::{Door, Passage};
 use crate::namespace::{alone, sh};
 
 const NFT: &str = "/usr/sbin/nft";
-const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+const LAB: &str = include_str!("../../tests/parent.toml");
 const DOOR: u16 = 40_001;
 /// Where WireGuard listens if its datagrams come from elsewhere.
 const BEHIND: u16 = 40_002;

@@ -5,7 +5,7 @@ use attestation::{Policy, TrustRoot};
 use super::*;
 use crate::key::PrivateKey;
 
-const LAB: &str = include_str!("../../../lab/config/parent/parent.toml");
+const LAB: &str = include_str!("../../tests/parent.toml");
 
 /// A gateway whose interface nobody asks.
 async fn gateway(dir: &tempfile::TempDir) -> Gateway {

@@ -7,7 +7,7 @@ use crate::config::{Config, InterfaceName};
 use crate::door::Passage;
 use crate::namespace::{alone, sh};
 
-const LAB: &str = include_str!("../../../../lab/config/parent/parent.toml");
+const LAB: &str = include_str!("../../../tests/parent.toml");
 
 fn packets() -> Vec<Packet> {
     packets_of(LAB)

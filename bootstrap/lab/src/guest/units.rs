@@ -1,0 +1,95 @@
+//! The parent's units of systemd, beside those that ship: the lab's internet, the way in, and the places of blind mode.
+//!
+//! The gateway and the relay of blind mode are the unit that ships, `wg-server.service`, under other names and with what differs.
+
+use super::{PROGRAM, WG_SERVER, aws};
+
+/// The parent's daemon, for everything but blind mode.
+pub(crate) const WG_SERVER_SERVICE: &str = "wg-server";
+/// The parent's part of blind mode.
+pub(crate) const RELAY_SERVICE: &str = "wg-relay";
+/// The gateway of blind mode, in the lab's internet.
+pub(crate) const GATEWAY_SERVICE: &str = "wg-gateway";
+
+/// What makes the namespaces and files of all others.
+const SET_UP: &str = "lab-internet.service";
+
+/// One service.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    /// Without `.service`.
+    pub(crate) name: &'static str,
+    pub(crate) text: String,
+    /// What differs from the text: a drop-in.
+    pub(crate) changes: Option<String>,
+    /// Started at boot; the others when they are asked for.
+    pub(crate) is_enabled: bool,
+}
+
+/// All of them; `wg_server` is the text of the unit that ships.
+pub(crate) fn all(wg_server: &str) -> Vec<Unit> {
+    let https = |name, address: &str| {
+        let files = "-cert /run/lab/internet/https.crt -key /run/lab/internet/https.key";
+        in_internet(name, &format!("/usr/bin/openssl s_server -quiet -www -accept {address} {files}"), "")
+    };
+    let set_up =
+        format!("Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} guest set-up\nStandardError=journal+console\n");
+    let ssh = "Type=notify\nExecStart=/usr/sbin/sshd -D -f /etc/ssh/sshd_config.lab\nRuntimeDirectory=sshd\nKillMode=process\n";
+    let serve = format!("ExecStart={PROGRAM} guest serve\nStandardError=journal+console\n");
+    let shipped = |name, changes| Unit { name, text: wg_server.to_owned(), changes: Some(changes), is_enabled: false };
+    let mut units = vec![
+        unit("lab-internet", "Before=network-online.target\n", &set_up),
+        unit("lab-ssh", "", ssh),
+        unit("lab-parent", &format!("Requires={SET_UP}\nAfter={SET_UP} lab-ssh.service\n"), &serve),
+        in_internet("internet-dns", "/usr/sbin/named -f -c /run/lab/internet/named.conf", ""),
+        https("internet-https", "198.51.100.80:443"),
+        https("internet-https6", "[2001:db8:100::80]:443"),
+        in_internet("internet-self-test", &format!("{PROGRAM} guest internet"), ""),
+        Unit { name: WG_SERVER_SERVICE, text: wg_server.to_owned(), changes: None, is_enabled: true },
+        shipped(RELAY_SERVICE, relay()),
+        shipped(GATEWAY_SERVICE, gateway()),
+    ];
+    units.extend(aws::units());
+    units
+}
+
+/// A service of the lab's internet, which is started again whenever it ends.
+pub(super) fn in_internet(name: &'static str, command: &str, more: &str) -> Unit {
+    let service = format!(
+        "NetworkNamespacePath=/run/netns/internet\nExecStart={command}\nRestart=always\nRestartSec=0.2\n{more}"
+    );
+    unit(name, &format!("Requires={SET_UP}\nAfter={SET_UP}\nStartLimitIntervalSec=0\n"), &service)
+}
+
+fn unit(name: &'static str, order: &str, service: &str) -> Unit {
+    let text = format!("[Unit]\nDescription=Lab: {name}\n{order}\n[Service]\nEnvironment=RUST_LOG=info\n{service}");
+    Unit { name, text, changes: None, is_enabled: true }
+}
+
+/// As docs/operations.md says of the parents of a gateway elsewhere.
+fn relay() -> String {
+    let command = format!("{WG_SERVER} relay --config /etc/wg-server/relay.toml");
+    let mut changes =
+        changes_of(RELAY_SERVICE, &format!("{WG_SERVER} relay --check --config /etc/wg-server/relay.toml"), &command);
+    changes.push_str("AmbientCapabilities=\nCapabilityBoundingSet=\n");
+    changes.push_str("AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n");
+    changes
+}
+
+/// Another host, which here is a namespace.
+fn gateway() -> String {
+    let config = "/etc/wg-gateway/gateway.toml";
+    let mut changes = changes_of(
+        GATEWAY_SERVICE,
+        &format!("{WG_SERVER} check --config {config}"),
+        &format!("{WG_SERVER} run --config {config}"),
+    );
+    changes.push_str("NetworkNamespacePath=/run/netns/gateway\n");
+    changes
+}
+
+fn changes_of(name: &str, check: &str, command: &str) -> String {
+    let own = |kind: &str| format!("{kind}Directory=\n{kind}Directory={name}\n");
+    let directories = ["State", "Runtime", "Logs"].map(own).concat();
+    format!("[Service]\nExecStartPre=\nExecStartPre={check}\nExecStart=\nExecStart={command}\n{directories}")
+}
