@@ -14,7 +14,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from failure import Failure
-from image import Image
+from image import Image, measured
 from key_stack import KeyStack
 from parent import PORT, Delivery, deliveries, user_data
 from settings import Settings
@@ -64,7 +64,7 @@ class EnclaveStack(Stack):
                 "KEY_ARN": image.key_arn,
                 "ENCRYPTION_CONTEXT": json.dumps(image.encryption_context, sort_keys=True),
                 "ENCLAVE_URL": url,
-                "MEASUREMENTS": json.dumps({f"PCR{index}": pcr for index, pcr in enumerate(image.pcrs)}),
+                "MEASUREMENTS": measurements(settings, image),
                 # Without it, the function refuses to store keys before it asks AWS.
                 **({"SET_KEY": "true"} if settings.may_set_key else {}),
                 **self.client_secret(settings.client_secret_id, key),
@@ -170,6 +170,12 @@ def digest(settings: Settings, files: list[Delivery]) -> str:
     parts = [user_data({}), *(f"{file.name} {file.sha256}" for file in files)]
     parts += [str(number) for number in (settings.cpus, settings.memory_mib, settings.cid)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def measurements(settings: Settings, image: Image) -> str:
+    """Whom the function believes: for the time of an upgrade, the image that runs as well."""
+    images = [image.pcrs, *(measured(path)[1] for path in settings.former_measurements_paths)]
+    return json.dumps([{f"PCR{index}": pcr for index, pcr in enumerate(pcrs)} for pcrs in images])
 
 
 def check_function(path: Path) -> None:

@@ -35,18 +35,11 @@ class Image:
         """Reads what `make eif` wrote, and holds it against the files that it is about."""
         path = image_dir / "measurements.json"
         eif_path, config_path = image_dir / "enclave.eif", config_dir / "enclave.toml"
-        text = read(path, "`make eif` writes it").decode()
+        measurements, pcrs = measured(path)
         try:
-            measurements = json.loads(text)
-            pcrs = [measurements[f"PCR{index}"].lower() for index in range(3)]
             eif_digest, config_digest = measurements["sha256"]["eif"], measurements["sha256"]["config"]["enclave.toml"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError) as error:
             raise Failure(f"{path}: {error!r}, expected what `make eif` writes") from error
-        for index, pcr in enumerate(pcrs):
-            if not PCR.fullmatch(pcr):
-                raise Failure(f"{path}: PCR{index} is {pcr!r}, expected 96 hex digits")
-            if pcr == ZERO:
-                raise Failure(f"{path}: PCR{index} is zero, as in debug mode, where every image measures the same")
         if sha256(read(eif_path, "`make eif` writes it")) != eif_digest:
             raise Failure(f"{eif_path} is not the image that {path} measures: `make eif` writes both")
         config = read(config_path, "the image is made of it")
@@ -62,6 +55,22 @@ class Image:
                     f"{self.config_path}: secret_ids of [[signer.clients]] has {found!r}, which the instance's role may not read;"
                     f" expected {secret_id!r} alone, which is key.secret_id in the settings"
                 )
+
+
+def measured(path: Path) -> tuple[dict, list[str]]:
+    """What `make eif` wrote, and PCR0, PCR1 and PCR2 of it."""
+    text = read(path, "`make eif` writes it").decode()
+    try:
+        measurements = json.loads(text)
+        pcrs = [measurements[f"PCR{index}"].lower() for index in range(3)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Failure(f"{path}: {error!r}, expected what `make eif` writes") from error
+    for index, pcr in enumerate(pcrs):
+        if not PCR.fullmatch(pcr):
+            raise Failure(f"{path}: PCR{index} is {pcr!r}, expected 96 hex digits")
+        if pcr == ZERO:
+            raise Failure(f"{path}: PCR{index} is zero, as in debug mode, where every image measures the same")
+    return measurements, pcrs
 
 
 def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str]]:

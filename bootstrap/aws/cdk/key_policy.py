@@ -4,7 +4,7 @@ import fnmatch
 import json
 
 from failure import Failure
-from image import Image, read
+from image import Image, measured, read
 from settings import PRINCIPAL, Settings
 
 # As in bootstrap/wallet/src/key_policy.rs; a test compares.
@@ -145,11 +145,25 @@ def check_decrypt(statement: dict, settings: Settings, image: Image) -> None:
     digest = condition.get("StringEqualsIgnoreCase", {}).get("kms:RecipientAttestation:ImageSha384")
     if digest is None:
         raise Failure("asks for no attestation: kms:RecipientAttestation:ImageSha384 is missing")
-    if digest.lower() != image.pcrs[0]:
-        raise Failure(f"is for the image {digest[:16]}…, and {image.measurements_path} has PCR0 {image.pcrs[0][:16]}…")
+    check_images({each.lower() for each in listed(digest)}, settings, image)
     context = {f"kms:EncryptionContext:{name}": value for name, value in image.encryption_context.items()}
     if condition.get("StringEquals") != context:
         raise Failure(f"asks for another encryption context than the image's kms.encryption_context, {image.encryption_context}")
+
+
+def check_images(digests: set[str], settings: Settings, image: Image) -> None:
+    """This image, and for the time of an upgrade the one that runs: no other, and neither is missing."""
+    paths = [image.measurements_path, *settings.former_measurements_paths]
+    expected = {measured(path)[1][0]: path for path in reversed(paths)}
+    short = lambda digests: " and ".join(f"{digest[:16]}…" for digest in sorted(digests))  # noqa: E731
+    if missing := [path for pcr0, path in expected.items() if pcr0 not in digests]:
+        listing = " and ".join(f"{path} has PCR0 {measured(path)[1][0][:16]}…" for path in missing)
+        raise Failure(f"is for the image {short(digests)}, and {listing}: --measurements")
+    if foreign := digests - set(expected):
+        raise Failure(
+            f"is also for the image {short(foreign)}, which is neither that of files.image_dir nor of"
+            " files.former_measurements_paths"
+        )
 
 
 def principals(statement: dict) -> list[str]:

@@ -52,6 +52,7 @@ class Settings:
     cid: int
     image_dir: Path
     config_dir: Path
+    former_measurements_paths: list[Path]
     key_policy_path: Path
     wg_server_path: Path
     parent_dir: Path
@@ -113,6 +114,7 @@ class Settings:
             cid=enclave.number("cid", 4, (1 << 32) - 2),
             image_dir=files.path("image_dir"),
             config_dir=files.path("config_dir"),
+            former_measurements_paths=files.optional_paths("former_measurements_paths"),
             key_policy_path=files.path("key_policy_path"),
             wg_server_path=files.path("wg_server_path"),
             parent_dir=files.path("parent_dir"),
@@ -226,6 +228,10 @@ class Table:
     def path(self, key: str) -> Path:
         """A path, from the project's folder."""
         return ROOT / self.take(key, str)
+
+    def optional_paths(self, key: str) -> list[Path]:
+        """Several of them, or none."""
+        return [ROOT / path for path in self.texts(key, None, "a path")] if key in self.values else []
 
     def end(self) -> None:
         """Nothing may be left."""

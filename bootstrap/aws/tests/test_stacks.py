@@ -232,6 +232,27 @@ class Refusals(unittest.TestCase):
         self.operator.policy_path.unlink()
         self.refused(f"{self.operator.policy_path}: No such file or directory; `wallet policy` writes it")
 
+    def test_an_upgrade_leaves_the_running_image_its_key(self) -> None:
+        former = self.operator.policy_path.parent / "former.json"
+        former.write_text(self.operator.measurements_path.read_text())
+        new = ["d" * 96, *PCRS[1:]]
+        self.operator.measure(new)
+        both = ["--measurements", str(former), "--encryptor", ROLES + "KeySetter", "--context", "purpose=ethereum-signer"]
+        self.operator.allow(*both)
+        self.refused(str(self.operator.policy_path), "is also for the image aaaaaaaaaaaaaaaa…", "files.former_measurements_paths")
+        self.operator.settings = replace(self.operator.settings, former_measurements_paths=[former])
+        stacks = self.operator.synthesize()
+        _, key = only(stacks["Key"], "AWS::KMS::Key")
+        [decrypt] = [each for each in key["Properties"]["KeyPolicy"]["Statement"] if each["Action"] == "kms:Decrypt"]
+        digests = decrypt["Condition"]["StringEqualsIgnoreCase"]["kms:RecipientAttestation:ImageSha384"]
+        self.assertEqual(sorted(digests), sorted([new[0], PCRS[0]]))
+        _, function = only(stacks["Enclave"], "AWS::Lambda::Function")
+        believed = json.loads(function["Properties"]["Environment"]["Variables"]["MEASUREMENTS"])
+        self.assertEqual([image["PCR0"] for image in believed], [new[0], PCRS[0]])
+        # The policy of the new one alone would end the running one's.
+        self.operator.allow()
+        self.refused(str(self.operator.policy_path), "is for the image dddddddddddddddd…", f"{former} has PCR0 aaaaaaaaaaaaaaaa…")
+
     def test_a_policy_that_opens_the_key_otherwise(self) -> None:
         right = self.operator.allow()
         setter = f"statement Encrypt: {ROLES}KeySetter"

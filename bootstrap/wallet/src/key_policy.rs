@@ -50,8 +50,8 @@ pub struct PrincipalError(String);
 /// What a document of the enclave has to say so that KMS decrypts for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enclave {
-    image: Pcr,
-    others: BTreeMap<u8, Pcr>,
+    /// By register, each value that is right.
+    registers: BTreeMap<u8, Vec<Pcr>>,
 }
 
 /// Zero says that nothing was measured, and would let every enclave in debug mode in.
@@ -95,7 +95,7 @@ struct Statement {
     action: Value,
     resource: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    condition: BTreeMap<&'static str, BTreeMap<String, String>>,
+    condition: BTreeMap<&'static str, BTreeMap<String, Value>>,
 }
 
 impl Enclave {
@@ -104,25 +104,36 @@ impl Enclave {
     /// # Errors
     /// A register that is zero.
     pub fn new(image: &Measurements, others: impl IntoIterator<Item = (u8, Pcr)>) -> Result<Self, ZeroError> {
-        let enclave = Self { image: image.pcr0, others: others.into_iter().collect() };
+        let registers = std::iter::once((0, image.pcr0)).chain(others);
         let registers =
-            std::iter::once((0, enclave.image)).chain(enclave.others.iter().map(|(index, pcr)| (*index, *pcr)));
-        match registers.into_iter().find(|(_, pcr)| pcr.is_zero()) {
-            Some((index, _)) => Err(ZeroError(index)),
-            None => Ok(enclave),
+            registers.map(|(index, pcr)| if pcr.is_zero() { Err(ZeroError(index)) } else { Ok((index, vec![pcr])) });
+        Ok(Self { registers: registers.collect::<Result<_, _>>()? })
+    }
+
+    /// This one, and the other as well: for the time of an upgrade.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (index, pcrs) in other.registers {
+            let known = self.registers.entry(index).or_default();
+            known.extend(pcrs.into_iter().filter(|pcr| !known.contains(pcr)).collect::<Vec<_>>());
         }
+        self
     }
 
     /// Any enclave in debug mode, whatever runs in it. For experiments with worthless keys.
     #[must_use]
     pub fn debug() -> Self {
-        Self { image: Pcr([0; Pcr::LEN]), others: BTreeMap::new() }
+        Self { registers: [(0, vec![Pcr([0; Pcr::LEN])])].into() }
     }
 
-    fn condition(&self) -> BTreeMap<String, String> {
-        let others = self.others.iter().map(|(index, pcr)| (format!("PCR{index}"), pcr));
-        let all = std::iter::once(("ImageSha384".to_owned(), &self.image)).chain(others);
-        all.map(|(name, pcr)| (format!("kms:RecipientAttestation:{name}"), pcr.to_string())).collect()
+    fn condition(&self) -> BTreeMap<String, Value> {
+        let name = |index| if index == 0 { "ImageSha384".to_owned() } else { format!("PCR{index}") };
+        let value = |pcrs: &[Pcr]| match pcrs {
+            [pcr] => json!(pcr.to_string()),
+            pcrs => pcrs.iter().map(|pcr| json!(pcr.to_string())).collect(),
+        };
+        let all = self.registers.iter();
+        all.map(|(index, pcrs)| (format!("kms:RecipientAttestation:{}", name(*index)), value(pcrs))).collect()
     }
 }
 
@@ -163,8 +174,8 @@ fn list<'a>(principals: impl IntoIterator<Item = &'a Principal>) -> Value {
     principals.into_iter().map(|principal| json!(principal)).collect()
 }
 
-fn bound_to(context: &EncryptionContext) -> BTreeMap<String, String> {
-    context.iter().map(|(name, value)| (format!("kms:EncryptionContext:{name}"), value.to_owned())).collect()
+fn bound_to(context: &EncryptionContext) -> BTreeMap<String, Value> {
+    context.iter().map(|(name, value)| (format!("kms:EncryptionContext:{name}"), json!(value))).collect()
 }
 
 impl Principal {
@@ -246,6 +257,17 @@ mod tests {
             ..policy(Enclave::new(&image, registers).unwrap())
         };
         assert_eq!(policy.to_json(), include_str!("key_policy/everything.json"));
+    }
+
+    #[test]
+    fn during_an_upgrade_two_images_decrypt() {
+        let enclave = |byte| Enclave::new(&image(byte), [(3, Pcr([9; Pcr::LEN]))]).unwrap();
+        let policy = policy(enclave(0x10).or(enclave(0x20)).or(enclave(0x10))).to_json();
+        let policy: Value = serde_json::from_str(&policy).unwrap();
+        let condition = &policy["Statement"][2]["Condition"]["StringEqualsIgnoreCase"];
+        let both = json!([Pcr([0x10; Pcr::LEN]).to_string(), Pcr([0x20; Pcr::LEN]).to_string()]);
+        assert_eq!(condition["kms:RecipientAttestation:ImageSha384"], both);
+        assert_eq!(condition["kms:RecipientAttestation:PCR3"], json!(Pcr([9; Pcr::LEN]).to_string()));
     }
 
     #[test]

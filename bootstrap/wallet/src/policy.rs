@@ -1,6 +1,6 @@
 //! `wallet policy` and `wallet check-policy`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use attestation::{Measurements, Pcr};
@@ -13,9 +13,9 @@ use crate::options::measurements;
 /// Who, and which enclave.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The image that may decrypt, as `make eif` or nitro-cli wrote it down.
+    /// The image that may decrypt, as `make eif` or nitro-cli wrote it down; several may be given, for the time of an upgrade.
     #[arg(long, value_name = "MEASUREMENTS.JSON", required_unless_present = "allow_debug")]
-    measurements: Option<PathBuf>,
+    measurements: Vec<PathBuf>,
     /// Ask for PCR1 too, the release. PCR0 covers it already.
     #[arg(long, requires = "measurements")]
     pcr1: bool,
@@ -56,16 +56,10 @@ impl Options {
             "the administrators can open the key, by putting another policy: {}; have each PutKeyPolicy and CreateGrant reported",
             admins.join(", ")
         );
+        let images = self.measurements.iter().map(|path| self.image(path)).collect::<Result<Vec<_>>>()?;
         let context = if self.context.is_empty() { None } else { Some(EncryptionContext::new(self.context)?) };
-        let enclave = match &self.measurements {
-            Some(path) => {
-                let image = measurements(path).context(
-                    "--measurements (an enclave in debug mode measures zeros; --allow-debug is for experiments with those)",
-                )?;
-                let registers =
-                    [(1, self.pcr1.then_some(image.pcr1)), (2, self.pcr2.then_some(image.pcr2)), (3, self.pcr3)];
-                Enclave::new(&image, registers.into_iter().filter_map(|(index, pcr)| Some((index, pcr?))))?
-            }
+        let enclave = match images.into_iter().reduce(Enclave::or) {
+            Some(enclave) => enclave,
             None => {
                 warn!("THIS POLICY PROTECTS NOTHING: every enclave in debug mode measures zeros, whatever runs in it,");
                 warn!(
@@ -82,6 +76,16 @@ impl Options {
             enclave,
             context,
         })
+    }
+}
+
+impl Options {
+    fn image(&self, path: &Path) -> Result<Enclave> {
+        let image = measurements(path).context(
+            "--measurements (an enclave in debug mode measures zeros; --allow-debug is for experiments with those)",
+        )?;
+        let registers = [(1, self.pcr1.then_some(image.pcr1)), (2, self.pcr2.then_some(image.pcr2)), (3, self.pcr3)];
+        Ok(Enclave::new(&image, registers.into_iter().filter_map(|(index, pcr)| Some((index, pcr?))))?)
     }
 }
 

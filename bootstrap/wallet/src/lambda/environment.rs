@@ -6,16 +6,17 @@
 //! | `KEY_ARN` | the KMS key that encrypts it |
 //! | `ENCRYPTION_CONTEXT` | JSON, the same as the enclave's `kms.encryption_context` |
 //! | `ENCLAVE_URL` | where the signer is, `https://HOST` |
-//! | `MEASUREMENTS` | the text of the image's `measurements.json` |
+//! | `MEASUREMENTS` | the text of the image's `measurements.json`, or a JSON list of several, for the time of an upgrade |
 //! | `PCR3` | optional: the only value of PCR3 that is right |
 //! | `ATTESTATION_ROOT` | optional: another root than AWS's, in PEM; for labs |
 //! | `SET_KEY` | optional: `true` lets `set_key` store keys; otherwise it is refused |
 //! | `CLIENT_SECRET_ID` | optional: the secret with the client's certificate and key, for an enclave that asks who is there |
 //! | `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_CA_BUNDLE` | optional: as AWS's own tools read them |
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use attestation::{Measurements, Pcr, TrustRoot};
 use kms::KeyArn;
+use serde_json::value::RawValue;
 
 use super::client::ClientSecret;
 use crate::aws::{Aws, EncryptionContext, Settings};
@@ -50,11 +51,11 @@ impl Environment {
         let context = EncryptionContext::from_json(&context).context("ENCRYPTION_CONTEXT")?;
         let url = required("ENCLAVE_URL", "https://HOST")?.parse().context("ENCLAVE_URL")?;
         let measurements = required("MEASUREMENTS", "the text of measurements.json")?;
-        let measurements = Measurements::parse(&measurements).context("MEASUREMENTS")?;
+        let images = images(&measurements).context("MEASUREMENTS")?;
         let pcr3: Option<Pcr> = optional("PCR3").map(|text| text.parse()).transpose().context("PCR3")?;
         let root = optional("ATTESTATION_ROOT").map(|pem| TrustRoot::from_pem(&pem)).transpose();
         let root = root.context("ATTESTATION_ROOT")?.unwrap_or_else(TrustRoot::aws);
-        let trust = Trust::new(root, [("MEASUREMENTS".to_owned(), measurements)], pcr3.map(|pcr| (3, pcr)))?;
+        let trust = Trust::new(root, images, pcr3.map(|pcr| (3, pcr)))?;
         let client_secret_id = optional("CLIENT_SECRET_ID");
         let may_set_key = match optional("SET_KEY").as_deref() {
             None | Some("false") => false,
@@ -80,6 +81,22 @@ impl Environment {
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
+}
+
+/// Each with what to call it.
+fn images(text: &str) -> Result<Vec<(String, Measurements)>> {
+    let list: Vec<Box<RawValue>> = match serde_json::from_str(text) {
+        Ok(list) => list,
+        // One object, or what is wrong with it.
+        Err(_) => return Ok(vec![("MEASUREMENTS".to_owned(), Measurements::parse(text)?)]),
+    };
+    ensure!(!list.is_empty(), "an empty list, expected the text of measurements.json, or several in a list");
+    let image = |(number, text): (usize, Box<RawValue>)| {
+        let name = format!("MEASUREMENTS[{number}]");
+        let image = Measurements::parse(text.get()).with_context(|| format!("number {number}"))?;
+        Ok((name, image))
+    };
+    list.into_iter().enumerate().map(image).collect()
 }
 
 #[cfg(test)]
@@ -144,6 +161,21 @@ mod tests {
             assert!(error.starts_with(name), "{name}: {error}");
         }
     }
+
+    #[test]
+    fn during_an_upgrade_several_images_are_right() {
+        let mut variables = variables();
+        let former = variables["MEASUREMENTS"].replace("0a", "1a");
+        let both = format!("[{}, {former}]", variables["MEASUREMENTS"]);
+        variables.insert("MEASUREMENTS", both);
+        assert!(Environment::read(|name| variables.get(name).cloned()).is_ok());
+        for (wrong, expected) in [("[]".to_owned(), "an empty list"), (format!("[{former}, {{}}]"), "number 1: ")] {
+            variables.insert("MEASUREMENTS", wrong);
+            let error = error(&variables);
+            assert!(error.starts_with("MEASUREMENTS: ") && error.contains(expected), "{error}");
+        }
+    }
+
     #[test]
     fn a_secret_of_another_region_is_named_before_anybody_is_asked() {
         for name in ["SECRET_ID", "CLIENT_SECRET_ID"] {
