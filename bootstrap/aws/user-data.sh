@@ -27,6 +27,7 @@ die() {
 readonly start_within=${START_WITHIN:-120} peer_within=${PEER_WITHIN:-180} answers_within=${ANSWERS_WITHIN:-60}
 
 main() {
+    work_dir=/nonexistent
     trap 'signal $?' EXIT
     work_dir=$(mktemp -d)
     set_up 2>&1 | tee "$work_dir/said"
@@ -56,8 +57,8 @@ set_up() {
 # instance is gone.
 signal() {
     local reason step last
-    reason=$(tail -n 1 "$work_dir/said") || reason="nothing was done"
-    if [ "$1" -ne 0 ]; then
+    reason=$(tail -n 1 "$work_dir/said") || reason="nothing was done, there is no folder to work in"
+    if [ "$1" -ne 0 ] && [ -e "$work_dir/said" ]; then
         # What failed may have said no more than its own words.
         step=$(grep '^user-data: ' "$work_dir/said" | tail -n 1) || step=
         last=${reason#user-data: }
@@ -72,14 +73,21 @@ signal() {
     [ "$1" -eq 0 ] || say "went wrong, status $1: $reason"
 }
 
+# said_by UNIT [OPTION...]: the words of its programs, without systemd's about it.
+said_by() {
+    local unit=$1
+    shift
+    journalctl --no-pager --output=cat "$@" "_SYSTEMD_UNIT=$unit"
+}
+
 # start UNIT: returns when it serves.
 start() {
     local status=0 why
     say "start $1"
     timeout "$start_within" systemctl start "$1" || status=$?
     [ "$status" -ne 0 ] || return 0
-    journalctl --no-pager --output=cat --lines=20 --unit "$1"
-    why=$(journalctl --no-pager --output=cat --lines=1 --unit "$1")
+    said_by "$1" --lines=20
+    why=$(said_by "$1" --lines=1)
     if [ "$status" -eq 124 ]; then
         why="not ready after $start_within s, $(systemctl show --property=StatusText --value "$1"); it said last: $why"
     fi
@@ -99,8 +107,8 @@ await_peer() {
 no_peer() {
     local refused
     "$wg_server" status || true
-    journalctl --no-pager --output=cat --lines=20 --unit enclave.service
-    refused=$(journalctl --no-pager --output=cat --unit wg-server.service | grep refused | tail -n 1) || refused=
+    said_by enclave.service --lines=20
+    refused=$(said_by wg-server.service | grep refused | tail -n 1) || refused=
     die "the enclave is no peer after $peer_within s: ${refused:-it has not come to wg-server} (journalctl --unit enclave --unit wg-server)"
 }
 

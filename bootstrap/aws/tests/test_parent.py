@@ -26,11 +26,18 @@ case $* in
 "show "*) echo "wg0 and its rules are there, waiting for named" ;;
 esac
 """
+# By --unit, the last line would be systemd's own.
+JOURNALCTL = """#!/bin/sh
+case $* in
+*" _SYSTEMD_UNIT="*.service) printf '%s\\n' "$JOURNAL" ;;
+*) echo "Failed to start" ;;
+esac
+"""
 FAKES = {
     **dict.fromkeys(("useradd", "chown", "cfn-signal"), RECORDER),
     "dnf": RECORDER + '[ -z "${OFFLINE:-}" ] || { echo "Error: cannot reach the mirror" >&2; exit 1; }\n',
     "systemctl": RECORDER + SYSTEMCTL,
-    "journalctl": '#!/bin/sh\nprintf "%s\\n" "$JOURNAL"\n',
+    "journalctl": JOURNALCTL,
     "curl": RECORDER + '[ -z "${MUTE:-}" ] || { echo "curl: (7) Failed to connect" >&2; exit 7; }\n',
     "id": "#!/bin/sh\nexit 1\n",
     # aws s3 cp --no-progress s3://BUCKET/KEY FILE
@@ -237,6 +244,10 @@ class Units(unittest.TestCase):
         self.assertEqual(unit["StateDirectoryMode"], ["0700"])
         self.assertEqual(unit["ReadWritePaths"], ["/proc/sys/net"])
         self.assertEqual((unit["Restart"], unit["StartLimitIntervalSec"]), (["always"], ["0"]))
+        # A name server that does not come ends no tunnel, and keeps no enclave from booting.
+        notify = (unit["Type"], unit["TimeoutStartSec"], unit["WatchdogSec"])
+        self.assertEqual(notify, (["notify"], ["infinity"], ["300"]))
+        self.assertEqual(self.unit("enclave")["After"], ["nitro-enclaves-allocator.service"])
 
     def test_the_enclave_has_one_cid_starts_again_and_ends(self) -> None:
         unit = self.unit("enclave")

@@ -23,22 +23,28 @@ pub(crate) enum Loop {
 /// Which loops have turned since the last sign of life.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
-    turned: [AtomicBool; 2],
+    controller: AtomicBool,
+    expiry: AtomicBool,
 }
 
 impl Pulse {
     /// Called by each loop at each turn.
     pub(crate) fn beat(&self, of: Loop) {
-        self.turned[of as usize].store(true, Ordering::Relaxed);
+        let turned = match of {
+            Loop::Controller => &self.controller,
+            Loop::Expiry => &self.expiry,
+        };
+        turned.store(true, Ordering::Relaxed);
     }
 
     /// Whether every loop has; the next answer is about the time from now on.
     pub(crate) fn all_turned(&self) -> bool {
-        let all = self.turned.iter().all(|turned| turned.load(Ordering::Relaxed));
-        if all {
-            self.turned.iter().for_each(|turned| turned.store(false, Ordering::Relaxed));
+        let all = [&self.controller, &self.expiry];
+        let have_turned = all.iter().all(|turned| turned.load(Ordering::Relaxed));
+        if have_turned {
+            all.iter().for_each(|turned| turned.store(false, Ordering::Relaxed));
         }
-        all
+        have_turned
     }
 }
 

@@ -1,12 +1,14 @@
 //! The tables of legacy iptables, which nft does not list: whether they may drop what enclaves live on.
 //!
 //! Its rules are not judged one by one, as those of nftables are. A table that drops nothing at all is fine, and one that lets
-//! the packets pass before anything else. Whatever is between is named.
+//! the packets pass before anything else. Whatever is between is named. To read them takes CAP_NET_RAW, for iptables's raw socket:
+//! a table that cannot be read is in the log, and no problem that never ends.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -15,6 +17,9 @@ use tokio::time::timeout;
 use super::packet::{Hook, Opening, Packet};
 
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What cannot be read is said once.
+static UNREAD: Once = Once::new();
 
 /// Of one IP version.
 struct Version {
@@ -56,12 +61,16 @@ impl Host {
             if packets.is_empty() || !self.has_table(&version) {
                 continue;
             }
-            let commands = match self.rules(version.program).await {
-                Some(rules) => objections(&rules, interface, &packets),
-                None => needed(interface, &packets),
-            };
-            if !commands.is_empty() {
-                problems.push(sentence(version.program, &commands));
+            match self.rules(version.program).await {
+                Some(rules) => {
+                    let commands = objections(&rules, interface, &packets);
+                    if !commands.is_empty() {
+                        problems.push(sentence(version.program, &commands));
+                    }
+                }
+                None => UNREAD.call_once(|| {
+                    tracing::warn!("not to be read here: {}", sentence(version.program, &needed(interface, &packets)));
+                }),
             }
         }
         problems
@@ -173,9 +182,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_legacy_table_that_cannot_be_read_is_named_with_how_to_see_it() {
-        assert_eq!(said("nat\n", None, LAB).await, [] as [&str; 0]);
-        let said = said("nat\nfilter\n", None, LAB).await;
+    async fn a_legacy_table_that_drops_is_named_with_how_to_see_it_and_one_that_cannot_be_read_is_not() {
+        let drops = save("DROP", "-A INPUT -j DROP\n");
+        assert_eq!(said("nat\n", Some(&drops), LAB).await, [] as [&str; 0]);
+        assert_eq!(said("nat\nfilter\n", None, LAB).await, [] as [&str; 0]);
+        let said = said("nat\nfilter\n", Some(&drops), LAB).await;
         assert_eq!(said.len(), 1);
         for expected in
             ["`iptables-legacy -S` shows", "`iptables-legacy -I FORWARD -i wg0 -j ACCEPT`", "-I INPUT -i wg0 "]
@@ -217,7 +228,8 @@ mod tests {
     #[tokio::test]
     async fn parents_elsewhere_need_their_ports_in_a_legacy_table_too() {
         let remote = "[remote]\nlisten = \"192.0.2.10:821\"\nparents = [\"192.0.2.2\"]\n[nat]";
-        let said = said("filter\n", None, &LAB.replacen("[nat]", remote, 1)).await;
+        let drops = save("ACCEPT", "-A INPUT -j DROP\n");
+        let said = said("filter\n", Some(&drops), &LAB.replacen("[nat]", remote, 1)).await;
         for expected in ["-I INPUT -i uplink0 -p udp -m udp --dport 51820 -j ACCEPT`", "-p tcp -m tcp --dport 821 "] {
             assert!(said[0].contains(expected), "{said:?}");
         }

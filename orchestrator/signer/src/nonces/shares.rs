@@ -1,7 +1,8 @@
 //! Who pays for what is remembered.
 //!
 //! Of the runs each payer has a guaranteed part, half of all divided equally, which nobody else gets. The other half is common:
-//! whoever has used up its part takes from it, first come. The latest transactions are divided equally.
+//! whoever has used up its part takes from it, first come; but keys that come with requests, of which anybody can make any number,
+//! get no more than half of it all together. The latest transactions are divided equally.
 
 use std::collections::VecDeque;
 
@@ -26,6 +27,8 @@ pub(super) struct Shares {
     division: Division,
     /// How many of the common runs are taken.
     common: usize,
+    /// How many of these by shares of keys that come with requests.
+    common_brought: usize,
     /// Latest transactions of each.
     max_latest: usize,
 }
@@ -54,7 +57,7 @@ impl Shares {
     pub(super) fn new(payers: usize, bounds: Bounds) -> Self {
         let division = Division::of(bounds.runs, payers);
         let max_latest = (bounds.latest / division.payers).max(1);
-        Self { all: Vec::new(), division, common: 0, max_latest }
+        Self { all: Vec::new(), division, common: 0, common_brought: 0, max_latest }
     }
 
     /// The payer's share.
@@ -78,7 +81,10 @@ impl Shares {
 
     /// Whether the share may have one run more.
     pub(super) fn has_room(&self, index: ShareIndex) -> bool {
-        self.get(index).runs < self.division.guaranteed || self.common < self.division.common
+        let share = self.get(index);
+        let is_common_open = self.common < self.division.common
+            && (!share.is_key_brought || self.common_brought < self.division.common / 2);
+        share.runs < self.division.guaranteed || is_common_open
     }
 
     /// Gives the share one run more.
@@ -86,15 +92,19 @@ impl Shares {
         let guaranteed = self.division.guaranteed;
         let share = self.get_mut(index);
         share.runs += 1;
-        self.common += usize::from(share.runs > guaranteed);
+        let (is_common, is_brought) = (share.runs > guaranteed, share.is_key_brought);
+        self.common += usize::from(is_common);
+        self.common_brought += usize::from(is_common && is_brought);
     }
 
     /// Takes a run back from the share.
     pub(super) fn give_back(&mut self, index: ShareIndex) {
         let guaranteed = self.division.guaranteed;
         let share = self.get_mut(index);
-        self.common -= usize::from(share.runs > guaranteed);
-        self.get_mut(index).runs -= 1;
+        let (is_common, is_brought) = (share.runs > guaranteed, share.is_key_brought);
+        share.runs -= 1;
+        self.common -= usize::from(is_common);
+        self.common_brought -= usize::from(is_common && is_brought);
     }
 
     /// Notes a transaction as the share's latest. Returns its oldest, which has to make room.
