@@ -119,6 +119,15 @@ fn a_gateway_without_its_firewall_hears_no_parent_even_while_wg_server_stands_st
         wait("the table", Duration::from_secs(8), || {
             blind.output(&["nft", "list", "table", "inet", "wg_server"]).is_ok()
         });
+        // Nor does it hear them for as long as the table cannot be put back.
+        let is_up = || blind.output(&["ip", "-o", "link", "show", "dev", "wg0", "up"]).unwrap().contains("wg0");
+        let break_nft = "cp /usr/sbin/nft /run/nft && printf '#!/bin/sh\nexit 1\n' >/run/broken && chmod +x /run/broken \
+                         && mount --bind /run/broken /usr/sbin/nft";
+        parent.shell(break_nft).unwrap();
+        blind.output(&["/run/nft", "flush", "ruleset"]).unwrap();
+        wait("wg0 to be taken down", Duration::from_secs(8), || !is_up());
+        parent.shell("umount /usr/sbin/nft").unwrap();
+        wait("wg0 to be up", Duration::from_secs(8), is_up);
         transfer(blind);
     });
 }
