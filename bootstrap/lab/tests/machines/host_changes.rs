@@ -238,3 +238,29 @@ fn a_named_that_hangs_is_started_again_and_counted() {
     assert_ne!(shell(lab, pid), before.0);
     wait("no problem", BACK_WITHIN + COMMAND, || problems(lab).is_empty());
 }
+
+#[test]
+fn apparmor_that_keeps_named_from_its_files_is_said_by_its_name_and_the_lines_it_asks_for_let_named_in() {
+    const PROFILE: &str = "/etc/apparmor.d/usr.sbin.named";
+    const LOCAL: &str = "/etc/apparmor.d/local/usr.sbin.named";
+    let shared = healthy();
+    let lab = &shared.lab;
+    let named = || status(lab)["named"].as_str().unwrap().to_owned();
+    shell(lab, &format!("apparmor_parser --replace {PROFILE}"));
+    let said = shell(lab, "/usr/local/bin/wg-server check --config /etc/wg-server/parent.toml 2>&1");
+    let lines: Vec<&str> = said.split('`').filter(|word| word.ends_with("rwk,") || word.ends_with("rw,")).collect();
+    assert!(said.contains("AppArmor's profile of named") && lines.len() == 2, "{said}");
+    // systemd waits for named, which does not come; the tunnel does.
+    shell(lab, "systemctl restart --no-block wg-server");
+    wait("wg-server to say why", Duration::from_secs(20), || {
+        shell(lab, "/usr/local/bin/wg-server status --json 2>/dev/null || true").contains("AppArmor")
+    });
+    assert!(named().contains("named ended"), "{}", named());
+    wait("an answer through the tunnel", RENEWED_WITHIN, || answers(lab));
+    assert_eq!(shell(lab, "systemctl show -P ActiveState wg-server"), "activating\n");
+    assert!(lab.parent().unwrap().wg_server_log().unwrap().contains("AppArmor's profile of named"));
+    shell(lab, &format!("printf '%s\\n' '{}' >>{LOCAL} && apparmor_parser --replace {PROFILE}", lines.join("' '")));
+    wait("named to answer", Duration::from_secs(30), || named() == "running");
+    wait("systemd to hear of it", COMMAND, || shell(lab, "systemctl show -P ActiveState wg-server") == "active\n");
+    shell(lab, &format!("apparmor_parser --remove {PROFILE} && rm {LOCAL}"));
+}
