@@ -26,7 +26,7 @@ fn key(number: u32) -> Address {
 fn a_full_memory_is_not_larger_than_documented() {
     let bounds = Bounds::default();
     let mut nonces = Nonces::new(1, bounds);
-    let payer = Payer { client: "anyone", is_key_brought: true };
+    let payer = Payer { client: "anyone", is_key_brought: false };
     let mut transaction = Transaction {
         chain_id: 1,
         nonce: 0,
