@@ -77,7 +77,7 @@ signal() {
 said_by() {
     local unit=$1
     shift
-    journalctl --no-pager --output=cat "$@" "_SYSTEMD_UNIT=$unit"
+    journalctl --no-pager --quiet --output=cat "$@" "_SYSTEMD_UNIT=$unit"
 }
 
 # start UNIT: returns when it serves.
@@ -88,6 +88,8 @@ start() {
     [ "$status" -ne 0 ] || return 0
     said_by "$1" --lines=20
     why=$(said_by "$1" --lines=1)
+    # A program that never ran said nothing; systemd says why it did not.
+    why=${why:-$(journalctl --no-pager --quiet --output=cat --lines=1 --unit "$1")}
     if [ "$status" -eq 124 ]; then
         why="not ready after $start_within s, $(systemctl show --property=StatusText --value "$1"); it said last: $why"
     fi

@@ -153,12 +153,11 @@ def check_decrypt(statement: dict, settings: Settings, image: Image) -> None:
 
 def check_images(digests: set[str], settings: Settings, image: Image) -> None:
     """This image, and for the time of an upgrade the one that runs: no other, and neither is missing."""
-    paths = [image.measurements_path, *settings.former_measurements_paths]
-    expected = {measured(path)[1][0]: path for path in reversed(paths)}
+    expected = {measured(path)[1][0]: path for path in settings.former_measurements_paths}
+    expected[image.pcrs[0]] = image.measurements_path
     short = lambda digests: " and ".join(f"{digest[:16]}…" for digest in sorted(digests))  # noqa: E731
-    if missing := [path for pcr0, path in expected.items() if pcr0 not in digests]:
-        listing = " and ".join(f"{path} has PCR0 {measured(path)[1][0][:16]}…" for path in missing)
-        raise Failure(f"is for the image {short(digests)}, and {listing}: --measurements")
+    if missing := [f"{path} has PCR0 {pcr0[:16]}…" for pcr0, path in expected.items() if pcr0 not in digests]:
+        raise Failure(f"is for the image {short(digests)}, and {' and '.join(missing)}: --measurements")
     if foreign := digests - set(expected):
         raise Failure(
             f"is also for the image {short(foreign)}, which is neither that of files.image_dir nor of"

@@ -29,7 +29,7 @@ esac
 # By --unit, the last line would be systemd's own.
 JOURNALCTL = """#!/bin/sh
 case $* in
-*" _SYSTEMD_UNIT="*.service) printf '%s\\n' "$JOURNAL" ;;
+*" _SYSTEMD_UNIT="*.service) [ -z "$JOURNAL" ] || echo "$JOURNAL" ;;
 *) echo "Failed to start" ;;
 esac
 """
@@ -149,6 +149,10 @@ class FirstBoot(unittest.TestCase):
             *(
                 ({"BROKEN": f"{unit}.service"}, f"{unit}.service: {said} (journalctl --unit {unit}.service)")
                 for unit in ("nitro-enclaves-allocator", "wg-server", "enclave")
+            ),
+            (
+                {"BROKEN": "enclave.service", "JOURNAL": ""},
+                "enclave.service: Failed to start (journalctl --unit enclave.service)",
             ),
             ({"LATE": "wg-server.service"}, f"{late} (journalctl --unit wg-server.service)"),
             (
