@@ -14,8 +14,8 @@ use crate::failure::{Failure, Kind};
 
 const SERVICE: &str = "TrentService.";
 /// The keys are those of the configuration, and only that changes them.
-const UNSUPPORTED: [&str; 6] =
-    ["CreateKey", "DisableKey", "EnableKey", "PutKeyPolicy", "ReEncrypt", "ScheduleKeyDeletion"];
+const UNSUPPORTED: [&str; 7] =
+    ["CreateGrant", "CreateKey", "DisableKey", "EnableKey", "PutKeyPolicy", "ReEncrypt", "ScheduleKeyDeletion"];
 
 /// One of KMS's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -25,6 +25,8 @@ pub(crate) enum Operation {
     Encrypt,
     GenerateDataKey,
     GenerateRandom,
+    GetKeyPolicy,
+    ListGrants,
 }
 
 /// `Decrypt`'s.
@@ -76,6 +78,21 @@ pub(crate) struct GenerateRandom {
     pub(crate) recipient: Option<RecipientInfo>,
 }
 
+/// `GetKeyPolicy`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct GetKeyPolicy {
+    pub(crate) key_id: String,
+    pub(crate) policy_name: Option<String>,
+}
+
+/// `ListGrants`'s.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct ListGrants {
+    pub(crate) key_id: String,
+}
+
 /// Asks for an answer that only an enclave can read.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
@@ -114,6 +131,8 @@ impl Operation {
             Some("Encrypt") => Ok(Self::Encrypt),
             Some("GenerateDataKey") => Ok(Self::GenerateDataKey),
             Some("GenerateRandom") => Ok(Self::GenerateRandom),
+            Some("GetKeyPolicy") => Ok(Self::GetKeyPolicy),
+            Some("ListGrants") => Ok(Self::ListGrants),
             Some(name) if UNSUPPORTED.contains(&name) => {
                 Err(Failure::new(Kind::UnsupportedOperation, format!("The stand-in for KMS has no {name}.")))
             }
@@ -129,6 +148,8 @@ impl Operation {
             Self::Encrypt => "kms:Encrypt",
             Self::GenerateDataKey => "kms:GenerateDataKey",
             Self::GenerateRandom => "kms:GenerateRandom",
+            Self::GetKeyPolicy => "kms:GetKeyPolicy",
+            Self::ListGrants => "kms:ListGrants",
         }
     }
 }

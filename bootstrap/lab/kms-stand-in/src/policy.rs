@@ -23,7 +23,10 @@ const VERSION: &str = "2012-10-17";
 
 /// All statements of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Policy(Vec<Statement>);
+pub(crate) struct Policy {
+    text: String,
+    statements: Vec<Statement>,
+}
 
 /// Who asks for what, as far as policies look at it.
 #[derive(Clone, Copy, Debug)]
@@ -98,14 +101,19 @@ impl Policy {
             let label = statement.sid.clone().unwrap_or_else(|| format!("statement {}", index + 1));
             Statement::new(label.clone(), statement, arn).context(label)
         });
-        Ok(Self(statements.collect::<Result<_>>()?))
+        Ok(Self { text: json.to_owned(), statements: statements.collect::<Result<_>>()? })
+    }
+
+    /// The JSON that it was read from.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// A denial wins over whatever allows.
     pub(crate) fn decide(&self, call: &Call<'_>) -> Decision {
         let mut allowed = None;
         let mut missed = Vec::new();
-        for statement in self.0.iter().filter(|statement| statement.speaks_of(call)) {
+        for statement in self.statements.iter().filter(|statement| statement.speaks_of(call)) {
             match (statement.effect, statement.unmet(call)) {
                 (Effect::Deny, None) => return Decision::Denied(statement.label.clone()),
                 (Effect::Allow, None) => allowed = allowed.or(Some(&statement.label)),

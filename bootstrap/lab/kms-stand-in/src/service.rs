@@ -26,7 +26,8 @@ use crate::fault::{Fault, Faults};
 use crate::key::{Key, KeyState};
 use crate::log::Record;
 use crate::operation::{
-    self, Decrypt, DescribeKey, Encrypt, GenerateDataKey, GenerateRandom, KeySpec, Operation, RecipientInfo,
+    self, Decrypt, DescribeKey, Encrypt, GenerateDataKey, GenerateRandom, GetKeyPolicy, KeySpec, ListGrants, Operation,
+    RecipientInfo,
 };
 use crate::policy::{Call, Caller, Decision, Registers};
 use crate::recipient::Recipient;
@@ -35,6 +36,8 @@ use crate::signature;
 const JSON: &str = "application/x-amz-json-1.1";
 const TARGET: &str = "x-amz-target";
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
+/// Of a key's only policy.
+const POLICY_NAME: &str = "default";
 /// KMS's limits of `Plaintext` (Encrypt) and `NumberOfBytes`.
 const MAX_PLAINTEXT: usize = 4096;
 const MAX_RANDOM: u32 = 1024;
@@ -153,6 +156,8 @@ impl StandIn {
             Operation::Encrypt => self.encrypt(request),
             Operation::GenerateDataKey => self.generate_data_key(request),
             Operation::GenerateRandom => self.generate_random(request),
+            Operation::GetKeyPolicy => self.get_key_policy(request),
+            Operation::ListGrants => self.list_grants(request),
         };
         answer.map(Outcome::Answer)
     }
@@ -260,6 +265,26 @@ impl StandIn {
         request.deliver(&random_bytes(len)?, recipient.as_ref())
     }
 
+    /// The text as the configuration has it.
+    fn get_key_policy(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: GetKeyPolicy = operation::parameters(request.body)?;
+        let key = self.key_without_alias(&parameters.key_id)?;
+        request.authorize(key, &EncryptionContext::empty(), None)?;
+        if let Some(other) = parameters.policy_name.filter(|name| name != POLICY_NAME) {
+            return Err(Failure::new(Kind::NotFound, format!("No such policy exists: {other:?}")));
+        }
+        let answer = [("Policy", key.policy.text()), ("PolicyName", POLICY_NAME)];
+        Ok(answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
+    }
+
+    /// Nobody can make one here.
+    fn list_grants(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
+        let parameters: ListGrants = operation::parameters(request.body)?;
+        let key = self.key_without_alias(&parameters.key_id)?;
+        request.authorize(key, &EncryptionContext::empty(), None)?;
+        Ok(Map::from_iter([("Grants".to_owned(), json!([])), ("Truncated".to_owned(), false.into())]))
+    }
+
     fn recipient(&self, request: &mut Request<'_>, info: Option<RecipientInfo>) -> Result<Option<Recipient>, Failure> {
         let Some(RecipientInfo { key_encryption_algorithm, attestation_document }) = info else {
             return Ok(None);
@@ -272,6 +297,14 @@ impl StandIn {
     fn key(&self, name: &str) -> Result<&Key, Failure> {
         let found = self.keys.iter().find(|key| key.answers_to(name));
         found.ok_or_else(|| Failure::new(Kind::NotFound, format!("Key '{name}' does not exist")))
+    }
+
+    /// Who manages a key names it by its ARN or its UUID.
+    fn key_without_alias(&self, name: &str) -> Result<&Key, Failure> {
+        if name.contains("alias/") {
+            return Err(Failure::new(Kind::NotFound, format!("Invalid keyId '{name}'")));
+        }
+        self.key(name)
     }
 
     /// KMS does not say whether a key exists of which only the ciphertext speaks.

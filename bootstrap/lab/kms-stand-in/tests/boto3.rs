@@ -17,7 +17,7 @@ const ATTESTED: &str = "arn:aws:kms:eu-central-1:111122223333:key/01234567-89ab-
 const OPEN: &str = "arn:aws:kms:eu-central-1:111122223333:key/11111111-89ab-cdef-0123-456789abcdef";
 const DISABLED: &str = "arn:aws:kms:eu-central-1:111122223333:key/22222222-89ab-cdef-0123-456789abcdef";
 /// In `client.py`.
-const TESTS: &str = "Ran 16 tests";
+const TESTS: &str = "Ran 17 tests";
 
 /// PCR0 0x10 throughout, as the documents of a test root have it.
 fn attested_policy() -> String {

@@ -208,6 +208,42 @@ fn a_key_s_description_says_its_state() {
 }
 
 #[test]
+fn a_key_s_policy_is_told_as_it_was_written_to_who_may_read_it() {
+    let scene = Scene::new();
+    let id = WALLET.rsplit('/').next().unwrap();
+    for parameters in [json!({"KeyId": WALLET}), json!({"KeyId": id, "PolicyName": "default"})] {
+        let reply = scene.ask("GetKeyPolicy", &parameters);
+        assert_eq!((reply.status, reply.text("PolicyName")), (200, "default"), "{reply:?}");
+        let written = scene.stand_in.key(WALLET).unwrap().policy.text();
+        assert_eq!(reply.text("Policy"), written);
+        assert!(written.contains("kms:*"), "{written}");
+    }
+    let denied = scene.ask("GetKeyPolicy", &json!({"KeyId": ATTESTED}));
+    denied.assert_error(400, "AccessDeniedException", "kms:GetKeyPolicy");
+    let other = scene.ask("GetKeyPolicy", &json!({"KeyId": WALLET, "PolicyName": "other"}));
+    other.assert_error(400, "NotFoundException", "other");
+}
+
+#[test]
+fn nobody_has_a_grant_and_who_may_not_list_them_is_not_told() {
+    let scene = Scene::new();
+    let reply = scene.ask("ListGrants", &json!({"KeyId": WALLET}));
+    assert_eq!((reply.status, &reply.body), (200, &json!({"Grants": [], "Truncated": false})));
+    scene.ask("ListGrants", &json!({"KeyId": ATTESTED})).assert_error(400, "AccessDeniedException", "kms:ListGrants");
+    scene.ask("CreateGrant", &json!({})).assert_error(400, "UnsupportedOperationException", "CreateGrant");
+}
+
+#[test]
+fn who_manages_a_key_names_it_without_an_alias() {
+    let scene = Scene::new();
+    for operation in ["GetKeyPolicy", "ListGrants"] {
+        for name in ["alias/wallet", "arn:aws:kms:eu-central-1:111122223333:alias/wallet", "no such key"] {
+            scene.ask(operation, &json!({"KeyId": name})).assert_error(400, "NotFoundException", name);
+        }
+    }
+}
+
+#[test]
 fn a_data_key_comes_in_the_clear_and_encrypted() {
     let scene = Scene::new();
     for (length, bytes) in [

@@ -11,6 +11,7 @@ The test that runs this sets up a server and says where it is:
                             ARNs: for the enclave alone, for everybody, for nobody
 """
 
+import json
 import os
 import subprocess
 import unittest
@@ -113,6 +114,12 @@ class Kms(unittest.TestCase):
     def test_a_key_is_described(self):
         metadata = self.kms.describe_key(KeyId="alias/open")["KeyMetadata"]
         self.assertEqual((metadata["Arn"], metadata["KeyState"], metadata["Enabled"]), (OPEN, "Enabled", True))
+
+    def test_a_key_s_policy_and_its_grants_are_read(self):
+        answer = self.kms.get_key_policy(KeyId=OPEN)
+        self.assertEqual(answer["PolicyName"], "default")
+        self.assertEqual(json.loads(answer["Policy"])["Version"], "2012-10-17")
+        self.assertEqual(self.kms.get_paginator("list_grants").paginate(KeyId=OPEN).build_full_result()["Grants"], [])
 
     def test_errors_have_the_names_of_kms(self):
         exceptions = self.kms.exceptions

@@ -28,6 +28,8 @@ fn parameters_have_limits() {
         ("GenerateRandom", json!({}), "number of bytes"),
         ("GenerateRandom", json!({"NumberOfBytes": -1}), "-1"),
         ("DescribeKey", json!({}), "missing field `KeyId`"),
+        ("GetKeyPolicy", json!({}), "missing field `KeyId`"),
+        ("ListGrants", json!({"KeyId": WALLET, "Limit": 0}), "unknown field `Limit`"),
     ] {
         scene.ask(operation, &parameters).assert_error(400, "ValidationException", part);
     }
