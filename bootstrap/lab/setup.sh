@@ -46,7 +46,7 @@ parent=$!
 bootstrap/lab/qemu/build.sh >/dev/null
 enclave-kernel/build.sh >/dev/null
 wait "$parent"
-say "building lab, eif, wg-server, wallet and kms-stand-in"
+say "building lab, eif, wg-server, wallet, kms-stand-in and nitro-cli"
 # As parts of the workspace, here and elsewhere, so that they share what they are built of.
-cargo build --locked --release --workspace --bin lab --bin eif --bin wg-server --bin wallet --bin kms-stand-in
+cargo build --locked --release --workspace --bin lab --bin eif --bin wg-server --bin wallet --bin kms-stand-in --bin nitro-cli
 bootstrap/eif/image.sh bootstrap/lab/config/enclave target/lab-eif >&2

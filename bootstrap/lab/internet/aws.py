@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""AWS of the lab's internet, but for KMS: Secrets Manager and STS over HTTPS, and the instance's metadata. All three are moto's.
+"""AWS of the lab's internet, but for KMS: Secrets Manager, STS and S3 over HTTPS, and the instance's metadata. All are moto's.
 
 moto's metadata service asks for no token, and its credentials have a form that AWS's never have. Here version 2 is the only one,
 and the credentials are those that KMS's configuration has for the role.
@@ -126,7 +126,7 @@ def warm_up(moto):
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--https", metavar="ADDRESS", required=True, help="where Secrets Manager and STS are, port 443")
+    parser.add_argument("--https", metavar="ADDRESS", required=True, help="where Secrets Manager, STS and S3 are, port 443")
     parser.add_argument("--certificate", metavar="PATH", required=True, help="theirs")
     parser.add_argument("--key", metavar="PATH", required=True, help="its private key")
     parser.add_argument("--metadata", metavar="ADDRESS", required=True, help="where the metadata service is, port 80")

@@ -46,6 +46,9 @@ enum Verb {
         /// An enclave image [default: built from bootstrap/lab/config/enclave]
         #[arg(long)]
         eif: Option<PathBuf>,
+        /// A parent as EC2 gives it, at its first boot: nothing of this project is installed, and there are no enclaves
+        #[arg(long, conflicts_with_all = ["enclaves", "eif"])]
+        bare: bool,
         /// Do not wait for the tunnels
         #[arg(long)]
         no_wait: bool,
@@ -101,6 +104,9 @@ enum Verb {
     /// The vsock switch
     #[command(hide = true)]
     Switch(switch::Options),
+    /// Run the machine of an enclave for a nitro-cli in the parent
+    #[command(hide = true)]
+    Hypervisor,
     /// What runs inside the parent
     #[command(hide = true, subcommand)]
     Guest(guest::Part),
@@ -200,9 +206,10 @@ pub fn main() -> Result<ExitCode> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let open = || Lab::open(arguments.dir, arguments.project, None);
     match arguments.verb {
-        Verb::Up { enclaves, faults, eif, no_wait } => {
+        Verb::Up { enclaves, faults, eif, bare, no_wait } => {
             let lab = open()?;
-            lab.up(&Options { enclaves, faults, eif, wait: !no_wait })?;
+            let enclaves = if bare { 0 } else { enclaves };
+            lab.up(&Options { enclaves, faults, eif, wait: !no_wait, is_bare: bare })?;
             print(&format!("{}{}", lab.status()?, transcript::WAYS_ON))
         }
         Verb::Down => match open()?.down()? {
@@ -250,6 +257,7 @@ pub fn main() -> Result<ExitCode> {
         Verb::Run { eif } => transcript::run(&open()?, eif).map(|()| ExitCode::SUCCESS),
         Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
         Verb::Switch(options) => switch::run(options).map(|()| ExitCode::SUCCESS),
+        Verb::Hypervisor => open()?.hypervisor(),
         Verb::Guest(part) => guest::run(part).map(|()| ExitCode::SUCCESS),
         Verb::Traffic(traffic) => print(&bench::traffic(traffic)?),
         Verb::Flood { enclave, port, count } => {

@@ -110,6 +110,16 @@ pub(crate) fn document(status: &str, cid: Cid) -> Option<String> {
     Some(enclave.get("attested")?.get("document")?.as_str()?.to_owned())
 }
 
+/// The name of the enclave with this CID, if `nitro-cli describe-enclaves` has it as one that runs.
+pub(crate) fn running_enclave(described: &str, cid: Cid) -> Option<String> {
+    let described: Vec<Value> = serde_json::from_str(described).ok()?;
+    let is_it = |enclave: &&Value| {
+        enclave.get("EnclaveCID").and_then(Value::as_u64) == Some(cid.0.into())
+            && enclave.get("State").and_then(Value::as_str) == Some("RUNNING")
+    };
+    Some(described.iter().find(is_it)?.get("EnclaveName")?.as_str()?.to_owned())
+}
+
 fn collect_addresses(value: &Value, cid: Cid, found: &mut Vec<IpAddr>) {
     match value {
         Value::Array(values) => values.iter().for_each(|value| collect_addresses(value, cid, found)),

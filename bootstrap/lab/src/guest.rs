@@ -1,4 +1,4 @@
-//! What runs inside the parent's machine beside what ships: the lab's internet, and nitro-cli's part of the heartbeat.
+//! What runs inside the parent's machine beside what ships: what EC2 and AWS's packages bring, and the lab's internet.
 //!
 //! ```text
 //! parent: wg0 203.0.113.1 -- uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .90 .91 :namespace `internet`
@@ -12,8 +12,9 @@
 
 mod aws;
 mod files;
-mod heartbeat;
+mod hypervisor;
 mod network;
+mod nitro;
 mod record;
 mod units;
 
@@ -29,8 +30,9 @@ pub(crate) use aws::{
     WALLET_ROLE,
 };
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
+pub(crate) use nitro::{ALLOCATED, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service};
 pub(crate) use record::{Options as RecordOptions, record};
-pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE, all as units};
+pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE, all as units, held_path};
 
 /// The line on the parent's console that `lab up` waits for.
 pub(crate) const READY: &str = "lab: parent ready";
@@ -47,8 +49,12 @@ const WG_SERVER_USER: &str = "wg-server";
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub(crate) enum Part {
     /// Make the lab's internet, and what wg-server needs of its host
-    SetUp,
-    /// Serve raw vsock streams, and answer nitro-cli's part of the heartbeat
+    SetUp {
+        /// Without what user data does
+        #[arg(long)]
+        first_boot: bool,
+    },
+    /// Serve raw vsock streams, and nitro-cli's way to the host
     Serve,
     /// The self-test server of the lab's internet
     Internet,
@@ -58,18 +64,23 @@ pub(crate) enum Part {
 /// A step of the setup, a socket that cannot be bound, or one that fails.
 pub(crate) fn run(part: Part) -> Result<()> {
     match part {
-        Part::SetUp => set_up(),
+        Part::SetUp { first_boot } => set_up(first_boot),
         Part::Serve => runtime()?.block_on(serve()),
         Part::Internet => runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS)),
     }
 }
 
-fn set_up() -> Result<()> {
+fn set_up(is_first_boot: bool) -> Result<()> {
     for dir in [RUN_DIR, LOG_DIR, "/run/lab/internet"] {
         fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
     }
     network::set_up().context("the lab's internet")?;
     files::write().context("the lab's internet")?;
+    nitro::set_up().context("what nitro-cli's package brings")?;
+    if is_first_boot {
+        return Ok(());
+    }
+    nitro::add_user()?;
     network::command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", WG_SERVER_USER])?;
     make_key("/etc/wg-server/private.key").context("the parent's WireGuard key")?;
     make_key("/etc/wg-gateway/private.key").context("the gateway's WireGuard key")
@@ -77,7 +88,7 @@ fn set_up() -> Result<()> {
 
 async fn serve() -> Result<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(heartbeat::serve());
+    tasks.spawn(hypervisor::serve());
     tasks.spawn(self_test::server::run_vsock(VSOCK_PORT));
     announce()?;
     match tasks.join_next().await {

@@ -3,6 +3,7 @@
 mod blind;
 mod bring_up;
 mod enclave;
+mod hypervisor;
 mod parent;
 mod status;
 mod wallet;
@@ -26,6 +27,7 @@ pub use blind::{Blind, Captures};
 pub use bring_up::Options;
 pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
+pub(crate) use hypervisor::ADDRESS as HYPERVISOR;
 pub use parent::Parent;
 pub use status::Status;
 pub use wallet::{URL, Wallet};

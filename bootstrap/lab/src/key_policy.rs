@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use attestation::Measurements;
+use serde_json::json;
 use wallet::key_policy::{Enclave, KeyPolicy};
 
 use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
@@ -28,6 +29,23 @@ pub(crate) fn for_measurements(path: &Path) -> Result<String> {
         context: None,
     };
     Ok(policy.to_json())
+}
+
+/// The policy of a key that nobody uses yet.
+///
+/// # Errors
+/// None: the role's name is in this program.
+pub(crate) fn for_nobody() -> Result<String> {
+    Ok(serde_json::to_string_pretty(&json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "Manage",
+            "Effect": "Allow",
+            "Principal": {"AWS": ADMIN_ROLE},
+            "Action": ["kms:DescribeKey", "kms:GetKeyPolicy", "kms:PutKeyPolicy"],
+            "Resource": "*",
+        }],
+    }))?)
 }
 
 #[cfg(test)]

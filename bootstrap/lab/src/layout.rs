@@ -109,6 +109,11 @@ impl Layout {
         self.log_dir().join(format!("{machine}.console"))
     }
 
+    /// What an enclave boots, as the parent gave it.
+    pub(crate) fn image_path(&self, enclave: &str) -> PathBuf {
+        self.dir.join(format!("{enclave}.eif"))
+    }
+
     pub(crate) fn socket_dir(&self) -> PathBuf {
         self.dir.join("s")
     }

@@ -7,14 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tar::{Builder, EntryType, Header};
 
-use crate::guest::{AWS, AWS_SERVERS, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, WG_SERVER, units};
+use crate::guest::{
+    ALLOCATED, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, NITRO_CLI, WG_SERVER,
+    image_path, units,
+};
 use crate::key_policy;
 use crate::layout::{Layout, WEB_CA_NAME};
+use crate::machine::EnclaveId;
 use crate::parent_config;
 use crate::project::Project;
 use crate::ssh;
 use crate::web_authority::WebAuthority;
 
+/// Whom the instance's `aws` believes.
+const AWS_CLI_CONFIG: &str = "[default]\nca_bundle = /payload/web-ca.pem\n";
 const UNIT_DIR: &str = "etc/systemd/system";
 
 /// The programs that the parent runs.
@@ -24,6 +30,8 @@ pub(crate) struct Programs {
     pub(crate) lab: PathBuf,
     /// The parent's daemon.
     pub(crate) wg_server: PathBuf,
+    /// What starts enclaves.
+    pub(crate) nitro_cli: PathBuf,
     /// KMS of the lab's internet.
     pub(crate) kms_stand_in: PathBuf,
     /// The signer's client.
@@ -45,11 +53,19 @@ impl Programs {
             ensure!(path.is_file(), "there is no {}: run `make lab`", path.display());
             Ok(path)
         };
-        Ok(Self { wg_server: find("wg-server")?, kms_stand_in: find("kms-stand-in")?, wallet: find("wallet")?, lab })
+        let nitro_cli = find("nitro-cli")?;
+        Ok(Self {
+            wg_server: find("wg-server")?,
+            nitro_cli,
+            kms_stand_in: find("kms-stand-in")?,
+            wallet: find("wallet")?,
+            lab,
+        })
     }
 }
 
-/// Writes the tar file. Enclaves of the image `eif_path` will be the ones that wg-server takes for peers and that KMS decrypts for.
+/// Writes the tar file. Enclaves of the image `eif_path` will be the ones that wg-server takes for peers and that KMS decrypts for. Without
+/// it, the parent is an instance at its first boot: there is nothing of ours in it, and nobody may use the key.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -57,7 +73,7 @@ pub(crate) fn write(
     layout: &Layout,
     project: &Project,
     programs: &Programs,
-    eif_path: &Path,
+    eif_path: Option<&Path>,
     web: &WebAuthority,
 ) -> Result<()> {
     let path = layout.payload_path();
@@ -65,29 +81,32 @@ pub(crate) fn write(
     let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("write {}", path.display()))?;
     let mut tar = Builder::new(file);
-    for dir in
-        ["payload", "payload/bin", "payload/ssh", "etc/wg-server", "etc/wg-gateway", "run/lab", "run/lab/internet"]
-    {
+    for dir in ["payload", "payload/bin", "payload/ssh", "etc/wg-server", "run/lab", "run/lab/internet"] {
         append(&mut tar, dir, EntryType::Directory, 0o755, &[])?;
     }
-    append_units(&mut tar, project)?;
-    append_parent_config(&mut tar, project)?;
-    let blind_dir = project.blind_dir();
+    append_units(&mut tar, project, eif_path.is_some())?;
     let internet_dir = project.internet_dir();
-    let measurements_path = measurements_of(eif_path)?;
     let mut files = vec![
         ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
-        (inside(WG_SERVER), programs.wg_server.clone(), 0o755),
         ("payload/bin/wallet".into(), programs.wallet.clone(), 0o755),
+        (inside(NITRO_CLI), programs.nitro_cli.clone(), 0o755),
         (inside(KMS), programs.kms_stand_in.clone(), 0o755),
         (inside(AWS), internet_dir.join("aws.py"), 0o755),
         (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),
         (format!("payload/{WEB_CA_NAME}"), layout.web_ca_path(), 0o644),
-        ("etc/wg-server/relay.toml".into(), blind_dir.join("relay.toml"), 0o644),
-        ("etc/wg-gateway/gateway.toml".into(), blind_dir.join("gateway.toml"), 0o644),
+        // In the place of AWS's, which wg-server knows by itself.
         ("etc/wg-server/lab-root.pem".into(), layout.root_path(), 0o644),
-        ("etc/wg-server/measurements.json".into(), measurements_path.clone(), 0o644),
     ];
+    let policy = match eif_path {
+        Some(eif_path) => {
+            files.extend(append_installed(&mut tar, project, programs, eif_path)?);
+            key_policy::for_measurements(&measurements_of(eif_path)?)?
+        }
+        None => {
+            files.extend(append_first_boot(&mut tar, project)?);
+            key_policy::for_nobody()?
+        }
+    };
     for (name, source) in ssh::PAYLOAD {
         files.push((format!("payload/ssh/{name}"), layout.ssh_dir().join(source), 0o600));
     }
@@ -101,9 +120,42 @@ pub(crate) fn write(
             append(&mut tar, &inside(&path), EntryType::Regular, 0o600, text.as_bytes())?;
         }
     }
-    let policy = key_policy::for_measurements(&measurements_path)?;
     append(&mut tar, &inside(KEY_POLICY_PATH), EntryType::Regular, 0o644, policy.as_bytes())?;
     tar.finish().with_context(|| format!("write {}", path.display()))
+}
+
+/// A path in the parent, the file that goes there, and its mode.
+type Source = (String, PathBuf, u32);
+
+/// What user data puts in place, and what blind mode needs.
+fn append_installed(
+    tar: &mut Builder<File>,
+    project: &Project,
+    programs: &Programs,
+    eif_path: &Path,
+) -> Result<[Source; 5]> {
+    for dir in ["etc/enclave", "etc/nitro_enclaves", "etc/wg-gateway"] {
+        append(tar, dir, EntryType::Directory, 0o755, &[])?;
+    }
+    append_parent_config(tar, project)?;
+    append(tar, "etc/enclave/enclave.env", EntryType::Regular, 0o644, ENCLAVE_ENVIRONMENT.as_bytes())?;
+    append(tar, "etc/nitro_enclaves/allocator.yaml", EntryType::Regular, 0o644, ALLOCATED.as_bytes())?;
+    let blind_dir = project.blind_dir();
+    Ok([
+        (inside(WG_SERVER), programs.wg_server.clone(), 0o755),
+        (inside(&image_path(EnclaveId::FIRST)), eif_path.to_owned(), 0o644),
+        ("etc/wg-server/measurements.json".into(), measurements_of(eif_path)?, 0o644),
+        ("etc/wg-server/relay.toml".into(), blind_dir.join("relay.toml"), 0o644),
+        ("etc/wg-gateway/gateway.toml".into(), blind_dir.join("gateway.toml"), 0o644),
+    ])
+}
+
+/// What user data finds on Amazon Linux, and not on Debian.
+fn append_first_boot(tar: &mut Builder<File>, project: &Project) -> Result<[Source; 2]> {
+    append(tar, "root/.aws/config", EntryType::Regular, 0o644, AWS_CLI_CONFIG.as_bytes())?;
+    let dir = project.ec2_dir();
+    let programs = [("usr/bin/dnf", "dnf"), ("opt/aws/bin/cfn-signal", "cfn-signal")];
+    Ok(programs.map(|(path, name)| (path.to_owned(), dir.join(name), 0o755)))
 }
 
 fn append_parent_config(tar: &mut Builder<File>, project: &Project) -> Result<()> {
@@ -121,10 +173,13 @@ fn append_parent_config(tar: &mut Builder<File>, project: &Project) -> Result<()
     Ok(())
 }
 
-fn append_units(tar: &mut Builder<File>, project: &Project) -> Result<()> {
-    let path = project.systemd_dir().join("wg-server.service");
-    let shipped = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    for unit in units(&shipped) {
+fn append_units(tar: &mut Builder<File>, project: &Project, is_installed: bool) -> Result<()> {
+    let read = |name: &str| {
+        let path = project.systemd_dir().join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    };
+    let shipped = if is_installed { Some((read("wg-server.service")?, read("enclave.service")?)) } else { None };
+    for unit in units(shipped.as_ref()) {
         let file = format!("{UNIT_DIR}/{}.service", unit.name);
         append(tar, &file, EntryType::Regular, 0o644, unit.text.as_bytes())?;
         if let Some(changes) = &unit.changes {

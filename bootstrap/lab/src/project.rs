@@ -83,6 +83,11 @@ impl Project {
         self.root.join("bootstrap/aws/systemd")
     }
 
+    /// What stands for Amazon Linux's own at an instance's first boot.
+    pub(crate) fn ec2_dir(&self) -> PathBuf {
+        self.lab_dir().join("ec2")
+    }
+
     /// What is run in the lab's internet and does not have to be built.
     pub(crate) fn internet_dir(&self) -> PathBuf {
         self.lab_dir().join("internet")

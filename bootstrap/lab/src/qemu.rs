@@ -46,6 +46,8 @@ pub(crate) struct ParentMachine {
     pub(crate) console_path: PathBuf,
     /// On the host's loopback, forwarded to the parent's sshd.
     pub(crate) ssh_port: u16,
+    /// An address of the parent's network to its host, and the command that is started for each connection to it.
+    pub(crate) hypervisor: (&'static str, Vec<OsString>),
 }
 
 /// An enclave.
@@ -53,6 +55,8 @@ pub(crate) struct ParentMachine {
 pub(crate) struct EnclaveMachine {
     pub(crate) cid: Cid,
     pub(crate) eif_path: PathBuf,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u64,
     pub(crate) vsock_path: PathBuf,
     pub(crate) console_path: PathBuf,
     /// What its security module signs documents with.
@@ -96,8 +100,8 @@ impl Qemu {
             .args(["-device", "virtio-blk-pci,drive=root"])
             .args([OsString::from("-drive"), drive("payload", &machine.payload_path)])
             .args(["-device", "virtio-blk-pci,drive=payload"])
-            // Nothing in the parent reaches the host's network; only ssh comes in.
-            .args(["-netdev", &format!("user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{}-:22", machine.ssh_port)])
+            // Nothing in the parent reaches the host's network; only ssh comes in, and nitro-cli goes out.
+            .args([OsString::from("-netdev"), host_network(machine)])
             .args(["-device", "virtio-net-pci,netdev=ssh,romfile="])
             .args(["-device", "virtio-rng-pci"])
             .args([OsString::from("-chardev"), with_path("socket,id=vsock,path=", &machine.vsock_path)])
@@ -110,7 +114,7 @@ impl Qemu {
         let mut command = self.command();
         command
             .args(["-machine", &format!("nitro-enclave,vsock=vsock,id=lab-{}", machine.cid)])
-            .args(["-m", "256M", "-smp", "2"])
+            .args(["-m", &format!("{}M", machine.memory_mib), "-smp", &machine.cpus.to_string()])
             // The machine makes the module itself. This form of -global takes the value as it is, commas included.
             .args([OsString::from("-global"), global("virtio-nsm-device", "signer", &machine.signer_dir)])
             // What `reboot=k` resets the machine with; without it some reboots go past -no-reboot.
@@ -188,6 +192,15 @@ fn boxed(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {
     Box::new(stream)
 }
 
+/// The network between the parent and its host.
+fn host_network(machine: &ParentMachine) -> OsString {
+    let (address, command) = &machine.hypervisor;
+    let words: Vec<_> =
+        command.iter().map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+    let forward = format!("user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{}-:22", machine.ssh_port);
+    with_path(&format!("{forward},guestfwd=tcp:{address}-cmd:"), Path::new(&words.join(" ")))
+}
+
 fn console(command: &mut Command, path: &Path) {
     command.args([OsString::from("-chardev"), with_path("file,id=console,append=on,path=", path)]);
     command.args(["-serial", "chardev:console"]);
@@ -220,6 +233,8 @@ mod tests {
         let line = arguments(&QEMU().enclave(&EnclaveMachine {
             cid: Cid(17),
             eif_path: "/x.eif".into(),
+            cpus: 2,
+            memory_mib: 512,
             vsock_path: "/a,b/17.vsock".into(),
             console_path: "/log/17".into(),
             signer_dir: "/a,b/signer".into(),
@@ -227,11 +242,11 @@ mod tests {
         assert!(line.contains("nitro-enclave,vsock=vsock,id=lab-17"), "{line}");
         assert!(line.contains("socket,id=vsock,path=/a,,b/17.vsock"), "{line}");
         assert!(line.contains("-global virtio-nsm-device.signer=/a,b/signer "), "{line}");
-        assert!(line.contains("-no-reboot"), "{line}");
+        assert!(line.contains("-no-reboot") && line.contains("-m 512M -smp 2"), "{line}");
     }
 
     #[test]
-    fn the_parent_is_reached_from_the_host_s_loopback_only() {
+    fn the_parent_is_reached_from_the_host_s_loopback_only_and_reaches_its_hypervisor() {
         let line = arguments(&QEMU().parent(&ParentMachine {
             kernel_path: "/k".into(),
             initrd_path: "/i".into(),
@@ -240,8 +255,10 @@ mod tests {
             vsock_path: "/s".into(),
             console_path: "/c".into(),
             ssh_port: 2222,
+            hypervisor: ("10.0.2.100:16", ["/a b,c/lab", "it's"].map(OsString::from).into()),
         }));
-        assert!(line.contains("user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22"), "{line}");
+        let network = "user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22,guestfwd=tcp:10.0.2.100:16-cmd:'/a b,,c/lab' 'it'\\''s'";
+        assert!(line.contains(network), "{line}");
         assert!(line.contains("memory-backend-memfd,id=memory,size=512M,share=on"), "{line}");
     }
 }

@@ -77,16 +77,14 @@ impl Transcript<'_> {
         title(1, "QEMU's nitro-enclave machine boots our image; the tunnel comes up")?;
         let console = self.enclave.console().text()?;
         let kernel = evidence::first_handshake(&console).context("the console has no first handshake")?;
-        let heartbeats = self
-            .parent
-            .shell("journalctl --no-pager --output=cat -u lab-parent | grep 'heartbeat answered' || true")?;
         let cid = EnclaveId::FIRST.cid();
-        ensure!(heartbeats.contains(&format!("cid={cid}")), "the parent saw no heartbeat of CID {cid}");
+        let described = self.parent.output(&["nitro-cli", "describe-enclaves"])?;
+        let name = evidence::running_enclave(&described, cid).with_context(|| format!("read {described}"))?;
         let boot: Vec<_> = console.lines().filter(|line| line.contains("INFO boot: ")).collect();
         let list = self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         body(&format!(
             "The enclave's boot, from its console:\n{}\
-             The parent answered its heartbeat (0xB7 on vsock port 9000), as nitro-cli would.\n\
+             enclave.service started it, and nitro-cli saw its heartbeat: `nitro-cli describe-enclaves` has {name} as RUNNING.\n\
              wg-server gave the enclave with CID {cid} the addresses {list}.\n\
              Power-on to first WireGuard handshake: {:.2} s by the enclave's kernel clock.\n",
             indented(&boot),

@@ -1,9 +1,9 @@
-//! AWS in the lab's internet: KMS is the stand-in of this project; Secrets Manager, STS and the instance's metadata are moto's.
+//! AWS in the lab's internet: KMS is the stand-in of this project; Secrets Manager, STS, S3 and the instance's metadata are moto's.
 //!
 //! | address         | port | names                                                                           |
 //! |-----------------|------|---------------------------------------------------------------------------------|
 //! | 198.51.100.90   | 443  | kms.eu-central-1.amazonaws.com                                                  |
-//! | 198.51.100.91   | 443  | secretsmanager.eu-central-1.amazonaws.com, sts.eu-central-1.amazonaws.com       |
+//! | 198.51.100.91   | 443  | secretsmanager, sts, s3 and *.s3 .eu-central-1.amazonaws.com                    |
 //! | 169.254.169.254 | 80   | none: the instance metadata service, version 2                                  |
 //!
 //! On EC2 the hypervisor answers at 169.254.169.254, and the answer to a request for a token travels as many hops as the instance's
@@ -39,7 +39,12 @@ pub(crate) const SERVERS: [Server; 2] = [
     Server {
         file_stem: "aws",
         address: "198.51.100.91",
-        names: &["secretsmanager.eu-central-1.amazonaws.com", "sts.eu-central-1.amazonaws.com"],
+        names: &[
+            "secretsmanager.eu-central-1.amazonaws.com",
+            "sts.eu-central-1.amazonaws.com",
+            "s3.eu-central-1.amazonaws.com",
+            "*.s3.eu-central-1.amazonaws.com",
+        ],
     },
 ];
 

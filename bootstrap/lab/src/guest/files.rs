@@ -48,6 +48,8 @@ aws.com. AAAA 2001:db8:100::80
 kms.eu-central-1.amazonaws.com. A 198.51.100.90
 secretsmanager.eu-central-1.amazonaws.com. A 198.51.100.91
 sts.eu-central-1.amazonaws.com. A 198.51.100.91
+s3.eu-central-1.amazonaws.com. A 198.51.100.91
+*.s3.eu-central-1.amazonaws.com. A 198.51.100.91
 self-test.internet.example. A 198.51.100.10
 self-test.internet.example. AAAA 2001:db8:100::10
 off-list.example. A 198.51.100.80
@@ -79,8 +81,7 @@ pub(super) fn write() -> Result<()> {
         fs::write(&path, content).with_context(|| format!("write {path}"))?;
     }
     // Who is in the internet asks its name server: ip-netns(8) binds its file over the parent's, which has to be there for it.
-    fs::write("/etc/resolv.conf", "# Nobody on the parent itself asks for names.\n")
-        .context("write /etc/resolv.conf")?;
+    fs::write("/etc/resolv.conf", "nameserver 169.254.169.253\n").context("write /etc/resolv.conf")?;
     fs::create_dir_all("/etc/netns/internet").context("make /etc/netns/internet")?;
     fs::write("/etc/netns/internet/resolv.conf", "nameserver 198.51.100.53\n").context("write resolv.conf")?;
     // named writes beside its zone.

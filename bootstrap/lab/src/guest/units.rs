@@ -2,7 +2,7 @@
 //!
 //! The gateway and the relay of blind mode are the unit that ships, `wg-server.service`, under other names and with what differs.
 
-use super::{PROGRAM, WG_SERVER, aws};
+use super::{PROGRAM, RUN_DIR, WG_SERVER, aws, nitro};
 
 /// The parent's daemon, for everything but blind mode.
 pub(crate) const WG_SERVER_SERVICE: &str = "wg-server";
@@ -18,7 +18,7 @@ const SET_UP: &str = "lab-internet.service";
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
     /// Without `.service`.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) text: String,
     /// What differs from the text: a drop-in.
     pub(crate) changes: Option<String>,
@@ -26,17 +26,19 @@ pub(crate) struct Unit {
     pub(crate) is_enabled: bool,
 }
 
-/// All of them; `wg_server` is the text of the unit that ships.
-pub(crate) fn all(wg_server: &str) -> Vec<Unit> {
+/// All of them. `shipped` has the texts of the units that ship, wg-server's and the enclave's; without them, the parent is an instance at its
+/// first boot.
+pub(crate) fn all(shipped: Option<&(String, String)>) -> Vec<Unit> {
     let https = |name, address: &str| {
         let files = "-cert /run/lab/internet/https.crt -key /run/lab/internet/https.key";
         in_internet(name, &format!("/usr/bin/openssl s_server -quiet -www -accept {address} {files}"), "")
     };
-    let set_up =
-        format!("Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} guest set-up\nStandardError=journal+console\n");
+    let option = if shipped.is_some() { "" } else { " --first-boot" };
+    let set_up = format!(
+        "Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} guest set-up{option}\nStandardError=journal+console\n"
+    );
     let ssh = "Type=notify\nExecStart=/usr/sbin/sshd -D -f /etc/ssh/sshd_config.lab\nRuntimeDirectory=sshd\nKillMode=process\n";
     let serve = format!("ExecStart={PROGRAM} guest serve\nStandardError=journal+console\n");
-    let shipped = |name, changes| Unit { name, text: wg_server.to_owned(), changes: Some(changes), is_enabled: false };
     let mut units = vec![
         unit("lab-internet", "Before=network-online.target\n", &set_up),
         unit("lab-ssh", "", ssh),
@@ -45,25 +47,40 @@ pub(crate) fn all(wg_server: &str) -> Vec<Unit> {
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
         in_internet("internet-self-test", &format!("{PROGRAM} guest internet"), ""),
-        Unit { name: WG_SERVER_SERVICE, text: wg_server.to_owned(), changes: None, is_enabled: true },
-        shipped(RELAY_SERVICE, relay()),
-        shipped(GATEWAY_SERVICE, gateway()),
+        nitro::allocator(),
     ];
     units.extend(aws::units());
+    if let Some((wg_server, enclave)) = shipped {
+        let changed = |name: &str, changes| Unit {
+            name: name.to_owned(),
+            text: wg_server.clone(),
+            changes: Some(changes),
+            is_enabled: false,
+        };
+        let held = format!("[Unit]\nConditionPathExists=!{}\n", held_path(WG_SERVER_SERVICE));
+        units.push(Unit { is_enabled: true, ..changed(WG_SERVER_SERVICE, held) });
+        units.extend([changed(RELAY_SERVICE, relay()), changed(GATEWAY_SERVICE, gateway())]);
+        units.extend(nitro::enclaves(enclave));
+    }
     units
 }
 
+/// While this file is there, the service is not started by others that want it.
+pub(crate) fn held_path(service: &str) -> String {
+    format!("{RUN_DIR}/{service}.held")
+}
+
 /// A service of the lab's internet, which is started again whenever it ends.
-pub(super) fn in_internet(name: &'static str, command: &str, more: &str) -> Unit {
+pub(super) fn in_internet(name: &str, command: &str, more: &str) -> Unit {
     let service = format!(
         "NetworkNamespacePath=/run/netns/internet\nExecStart={command}\nRestart=always\nRestartSec=0.2\n{more}"
     );
     unit(name, &format!("Requires={SET_UP}\nAfter={SET_UP}\nStartLimitIntervalSec=0\n"), &service)
 }
 
-fn unit(name: &'static str, order: &str, service: &str) -> Unit {
+pub(super) fn unit(name: &str, order: &str, service: &str) -> Unit {
     let text = format!("[Unit]\nDescription=Lab: {name}\n{order}\n[Service]\nEnvironment=RUST_LOG=info\n{service}");
-    Unit { name, text, changes: None, is_enabled: true }
+    Unit { name: name.to_owned(), text, changes: None, is_enabled: true }
 }
 
 /// As docs/operations.md says of the parents of a gateway elsewhere.

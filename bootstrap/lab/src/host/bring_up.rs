@@ -1,16 +1,16 @@
 //! `lab up`: from nothing to tunnels that are up.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Lab, Parent};
+use super::{HYPERVISOR, Lab, Parent};
 use crate::authority::Authority;
 use crate::fault::FaultCommand;
 use crate::guest;
-use crate::layout::Layout;
 use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
 use crate::measured_config::MeasuredConfig;
 use crate::payload;
@@ -33,11 +33,13 @@ pub struct Options {
     pub eif: Option<PathBuf>,
     /// Whether to wait for the tunnels.
     pub wait: bool,
+    /// Whether the parent is an instance at its first boot, with nothing of ours in it.
+    pub is_bare: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { enclaves: 1, faults: Vec::new(), eif: None, wait: true }
+        Self { enclaves: 1, faults: Vec::new(), eif: None, wait: true, is_bare: false }
     }
 }
 
@@ -51,6 +53,9 @@ impl Lab {
     /// # Errors
     /// The step that went wrong, with the last words of who did it. What runs goes on running, to be looked at.
     pub fn up(&self, options: &Options) -> Result<()> {
+        if options.is_bare && options.enclaves > 0 {
+            bail!("a bare parent has no enclaves: --enclaves 0");
+        }
         if options.enclaves > ENCLAVE_CIDS.count() {
             bail!("a lab has at most {} enclaves", ENCLAVE_CIDS.count());
         }
@@ -110,6 +115,8 @@ impl Lab {
         web.save(&self.layout)?;
         let eif_path = match &options.eif {
             Some(path) => std::path::absolute(path)?,
+            // Nobody boots it.
+            None if options.is_bare => self.layout.eif_dir().join("enclave.eif"),
             None => self.progress.phase("the enclave's image", |phase| {
                 let config = MeasuredConfig::write(&self.project.config_dir(), &self.layout, self.layout.config_dir())?;
                 self.project.image(&[], &config, &self.layout.eif_dir(), phase)
@@ -120,17 +127,39 @@ impl Lab {
         let qemu = self.progress.phase("look whether KVM works", |_| Qemu::new(artefacts.qemu_dir, &kernel_path))?;
         let ssh = Ssh::new(&self.layout, ssh_port);
         ssh.make_keys()?;
-        payload::write(&self.layout, &self.project, &self.programs, &eif_path, &web)?;
+        payload::write(&self.layout, &self.project, &self.programs, (!options.is_bare).then_some(&*eif_path), &web)?;
         self.progress.phase("start the vsock switch", |_| self.start_switch())?;
         for fault in &options.faults {
             self.fault(fault)?;
         }
         let how = if qemu.accelerator == Accelerator::Kvm { "with KVM" } else { "with TCG, there is no working KVM" };
-        let machine = parent_machine(&self.layout, &artefacts.parent_dir, ssh_port);
+        let machine = self.parent_machine(&artefacts.parent_dir, ssh_port);
         self.progress
             .phase(&format!("boot the parent ({how})"), |phase| self.boot_parent(&qemu, &machine, &ssh, phase))?;
         let is_kvm = qemu.accelerator == Accelerator::Kvm;
         Plan { ssh_port, qemu_dir: qemu.dir, is_kvm, eif_path }.save(&self.layout)
+    }
+
+    fn parent_machine(&self, parent_dir: &Path, ssh_port: u16) -> ParentMachine {
+        let layout = &self.layout;
+        let hypervisor: [&OsStr; 6] = [
+            self.programs.lab.as_ref(),
+            "--dir".as_ref(),
+            layout.dir().as_ref(),
+            "--project".as_ref(),
+            self.project.root().as_ref(),
+            "hypervisor".as_ref(),
+        ];
+        ParentMachine {
+            kernel_path: parent_dir.join("vmlinuz"),
+            initrd_path: parent_dir.join("initrd.img"),
+            rootfs_path: parent_dir.join("rootfs.img"),
+            payload_path: layout.payload_path(),
+            vsock_path: layout.guest_socket_path(Cid::PARENT),
+            console_path: layout.console_path(PARENT),
+            ssh_port,
+            hypervisor: (HYPERVISOR, hypervisor.map(OsStr::to_owned).into()),
+        }
     }
 
     fn start_switch(&self) -> Result<()> {
@@ -159,18 +188,6 @@ impl Lab {
         phase.note(&said);
         let process = Process::start(&dir, SSH, &ssh.master(), &self.layout.log_path(SSH))?;
         wait("connection to the parent's sshd", SSH_PATIENCE, &process, || ssh.has_master())
-    }
-}
-
-fn parent_machine(layout: &Layout, parent_dir: &std::path::Path, ssh_port: u16) -> ParentMachine {
-    ParentMachine {
-        kernel_path: parent_dir.join("vmlinuz"),
-        initrd_path: parent_dir.join("initrd.img"),
-        rootfs_path: parent_dir.join("rootfs.img"),
-        payload_path: layout.payload_path(),
-        vsock_path: layout.guest_socket_path(Cid::PARENT),
-        console_path: layout.console_path(PARENT),
-        ssh_port,
     }
 }
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use self_test::{Command as Test, Report};
@@ -13,7 +14,7 @@ use self_test::{Command as Test, Report};
 use super::{GRACE, Lab};
 use crate::console::Console;
 use crate::evidence;
-use crate::guest::WG_SERVER;
+use crate::guest::{self, WG_SERVER};
 use crate::layout::Layout;
 use crate::machine::EnclaveId;
 use crate::plan::Plan;
@@ -22,6 +23,10 @@ use crate::qemu::EnclaveMachine;
 use crate::rogue::{self, Rogue};
 
 const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
+/// From the start of its service until its machine runs: the parent measures the image in between.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How often to look.
+const POLL: Duration = Duration::from_millis(50);
 /// `self_test.port` of the lab's measured configuration.
 pub(crate) const SELF_TEST_PORT: u16 = 7007;
 
@@ -30,6 +35,14 @@ pub(crate) const SELF_TEST_PORT: u16 = 7007;
 pub struct Enclave<'lab> {
     lab: &'lab Lab,
     id: EnclaveId,
+}
+
+/// What an enclave's machine is made of.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) image_path: PathBuf,
+    pub(super) cpus: u32,
+    pub(super) memory_mib: u64,
 }
 
 /// When a tunnel came up.
@@ -65,15 +78,20 @@ impl<'lab> Enclave<'lab> {
         image(&Plan::load(&self.lab.layout)?, eif).map(drop)
     }
 
-    /// Ends it, as `nitro-cli terminate-enclave` does: without asking. False if it did not run.
+    /// Stops its service, and so ends it: `nitro-cli terminate-enclave` does not ask. False if it did not run.
     ///
     /// # Errors
     /// It does not stop.
     pub fn stop(&self) -> Result<bool> {
         let _lock = self.lab.lock()?;
-        let Some(process) = self.process()? else { return Ok(false) };
-        let was_running = process.is_running();
-        process.stop(&self.lab.layout.process_dir(), GRACE)?;
+        let was_running = self.is_running()?;
+        // Also one that has ended is started again until its service is stopped.
+        self.lab.parent()?.hold(&guest::enclave_service(self.id))?;
+        let end = Instant::now() + GRACE;
+        while self.is_running()? {
+            ensure!(Instant::now() < end, "enclave {} runs on without its process in the parent", self.id);
+            sleep(POLL);
+        }
         Ok(was_running)
     }
 
@@ -191,9 +209,26 @@ impl<'lab> Enclave<'lab> {
             .expect_running()
     }
 
+    /// Has the parent start it, by its service; returns when its machine runs.
     pub(super) fn boot(&self, plan: &Plan, eif: Option<&Path>) -> Result<()> {
+        let service = guest::enclave_service(self.id);
+        let parent = self.lab.parent()?;
+        parent.install(&guest::image_path(self.id), &image(plan, eif)?)?;
+        // It is there when the enclave has booted; one that cannot, is seen by its console.
+        parent.output(&["systemctl", "start", "--no-block", &service])?;
+        let end = Instant::now() + START_PATIENCE;
+        while !self.is_running()? {
+            if Instant::now() > end || !parent.is_starting(&service)? {
+                bail!("{service} starts no enclave {}; it said last:\n{}", self.id, parent.last_words(&service)?);
+            }
+            sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Starts its machine.
+    pub(super) fn power_on(&self, plan: &Plan, machine: Machine) -> Result<Process> {
         let layout: &Layout = &self.lab.layout;
-        let eif_path = image(plan, eif)?;
         match fs::remove_file(self.console_path()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).context("remove the old console")?
@@ -202,17 +237,15 @@ impl<'lab> Enclave<'lab> {
         }
         let machine = EnclaveMachine {
             cid: self.id.cid(),
-            eif_path,
+            eif_path: machine.image_path,
+            cpus: machine.cpus,
+            memory_mib: machine.memory_mib,
             vsock_path: layout.guest_socket_path(self.id.cid()),
             console_path: self.console_path(),
             signer_dir: layout.signer_dir(),
         };
         let name = self.id.name();
-        let command = plan.qemu().enclave(&machine);
-        let start = Instant::now();
-        Process::start(&layout.process_dir(), &name, &command, &layout.log_path(&name))?;
-        tracing::debug!(enclave = %self.id, elapsed = ?start.elapsed(), "started");
-        Ok(())
+        Process::start(&layout.process_dir(), &name, &plan.qemu().enclave(&machine), &layout.log_path(&name))
     }
 
     pub(super) fn process(&self) -> Result<Option<Process>> {

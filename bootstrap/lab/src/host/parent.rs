@@ -1,12 +1,13 @@
 //! The parent as tests and verbs use it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use self_test::{Command as Test, Report};
+use sha2::{Digest, Sha256};
 
 use crate::console::Console;
 use crate::evidence;
@@ -96,12 +97,13 @@ impl Parent {
         self.output(&["systemctl", "kill", "--kill-whom=main", "--signal", signal, service]).map(drop)
     }
 
-    /// Stops a service until [`Parent::release`].
+    /// Stops a service until [`Parent::release`]: enclaves that start want wg-server, and do not get it either.
     ///
     /// # Errors
     /// It does not end in order.
     pub fn hold(&self, service: &str) -> Result<()> {
-        self.output(&["systemctl", "stop", service]).map(drop)
+        let line = "touch \"$2\" && systemctl stop \"$1\"";
+        self.output(&["sh", "-c", line, "sh", service, &guest::held_path(service)]).map(drop)
     }
 
     /// As [`Parent::hold`], but kills it first, which leaves wg0 and its sessions.
@@ -118,7 +120,8 @@ impl Parent {
     /// # Errors
     /// It does not start.
     pub fn release(&self, service: &str) -> Result<()> {
-        self.output(&["systemctl", "start", service]).map(drop)
+        let line = "rm -f \"$2\" && systemctl start \"$1\"";
+        self.output(&["sh", "-c", line, "sh", service, &guest::held_path(service)]).map(drop)
     }
 
     /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that, unless it is held.
@@ -183,6 +186,36 @@ impl Parent {
     pub(super) fn write(&self, path: &str, from: &Path) -> Result<()> {
         let text = fs::read_to_string(from).with_context(|| format!("read {}", from.display()))?;
         self.output(&["sh", "-c", "printf %s \"$1\" >\"$2\"", "sh", &text, path]).map(drop)
+    }
+
+    /// Makes a file of the parent's the same as one of the host's.
+    pub(super) fn install(&self, path: &str, from: &Path) -> Result<()> {
+        let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+        let sum = format!("{:x}", Sha256::digest(&bytes));
+        let is_there = self.output(&["sh", "-c", "! [ -e \"$1\" ] || sha256sum \"$1\"", "sh", path])?;
+        if is_there.split(' ').next() == Some(sum.as_str()) {
+            return Ok(());
+        }
+        let line = "mkdir -p \"${1%/*}\" && cat >\"$1\"";
+        let mut ssh = self.ssh.command(&["sh", "-c", line, "sh", path]);
+        let ssh = ssh.stdin(File::open(from).with_context(|| format!("read {}", from.display()))?);
+        let output = ssh.output().context("run ssh")?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "on the parent: write {path}: {}: {}", output.status, stderr.trim());
+        Ok(())
+    }
+
+    /// False of a service that will not start any more.
+    pub(super) fn is_starting(&self, service: &str) -> Result<bool> {
+        let state = self.output(&["systemctl", "show", "--property=ActiveState,Job", "--value", service])?;
+        let mut state = state.lines();
+        let (state, job) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
+        Ok(!job.trim().is_empty() && job != "0" || !matches!(state, "inactive" | "failed"))
+    }
+
+    /// The end of what a service and systemd say of it.
+    pub(super) fn last_words(&self, service: &str) -> Result<String> {
+        self.output(&["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", service])
     }
 
     /// What a service logged: `wg-gateway`, `wg-relay`.

@@ -1,0 +1,73 @@
+//! What AWS's packages for enclaves bring, and where the parent has what its enclaves are started with.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result};
+
+use super::network::command;
+use super::units::{Unit, unit};
+use crate::machine::{ENCLAVE_CIDS, EnclaveId};
+
+/// The stand-in, in the place of AWS's.
+pub(crate) const NITRO_CLI: &str = "/usr/bin/nitro-cli";
+/// `/etc/enclave/enclave.env`, with what `config/aws.toml` has.
+pub(crate) const ENCLAVE_ENVIRONMENT: &str = "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n";
+/// `/etc/nitro_enclaves/allocator.yaml`, the same.
+pub(crate) const ALLOCATED: &str = "---\nmemory_mib: 512\ncpu_count: 2\n";
+/// Who may start enclaves.
+const GROUP: &str = "ne";
+const DEVICE: &str = "/dev/nitro_enclaves";
+const ALLOCATOR: &str = "nitro-enclaves-allocator";
+
+/// The service of an enclave: the one that ships, or one like it.
+pub(crate) fn service(id: EnclaveId) -> String {
+    if id == EnclaveId::FIRST { "enclave".to_owned() } else { id.name() }
+}
+
+/// What it boots.
+pub(crate) fn image_path(id: EnclaveId) -> String {
+    format!("/usr/local/lib/enclave/{}.eif", service(id))
+}
+
+/// Group, device and folders.
+pub(super) fn set_up() -> Result<()> {
+    command(&["groupadd", "--system", GROUP])?;
+    // The driver is AWS's. Whoever may not open its device, opens no device of this number.
+    let number = fs::metadata("/dev/vsock").context("/dev/vsock")?.rdev();
+    let (major, minor) = (nix::sys::stat::major(number).to_string(), nix::sys::stat::minor(number).to_string());
+    command(&["mknod", "--mode=0660", DEVICE, "c", &major, &minor])?;
+    for dir in ["/run/nitro_enclaves", "/var/log/nitro_enclaves"] {
+        command(&["install", "--directory", "--mode=0775", "--group", GROUP, dir])?;
+    }
+    command(&["chgrp", GROUP, DEVICE])
+}
+
+/// As user data does.
+pub(super) fn add_user() -> Result<()> {
+    command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", "--gid", GROUP, "enclave"])
+}
+
+/// Sets aside for enclaves what user data has it set aside: memory and processors are the host's here, and enough.
+pub(super) fn allocator() -> Unit {
+    let service =
+        "Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/grep -q memory_mib /etc/nitro_enclaves/allocator.yaml\n";
+    Unit { is_enabled: false, ..unit(ALLOCATOR, "", service) }
+}
+
+/// The enclaves' services; `shipped` is the text of the unit that ships.
+pub(super) fn enclaves(shipped: &str) -> Vec<Unit> {
+    let first = Unit { name: service(EnclaveId::FIRST), text: shipped.to_owned(), changes: None, is_enabled: false };
+    let mut units = vec![first];
+    for id in EnclaveId::first(ENCLAVE_CIDS.count()).skip(1) {
+        let (name, image) = (id.name(), image_path(id));
+        let run = format!(
+            "{NITRO_CLI} run-enclave --enclave-name {name} --eif-path {image} --cpu-count ${{ENCLAVE_CPUS}} \
+             --memory ${{ENCLAVE_MEMORY_MIB}} --enclave-cid {id}"
+        );
+        let end = format!("-{NITRO_CLI} terminate-enclave --enclave-name {name}");
+        let changes = format!("[Service]\nExecStart=\nExecStart={run}\nExecStop=\nExecStop={end}\n");
+        units.push(Unit { name, text: shipped.to_owned(), changes: Some(changes), is_enabled: false });
+    }
+    units
+}

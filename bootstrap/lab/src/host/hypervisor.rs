@@ -1,0 +1,97 @@
+//! The lab's part of nitro-cli: runs the machine of an enclave for as long as a process in the parent holds its stream.
+//!
+//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`ADDRESS`], the connection as its standard input and output.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nitro_cli::hypervisor::{End, Event, Start, receive, send};
+
+use super::enclave::Machine;
+use super::{GRACE, Lab};
+use crate::machine::EnclaveId;
+use crate::plan::Plan;
+use crate::process::Process;
+
+/// In the parent's network to its host.
+pub(crate) const ADDRESS: &str = "10.0.2.100:16";
+
+/// How soon an enclave that ends by itself is noticed.
+const POLL: Duration = Duration::from_millis(20);
+/// No image of this project has a tenth of it.
+const MAX_IMAGE_BYTES: u64 = 128 << 20;
+
+impl Lab {
+    /// Serves one stream: standard input and output.
+    ///
+    /// # Errors
+    /// A stream that is cut off, or says something else than nitro-cli does. The machine is stopped before.
+    pub fn hypervisor(&self) -> Result<ExitCode> {
+        let mut input = BufReader::new(io::stdin());
+        let Some(start) = receive::<Start>(&mut input).context("read what is wanted")? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let process = match self.power_on(&start, &mut input) {
+            Ok(process) => process,
+            Err(error) => {
+                say(&Event::Refused(format!("{error:#}")))?;
+                return Err(error);
+            }
+        };
+        let said = say(&Event::Started);
+        if said.is_ok() {
+            self.watch(&process, input);
+        }
+        if process.is_running() {
+            process.stop(&self.layout.process_dir(), GRACE)?;
+        }
+        // Whoever has hung up has no need of it.
+        said.and_then(|()| say(&Event::Ended)).or(Ok(())).map(|()| ExitCode::SUCCESS)
+    }
+
+    fn power_on(&self, start: &Start, input: &mut impl Read) -> Result<Process> {
+        let id: EnclaveId = start.cid.to_string().parse().map_err(anyhow::Error::msg)?;
+        ensure!(
+            !start.is_debug,
+            "the lab has no enclaves in debug mode: `lab console` shows the consoles of all others, too"
+        );
+        ensure!(
+            start.image_bytes <= MAX_IMAGE_BYTES,
+            "the image has {} bytes, a lab takes {MAX_IMAGE_BYTES}",
+            start.image_bytes
+        );
+        let enclave = self.enclave(id);
+        if enclave.is_running()? {
+            bail!("CID {id} has an enclave that runs");
+        }
+        let image_path = self.layout.image_path(&id.name());
+        let mut file = File::create(&image_path).with_context(|| format!("write {}", image_path.display()))?;
+        let copied = io::copy(&mut input.take(start.image_bytes), &mut file).context("read the image")?;
+        ensure!(copied == start.image_bytes, "the image ended after {copied} of {} bytes", start.image_bytes);
+        enclave.power_on(
+            &Plan::load(&self.layout)?,
+            Machine { image_path, cpus: start.cpus, memory_mib: start.memory_mib },
+        )
+    }
+
+    /// Returns when the machine has ended, or has to.
+    fn watch(&self, process: &Process, mut input: impl BufRead + Send + 'static) {
+        let (sender, asked) = mpsc::channel();
+        thread::spawn(move || {
+            // A stream that is cut off, or is nonsense, ends the machine as well.
+            match receive::<End>(&mut input).map(|_| sender.send(())) {
+                Ok(_) | Err(_) => {}
+            }
+        });
+        while process.is_running() && asked.recv_timeout(POLL) == Err(mpsc::RecvTimeoutError::Timeout) {}
+    }
+}
+
+fn say(event: &Event) -> Result<()> {
+    send(&mut io::stdout().lock(), event).context("answer nitro-cli")
+}
