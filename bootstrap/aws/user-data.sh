@@ -75,6 +75,25 @@ signal() {
     [ "$1" -eq 0 ] || say "went wrong, status $1: $reason"
 }
 
+# error_of: the error in what a program said. nitro-cli's has a number, and lines about support behind it; others end with theirs.
+error_of() {
+    local said
+    said=$(awk '
+        /^\[ E[0-9][0-9] \]/ { error = $0; goes_on = 1; next }
+        /^$/ || /https:/ { goes_on = 0 }
+        goes_on { error = error " " $0 }
+        { last = $0 }
+        END { print error ? error : last }
+    ')
+    case $said in
+    '[ E19 ]'*/dev/nitro_enclaves*) said+=" (has the instance EnclaveOptions?)" ;;
+    '[ E22 ]'* | '[ E27 ]'*) said+=" (less of enclave.cpus or enclave.memory_mib in config/aws.toml, or a larger instance.type)" ;;
+    '[ E26 ]'*) said+=" (more of enclave.memory_mib in config/aws.toml: four times the image)" ;;
+    '[ E36 ]'* | '[ E39 ]'*) said+=" (run it with --debug-mode, and nitro-cli console shows why)" ;;
+    esac
+    printf '%s\n' "$said"
+}
+
 # said_by UNIT [OPTION...]: the words of its programs, without systemd's about it.
 said_by() {
     local unit=$1
@@ -89,7 +108,7 @@ start() {
     timeout "$start_within" systemctl start "$1" || status=$?
     [ "$status" -ne 0 ] || return 0
     said_by "$1" --lines=20
-    why=$(said_by "$1" --lines=1)
+    why=$(said_by "$1" --lines=20 | error_of)
     # A program that never ran said nothing; systemd says why it did not.
     why=${why:-$(journalctl --no-pager --quiet --output=cat --lines=1 --unit "$1")}
     if [ "$status" -eq 124 ]; then
@@ -175,7 +194,8 @@ install_enclave() {
 # this says so before clients do.
 verify_image() {
     local description
-    description=$(nitro-cli describe-eif --eif-path "$root/usr/local/lib/enclave/enclave.eif")
+    description=$(nitro-cli describe-eif --eif-path "$root/usr/local/lib/enclave/enclave.eif" 2>"$work_dir/nitro-cli") ||
+        die "nitro-cli describe-eif: $(error_of <"$work_dir/nitro-cli")"
     python3 - "$description" "$root/etc/wg-server/measurements.json" "$PCR0" <<'END'
 import json
 import sys

@@ -42,7 +42,7 @@ FAKES = {
     "id": "#!/bin/sh\nexit 1\n",
     # aws s3 cp --no-progress s3://BUCKET/KEY FILE
     "aws": RECORDER + 'cp "$ASSETS/${4##*/}" "$5"\n',
-    "nitro-cli": RECORDER + 'echo "$DESCRIPTION"\n',
+    "nitro-cli": RECORDER + '[ -z "${NITRO_ERROR:-}" ] || { echo "$NITRO_ERROR" >&2; exit 35; }; echo "$DESCRIPTION"\n',
 }
 
 
@@ -173,6 +173,37 @@ class FirstBoot(unittest.TestCase):
             with self.subTest(more):
                 self.setUp()
                 self.assertEqual(self.refuse(**more), reason)
+
+    def test_what_nitro_cli_says_is_its_error_and_what_to_do(self) -> None:
+        # As it prints it: a number, more of it, and then where there is help. journald leaves out the empty lines.
+        printed = """Start allocating memory...
+[ {number} ] It did not go well.
+More of it.
+
+For more details, see https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html#{number}
+
+The log is "/var/log/nitro_enclaves/err.log"
+"""
+        unit = "enclave.service"
+        for number, advice in (
+            ("E22", " (less of enclave.cpus or enclave.memory_mib in config/aws.toml, or a larger instance.type)"),
+            ("E26", " (more of enclave.memory_mib in config/aws.toml: four times the image)"),
+            ("E27", " (less of enclave.cpus or enclave.memory_mib in config/aws.toml, or a larger instance.type)"),
+            ("E36", " (run it with --debug-mode, and nitro-cli console shows why)"),
+            ("E05", ""),
+        ):
+            for said in (printed, printed.replace("\n\n", "\n")):
+                with self.subTest(number):
+                    self.setUp()
+                    reason = self.refuse(BROKEN=unit, JOURNAL=said.format(number=number).strip())
+                    error = f"[ {number} ] It did not go well. More of it.{advice}"
+                    self.assertEqual(reason, f"{unit}: {error} (journalctl --unit {unit})")
+        self.setUp()
+        reason = self.refuse(NITRO_ERROR=printed.format(number="E35").strip())
+        self.assertEqual(reason, "nitro-cli describe-eif: [ E35 ] It did not go well. More of it.")
+        self.setUp()
+        device = "[ E19 ] It cannot be opened.\nFile: '/dev/nitro_enclaves', failing operation: 'Open'."
+        self.assertIn("'Open'. (has the instance EnclaveOptions?)", self.refuse(BROKEN=unit, JOURNAL=device))
 
     def test_a_file_that_was_changed_on_its_way_is_not_installed(self) -> None:
         for path in (self.folder / "assets").iterdir():
