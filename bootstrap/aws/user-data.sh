@@ -5,8 +5,7 @@
 # The CDK puts its parameters before it, as exported variables. None is a secret:
 #
 #   STACK RESOURCE                              whom CloudFormation waits for
-#   AWS_DEFAULT_REGION BUCKET                   where the files are
-#   FILES                                       a line per file: NAME SHA256 KEY
+#   AWS_DEFAULT_REGION BUCKET KEY SHA256        where the files are, in one tar archive, and its hash
 #   PCR0                                        the image that may run
 #   ENCLAVE_CPUS ENCLAVE_MEMORY_MIB ENCLAVE_CID
 #
@@ -157,11 +156,10 @@ await_answer() {
 }
 
 fetch() {
-    local name sha256 key
-    while read -r name sha256 key; do
-        aws s3 cp --no-progress "s3://$BUCKET/$key" "$work_dir/$name" </dev/null
-        printf '%s  %s\n' "$sha256" "$work_dir/$name" | sha256sum --check --quiet
-    done <<<"$FILES"
+    aws s3 cp --no-progress "s3://$BUCKET/$KEY" "$work_dir/files.tar"
+    printf '%s  %s\n' "$SHA256" "$work_dir/files.tar" | sha256sum --check --quiet
+    tar --extract --file="$work_dir/files.tar" --directory="$work_dir" --no-same-owner
+    rm "$work_dir/files.tar"
 }
 
 install_wg_server() {

@@ -16,7 +16,7 @@ from constructs import Construct
 from failure import Failure
 from image import Image, measured
 from key_stack import KeyStack
-from parent import PORT, Delivery, deliveries, user_data
+from parent import PORT, Delivery, archive, deliveries, user_data
 from settings import Settings
 
 
@@ -102,16 +102,16 @@ class EnclaveStack(Stack):
         self, settings: Settings, image: Image, key: KeyStack, subnet: ec2.ISubnet, group: ec2.SecurityGroup
     ) -> ec2.CfnInstance:
         """The parent."""
-        files = deliveries(settings, image, Path(Stage.of(self).asset_outdir))
-        assets = [s3_assets.Asset(self, f"File-{file.name}", path=str(file.path)) for file in files]
+        work_dir = Path(Stage.of(self).asset_outdir)
+        files = deliveries(settings, image, work_dir)
+        packed = archive(files, work_dir)
+        asset = s3_assets.Asset(self, "Files", path=str(packed.path))
         grant = iam.Policy(
             self,
             "ReadFiles",
             roles=[key.instance_role],
             statements=[
-                iam.PolicyStatement(
-                    actions=["s3:GetObject"], resources=[asset.bucket.arn_for_objects(asset.s3_object_key) for asset in assets]
-                )
+                iam.PolicyStatement(actions=["s3:GetObject"], resources=[asset.bucket.arn_for_objects(asset.s3_object_key)])
             ],
         )
         profile = iam.CfnInstanceProfile(self, "Profile", roles=[key.instance_role.role_name])
@@ -121,10 +121,9 @@ class EnclaveStack(Stack):
                 "STACK": self.stack_name,
                 "RESOURCE": logical_id,
                 "AWS_DEFAULT_REGION": self.region,
-                "BUCKET": assets[0].s3_bucket_name,
-                "FILES": "\n".join(
-                    f"{file.name} {file.sha256} {asset.s3_object_key}" for file, asset in zip(files, assets, strict=True)
-                ),
+                "BUCKET": asset.s3_bucket_name,
+                "KEY": asset.s3_object_key,
+                "SHA256": packed.sha256,
                 "PCR0": image.pcrs[0],
                 "ENCLAVE_CPUS": str(settings.cpus),
                 "ENCLAVE_MEMORY_MIB": str(settings.memory_mib),

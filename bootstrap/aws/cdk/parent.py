@@ -1,6 +1,8 @@
 """What the instance is given: programs, configuration, and the script that puts them into place."""
 
+import io
 import subprocess
+import tarfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,18 @@ def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Deliver
         "enclave.service": AWS_DIR / "systemd/enclave.service",
     }
     return [Delivery(name, path, sha256(read(path, "the instance needs it"))) for name, path in paths.items()]
+
+
+def archive(files: list[Delivery], work_dir: Path) -> Delivery:
+    """All of them in one, so that the instance asks once. The same files make the same archive."""
+    name = "files.tar"
+    with tarfile.open(work_dir / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for file in files:
+            data = read(file.path, "the instance needs it")
+            entry = tarfile.TarInfo(file.name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return Delivery(name, work_dir / name, sha256((work_dir / name).read_bytes()))
 
 
 def allow_list(path: Path, hosts: list[str], work_dir: Path) -> Path:

@@ -205,12 +205,11 @@ The log is "/var/log/nitro_enclaves/err.log"
         device = "[ E19 ] It cannot be opened.\nFile: '/dev/nitro_enclaves', failing operation: 'Open'."
         self.assertIn("'Open'. (has the instance EnclaveOptions?)", self.refuse(BROKEN=unit, JOURNAL=device))
 
-    def test_a_file_that_was_changed_on_its_way_is_not_installed(self) -> None:
-        for path in (self.folder / "assets").iterdir():
-            if path.suffix == ".toml":
-                path.write_text(path.read_text() + "#")
+    def test_files_that_were_changed_on_their_way_are_not_installed(self) -> None:
+        [path] = (self.folder / "assets").glob("*.tar")
+        path.write_bytes(path.read_bytes().replace(b"[wireguard]", b"[wireguarx]"))
         done = self.boot(PCRS)
-        self.assertIn("parent.toml: FAILED", done.stdout + done.stderr)
+        self.assertIn("files.tar: FAILED", done.stdout + done.stderr)
         self.assertIn("fetch files: ", self.reason)
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual((self.started(), list(self.root.iterdir())), ([], []))
