@@ -27,5 +27,8 @@ venv=$("$here/venv.sh" | tail -n 1)
 export PATH=$venv/bin:$PATH
 mkdir -p "$root/target"
 cd "$root"
+if [ "$stage ${1:-}" = "enclave deploy" ]; then
+    python -B "$here/cdk/zone.py" "$toml"
+fi
 exec npx --yes "$cli" --app "$(printf '%q ' python -B "$here/cdk/app.py")" \
     --output "$root/target/cdk.out" --context "stage=$stage" --context "config=$toml" "$@"

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from aws_cdk import App
+from jsii.errors import JSIIError
 
 import key_policy
 from enclave_stack import EnclaveStack
@@ -38,9 +39,12 @@ def main() -> None:
         if config is None:
             raise Failure("--context config=PATH is missing; `cdk.sh` gives it")
         build(app, app.node.try_get_context("stage"), Settings.load(Path(config)))
+        app.synth()
     except Failure as failure:
         sys.exit(f"error: {failure}")
-    app.synth()
+    except JSIIError as error:
+        # The library's words, without the way to them: that is in two languages.
+        sys.exit(f"error: {str(error).strip().splitlines()[0]}")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ class EnclaveStack(Stack):
     def network(self, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
         """The given ones, or a VPC with one private subnet behind a NAT gateway."""
         if settings.vpc_id is None:
-            vpc = ec2.Vpc(self, "Vpc", max_azs=1, nat_gateways=1)
+            zones = {"max_azs": 1} if settings.zone is None else {"availability_zones": [settings.zone]}
+            vpc = ec2.Vpc(self, "Vpc", nat_gateways=1, **zones)
             return vpc, vpc.private_subnets[0]
         # Nothing of the zone is used.
         vpc = ec2.Vpc.from_vpc_attributes(self, "Vpc", vpc_id=settings.vpc_id, availability_zones=[Fn.select(0, Fn.get_azs())])

@@ -20,6 +20,7 @@ CLIENT_SECRET_ID = re.compile(
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
+ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
 INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 # Graviton's: the image is for x86_64.
 ARM = re.compile(r"[a-z]+[0-9]+[a-z]*g[a-z]*[.].*|a1[.].*")
@@ -44,6 +45,7 @@ class Settings:
     alarm_topic_arn: str | None
     vpc_id: str | None
     subnet_id: str | None
+    zone: str | None
     clients: list[str]
     instance_type: str
     ami_id: str | None
@@ -105,6 +107,7 @@ class Settings:
             alarm_topic_arn=alarm.optional("topic_arn", TOPIC_ARN, "arn:aws:sns:REGION:ACCOUNT:NAME"),
             vpc_id=network.optional("vpc_id", re.compile(rf"vpc-{ID}"), "a VPC's id"),
             subnet_id=network.optional("subnet_id", re.compile(rf"subnet-{ID}"), "a subnet's id"),
+            zone=network.optional("zone", ZONE, "an availability zone, such as eu-central-1a"),
             clients=network.texts("clients", None, ""),
             instance_type=instance.text("type", INSTANCE_TYPE, "an instance type, such as c6i.xlarge"),
             ami_id=instance.optional("ami_id", re.compile(rf"ami-{ID}"), "an AMI's id"),
@@ -135,6 +138,8 @@ class Settings:
             raise Failure("alarm: set email or topic_arn, not both")
         if (self.vpc_id is None) != (self.subnet_id is None):
             raise Failure("network: set both vpc_id and subnet_id, or neither")
+        if self.zone is not None and self.subnet_id is not None:
+            raise Failure("network: set zone or subnet_id, not both: a subnet has its zone")
         # A parent that is not to be trusted could sign as the function, and `set_key` could overwrite the secret.
         if self.client_secret_id is not None and is_secret(self.client_secret_id, self.secret_id):
             raise Failure(

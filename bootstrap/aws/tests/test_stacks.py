@@ -171,6 +171,13 @@ class Stacks(unittest.TestCase):
         self.assertLessEqual({"KeyArn", "InstanceRoleArn", "LambdaRoleArn", "SecretId", "SecretArn"}, outputs["Key"])
         self.assertEqual(outputs["Enclave"], {"InstanceId", "ParentAddress", "EnclaveUrl", "KeyArn", "FunctionName"})
 
+    def test_the_vpc_that_is_made_is_in_the_zone_that_is_named(self) -> None:
+        settings = replace(self.operator.settings, zone="eu-central-1c")
+        self.operator.settings, before = settings, self.operator.settings
+        self.addCleanup(setattr, self.operator, "settings", before)
+        subnets = self.operator.synthesize()["Enclave"].find_resources("AWS::EC2::Subnet").values()
+        self.assertEqual({subnet["Properties"]["AvailabilityZone"] for subnet in subnets}, {"eu-central-1c"})
+
     def test_a_vpc_that_is_there_is_taken(self) -> None:
         settings = replace(self.operator.settings, vpc_id="vpc-01234567", subnet_id="subnet-01234567", ami_id="ami-01234567")
         self.operator.settings, before = settings, self.operator.settings
@@ -412,6 +419,7 @@ class SettingsFile(unittest.TestCase):
             ("cpus = 2\n", "cpus = 3\n", "enclave.cpus: 3, expected at most 2 of the 4 that c6i.xlarge has"),
             ("clients = []", 'clients = ["10.0.0.1/16"]', "network.clients: '10.0.0.1/16': 10.0.0.1/16 has host bits set"),
             ("# vpc_id", "vpc_id", "network: set both vpc_id and subnet_id, or neither"),
+            ("# zone = ", 'zone = "eu-central-1" # ', "network.zone: 'eu-central-1', expected an availability zone"),
             ("[files]", "[filez]", "files is missing"),
             ("# client_secret_id", "secret_id", "function.secret_id: no such key"),
             (

@@ -1,0 +1,109 @@
+"""The zone is asked for before a deployment: `aws` here is moto's EC2."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from operator_files import REGION, ROOT
+
+# Of moto's zones of this region, all but the first have the first type, the last alone has the second, and all have the third.
+RARE, RAREST, COMMON, UNKNOWN = "f2.6xlarge", "dl2q.24xlarge", "c6i.xlarge", "c6i.99xlarge"
+SUBNET = "subnet-01234567"
+# EC2's answers, all at once: moto takes its time to start.
+MOTO = f"""
+import json, sys
+import boto3
+from moto import mock_aws
+
+with mock_aws():
+    ec2 = boto3.client("ec2", region_name="{REGION}", aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="not-a-secret")
+    is_zone = dict(Name="zone-type", Values=["availability-zone"])
+    in_second = dict(Name="availability-zone", Values=["{REGION}b"])
+    answers = {{
+        "describe-availability-zones": ec2.describe_availability_zones(Filters=[is_zone]),
+        "describe-subnets": ec2.describe_subnets(Filters=[in_second]),
+    }}
+    for kind in sys.argv[1:]:
+        is_kind = dict(Name="instance-type", Values=[kind])
+        found = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=[is_kind])
+        answers["describe-instance-type-offerings " + kind] = found
+print(json.dumps({{name: json.dumps(answer, default=str) for name, answer in answers.items()}}))
+"""
+# aws ec2 VERB ... [--filters Name=instance-type,Values=TYPE] --output json
+AWS = """#!/bin/sh
+[ -z "${DENIED:-}" ] || { echo "An error occurred (UnauthorizedOperation): You are not authorized" >&2; exit 254; }
+case "$*" in
+*Name=instance-type,Values=*) kind=${*##*Name=instance-type,Values=} && cat "$ANSWERS/$2 ${kind%% *}" ;;
+*) cat "$ANSWERS/$2" ;;
+esac
+"""
+
+
+class Zone(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.answers = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        command = [os.environ["MOTO_PYTHON"], "-c", MOTO, RARE, RAREST, COMMON, UNKNOWN]
+        for name, text in json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout).items():
+            (cls.answers / name).write_text(text)
+
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.folder / "bin").mkdir()
+        aws = self.folder / "bin/aws"
+        aws.write_text(AWS)
+        aws.chmod(0o755)
+
+    def ask(self, instance_type: str, path: str | None = None, **more: str) -> str:
+        """What it says."""
+        text = (ROOT / "config/aws.toml").read_text().replace(f'"{COMMON}"', f'"{instance_type}"')
+        for key in ("zone", "vpc_id", "subnet_id"):
+            if key in more:
+                text = text.replace(f"# {key} = ", f'{key} = "{more.pop(key)}" # ')
+        self.config = self.folder / "aws.toml"
+        self.config.write_text(text)
+        environment = {**self.environment(), **more} | ({"PATH": path} if path else {})
+        command = [sys.executable, "-B", ROOT / "bootstrap/aws/cdk/zone.py", self.config]
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout), (1 if done.stderr else 0, ""))
+        self.assertLessEqual(done.stderr.count("\n"), 1)
+        return done.stderr.strip()
+
+    def environment(self) -> dict[str, str]:
+        """With `aws`."""
+        return {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "ANSWERS": str(self.answers), "HOME": os.environ["HOME"]}
+
+    def test_a_zone_with_the_type_is_right_whoever_chose_it(self) -> None:
+        self.assertEqual(self.ask(COMMON), "")
+        self.assertEqual(self.ask(RARE, zone=f"{REGION}b"), "")
+        self.assertEqual(self.ask(RARE, vpc_id="vpc-01234567", subnet_id=SUBNET), "")
+
+    def test_a_zone_without_it_is_named_with_those_that_have_it(self) -> None:
+        without, zones = f"{REGION}a, which has no {RARE}; expected", f"{REGION}b or {REGION}c"
+        for said, more in (
+            (f"network.zone: {without} {zones}", {"zone": f"{REGION}a"}),
+            (f"network.zone is not set, so it would be {without} network.zone = {zones}", {}),
+        ):
+            self.assertEqual(self.ask(RARE, **more), f"error: {self.config}: {said}")
+        said = self.ask(RAREST, vpc_id="vpc-01234567", subnet_id=SUBNET)
+        without = f"{SUBNET} is in {REGION}b, which has no {RAREST}; expected a subnet in {REGION}c"
+        self.assertEqual(said, f"error: {self.config}: network.subnet_id: {without}")
+
+    def test_what_ec2_does_not_say_is_told_in_its_words(self) -> None:
+        said = self.ask(UNKNOWN)
+        self.assertEqual(said, f"error: {self.config}: instance.type: no zone of this region has {UNKNOWN}")
+        self.assertIn("aws ec2 describe-instance-type-offerings: An error occurred (Unauth", self.ask(COMMON, DENIED="yes"))
+        self.assertIn("aws: No such file or directory; install the AWS CLI", self.ask(COMMON, path=str(self.folder)))
+
+    def test_a_deployment_of_the_enclave_asks_before_anything_is_made(self) -> None:
+        self.ask(RARE, zone=f"{REGION}a")
+        environment = {**self.environment(), "AWS_TOML": str(self.config)}
+        command = [ROOT / "bootstrap/aws/cdk.sh", "enclave", "deploy", "--all"]
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        said = done.stderr.splitlines()[-1]
+        self.assertEqual(done.returncode, 1)
+        self.assertTrue(said.startswith(f"error: {self.config}: network.zone: {REGION}a, which has no {RARE}"), said)
