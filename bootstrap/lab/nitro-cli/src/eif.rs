@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aws_nitro_enclaves_image_format::utils::PcrSignatureChecker;
 use aws_nitro_enclaves_image_format::utils::eif_reader::EifReader;
 use serde::Serialize;
 use serde_json::Value;
@@ -26,6 +27,13 @@ pub(crate) struct Description {
     image_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Value>,
+}
+
+/// Looks at a signature, if the image has one; also says whether it is an image at all.
+pub(crate) fn check_signature(path: &Path) -> Result<()> {
+    let failed = || Failure::of(Number::EifSignature, format!("the signature of the image {}", path.display()));
+    let mut checker = PcrSignatureChecker::from_eif(&path.display().to_string()).map_err(failed())?;
+    if checker.is_empty() { Ok(()) } else { checker.verify().map_err(failed()) }
 }
 
 /// Reads and measures the image.

@@ -25,6 +25,7 @@ pub(crate) enum Number {
     ConsoleConnection = 44,
     Logger = 56,
     EnclaveNaming = 58,
+    EifSignature = 59,
 }
 
 /// An error that ends the program.

@@ -81,6 +81,7 @@ fn start(wanted: &Wanted) -> Result<(Enclave, Description)> {
     }
     let device = OpenOptions::new().read(true).write(true).open(DEVICE);
     device.map_err(Failure::of(Number::FileOperation, format!("open {DEVICE}")))?;
+    eif::check_signature(path)?;
     say(&Said::Progress("Start allocating memory...".to_owned()))?;
     let cid = wanted.cid.unwrap_or(DEFAULT_CID);
     let heartbeat = Heartbeat::listen()?;

@@ -36,7 +36,11 @@ impl Lab {
         let Some(start) = receive::<Start>(&mut input).context("read what is wanted")? else {
             return Ok(ExitCode::SUCCESS);
         };
-        let process = match self.power_on(&start, &mut input) {
+        let mut image = input.by_ref().take(start.image_bytes);
+        let power_on = self.power_on(&start, &mut image);
+        // Whoever still writes hears no answer.
+        io::copy(&mut image, &mut io::sink()).context("read the image")?;
+        let process = match power_on {
             Ok(process) => process,
             Err(error) => {
                 say(&Event::Refused(format!("{error:#}")))?;
@@ -54,7 +58,7 @@ impl Lab {
         said.and_then(|()| say(&Event::Ended)).or(Ok(())).map(|()| ExitCode::SUCCESS)
     }
 
-    fn power_on(&self, start: &Start, input: &mut impl Read) -> Result<Process> {
+    fn power_on(&self, start: &Start, image: &mut impl Read) -> Result<Process> {
         let id: EnclaveId = start.cid.to_string().parse().map_err(anyhow::Error::msg)?;
         ensure!(
             !start.is_debug,
@@ -71,7 +75,7 @@ impl Lab {
         }
         let image_path = self.layout.image_path(&id.name());
         let mut file = File::create(&image_path).with_context(|| format!("write {}", image_path.display()))?;
-        let copied = io::copy(&mut input.take(start.image_bytes), &mut file).context("read the image")?;
+        let copied = io::copy(image, &mut file).context("read the image")?;
         ensure!(copied == start.image_bytes, "the image ended after {copied} of {} bytes", start.image_bytes);
         enclave.power_on(
             &Plan::load(&self.layout)?,

@@ -19,6 +19,7 @@ mod deadlock;
 mod faults;
 mod host_changes;
 mod lifecycle;
+mod nitro;
 mod renewal;
 mod shared_lab;
 mod signing;
