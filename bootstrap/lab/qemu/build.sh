@@ -35,6 +35,8 @@ readonly configure_options=(
   --enable-attr
   --disable-install-blobs # firmware comes from Debian's packages
   --disable-docs
+  --disable-debug-info        # the program is stripped
+  --enable-trace-backends=nop # nobody reads the traces
   --disable-download
   --disable-werror
 )
