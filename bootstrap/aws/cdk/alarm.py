@@ -4,6 +4,7 @@ from aws_cdk import Annotations, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_sns as sns
 
+from lint import accept
 from settings import Settings
 
 # The ways to the key that need no attestation document, and the ends of the key. Both are management events that write.
@@ -23,6 +24,11 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
             "Alarm",
             display_name="The signer's KMS key",
             subscription=[sns.CfnTopic.SubscriptionProperty(endpoint=settings.alarm_email, protocol="email")],
+        )
+        accept(
+            topic,
+            "SNS mails alarms in clear text, and CloudTrail has the same. EventBridge cannot publish with SNS's own key",
+            "CKV_AWS_26",
         )
         topic_arn = topic.ref
     pattern = {
@@ -49,12 +55,19 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
         targets=[events.CfnRule.TargetProperty(arn=topic_arn, id="Alarm", input_transformer=transformer)],
     )
     if settings.alarm_topic_arn is None:
-        statement = {
+        publish = {"Action": "sns:Publish", "Resource": topic_arn}
+        rule_alone = {
             "Effect": "Allow",
             "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sns:Publish",
-            "Resource": topic_arn,
+            **publish,
             "Condition": {"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
         }
-        document = {"Version": "2012-10-17", "Statement": [statement]}
+        # Others of the account may publish by policies of their own.
+        tls_alone = {
+            "Effect": "Deny",
+            "Principal": "*",
+            **publish,
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+        document = {"Version": "2012-10-17", "Statement": [rule_alone, tls_alone]}
         sns.CfnTopicPolicy(stack, "AlarmPolicy", topics=[topic_arn], policy_document=document)

@@ -16,6 +16,7 @@ from constructs import Construct
 from failure import Failure
 from image import Image, measured
 from key_stack import KeyStack
+from lint import accept
 from parent import PORT, Delivery, archive, deliveries, user_data
 from settings import Settings
 
@@ -40,6 +41,12 @@ class EnclaveStack(Stack):
         instance = self.instance(settings, image, key, subnet, parent_group)
         # The address changes with the instance, and with it the function's variable.
         url = Fn.join("", ["https://", instance.attr_private_ip])
+        log = self.log("WalletLog")
+        accept(
+            log,
+            "CloudWatch encrypts logs with its own key; the function logs ids and errors, and no error shows a key",
+            "CKV_AWS_158",
+        )
         function = lambda_.Function(
             self,
             "Wallet",
@@ -55,9 +62,7 @@ class EnclaveStack(Stack):
             # kms.deadline of the image, and time to say that it has passed.
             timeout=Duration.seconds(30),
             memory_size=256,
-            log_group=logs.LogGroup(
-                self, "WalletLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
-            ),
+            log_group=log,
             environment={
                 "SECRET_ID": settings.secret_id,
                 # That of the image: had it another key than the stack's, the function could not encrypt for it either.
@@ -70,10 +75,20 @@ class EnclaveStack(Stack):
                 **self.client_secret(settings.client_secret_id, key),
             },
         )
+        accept(function, "An event of set_key has a private key in it, and a queue of dead letters would keep it", "CKV_AWS_116")
+        accept(
+            function,
+            "The signer bounds what it takes, and a new account has no concurrency to reserve: its deployment would fail",
+            "CKV_AWS_115",
+        )
+        accept(
+            function,
+            "Names, an address and measurements are no secrets, and Lambda encrypts them with its own key",
+            "CKV_AWS_173",
+        )
         CfnOutput(self, "InstanceId", value=instance.ref, description="aws ssm start-session --target")
         CfnOutput(self, "ParentAddress", value=instance.attr_private_ip, description="in the VPC")
         CfnOutput(self, "EnclaveUrl", value=url, description="wallet --url")
-        CfnOutput(self, "KeyArn", value=key.key_arn, description="wallet set-key --key-arn")
         CfnOutput(self, "FunctionName", value=function.function_name, description="aws lambda invoke --function-name")
 
     def client_secret(self, secret_id: str | None, key: KeyStack) -> dict[str, str]:
@@ -94,10 +109,22 @@ class EnclaveStack(Stack):
         if settings.vpc_id is None:
             zones = {"max_azs": 1} if settings.zone is None else {"availability_zones": [settings.zone]}
             vpc = ec2.Vpc(self, "Vpc", nat_gateways=1, **zones)
+            # Kept where a parent that somebody has taken over cannot change them.
+            log = self.log("VpcLog")
+            accept(
+                log,
+                "CloudWatch encrypts logs with its own key, and flow logs have addresses and ports, no content",
+                "CKV_AWS_158",
+            )
+            vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
             return vpc, vpc.private_subnets[0]
         # Nothing of the zone is used.
         vpc = ec2.Vpc.from_vpc_attributes(self, "Vpc", vpc_id=settings.vpc_id, availability_zones=[Fn.select(0, Fn.get_azs())])
         return vpc, ec2.Subnet.from_subnet_id(self, "Subnet", settings.subnet_id)
+
+    def log(self, name: str) -> logs.LogGroup:
+        """Goes with the stack."""
+        return logs.LogGroup(self, name, retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY)
 
     def instance(
         self, settings: Settings, image: Image, key: KeyStack, subnet: ec2.ISubnet, group: ec2.SecurityGroup
@@ -161,7 +188,17 @@ class EnclaveStack(Stack):
         instance.override_logical_id(logical_id)
         instance.cfn_options.creation_policy = CfnCreationPolicy(resource_signal=CfnResourceSignal(count=1, timeout="PT15M"))
         # Whatever the first boot needs, the way out included.
-        instance.node.add_dependency(grant, key, subnet)
+        instance.node.add_dependency(grant, key, subnet.internet_connectivity_established)
+        accept(
+            instance,
+            "Nothing reads EC2's metrics: wg-server and /health say whether the enclave works",
+            "AwsSolutions-EC28",
+        )
+        accept(
+            instance,
+            "Another image is another instance, and CloudFormation has to end the one before, which signs until then",
+            "AwsSolutions-EC29",
+        )
         return instance
 
 

@@ -78,12 +78,14 @@ class Alarm(unittest.TestCase):
         [target] = self.rule(template)["Targets"]
         self.assertEqual(target["Arn"], TOPIC_ARN)
         rule, _ = only(template, "AWS::Events::Rule")
-        [statement] = only(template, "AWS::SNS::TopicPolicy")[1]["Properties"]["PolicyDocument"]["Statement"]
+        statement, tls = only(template, "AWS::SNS::TopicPolicy")[1]["Properties"]["PolicyDocument"]["Statement"]
         self.assertEqual(
             (statement["Effect"], statement["Action"], statement["Resource"]), ("Allow", "sns:Publish", {"Ref": topic})
         )
         self.assertEqual(statement["Principal"], {"Service": "events.amazonaws.com"})
         self.assertEqual(statement["Condition"], {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": [rule, "Arn"]}}})
+        self.assertEqual((tls["Effect"], tls["Action"], tls["Resource"]), ("Deny", "sns:Publish", {"Ref": topic}))
+        self.assertEqual((tls["Principal"], tls["Condition"]), ("*", {"Bool": {"aws:SecureTransport": "false"}}))
 
     def test_the_message_says_who_did_what(self) -> None:
         [target] = self.rule(self.key_stack(alarm_topic_arn=TOPIC_ARN))["Targets"]

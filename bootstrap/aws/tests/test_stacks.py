@@ -114,7 +114,7 @@ class Stacks(unittest.TestCase):
             _, function = only(template, "AWS::Lambda::Function")
             self.assertEqual(function["Properties"]["Environment"]["Variables"]["CLIENT_SECRET_ID"], secret_id)
             policies = [policy["Properties"] for policy in template.find_resources("AWS::IAM::Policy").values()]
-            [policy] = [policy for policy in policies if "s3:GetObject" not in json.dumps(policy)]
+            [policy] = [policy for policy in policies if "secretsmanager:" in json.dumps(policy)]
             [role] = resolve(policy["Roles"], {})
             self.assertIn("RefLambdaRole", role)
             [statement] = policy["PolicyDocument"]["Statement"]
@@ -169,7 +169,7 @@ class Stacks(unittest.TestCase):
     def test_operators_learn_what_they_need_next(self) -> None:
         outputs = {name: set(template.to_json()["Outputs"]) for name, template in self.stacks.items()}
         self.assertLessEqual({"KeyArn", "InstanceRoleArn", "LambdaRoleArn", "SecretId", "SecretArn"}, outputs["Key"])
-        self.assertEqual(outputs["Enclave"], {"InstanceId", "ParentAddress", "EnclaveUrl", "KeyArn", "FunctionName"})
+        self.assertEqual(outputs["Enclave"], {"InstanceId", "ParentAddress", "EnclaveUrl", "FunctionName"})
 
     def test_the_vpc_that_is_made_is_in_the_zone_that_is_named(self) -> None:
         settings = replace(self.operator.settings, zone="eu-central-1c")
@@ -178,12 +178,26 @@ class Stacks(unittest.TestCase):
         subnets = self.operator.synthesize()["Enclave"].find_resources("AWS::EC2::Subnet").values()
         self.assertEqual({subnet["Properties"]["AvailabilityZone"] for subnet in subnets}, {"eu-central-1c"})
 
+    def test_the_vpc_that_is_made_logs_all_its_flows(self) -> None:
+        vpc, _ = only(self.enclave, "AWS::EC2::VPC")
+        _, flow_log = only(self.enclave, "AWS::EC2::FlowLog")
+        properties = flow_log["Properties"]
+        self.assertEqual((properties["ResourceId"], properties["TrafficType"]), ({"Ref": vpc}, "ALL"))
+
+    def test_the_instance_waits_for_its_way_out(self) -> None:
+        _, instance = only(self.enclave, INSTANCE)
+        for kind in ("AWS::EC2::Route", "AWS::EC2::SubnetRouteTableAssociation"):
+            private = [name for name in self.enclave.find_resources(kind) if "Private" in name]
+            self.assertEqual(private, [name for name in instance["DependsOn"] if name in private], kind)
+            self.assertTrue(private, kind)
+
     def test_a_vpc_that_is_there_is_taken(self) -> None:
         settings = replace(self.operator.settings, vpc_id="vpc-01234567", subnet_id="subnet-01234567", ami_id="ami-01234567")
         self.operator.settings, before = settings, self.operator.settings
         self.addCleanup(setattr, self.operator, "settings", before)
         template = self.operator.synthesize()["Enclave"]
         template.resource_count_is("AWS::EC2::VPC", 0)
+        template.resource_count_is("AWS::EC2::FlowLog", 0)
         _, instance = only(template, INSTANCE)
         self.assertEqual(instance["Properties"]["SubnetId"], "subnet-01234567")
         self.assertEqual(instance["Properties"]["ImageId"], "ami-01234567")
