@@ -13,7 +13,8 @@ require_packages "$root/bootstrap/lab/packages.txt" aws
 require_packages "$root/bootstrap/lab/packages.txt" aws-tests
 venv=$("$here/venv.sh" | tail -n 1)
 MOTO_PYTHON=$("$here/venv.sh" "$here/tests/moto-requirements.txt" | tail -n 1)/bin/python
-export MOTO_PYTHON
+LINTERS_PYTHON=$("$here/venv.sh" "$here/tests/linters-requirements.txt" | tail -n 1)/bin/python
+export MOTO_PYTHON LINTERS_PYTHON
 
 phase "style of the Python files"
 "$venv/bin/ruff" check --quiet --no-cache "$here"

@@ -45,11 +45,18 @@ print_table() {
 trap print_table EXIT
 
 build() {
-    # The CDK comes over the network, while the rest is built.
-    { bootstrap/aws/venv.sh && bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/moto-requirements.txt"; } >/dev/null &
-    local venv=$!
+    # They come over the network, while the rest is built.
+    python_environments >/dev/null &
+    local environments=$!
     bootstrap/lab/setup.sh
-    wait "$venv"
+    wait "$environments"
+}
+
+# The CDK, and what bootstrap/aws/test.sh runs beside it.
+python_environments() {
+    bootstrap/aws/venv.sh
+    bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/moto-requirements.txt"
+    bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/linters-requirements.txt"
 }
 
 stage packages bootstrap/lab/setup.sh --packages

@@ -68,11 +68,15 @@ class Operator:
         self.policy_path.write_text(text)
         return json.loads(text)
 
-    def synthesize(self, stage: str = "enclave") -> dict[str, Template]:
-        """The stacks of a stage, as `cdk.sh` makes them."""
-        outdir = self.policy_path.parent / "cdk.out"
+    def build(self, stage: str, outdir: Path) -> App:
+        """The app with the stacks of a stage, as `cdk.sh` makes them."""
         cdk = App(analytics_reporting=False, outdir=str(outdir), context=app.CONTEXT)
         app.build(cdk, stage, self.settings)
+        return cdk
+
+    def synthesize(self, stage: str = "enclave") -> dict[str, Template]:
+        """Their templates."""
+        cdk = self.build(stage, self.policy_path.parent / "cdk.out")
         # Checks the templates by CloudFormation's rules.
         cdk.synth()
         names = {self.settings.key_stack: "Key", self.settings.enclave_stack: "Enclave"}

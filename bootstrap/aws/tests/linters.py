@@ -1,0 +1,106 @@
+"""What cdk-nag, cfn-lint and checkov find in synthesized stacks, held against what the stacks accept."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App, Aspects
+from cdk_nag import AwsSolutionsChecks
+
+# As cdk-nag writes them into the assembly. A rule that it cannot apply to a resource is found, too.
+FOUND = re.compile(r"(?P<rule>(AwsSolutions-\w+|CdkNagValidationFailure)(\[.*?\])?): (?P<text>.*)", re.DOTALL)
+ACCEPTED = re.compile(r"CdkNagSuppression(?P<finding>\[.*?\])?: (?P<rule>\S+) (?P<text>was triggered but .*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule of a linter, on a resource of a template."""
+
+    linter: str
+    rule: str
+    path: Path
+    resource: str
+
+    def __str__(self) -> str:
+        """As a line begins that reports it."""
+        template = self.path.name.removesuffix(".template.json")
+        return f"{self.linter} {self.rule} in {self.path.parent.name}/{template}, {self.resource}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the linter says, and whether the template has it accept that."""
+
+    check: Check
+    text: str
+    accepted: bool
+
+
+def add_cdk_nag(app: App) -> None:
+    """Has cdk-nag look at the app when it is synthesized: it finds some of it in constructs alone."""
+    Aspects.of(app).add(AwsSolutionsChecks(reports=False, log_ignores=True))
+
+
+def problems(paths: list[Path]) -> list[str]:
+    """What is found and not accepted, and what is accepted and not found, one a line."""
+    found = template_findings(paths)
+    for path in paths:
+        found += cdk_nag_findings(path)
+    used = {each.check for each in found if each.accepted}
+    unused = [check for path in paths for check in acceptances(path) if check not in used]
+    lines = [f"{each.check}: {each.text}" for each in found if not each.accepted]
+    return lines + [f"{check}: accepted in the stack, where there is no such finding: take it out" for check in unused]
+
+
+def template_findings(paths: list[Path]) -> list[Finding]:
+    """Those of cfn-lint and checkov, which run at the same time, in an environment of their own."""
+    program = Path(__file__).with_name("template_linter.py")
+    running = {}
+    for linter in ("cfn-lint", "checkov"):
+        command = [os.environ["LINTERS_PYTHON"], "-B", program, linter, *paths]
+        running[linter] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    found = []
+    for linter, process in running.items():
+        output, errors = process.communicate()
+        if process.returncode != 0:
+            raise AssertionError(f"{linter}: {errors}")
+        for each in json.loads(output):
+            check = Check(linter, each["rule"], Path(each["path"]), each["resource"])
+            found.append(Finding(check, each["text"], each["accepted"]))
+    return found
+
+
+def cdk_nag_findings(path: Path) -> Iterator[Finding]:
+    """They are in a file beside the template, by construct; there is no other way to them from Python."""
+    metadata = json.loads(path.with_name(path.name.replace(".template.", ".metadata.")).read_text())
+    for construct, entries in metadata.items():
+        names = [entry["data"] for entry in entries if entry["type"] == "aws:cdk:logicalId"]
+        for text in [entry["data"] for entry in entries if entry["type"] in ("aws:cdk:error", "aws:cdk:warning", "aws:cdk:info")]:
+            match = FOUND.fullmatch(text) or ACCEPTED.fullmatch(text)
+            if match is not None:
+                rule = match["rule"] + (match.groupdict().get("finding") or "")
+                check = Check("cdk-nag", rule, path, names[0] if names else construct)
+                yield Finding(check, match["text"].strip(), accepted=match.re is ACCEPTED)
+
+
+def acceptances(path: Path) -> Iterator[Check]:
+    """What a template's metadata have linters accept."""
+    for name, resource in json.loads(path.read_text())["Resources"].items():
+        for linter, rule in accepted_rules(resource.get("Metadata", {})):
+            yield Check(linter, rule, path, name)
+
+
+def accepted_rules(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """By linter, in the form that each of them has."""
+    for each in metadata.get("cdk_nag", {}).get("rules_to_suppress", []):
+        for finding in each.get("applies_to", [None]):
+            yield "cdk-nag", each["id"] + (f"[{finding}]" if finding else "")
+    for each in metadata.get("checkov", {}).get("skip", []):
+        yield "checkov", each["id"]
+    for rule in metadata.get("cfn-lint", {}).get("config", {}).get("ignore_checks", []):
+        yield "cfn-lint", rule
