@@ -27,8 +27,12 @@ def build(app: App, stage: str, settings: Settings) -> None:
         raise Failure(f"--context stage={stage}: expected key or enclave")
 
 
-# CloudFormation's own rules, as errors: else it would say so after minutes.
-CONTEXT = {"@aws-cdk/core:validateAgainstDefaultRules": True}
+CONTEXT = {
+    # CloudFormation's own rules, as errors: else it would say so after minutes.
+    "@aws-cdk/core:validateAgainstDefaultRules": True,
+    # What the other stack imports stays, as CloudFormation has always had it; without a word here, each deployment warns.
+    "@aws-cdk/core:defaultCrossStackReferences": "strong",
+}
 
 
 def main() -> None:

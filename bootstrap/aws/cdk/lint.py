@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from aws_cdk import CfnResource
+from aws_cdk import Acknowledgment, CfnResource, Validations
 from constructs import IConstruct
 
 
 def accept(construct: IConstruct, reason: str, *rules: str) -> None:
-    """Has cdk-nag, cfn-lint and checkov accept what these rules of theirs find in this resource.
+    """Has cdk-nag, cfn-lint, checkov and the CDK accept what these rules of theirs find in this resource.
 
-    `AwsSolutions-IAM5[Resource::*]` is one finding of a rule of cdk-nag. A test fails where a rule finds nothing.
+    `AwsSolutions-IAM5[Resource::*]` is one finding of a rule of cdk-nag; rules of the CDK have a colon. A test fails where
+    a rule finds nothing, but for those of the CDK.
     """
     resource = construct if CfnResource.is_cfn_resource(construct) else construct.node.default_child
     for rule in rules:
@@ -19,6 +20,8 @@ def accept(construct: IConstruct, reason: str, *rules: str) -> None:
             append(resource, ["cdk_nag", "rules_to_suppress"], {"id": name, "reason": reason, **applies_to})
         elif rule.startswith("CKV"):
             append(resource, ["checkov", "skip"], {"id": rule, "comment": reason})
+        elif ":" in rule:
+            Validations.of(construct).acknowledge(Acknowledgment(id=rule, reason=reason))
         else:
             # cfn-lint has no place for a reason.
             append(resource, ["cfn-lint", "config", "ignore_checks"], rule)

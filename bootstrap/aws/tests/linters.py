@@ -1,4 +1,4 @@
-"""What cdk-nag, cfn-lint and checkov find in synthesized stacks, held against what the stacks accept."""
+"""What cdk-nag, cfn-lint, checkov and the CDK find in synthesized stacks, held against what the stacks accept."""
 
 import json
 import os
@@ -15,6 +15,8 @@ from cdk_nag import AwsSolutionsChecks
 # As cdk-nag writes them into the assembly. A rule that it cannot apply to a resource is found, too.
 FOUND = re.compile(r"(?P<rule>(AwsSolutions-\w+|CdkNagValidationFailure)(\[.*?\])?): (?P<text>.*)", re.DOTALL)
 ACCEPTED = re.compile(r"CdkNagSuppression(?P<finding>\[.*?\])?: (?P<rule>\S+) (?P<text>was triggered but .*)", re.DOTALL)
+# The CDK's own annotations, but those of ours: they are about settings.
+WARNING = re.compile(r"(?P<text>.*) \[ack: (?P<rule>(?!enclave-wireguard:).*)\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def problems(paths: list[Path]) -> list[str]:
     """What is found and not accepted, and what is accepted and not found, one a line."""
     found = template_findings(paths)
     for path in paths:
-        found += cdk_nag_findings(path)
+        found += annotation_findings(path)
+        found += validation_findings(path)
     used = {each.check for each in found if each.accepted}
     unused = [check for path in paths for check in acceptances(path) if check not in used]
     lines = [f"{each.check}: {each.text}" for each in found if not each.accepted]
@@ -75,17 +78,29 @@ def template_findings(paths: list[Path]) -> list[Finding]:
     return found
 
 
-def cdk_nag_findings(path: Path) -> Iterator[Finding]:
-    """They are in a file beside the template, by construct; there is no other way to them from Python."""
+def annotation_findings(path: Path) -> Iterator[Finding]:
+    """Those of cdk-nag and the CDK, by construct in a file beside the template: there is no other way to them from Python."""
     metadata = json.loads(path.with_name(path.name.replace(".template.", ".metadata.")).read_text())
     for construct, entries in metadata.items():
         names = [entry["data"] for entry in entries if entry["type"] == "aws:cdk:logicalId"]
         for text in [entry["data"] for entry in entries if entry["type"] in ("aws:cdk:error", "aws:cdk:warning", "aws:cdk:info")]:
-            match = FOUND.fullmatch(text) or ACCEPTED.fullmatch(text)
+            match = FOUND.fullmatch(text) or ACCEPTED.fullmatch(text) or WARNING.fullmatch(text)
             if match is not None:
                 rule = match["rule"] + (match.groupdict().get("finding") or "")
-                check = Check("cdk-nag", rule, path, names[0] if names else construct)
+                linter = "cdk" if match.re is WARNING else "cdk-nag"
+                check = Check(linter, rule, path, names[0] if names else construct)
                 yield Finding(check, match["text"].strip(), accepted=match.re is ACCEPTED)
+
+
+def validation_findings(path: Path) -> Iterator[Finding]:
+    """Those of the CDK that are no errors, in a report of the assembly."""
+    for report in json.loads(path.with_name("validation-report.json").read_text())["pluginReports"]:
+        for violation in report["violations"]:
+            for construct in violation["violatingConstructs"]:
+                # Of a stack, not of a resource, if it has no name there.
+                name = construct.get("cloudFormationResource", {}).get("logicalId", construct["constructPath"])
+                if construct["constructPath"].split("/")[0] == path.name.removesuffix(".template.json"):
+                    yield Finding(Check("cdk", violation["ruleName"], path, name), violation["description"], accepted=False)
 
 
 def acceptances(path: Path) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""The stacks pass cdk-nag, cfn-lint and checkov, in each shape that settings give them."""
+"""The stacks pass cdk-nag, cfn-lint, checkov and the CDK's own rules, in each shape that settings give them."""
 
 import tempfile
 import unittest
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import App
+from aws_cdk import Annotations, App, CfnParameter
 
 from lint import accept
 from linters import add_cdk_nag, problems
@@ -61,6 +61,8 @@ class Linters(unittest.TestCase):
     def test_what_is_new_is_reported_with_linter_rule_resource_and_text(self) -> None:
         for start, text in [
             ("cdk-nag AwsSolutions-EC26 in spoilt/enclave-signer-enclave, Parent", "EBS volumes that have encryption disabled"),
+            ("cdk W2001 in spoilt/enclave-signer-enclave, ", "Parameter 'Unused' is not referenced"),
+            ("cdk spoilt in spoilt/enclave-signer-enclave, /enclave-signer-enclave", "this stack is spoilt"),
             ("checkov CKV_AWS_7 in spoilt/enclave-signer-key, SignerKey", "Ensure rotation for customer created CMKs is enabled"),
             ("cfn-lint W3005 in spoilt/enclave-signer-enclave, Parent", "dependency already enforced"),
         ]:
@@ -86,6 +88,8 @@ def spoil(app: App) -> None:
     instance, group, profile = (enclave.node.find_child(name) for name in ("Parent", "ParentGroup", "Profile"))
     instance.block_device_mappings = [{"deviceName": "/dev/xvda", "ebs": {"encrypted": False}}]
     instance.node.add_dependency(profile)
+    CfnParameter(enclave, "Unused")
+    Annotations.of(enclave).add_warning_v2("spoilt", "this stack is spoilt")
     function = enclave.node.find_child("Wallet")
     function.node.add_dependency(enclave.node.find_child("WalletLog"))
     accept(function, "A test of what is accepted", "W3005")
