@@ -13,6 +13,34 @@ readonly cli=aws-cdk@2.1148.1
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
+readonly output=$root/target/cdk.out
+
+# explain COMMAND: the last line after the CDK's own words, where they do not say what to do here.
+explain() {
+    local said
+    # The app itself says what is wrong with the settings, and asks AWS for nothing.
+    if [ ! -e "$output/manifest.json" ] || ! command -v aws >/dev/null; then
+        return
+    fi
+    if ! said=$(aws sts get-caller-identity 2>&1); then
+        if [[ $said == *"specify a region"* ]]; then
+            fail "cdk $1: no region is set; expected one, such as AWS_REGION=eu-central-1"
+        fi
+        said=${said##*$'\n'}
+        fail "cdk $1: aws sts get-caller-identity: ${said%.}; expected credentials of somebody who may deploy:" \
+            "set AWS_PROFILE, or run aws sso login or aws configure"
+    fi
+    if [ "$1" != bootstrap ] && ! said=$(aws ssm get-parameter --name /cdk-bootstrap/hnb659fds/version 2>&1) &&
+        [[ $said == *ParameterNotFound* ]]; then
+        fail "cdk $1: this account and region have nothing of the CDK yet; run bootstrap/aws/cdk.sh key bootstrap, once," \
+            "then this again"
+    fi
+}
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
 
 case ${1:-} in
 key | enclave) stage=$1 ;;
@@ -30,5 +58,11 @@ cd "$root"
 if [ "$stage ${1:-}" = "enclave deploy" ]; then
     python -B "$here/cdk/zone.py" "$toml"
 fi
-exec npx --yes "$cli" --app "$(printf '%q ' python -B "$here/cdk/app.py")" \
-    --output "$root/target/cdk.out" --context "stage=$stage" --context "config=$toml" "$@"
+npx --yes "$cli" --version >/dev/null || fail "fetch $cli: npm cannot, as it says above; expected a registry that this host" \
+    "reaches: npm config set registry URL, npm config set proxy URL"
+rm -f "$output/manifest.json"
+status=0
+npx --yes "$cli" --app "$(printf '%q ' python -B "$here/cdk/app.py")" \
+    --output "$output" --context "stage=$stage" --context "config=$toml" "$@" || status=$?
+[ "$status" = 0 ] || explain "${1:-}"
+exit "$status"

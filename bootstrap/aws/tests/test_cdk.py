@@ -1,0 +1,91 @@
+"""What the person who runs cdk.sh reads last, with stand-ins for npx and aws that say what the real ones say."""
+
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+AWS_DIR = Path(__file__).resolve().parents[1]
+# What the CDK says at its end, and whether its app got as far as to write the stacks.
+NO_CREDENTIALS = "Unable to resolve AWS account to use. It must be either configured when you define your CDK Stack"
+NO_BOOTSTRAP = "SSM parameter /cdk-bootstrap/hnb659fds/version not found. Has the environment been bootstrapped?"
+NOT_FOUND = "An error occurred (ParameterNotFound) when calling the GetParameter operation:"
+
+
+class Cdk(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.bin = folder / "venv/bin"
+        scripts = folder / "bootstrap/aws"
+        for each in (self.bin, scripts, folder / "config", folder / "target/cdk.out"):
+            each.mkdir(parents=True)
+        (folder / "config/aws.toml").touch()
+        self.manifest = folder / "target/cdk.out/manifest.json"
+        self.script = Path(shutil.copy(AWS_DIR / "cdk.sh", scripts))
+        self.program(scripts / "venv.sh", f"echo {self.bin.parent}")
+        self.stand_in("aws", "exit 0")
+
+    def program(self, path: Path, text: str) -> None:
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+
+    def stand_in(self, name: str, text: str) -> None:
+        self.program(self.bin / name, text)
+
+    def cdk(self, words: str, writes_stacks: bool = True, status: int = 1) -> None:
+        """The CDK ends so."""
+        touch = f"touch {self.manifest}\n" if writes_stacks else ""
+        self.stand_in("npx", f'[ "$3" != --version ] || exit 0\n{touch}echo "{words}" >&2\nexit {status}')
+
+    def run_it(self, *words: str) -> tuple[int, list[str]]:
+        done = subprocess.run([self.script, "key", *words], check=False, capture_output=True, text=True)
+        return done.returncode, done.stderr.splitlines()
+
+    def fails(self, first: str, *last: str, command: str = "deploy") -> None:
+        """Its own words are there, and the last line has these."""
+        status, lines = self.run_it(command)
+        self.assertEqual(status, 1)
+        self.assertIn(first, lines)
+        for word in last:
+            self.assertIn(word, lines[-1])
+
+    def test_missing_credentials(self) -> None:
+        self.cdk(NO_CREDENTIALS)
+        self.stand_in("aws", "printf '\\nUnable to locate credentials.\\n' >&2; exit 253")
+        self.fails(NO_CREDENTIALS, "error: cdk deploy: aws sts get-caller-identity: Unable to locate", "AWS_PROFILE")
+
+    def test_a_missing_region(self) -> None:
+        self.cdk(NO_CREDENTIALS)
+        self.stand_in("aws", "echo 'You must specify a region.' >&2; exit 253")
+        self.fails(NO_CREDENTIALS, "error: cdk deploy: no region is set", "AWS_REGION=eu-central-1")
+
+    def test_an_account_without_bootstrap(self) -> None:
+        self.cdk(NO_BOOTSTRAP)
+        self.stand_in("aws", f'[ "$1" = sts ] || {{ echo "{NOT_FOUND}" >&2; exit 254; }}')
+        self.fails(NO_BOOTSTRAP, "error: cdk deploy: this account and region", "bootstrap/aws/cdk.sh key bootstrap")
+        # Who bootstraps is not told to.
+        self.fails(NO_BOOTSTRAP, NO_BOOTSTRAP, command="bootstrap")
+
+    def test_npm_that_reaches_nothing(self) -> None:
+        self.stand_in("npx", "echo 'npm error   errno: ECONNREFUSED' >&2; exit 1")
+        self.fails("npm error   errno: ECONNREFUSED", "error: fetch aws-cdk@", "npm config set registry URL")
+
+    def test_settings_that_are_wrong_are_not_taken_for_credentials(self) -> None:
+        self.cdk("error: config/aws.toml: key.admins is missing", writes_stacks=False)
+        # Of a deployment before.
+        self.manifest.touch()
+        self.stand_in("aws", "exit 253")
+        self.fails("error: config/aws.toml: key.admins is missing", "key.admins is missing")
+
+    def test_other_failures_are_the_cdks_alone_with_its_status(self) -> None:
+        self.cdk("the stack failed: ROLLBACK_COMPLETE", status=3)
+        self.assertEqual(self.run_it("deploy"), (3, ["the stack failed: ROLLBACK_COMPLETE"]))
+
+    def test_what_succeeds_has_no_line_more(self) -> None:
+        self.cdk("deployed", status=0)
+        self.assertEqual(self.run_it("deploy"), (0, ["deployed"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
