@@ -28,7 +28,8 @@ mapfile -t scripts < <(git ls-files --cached --others --exclude-standard | while
 done)
 shellcheck --external-sources "${scripts[@]}"
 check_features
-cargo clippy --locked --workspace --all-targets --test machines -- --deny warnings
+# With --release, what builds and expands code is shared with the programs.
+cargo clippy --locked --release --workspace --all-targets --test machines -- --deny warnings
 
 if [ "${1:-}" = --licences ]; then
     command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
