@@ -66,3 +66,4 @@ stage aws bootstrap/aws/test.sh
 stage unit-tests cargo test --locked --release --workspace
 # One lab, or two cores are too few for the VMs.
 stage machines cargo test --locked --release --workspace --test machines -- --test-threads=1
+stage aws.md bootstrap/aws/tests/walk_through.sh

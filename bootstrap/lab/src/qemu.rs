@@ -87,9 +87,9 @@ impl Qemu {
         let drive = |id: &str, path: &Path| with_path(&format!("if=none,format=raw,readonly=on,id={id},file="), path);
         command
             .args(["-machine", "q35,memory-backend=memory"])
-            .args(["-m", "512M", "-smp", "2"])
+            .args(["-m", "1G", "-smp", "2"])
             // Shared: the switch reads and writes the guest's rings.
-            .args(["-object", "memory-backend-memfd,id=memory,size=512M,share=on"])
+            .args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on"])
             .arg("-kernel")
             .arg(&machine.kernel_path)
             .arg("-initrd")
@@ -259,6 +259,6 @@ mod tests {
         }));
         let network = "user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22,guestfwd=tcp:10.0.2.100:16-cmd:'/a b,,c/lab' 'it'\\''s'";
         assert!(line.contains(network), "{line}");
-        assert!(line.contains("memory-backend-memfd,id=memory,size=512M,share=on"), "{line}");
+        assert!(line.contains("memory-backend-memfd,id=memory,size=1G,share=on"), "{line}");
     }
 }
