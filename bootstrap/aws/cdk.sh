@@ -26,6 +26,10 @@ explain() {
         if [[ $said == *"specify a region"* ]]; then
             fail "cdk $1: no region is set; expected one, such as AWS_REGION=eu-central-1"
         fi
+        # An STS that does not answer says nothing about why the CDK failed.
+        if ! is_about_credentials "$said"; then
+            return
+        fi
         said=${said##*$'\n'}
         fail "cdk $1: aws sts get-caller-identity: ${said%.}; expected credentials of somebody who may deploy:" \
             "set AWS_PROFILE, or run aws sso login or aws configure"
@@ -35,6 +39,20 @@ explain() {
         fail "cdk $1: this account and region have nothing of the CDK yet; run bootstrap/aws/cdk.sh key bootstrap, once," \
             "then this again"
     fi
+}
+
+# is_about_credentials WORDS: the messages of botocore's exceptions.py and tokens.py, and the error codes of STS. The word
+# "credentials" alone proves nothing: it is also in a timeout of the address that hands them out.
+is_about_credentials() {
+    case $1 in
+    *"nable to locate credentials"* | *"artial credentials found"* | *"refreshed credentials are still expired"* | \
+        *"The config profile ("*") could not be found"* | \
+        *"SSO session associated with this profile"* | *"Error loading SSO Token"* | *"Your session has expired"* | \
+        *"oken has expired"* | *"oken for "*" does not exist"* | \
+        *"(ExpiredToken"*")"* | *"(InvalidClientTokenId)"* | *"(UnrecognizedClientException)"* | *"(InvalidToken"*")"* | \
+        *"(SignatureDoesNotMatch)"*) ;;
+    *) return 1 ;;
+    esac
 }
 
 fail() {

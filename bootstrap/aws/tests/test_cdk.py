@@ -11,6 +11,29 @@ AWS_DIR = Path(__file__).resolve().parents[1]
 NO_CREDENTIALS = "Unable to resolve AWS account to use. It must be either configured when you define your CDK Stack"
 NO_BOOTSTRAP = "SSM parameter /cdk-bootstrap/hnb659fds/version not found. Has the environment been bootstrapped?"
 NOT_FOUND = "An error occurred (ParameterNotFound) when calling the GetParameter operation:"
+ROLLBACK = "the stack failed: ROLLBACK_COMPLETE"
+CALLER = "when calling the GetCallerIdentity operation"
+ABOUT_CREDENTIALS = [
+    "Unable to locate credentials. You can configure credentials by running aws configure.",
+    "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY",
+    "The config profile (deployer) could not be found",
+    "The SSO session associated with this profile has expired or is otherwise invalid.",
+    "Error loading SSO Token: Token for https://example.awsapps.com/start does not exist",
+    "Error when retrieving token from sso: Token has expired and refresh failed",
+    "Your session has expired or credentials have changed. Please reauthenticate using 'aws login'.",
+    "Credentials were refreshed, but the refreshed credentials are still expired.",
+    f"An error occurred (ExpiredToken) {CALLER}: The security token included in the request is expired",
+    f"An error occurred (InvalidClientTokenId) {CALLER}: The security token included in the request is invalid.",
+    f"An error occurred (SignatureDoesNotMatch) {CALLER}: The request signature we calculated does not match",
+]
+NOT_ABOUT_CREDENTIALS = [
+    "Could not connect to the endpoint URL: https://sts.eu-central-1.amazonaws.com/",
+    "Connect timeout on endpoint URL: https://sts.eu-central-1.amazonaws.com/",
+    "Read timeout on endpoint URL: http://169.254.170.2/v2/credentials/0123",
+    "Error when retrieving credentials from container-role: Error retrieving metadata: Connect timeout on endpoint URL",
+    "SSL validation failed for https://sts.eu-central-1.amazonaws.com/ [SSL: CERTIFICATE_VERIFY_FAILED]",
+    f"An error occurred (Throttling) {CALLER} (reached max retries: 4): Rate exceeded",
+]
 
 
 class Cdk(unittest.TestCase):
@@ -55,6 +78,20 @@ class Cdk(unittest.TestCase):
         self.stand_in("aws", "printf '\\nUnable to locate credentials.\\n' >&2; exit 253")
         self.fails(NO_CREDENTIALS, "error: cdk deploy: aws sts get-caller-identity: Unable to locate", "AWS_PROFILE")
 
+    def test_credentials_are_named_by_whatever_aws_says_of_them(self) -> None:
+        self.cdk(ROLLBACK)
+        for words in ABOUT_CREDENTIALS:
+            with self.subTest(words):
+                self.stand_in("aws", f'echo "{words}" >&2; exit 253')
+                self.fails(ROLLBACK, f"error: cdk deploy: aws sts get-caller-identity: {words.rstrip('.')};", "AWS_PROFILE")
+
+    def test_an_sts_that_does_not_answer_is_not_taken_for_credentials(self) -> None:
+        self.cdk(ROLLBACK)
+        for words in NOT_ABOUT_CREDENTIALS:
+            with self.subTest(words):
+                self.stand_in("aws", f"printf '\\n%s\\n' '{words}' >&2; exit 255")
+                self.assertEqual(self.run_it("deploy"), (1, [ROLLBACK]))
+
     def test_a_missing_region(self) -> None:
         self.cdk(NO_CREDENTIALS)
         self.stand_in("aws", "echo 'You must specify a region.' >&2; exit 253")
@@ -79,8 +116,8 @@ class Cdk(unittest.TestCase):
         self.fails("error: config/aws.toml: key.admins is missing", "key.admins is missing")
 
     def test_other_failures_are_the_cdks_alone_with_its_status(self) -> None:
-        self.cdk("the stack failed: ROLLBACK_COMPLETE", status=3)
-        self.assertEqual(self.run_it("deploy"), (3, ["the stack failed: ROLLBACK_COMPLETE"]))
+        self.cdk(ROLLBACK, status=3)
+        self.assertEqual(self.run_it("deploy"), (3, [ROLLBACK]))
 
     def test_what_succeeds_has_no_line_more(self) -> None:
         self.cdk("deployed", status=0)
