@@ -59,7 +59,7 @@ class Image:
 
 def measured(path: Path) -> tuple[dict, list[str]]:
     """What `make eif` wrote, and PCR0, PCR1 and PCR2 of it."""
-    text = read(path, "`make eif` writes it").decode()
+    text = read_text(path, "`make eif` writes it")
     try:
         measurements = json.loads(text)
         pcrs = [measurements[f"PCR{index}"].lower() for index in range(3)]
@@ -96,6 +96,16 @@ def read(path: Path, hint: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; {hint}") from error
+
+
+def read_text(path: Path, hint: str) -> str:
+    """The file's text, without the byte order mark that some editors put in front of it."""
+    content = read(path, hint)
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise Failure(f"{path}: byte 0x{byte:02x} at offset {error.start} is not UTF-8; expected UTF-8: {hint}") from error
 
 
 def sha256(content: bytes) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failure import Failure
-from image import Image, read, sha256
+from image import Image, read, read_text, sha256
 from settings import ROOT, Settings
 
 AWS_DIR = ROOT / "bootstrap/aws"
@@ -54,20 +54,27 @@ def archive(files: list[Delivery], work_dir: Path) -> Delivery:
 
 def allow_list(path: Path, hosts: list[str], work_dir: Path) -> Path:
     """The operator's list, and the names without which the image has no key; they have its region in them."""
-    text = read(path, "the names that enclaves may look up").decode()
-    names = [line.strip().lower() for line in text.splitlines()]
+    text = read_text(path, "the names that enclaves may look up")
+    names = listed_names(text)
     # `*.name` stands for everything below a name.
     listed = lambda host: host in names or any(name.startswith("*.") and host.endswith(name[1:]) for name in names)  # noqa: E731
     if missing := [host for host in hosts if not listed(host)]:
         text = text.rstrip("\n") + "\n# Whom the image asks for its key; the deployment adds them.\n" + "\n".join(missing) + "\n"
     written = work_dir / "dns-allow-list.txt"
-    written.write_text(text)
+    # wg-server reads UTF-8, whatever the locale of this host has.
+    written.write_bytes(text.encode())
     return written
+
+
+def listed_names(text: str) -> set[str]:
+    """The entries as wg-server's dns/allow_list.rs reads them, a line each; splitlines() would end lines at more than that."""
+    entries = (line.partition("#")[0].strip() for line in text.split("\n"))
+    return {entry.removesuffix(".").lower() for entry in entries if entry}
 
 
 def check_config(path: Path) -> None:
     """The sample is not what an instance needs; `wg-server check` on the instance says the rest."""
-    text = read(path, "the parent's configuration").decode()
+    text = read_text(path, "the parent's configuration")
     try:
         config = tomllib.loads(text)
         nat = config["nat"]
