@@ -15,8 +15,10 @@ from cdk_nag import AwsSolutionsChecks
 # As cdk-nag writes them into the assembly. A rule that it cannot apply to a resource is found, too.
 FOUND = re.compile(r"(?P<rule>(AwsSolutions-\w+|CdkNagValidationFailure)(\[.*?\])?): (?P<text>.*)", re.DOTALL)
 ACCEPTED = re.compile(r"CdkNagSuppression(?P<finding>\[.*?\])?: (?P<rule>\S+) (?P<text>was triggered but .*)", re.DOTALL)
-# The CDK's own annotations, but those of ours: they are about settings.
-WARNING = re.compile(r"(?P<text>.*) \[ack: (?P<rule>(?!enclave-wireguard:).*)\]", re.DOTALL)
+# The CDK's own warnings; errors, and warnings without a name, are their text alone.
+NAMED = re.compile(r"(?P<text>.*) \[ack: (?P<rule>.*)\]", re.DOTALL)
+# Warnings of ours are about settings.
+OURS = "enclave-wireguard:"
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,22 @@ def annotation_findings(path: Path) -> Iterator[Finding]:
     metadata = json.loads(path.with_name(path.name.replace(".template.", ".metadata.")).read_text())
     for construct, entries in metadata.items():
         names = [entry["data"] for entry in entries if entry["type"] == "aws:cdk:logicalId"]
-        for text in [entry["data"] for entry in entries if entry["type"] in ("aws:cdk:error", "aws:cdk:warning", "aws:cdk:info")]:
-            match = FOUND.fullmatch(text) or ACCEPTED.fullmatch(text) or WARNING.fullmatch(text)
-            if match is not None:
-                rule = match["rule"] + (match.groupdict().get("finding") or "")
-                linter = "cdk" if match.re is WARNING else "cdk-nag"
-                check = Check(linter, rule, path, names[0] if names else construct)
-                yield Finding(check, match["text"].strip(), accepted=match.re is ACCEPTED)
+        for entry in entries:
+            kind = entry["type"].removeprefix("aws:cdk:")
+            if kind in ("error", "warning", "info"):
+                linter, rule, text, accepted = annotation(kind, entry["data"])
+                if kind != "info" or linter == "cdk-nag":
+                    yield Finding(Check(linter, rule, path, names[0] if names else construct), text.strip(), accepted)
+
+
+def annotation(kind: str, data: str) -> tuple[str, str, str, bool]:
+    """Whose it is, its rule, its text, and whether it is accepted. What has no rule goes by its kind."""
+    if match := FOUND.fullmatch(data) or ACCEPTED.fullmatch(data):
+        rule = match["rule"] + (match.groupdict().get("finding") or "")
+        return "cdk-nag", rule, match["text"], match.re is ACCEPTED
+    if match := NAMED.fullmatch(data):
+        return "cdk", match["rule"], match["text"], match["rule"].startswith(OURS)
+    return "cdk", kind, data, False
 
 
 def validation_findings(path: Path) -> Iterator[Finding]:

@@ -63,6 +63,8 @@ class Linters(unittest.TestCase):
             ("cdk-nag AwsSolutions-EC26 in spoilt/enclave-signer-enclave, Parent", "EBS volumes that have encryption disabled"),
             ("cdk W2001 in spoilt/enclave-signer-enclave, ", "Parameter 'Unused' is not referenced"),
             ("cdk spoilt in spoilt/enclave-signer-enclave, /enclave-signer-enclave", "this stack is spoilt"),
+            ("cdk error in spoilt/enclave-signer-enclave, /enclave-signer-enclave/Wallet", "this function is spoilt"),
+            ("cdk warning in spoilt/enclave-signer-enclave, Parent", "this instance is spoilt"),
             ("checkov CKV_AWS_7 in spoilt/enclave-signer-key, SignerKey", "Ensure rotation for customer created CMKs is enabled"),
             ("cfn-lint W3005 in spoilt/enclave-signer-enclave, Parent", "dependency already enforced"),
         ]:
@@ -82,7 +84,7 @@ class Linters(unittest.TestCase):
 
 
 def spoil(app: App) -> None:
-    """A disk that is not encrypted, a key that stays, dependencies twice, and acceptances of nothing."""
+    """A disk that is not encrypted, a key that stays, dependencies twice, annotations, and acceptances of nothing."""
     key, enclave = (app.node.find_child(name) for name in (SAMPLE.key_stack, SAMPLE.enclave_stack))
     key.node.find_child("SignerKey").enable_key_rotation = False
     instance, group, profile = (enclave.node.find_child(name) for name in ("Parent", "ParentGroup", "Profile"))
@@ -92,6 +94,8 @@ def spoil(app: App) -> None:
     Annotations.of(enclave).add_warning_v2("spoilt", "this stack is spoilt")
     function = enclave.node.find_child("Wallet")
     function.node.add_dependency(enclave.node.find_child("WalletLog"))
+    Annotations.of(function).add_error("this function is spoilt")
+    Annotations.of(instance).add_warning("this instance is spoilt")
     accept(function, "A test of what is accepted", "W3005")
     accept(group, "A test of what is not found", "AwsSolutions-EC23", "CKV_AWS_24", "W2001")
 
