@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import instance_type
 from failure import Failure
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,17 +22,6 @@ EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
 ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
-INSTANCE_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
-# Graviton's: the image is for x86_64.
-ARM = re.compile(r"[a-z]+[0-9]+[a-z]*g[a-z]*[.].*|a1[.].*")
-# Virtualized types of four vCPUs and more end so, and have four of them for each: `large` has two, `metal` is no virtual machine.
-XLARGE = re.compile(r"(?P<family>[a-z0-9-]+)[.](?P<times>[0-9]*)xlarge")
-# Families on x86_64 without Nitro Enclaves
-# (https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs), and those before the Nitro system.
-WITHOUT_ENCLAVES = re.compile(
-    r"g4ad|[cmr]7i-flex|[cmr]8i-flex|r7iz|t[0-9]+a?|trn1n?|u[0-9-].*|u-.*|vt1|mac.*"
-    r"|c[1-4]|cc2|cr1|d2|f1|g[23]|g3s|h1|hs1|i[23]|m[1-4]|p[23]|r[34]|x1e?"
-)
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ class Settings:
             subnet_id=network.optional("subnet_id", re.compile(rf"subnet-{ID}"), "a subnet's id"),
             zone=network.optional("zone", ZONE, "an availability zone, such as eu-central-1a"),
             clients=network.texts("clients", None, ""),
-            instance_type=instance.text("type", INSTANCE_TYPE, "an instance type, such as c6i.xlarge"),
+            instance_type=instance.text("type", instance_type.NAME, "an instance type, such as c6i.xlarge"),
             ami_id=instance.optional("ami_id", re.compile(rf"ami-{ID}"), "an AMI's id"),
             cpus=enclave.number("cpus", 1, 128),
             memory_mib=enclave.number("memory_mib", 256, 1 << 20),
@@ -146,27 +136,12 @@ class Settings:
                 f"function.client_secret_id: {self.client_secret_id!r}, expected another secret than key.secret_id, which the"
                 " instance reads"
             )
-        if ARM.fullmatch(self.instance_type):
-            raise Failure(f"instance.type: {self.instance_type} is ARM, and the image is for x86_64: c6i.xlarge is right")
-        self.check_instance()
+        instance_type.check(self.instance_type, self.cpus)
         for client in self.clients:
             try:
                 ipaddress.IPv4Network(client)
             except ValueError as error:
                 raise Failure(f"network.clients: {client!r}: {error}, expected such as 10.0.0.0/16") from error
-
-    def check_instance(self) -> None:
-        """Whether the type takes an enclave with these vCPUs: EC2 and the allocator would say so after minutes."""
-        found = XLARGE.fullmatch(self.instance_type)
-        if found is None or WITHOUT_ENCLAVES.fullmatch(found["family"]):
-            raise Failure(
-                f"instance.type: {self.instance_type!r}, expected a type with Nitro Enclaves and at least four vCPUs, such as"
-                " c6i.xlarge"
-            )
-        vcpus = 4 * int(found["times"] or 1)
-        # The parent keeps a core, which has two.
-        if self.cpus > vcpus - 2:
-            raise Failure(f"enclave.cpus: {self.cpus}, expected at most {vcpus - 2} of the {vcpus} that {self.instance_type} has")
 
 
 def is_secret(name_or_arn: str, name: str) -> bool:
