@@ -1,4 +1,4 @@
-"""Which instance types take the image's enclave."""
+"""Which instance types take the image's enclave, and how much of an instance it may have."""
 
 import re
 
@@ -10,21 +10,76 @@ ARM = re.compile(r"[a-z]+[0-9]+[a-z]*g[a-z]*[.].*|a1[.].*")
 # Virtualized types of four vCPUs and more end so, and have four of them for each: `large` has two, `metal` is no virtual machine.
 XLARGE = re.compile(r"(?P<family>[a-z0-9-]+)[.](?P<times>[0-9]*)xlarge")
 # Families on x86_64 without Nitro Enclaves
-# (https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs), and those before the Nitro system.
+# (https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs, and NitroEnclavesSupport of EC2's
+# DescribeInstanceTypes), and those before the Nitro system.
 WITHOUT_ENCLAVES = re.compile(
-    r"g4ad|[cmr]7i-flex|[cmr]8i-flex|r7iz|t[0-9]+a?|trn1n?|u[0-9-].*|u-.*|vt1|mac.*"
+    r"g4ad|hpc.*|p6-b200|[cmr]7i-flex|[cmr]8i-flex|r7iz|t[0-9]+a?|trn1n?|u[0-9-].*|u-.*|vt1|mac.*"
     r"|c[1-4]|cc2|cr1|d2|f1|g[23]|g3s|h1|hs1|i[23]|m[1-4]|p[23]|r[34]|x1e?"
 )
+# Families with two vCPUs in each core (DefaultThreadsPerCore of DescribeInstanceTypes). AMD's have one since the seventh
+# generation. A family that is not here may have one, so an odd number is not refused.
+TWO_VCPUS_A_CORE = re.compile(
+    r"([cmr][56]|d3|dl2|f2|g[4-6]|gr6|i[34]|inf[12]|p[3-6]|trn2|x2|z1)[a-z0-9-]*|[cimrx][78]i[a-z0-9-]*"
+)
+# GiB for each vCPU (MemoryInfo of DescribeInstanceTypes). c5n is left out: its sizes differ, from 2.62 to 2.67.
+MEMORY = [
+    (re.compile(r"c(?!5n)[5-8][a-z-]*"), 2),
+    (re.compile(r"m[5-8][a-z-]*"), 4),
+    (re.compile(r"r[5-8][a-z-]*"), 8),
+    (re.compile(r"x2idn|x8i"), 16),
+    (re.compile(r"x2ie[a-z]*|x8aedz"), 32),
+]
+PARENT_MEMORY_MIB = 1024
 
 
-def check(name: str, cpus: int) -> None:
-    """Whether the type takes an enclave with these vCPUs: EC2 and the allocator would say so after minutes."""
+def check(name: str, cpus: int, memory_mib: int) -> None:
+    """Whether the type has an enclave of this size and a parent: EC2 and the allocator would say so after minutes."""
     if ARM.fullmatch(name):
         raise Failure(f"instance.type: {name} is ARM, and the image is for x86_64: c6i.xlarge is right")
     found = XLARGE.fullmatch(name)
     if found is None or WITHOUT_ENCLAVES.fullmatch(found["family"]):
         raise Failure(f"instance.type: {name!r}, expected a type with Nitro Enclaves and at least four vCPUs, such as c6i.xlarge")
     vcpus = 4 * int(found["times"] or 1)
-    # The parent keeps a core, which has two.
-    if cpus > vcpus - 2:
-        raise Failure(f"enclave.cpus: {cpus}, expected at most {vcpus - 2} of the {vcpus} that {name} has")
+    check_cpus(name, vcpus, cpus)
+    check_memory(name, vcpus, memory_mib)
+
+
+def check_cpus(name: str, vcpus: int, cpus: int) -> None:
+    """The allocator takes whole cores, and leaves the parent the first."""
+    core = vcpus_a_core(name)
+    if cpus > vcpus - core:
+        raise Failure(f"enclave.cpus: {cpus}, expected at most {vcpus - core} of the {vcpus} that {name} has")
+    if cpus % core != 0:
+        raise Failure(
+            f"enclave.cpus: {cpus}, expected an even number, such as 2: {name} has two vCPUs a core,"
+            " and the allocator takes whole cores"
+        )
+
+
+def check_memory(name: str, vcpus: int, memory_mib: int) -> None:
+    """The parent keeps some for itself, where it is known how much there is."""
+    gib = memory_gib_a_vcpu(name)
+    if gib is None:
+        return
+    total = vcpus * gib * 1024
+    most = total - PARENT_MEMORY_MIB
+    if memory_mib > most:
+        raise Failure(
+            f"enclave.memory_mib: {memory_mib}, expected at most {most} of the {total} that {name} has:"
+            f" the parent keeps {PARENT_MEMORY_MIB}"
+        )
+
+
+def vcpus_a_core(name: str) -> int:
+    """Two, or one where nothing says that it is two."""
+    return 2 if TWO_VCPUS_A_CORE.fullmatch(family(name)) else 1
+
+
+def memory_gib_a_vcpu(name: str) -> int | None:
+    """By the family, if that is known."""
+    return next((gib for pattern, gib in MEMORY if pattern.fullmatch(family(name))), None)
+
+
+def family(name: str) -> str:
+    """What is before the size."""
+    return name.partition(".")[0]

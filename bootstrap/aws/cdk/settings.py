@@ -136,7 +136,7 @@ class Settings:
                 f"function.client_secret_id: {self.client_secret_id!r}, expected another secret than key.secret_id, which the"
                 " instance reads"
             )
-        instance_type.check(self.instance_type, self.cpus)
+        instance_type.check(self.instance_type, self.cpus, self.memory_mib)
         for client in self.clients:
             try:
                 ipaddress.IPv4Network(client)

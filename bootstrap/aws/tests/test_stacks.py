@@ -431,6 +431,12 @@ class SettingsFile(unittest.TestCase):
                 for kind in ("m5.2xlarge", "c6a.4xlarge", "r7i.xlarge", "i4i.xlarge", "x2idn.16xlarge")
             ),
             ("cpus = 2\n", "cpus = 3\n", "enclave.cpus: 3, expected at most 2 of the 4 that c6i.xlarge has"),
+            ("cpus = 2\n", "cpus = 1\n", "enclave.cpus: 1, expected an even number, such as 2"),
+            (
+                "memory_mib = 512",
+                "memory_mib = 8192",
+                "enclave.memory_mib: 8192, expected at most 7168 of the 8192 that c6i.xlarge has",
+            ),
             ("clients = []", 'clients = ["10.0.0.1/16"]', "network.clients: '10.0.0.1/16': 10.0.0.1/16 has host bits set"),
             ("# vpc_id", "vpc_id", "network: set both vpc_id and subnet_id, or neither"),
             ("# zone = ", 'zone = "eu-central-1" # ', "network.zone: 'eu-central-1', expected an availability zone"),
