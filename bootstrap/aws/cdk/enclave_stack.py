@@ -109,6 +109,9 @@ class EnclaveStack(Stack):
         if settings.vpc_id is None:
             zones = {"max_azs": 1} if settings.zone is None else {"availability_zones": [settings.zone]}
             vpc = ec2.Vpc(self, "Vpc", nat_gateways=1, **zones)
+            if settings.zone is not None:
+                for subnet in [*vpc.public_subnets, *vpc.private_subnets]:
+                    accept(subnet, "The operator's settings name it: not each zone has the instance type", "W3010")
             # Kept where a parent that somebody has taken over cannot change them.
             log = self.log("VpcLog")
             accept(

@@ -35,7 +35,7 @@ class Linters(unittest.TestCase):
         cls.add("key", "key")
         cls.add("key-with-mail", "key", **MAIL)
         cls.add("enclave", "enclave")
-        cls.add("enclave-with-mail", "enclave", **MAIL)
+        cls.add("enclave-with-zone-and-mail", "enclave", zone=f"{REGION}b", **MAIL)
         cls.operator.allow("--encryptor", ROLES + SAMPLE.lambda_role, "--context", "purpose=ethereum-signer")
         cls.add("enclave-with-everything-given", "enclave", **EVERYTHING_GIVEN)
         cls.operator.allow()
