@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Where AWS explains the numbers.
 const HELP: &str = "https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html";
 
-/// aws-nitro-enclaves-cli, `document_errors`: the number of an error is the program's exit status, too.
+/// aws-nitro-enclaves-cli, `document_errors`: the number of the error that ends the program is its exit status, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(crate) enum Number {

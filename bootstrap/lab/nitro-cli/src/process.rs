@@ -34,8 +34,10 @@ pub(crate) fn main(wanted: &Wanted) -> Result<()> {
     let result = hold(wanted, signals);
     if let Err(failure) = &result {
         drop(log::line(&failure.to_string()));
-        // Nobody hears it once the enclave has run.
-        drop(say(&Said::Failed(failure.clone())));
+        // Nobody hears it once the enclave has run; otherwise run-enclave shows it, and it is not said twice.
+        if say(&Said::Failed(failure.clone())).is_ok() {
+            drop(close_streams());
+        }
     }
     result
 }

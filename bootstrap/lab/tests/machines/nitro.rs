@@ -28,10 +28,12 @@ fn nitro_cli(shared: &SharedLab, arguments: &[&str]) -> (String, i32) {
     (String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
 }
 
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
 fn run_enclave(cid: &str, memory: &str, image: &str) -> Vec<String> {
-    ["run-enclave", "--cpu-count", "2", "--memory", memory, "--eif-path", image, "--enclave-cid", cid]
-        .map(str::to_owned)
-        .into()
+    words(&format!("run-enclave --cpu-count 2 --memory {memory} --eif-path {image} --enclave-cid {cid}"))
 }
 
 #[test]
@@ -82,28 +84,38 @@ fn a_process_that_ends_takes_its_enclave_along() {
 }
 
 #[test]
-fn what_cannot_be_has_the_number_of_aws_s_error_and_leaves_nothing_behind() {
+fn what_cannot_be_has_the_number_and_the_status_of_aws_s_error_and_leaves_nothing_behind() {
     let shared = lab_with(1);
     let image = "/usr/local/lib/enclave/enclave.eif";
     let before = machine(&shared);
-    for (arguments, number, said) in [
-        (run_enclave("16", "512", image), 33, "CID 16 has an enclave that runs"),
-        (run_enclave("17", "16", image), 26, "the image needs a memory of 36 MiB, 16 are given"),
-        (run_enclave("17", "512", "/no/such.eif"), 19, "/no/such.eif: No such file or directory"),
-        (run_enclave("17", "512", "/etc/hostname"), 59, "/etc/hostname"),
-        (run_enclave("24", "512", image), 33, "16 to 23"),
-        (run_enclave("2", "512", image), 3, "expected 3 or more"),
-        (
-            ["terminate-enclave", "--enclave-name", "nobody"].map(str::to_owned).into(),
-            58,
-            "no enclave is called nobody",
-        ),
-        (["console", "--enclave-name", "signer"].map(str::to_owned).into(), 44, "was not started with --debug-mode"),
+    // Who finds the error: the process that would hold the enclave, or nitro-cli before there is one.
+    for (arguments, number, is_of_process, said) in [
+        (run_enclave("16", "512", image), 33, true, "CID 16 has an enclave that runs"),
+        (run_enclave("17", "16", image), 26, true, "the image needs a memory of 36 MiB, 16 are given"),
+        (run_enclave("17", "512", "/no/such.eif"), 19, true, "/no/such.eif: No such file or directory"),
+        (run_enclave("17", "512", "/etc/hostname"), 59, true, "/etc/hostname"),
+        (run_enclave("24", "512", image), 33, true, "16 to 23"),
+        (run_enclave("2", "512", image), 3, false, "expected 3 or more"),
+        (words("terminate-enclave --enclave-name nobody"), 58, false, "no enclave is called nobody"),
+        (words("console --enclave-name signer"), 44, false, "was not started with --debug-mode"),
     ] {
         let words: Vec<_> = arguments.iter().map(String::as_str).collect();
         let (stderr, status) = nitro_cli(&shared, &words);
-        assert_eq!(status, number, "{words:?}: {stderr}");
-        assert!(stderr.contains(&format!("[ E{number:02} ] ")) && stderr.contains(said), "{words:?}: {stderr}");
+        let numbers: Vec<_> =
+            stderr.lines().filter(|line| line.starts_with("[ E") || line.starts_with("Failed")).collect();
+        let own = format!("[ E{number:02} ] ");
+        match (is_of_process, &numbers[..]) {
+            (true, [first, "Failed connections: 1", last]) => {
+                assert!(first.starts_with(&own) && last.starts_with("[ E39 ] "), "{words:?}: {stderr}");
+                assert_eq!(status, 39, "{words:?}: {stderr}");
+            }
+            (false, [only]) => {
+                assert!(only.starts_with(&own), "{words:?}: {stderr}");
+                assert_eq!(status, number, "{words:?}: {stderr}");
+            }
+            (true | false, _) => panic!("{words:?}: {stderr}"),
+        }
+        assert!(stderr.contains(said), "{words:?}: {stderr}");
     }
     assert_eq!(machine(&shared), before);
     let described = shared.lab.parent().unwrap().output(&["nitro-cli", "describe-enclaves"]).unwrap();
