@@ -10,6 +10,7 @@
 //!
 //! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
 
+mod allocator;
 mod aws;
 mod files;
 mod hypervisor;
@@ -30,7 +31,9 @@ pub(crate) use aws::{
     WALLET_ROLE,
 };
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
-pub(crate) use nitro::{ALLOCATED, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service};
+pub(crate) use nitro::{
+    ALLOCATED, ALLOCATOR_PATH, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service,
+};
 pub(crate) use record::{Options as RecordOptions, record};
 pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE, all as units, held_path};
 
@@ -58,6 +61,8 @@ pub(crate) enum Part {
     Serve,
     /// The self-test server of the lab's internet
     Internet,
+    /// Set memory and processors aside for enclaves
+    Allocate,
 }
 
 /// # Errors
@@ -66,6 +71,7 @@ pub(crate) fn run(part: Part) -> Result<()> {
     match part {
         Part::SetUp { first_boot } => set_up(first_boot),
         Part::Serve => runtime()?.block_on(serve()),
+        Part::Allocate => crate::cli::print(&format!("{}\n", allocator::allocate()?)).map(drop),
         Part::Internet => runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS)),
     }
 }

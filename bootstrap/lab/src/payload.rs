@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use tar::{Builder, EntryType, Header};
 
 use crate::guest::{
-    ALLOCATED, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, NITRO_CLI, WG_SERVER,
-    image_path, units,
+    ALLOCATED, ALLOCATOR_PATH, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, NITRO_CLI,
+    WG_SERVER, image_path, units,
 };
 use crate::key_policy;
 use crate::layout::{Layout, WEB_CA_NAME};
@@ -139,7 +139,7 @@ fn append_installed(
     }
     append_parent_config(tar, project)?;
     append(tar, "etc/enclave/enclave.env", EntryType::Regular, 0o644, ENCLAVE_ENVIRONMENT.as_bytes())?;
-    append(tar, "etc/nitro_enclaves/allocator.yaml", EntryType::Regular, 0o644, ALLOCATED.as_bytes())?;
+    append(tar, &inside(ALLOCATOR_PATH), EntryType::Regular, 0o644, ALLOCATED.as_bytes())?;
     let blind_dir = project.blind_dir();
     Ok([
         (inside(WG_SERVER), programs.wg_server.clone(), 0o755),

@@ -6,19 +6,20 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result};
 
 use super::network::command;
-use super::units::{Unit, unit};
+use super::units::Unit;
 use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 
 /// The stand-in, in the place of AWS's.
 pub(crate) const NITRO_CLI: &str = "/usr/bin/nitro-cli";
 /// `/etc/enclave/enclave.env`, with what `config/aws.toml` has.
 pub(crate) const ENCLAVE_ENVIRONMENT: &str = "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n";
-/// `/etc/nitro_enclaves/allocator.yaml`, the same.
+/// Where the allocator's configuration is.
+pub(crate) const ALLOCATOR_PATH: &str = "/etc/nitro_enclaves/allocator.yaml";
+/// The allocator's configuration, the same.
 pub(crate) const ALLOCATED: &str = "---\nmemory_mib: 512\ncpu_count: 2\n";
 /// Who may start enclaves.
 const GROUP: &str = "ne";
 const DEVICE: &str = "/dev/nitro_enclaves";
-const ALLOCATOR: &str = "nitro-enclaves-allocator";
 
 /// The service of an enclave: the one that ships, or one like it.
 pub(crate) fn service(id: EnclaveId) -> String {
@@ -46,13 +47,6 @@ pub(super) fn set_up() -> Result<()> {
 /// As user data does.
 pub(super) fn add_user() -> Result<()> {
     command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", "--gid", GROUP, "enclave"])
-}
-
-/// Sets aside for enclaves what user data has it set aside: memory and processors are the host's here, and enough.
-pub(super) fn allocator() -> Unit {
-    let service =
-        "Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/grep -q memory_mib /etc/nitro_enclaves/allocator.yaml\n";
-    Unit { is_enabled: false, ..unit(ALLOCATOR, "", service) }
 }
 
 /// The enclaves' services; `shipped` is the text of the unit that ships.

@@ -2,7 +2,7 @@
 //!
 //! The gateway and the relay of blind mode are the unit that ships, `wg-server.service`, under other names and with what differs.
 
-use super::{PROGRAM, RUN_DIR, WG_SERVER, aws, nitro};
+use super::{PROGRAM, RUN_DIR, WG_SERVER, allocator, aws, nitro};
 
 /// The parent's daemon, for everything but blind mode.
 pub(crate) const WG_SERVER_SERVICE: &str = "wg-server";
@@ -47,7 +47,7 @@ pub(crate) fn all(shipped: Option<&(String, String)>) -> Vec<Unit> {
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
         in_internet("internet-self-test", &format!("{PROGRAM} guest internet"), ""),
-        nitro::allocator(),
+        allocator::service(),
     ];
     units.extend(aws::units());
     if let Some((wg_server, enclave)) = shipped {
