@@ -23,7 +23,8 @@ use crate::config::Config;
 use cookie::Secret;
 
 pub(crate) use account::Account;
-pub(crate) use allow_list::AllowList;
+pub(crate) use allow_list::{AllowList, Name};
+pub(crate) use resolution::fault;
 pub(crate) use supervisor::Named;
 
 /// named's errors before it has read its configuration.

@@ -28,6 +28,7 @@ mod key;
 mod lease;
 mod listener;
 mod lock;
+mod lookup;
 #[cfg(test)]
 mod namespace;
 mod ports;
@@ -89,6 +90,8 @@ enum Verb {
         #[arg(long, default_value = status::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
+    /// Has the running wg-server look names up as an enclave would, and says what is in the way of each that fails.
+    Lookup(lookup::Options),
     /// Has the running wg-server renew keys now, which costs no connection; by itself it does so every `attestation.key_lifetime`.
     Renew {
         /// Only those of the enclave with this CID.
@@ -132,6 +135,7 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Relay { config, check: true } => say(blind::check(&config)?),
         Verb::Check { config } => say(check::check(&config)?),
         Verb::Status { json, runtime_dir } => show_status(&runtime_dir, json),
+        Verb::Lookup(options) => lookup::lookup(&options, print),
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
         Verb::Attest(options) => attest::attest(&options, print),
         Verb::Keygen { path } => keygen(&path),

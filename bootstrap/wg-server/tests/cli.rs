@@ -248,6 +248,34 @@ fn status_without_a_daemon_says_so() {
 }
 
 #[test]
+fn every_name_that_cannot_be_looked_up_is_a_line_and_the_exit_status() {
+    let host = Host::new();
+    let config = host.path("parent.toml");
+    let lookup = |arguments: &[&str]| call(&[&["lookup", "--config", config.to_str().unwrap()], arguments].concat());
+    let output = lookup(&["evil.test", "aws.com"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(output.stdout.is_empty(), "{}", text(&output));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<_> = stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{stderr}");
+    for (line, expected) in lines.iter().zip([
+        "ERROR evil.test is not on dns.allow_list_path: add it and restart wg-server",
+        "ERROR aws.com: named does not answer at 203.0.113.1: ",
+    ]) {
+        assert!(line.contains(expected), "{expected:?} in {stderr}");
+    }
+
+    let output = lookup(&["--json", "evil.test"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problem = "evil.test is not on dns.allow_list_path: add it and restart wg-server";
+    assert_eq!(json, serde_json::json!([{"name": "evil.test", "problem": problem}]));
+
+    assert_refused(&lookup(&["198.51.100.1"]), "is an address, expected a name like");
+    assert_refused(&lookup(&[]), "<NAME>...");
+}
+
+#[test]
 fn a_second_wg_server_names_the_first_and_touches_nothing() {
     let host = Host::new();
     fs::create_dir(host.path("run")).unwrap();

@@ -38,7 +38,7 @@ struct Doubled {
 }
 
 impl Name {
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let like = "expected a name like `aws.com` or `*.aws.com`";
         ensure!(name.parse::<std::net::IpAddr>().is_err(), "{text:?} is an address, {like}");

@@ -20,7 +20,7 @@ const TYPE_A_CLASS_IN: [u8; 4] = [0, 1, 0, 1];
 
 /// The result of a question (RFC 1035, section 4.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rcode {
+pub(crate) enum Rcode {
     NoError,
     ServFail,
     NxDomain,

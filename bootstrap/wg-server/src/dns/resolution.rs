@@ -2,64 +2,136 @@
 
 use std::net::IpAddr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::time::timeout;
 
 use super::message::Rcode;
 use super::probe;
+use crate::config::Forwarder;
 
 /// named itself gives up on its forwarders after 10 s (resolver-query-timeout).
 const DEADLINE: Duration = Duration::from_secs(11);
 
+/// Why a name on the list cannot be looked up; its words follow the name.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// There is an answer if signatures are not checked.
+    Signatures,
+    ServFail,
+    NxDomain,
+    Other(Rcode),
+    Silence,
+    /// named itself does not answer here.
+    Nobody(IpAddr, io::Error),
+}
+
 /// What is wrong with the answers for this name, if anything.
-pub(super) async fn fault(server: IpAddr, name: &str, is_validated: bool) -> Option<String> {
+pub(crate) async fn fault(server: IpAddr, name: &str, is_validated: bool) -> Option<Fault> {
     let answer = ask(server, name, false).await;
     // With checking disabled, named passes on what it cannot verify.
     let unchecked = match answer {
-        Some(Rcode::ServFail) if is_validated => ask(server, name, true).await,
+        Ok(Rcode::ServFail) if is_validated => Some(ask(server, name, true).await),
         _ => None,
     };
-    describe(name, answer, unchecked)
+    judge(answer, unchecked)
 }
 
-async fn ask(server: IpAddr, name: &str, is_unchecked: bool) -> Option<Rcode> {
-    timeout(DEADLINE, probe::resolve(server, name, is_unchecked)).await.ok()?.ok()
+async fn ask(server: IpAddr, name: &str, is_unchecked: bool) -> Result<Rcode, Fault> {
+    let answer = timeout(DEADLINE, probe::resolve(server, name, is_unchecked)).await;
+    answer.map_or(Err(Fault::Silence), |answer| answer.map_err(|error| Fault::Nobody(server, error)))
 }
 
-fn describe(name: &str, answer: Option<Rcode>, unchecked: Option<Rcode>) -> Option<String> {
-    let what = match (answer, unchecked) {
-        (Some(Rcode::NoError), _) => return None,
-        (Some(Rcode::ServFail), Some(Rcode::NoError)) => {
-            "SERVFAIL, and an answer if DNSSEC is left out: its chain of signatures is broken, mostly because dns.forwarders hand \
-             out no DNSSEC records; expected forwarders that do, or dnssec = false in [dns]"
-                .to_owned()
+fn judge(answer: Result<Rcode, Fault>, unchecked: Option<Result<Rcode, Fault>>) -> Option<Fault> {
+    match (answer, unchecked) {
+        (Ok(Rcode::NoError), _) => None,
+        (Ok(Rcode::ServFail), Some(Ok(Rcode::NoError))) => Some(Fault::Signatures),
+        (Ok(Rcode::ServFail), _) => Some(Fault::ServFail),
+        (Ok(Rcode::NxDomain), _) => Some(Fault::NxDomain),
+        (Ok(other @ Rcode::Other(_)), _) => Some(Fault::Other(other)),
+        (Err(fault), _) => Some(fault),
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Signatures => {
+                "SERVFAIL, and an answer if DNSSEC is left out: its chain of signatures is broken, mostly because dns.forwarders hand \
+                 out no DNSSEC records; expected forwarders that do, or dnssec = false in [dns]"
+            }
+            Self::ServFail => {
+                "SERVFAIL: dns.forwarders do not answer, or refuse; expected name servers that this host reaches"
+            }
+            Self::NxDomain => "NXDOMAIN: dns.forwarders do not know this name of the allow-list; expected one that exists",
+            Self::Other(code) => return write!(f, "{code}; expected an answer"),
+            Self::Silence => "no answer: dns.forwarders are silent; expected name servers that this host reaches",
+            Self::Nobody(server, error) => return write!(f, "named does not answer at {server}: {error}"),
+        })
+    }
+}
+
+impl Fault {
+    /// What to do about it, behind its words.
+    pub(crate) fn remedy(&self, name: &str, forwarder: Forwarder) -> String {
+        let Forwarder { address, port } = forwarder;
+        let dig =
+            if port == 53 { format!("dig @{address} {name}") } else { format!("dig @{address} -p {port} {name}") };
+        match self {
+            Self::Signatures => "edit it and restart wg-server".to_owned(),
+            Self::ServFail | Self::Silence => format!("ask one as wg-server does, `{dig}`"),
+            Self::NxDomain | Self::Other(_) => {
+                format!(
+                    "ask one as wg-server does, `{dig}`; if it answers, restart wg-server, which reads the list at its start"
+                )
+            }
+            Self::Nobody(..) => "`wg-server status` says whether named runs, and why not".to_owned(),
         }
-        (Some(Rcode::ServFail), _) => {
-            "SERVFAIL: dns.forwarders do not answer, or refuse; expected name servers that this host reaches".to_owned()
-        }
-        (Some(Rcode::NxDomain), _) => {
-            "NXDOMAIN: dns.forwarders do not know this name of the allow-list; expected one that exists".to_owned()
-        }
-        (Some(other @ Rcode::Other(_)), _) => format!("{other}; expected an answer"),
-        (None, _) => "no answer: dns.forwarders are silent; expected name servers that this host reaches".to_owned(),
-    };
-    Some(format!("{name}: {what}"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+    const FORWARDER: Forwarder = Forwarder { address: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53)), port: 53 };
 
     #[test]
     fn every_way_not_to_be_answered_is_told_from_the_others() {
-        let fault = |answer, unchecked| describe("aws.com", answer, unchecked).unwrap_or_default();
-        assert_eq!(fault(Some(Rcode::NoError), None), "");
-        assert!(fault(Some(Rcode::ServFail), Some(Rcode::NoError)).contains("dnssec = false"));
-        for answer in [(Some(Rcode::ServFail), None), (Some(Rcode::ServFail), Some(Rcode::ServFail))] {
-            assert!(fault(answer.0, answer.1).starts_with("aws.com: SERVFAIL: dns.forwarders do not answer"));
+        let fault =
+            |answer, unchecked| judge(answer, unchecked).map_or_else(String::new, |fault| format!("aws.com: {fault}"));
+        assert_eq!(fault(Ok(Rcode::NoError), None), "");
+        assert!(fault(Ok(Rcode::ServFail), Some(Ok(Rcode::NoError))).contains("dnssec = false"));
+        for unchecked in [None, Some(Ok(Rcode::ServFail)), Some(Err(Fault::Silence))] {
+            assert!(
+                fault(Ok(Rcode::ServFail), unchecked).starts_with("aws.com: SERVFAIL: dns.forwarders do not answer")
+            );
         }
-        assert!(fault(Some(Rcode::NxDomain), None).starts_with("aws.com: NXDOMAIN: "));
-        assert_eq!(fault(Some(Rcode::Other(5)), None), "aws.com: REFUSED; expected an answer");
-        assert!(fault(None, None).starts_with("aws.com: no answer: "));
+        assert!(fault(Ok(Rcode::NxDomain), None).starts_with("aws.com: NXDOMAIN: "));
+        assert_eq!(fault(Ok(Rcode::Other(5)), None), "aws.com: REFUSED; expected an answer");
+        assert!(fault(Err(Fault::Silence), None).starts_with("aws.com: no answer: "));
+        let refused = Fault::Nobody(SERVER, io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(fault(Err(refused), None), "aws.com: named does not answer at 203.0.113.1: connection refused");
+    }
+
+    #[test]
+    fn what_to_do_is_where_the_fault_is() {
+        let remedy = |fault: Fault| fault.remedy("aws.com", FORWARDER);
+        assert_eq!(remedy(Fault::Signatures), "edit it and restart wg-server");
+        for fault in [Fault::ServFail, Fault::Silence] {
+            assert_eq!(remedy(fault), "ask one as wg-server does, `dig @198.51.100.53 aws.com`");
+        }
+        for fault in [Fault::NxDomain, Fault::Other(Rcode::Other(5))] {
+            let expected = "ask one as wg-server does, `dig @198.51.100.53 aws.com`; if it answers, restart wg-server, which reads \
+                            the list at its start";
+            assert_eq!(remedy(fault), expected);
+        }
+        let nobody = Fault::Nobody(SERVER, io::ErrorKind::ConnectionRefused.into());
+        assert!(remedy(nobody).starts_with("`wg-server status`"));
+        let other_port = Fault::ServFail.remedy("aws.com", Forwarder { port: 5353, ..FORWARDER });
+        assert!(other_port.ends_with("`dig @198.51.100.53 -p 5353 aws.com`"), "{other_port}");
     }
 }

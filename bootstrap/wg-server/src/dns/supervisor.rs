@@ -297,7 +297,7 @@ impl<'a> Named<'a> {
     async fn watch_resolution(&self) -> std::convert::Infallible {
         if let (Some(server), Some(name)) = (self.servers.first(), &self.prepared.sample) {
             while let Some(fault) = resolution::fault(*server, name, self.is_validating).await {
-                self.now(Phase::Running, Some(fault));
+                self.now(Phase::Running, Some(format!("{name}: {fault}")));
                 sleep(RESOLVE_EVERY).await;
             }
             if self.state().problem.is_some() {

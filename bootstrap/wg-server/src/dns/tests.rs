@@ -41,7 +41,7 @@ const LIST: &str = "aws.com\nalias.example\nfront.example\n*.wild.example\n";
 struct Setup {
     dir: tempfile::TempDir,
     config: Config,
-    _upstream: KillOnDrop,
+    upstream: KillOnDrop,
 }
 
 struct KillOnDrop(Child);
@@ -75,7 +75,7 @@ fn setup(deny: &str) -> Setup {
         .replace("/etc/wg-server/private.key", path("private.key").to_str().unwrap())
         .replace("/etc/wg-server/dns-allow-list.txt", path("list.txt").to_str().unwrap())
         .replace("\"nxdomain\"", &format!("\"{deny}\""));
-    Setup { config: Config::parse(&toml).unwrap(), dir, _upstream: KillOnDrop(upstream) }
+    Setup { config: Config::parse(&toml).unwrap(), dir, upstream: KillOnDrop(upstream) }
 }
 
 impl Setup {
@@ -341,6 +341,39 @@ fn inside_dnssec() {
         let problem = state.problem.unwrap();
         assert!(problem.starts_with("alias.example: SERVFAIL, and an answer if DNSSEC is left out"), "{problem}");
     });
+}
+
+#[test]
+fn lookup_tells_an_answer_from_what_is_in_the_way_of_one() {
+    alone_with_users("dns::tests::inside_lookup");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_lookup() {
+    let setup = setup("nxdomain");
+    let list = AllowList::load(&setup.config.dns.allow_list_path).unwrap();
+    let problem = async |name: &str| {
+        let looked_up = crate::lookup::look_up(&setup.config, &list, &Name::parse(name).unwrap()).await;
+        looked_up.map_or_else(|error| format!("{error:#}"), |()| "none".to_owned())
+    };
+    setup.run(async |_| {
+        assert_eq!(problem("aws.com").await, "none");
+        assert_eq!(problem("a.wild.example").await, "none");
+        let unknown = problem("unknown.wild.example").await;
+        assert!(unknown.starts_with("unknown.wild.example: NXDOMAIN: dns.forwarders do not know this name"), "{unknown}");
+        assert!(unknown.contains("`dig @198.51.100.53 unknown.wild.example`; if it answers, restart"), "{unknown}");
+
+        sh(&format!("kill -KILL {}", setup.upstream.0.id()));
+        let failed = problem("b.a.wild.example").await;
+        let expected = "b.a.wild.example: SERVFAIL: dns.forwarders do not answer, or refuse; expected name servers that this host \
+                        reaches: ask one as wg-server does, `dig @198.51.100.53 b.a.wild.example`";
+        assert_eq!(failed, expected);
+        assert_eq!(problem("x.aws.com").await, "x.aws.com is not on dns.allow_list_path: add it and restart wg-server");
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let nobody = runtime.block_on(problem("aws.com"));
+    assert!(nobody.starts_with("aws.com: named does not answer at 203.0.113.1: Connection refused"), "{nobody}");
 }
 
 #[test]
