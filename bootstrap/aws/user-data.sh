@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Makes an Amazon Linux 2023 instance the parent of an enclave. Runs as root, once, at the first boot; cloud-init keeps what it says
-# in /var/log/cloud-init-output.log. It ends when the enclave is a peer of wg-server and answers, or with the reason in its last line.
+# in /var/log/cloud-init-output.log. It ends when the enclave is a peer of wg-server, answers, and can look up names, or with the reason
+# in its last line.
 #
 # The CDK puts its parameters before it, as exported variables. None is a secret:
 #
-#   STACK RESOURCE                              whom CloudFormation waits for
+#   STACK RESOURCE HANDLE                       whom CloudFormation waits for, and the URL that takes the reason
 #   AWS_DEFAULT_REGION BUCKET KEY SHA256        where the files are, in one tar archive, and its hash
-#   PCR0                                        the image that may run
+#   PCR0 HOSTS                                  the image that may run, and whom it asks for its key
 #   ENCLAVE_CPUS ENCLAVE_MEMORY_MIB ENCLAVE_CID
 #
-# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN and ANSWERS_WITHIN, how long to wait, in seconds.
+# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN, ANSWERS_WITHIN, NAMES_WITHIN and REASON_READ_WITHIN, how
+# long to wait, in seconds.
 set -euo pipefail
 shopt -s inherit_errexit
 export LC_ALL=C
@@ -22,8 +24,10 @@ die() {
     exit 1
 }
 
-# Together less than CloudFormation waits: for each unit, then for the enclave.
-readonly start_within=${START_WITHIN:-120} peer_within=${PEER_WITHIN:-180} answers_within=${ANSWERS_WITHIN:-60}
+# In seconds; together less than CloudFormation waits. A unit's own limit comes first, and nitro-cli's before that.
+readonly fetch_within=300 start_within=${START_WITHIN:-180} peer_within=${PEER_WITHIN:-180} answers_within=${ANSWERS_WITHIN:-60}
+# named gives up on its forwarders after 10 s.
+readonly names_within=${NAMES_WITHIN:-60}
 
 main() {
     work_dir=/nonexistent
@@ -36,7 +40,10 @@ set_up() {
     say "install packages"
     # nitro-cli's package brings Docker. Once started, Docker has the chain FORWARD drop what enclaves send.
     systemctl mask --now docker.service docker.socket
-    dnf install --assumeyes bind nftables aws-nitro-enclaves-cli
+    timeout "$fetch_within" dnf install --assumeyes bind nftables aws-nitro-enclaves-cli || die_of_timeout $? "dnf install"
+    # What the package's rules for udev and systemd-tmpfiles say holds from the next boot on at the latest.
+    [ ! -e "$root/dev/nitro_enclaves" ] || { chgrp ne "$root/dev/nitro_enclaves" && chmod 0660 "$root/dev/nitro_enclaves"; }
+    systemd-tmpfiles --create --prefix=/run/nitro_enclaves
     say "fetch files"
     fetch
     say "install"
@@ -51,11 +58,18 @@ set_up() {
     start enclave.service
     await_peer
     await_answer
-    say "the enclave is a peer and answers"
+    await_names
+    await_no_problem
+    say "the enclave is a peer, answers, and can look up names"
 }
 
-# signal STATUS: CloudFormation waits for it, and fails the deployment when it is not 0. The stack's events keep the reason when the
-# instance is gone.
+# die_of_timeout STATUS COMMAND: one that failed has said why.
+die_of_timeout() {
+    [ "$1" -ne 124 ] || die "$2: no end after $fetch_within s; expected a subnet with a way to the internet, or the endpoints that config/aws.toml lists"
+    exit "$1"
+}
+
+# signal STATUS: CloudFormation waits for it, and fails the deployment when it is not 0.
 signal() {
     local reason step last
     reason=$(tail -n 1 "$work_dir/said") || reason="nothing was done, there is no folder to work in"
@@ -69,16 +83,38 @@ signal() {
     fi
     reason=${reason#user-data: }
     rm -rf "$work_dir"
-    PATH=$PATH:/opt/aws/bin cfn-signal --stack "$STACK" --resource "$RESOURCE" --region "$AWS_DEFAULT_REGION" --exit-code "$1" \
-        --reason "${reason:0:1000}" || say "CloudFormation could not be told"
+    # The stack's events keep it when the instance is gone. Only a wait condition's handle takes a reason, and only the instance's own
+    # signal counts when a newer Amazon Linux replaces it.
+    give_reason "$1" "${reason:0:1000}" || say "the stack's events do not have the reason"
+    PATH=$PATH:/opt/aws/bin cfn-signal --stack "$STACK" --resource "$RESOURCE" --region "$AWS_DEFAULT_REGION" --exit-code "$1" ||
+        say "CloudFormation could not be told"
     [ "$1" -eq 0 ] || say "went wrong, status $1: $reason"
 }
 
-# error_of: the error in what a program said. nitro-cli's has a number, and lines about support behind it; others end with theirs.
+# give_reason STATUS REASON: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-waitcondition.html
+give_reason() {
+    local body
+    body=$(python3 - "$@" <<'END'
+import json
+import sys
+
+status = "SUCCESS" if sys.argv[1] == "0" else "FAILURE"
+print(json.dumps({"Status": status, "Reason": sys.argv[2], "UniqueId": "user-data", "Data": ""}))
+END
+    )
+    curl --silent --show-error --fail --retry 3 --max-time 20 --request PUT --header Content-Type: --data-binary "$body" "$HANDLE" || return
+    # It is read before the instance's own signal ends the deployment.
+    [ "$1" -eq 0 ] || sleep "${REASON_READ_WITHIN:-30}"
+}
+
+# error_of: the error in what a program said. nitro-cli's has a number, and lines about support behind it; where the enclave's process
+# has failed, a second says only that. Others end with their error.
 error_of() {
     local said
     said=$(awk '
+        /^\[ E39 \]/ && error { goes_on = 0; next }
         /^\[ E[0-9][0-9] \]/ { error = $0; goes_on = 1; next }
+        /^Failed connections/ { goes_on = 0; next }
         /^$/ || /https:/ { goes_on = 0 }
         goes_on { error = error " " $0 }
         { last = $0 }
@@ -86,6 +122,7 @@ error_of() {
     ')
     case $said in
     '[ E19 ]'*/dev/nitro_enclaves*) said+=" (has the instance EnclaveOptions?)" ;;
+    '[ E35 ]'*) said+=" (the image is damaged, or there are no hugepages for it: journalctl --unit nitro-enclaves-allocator)" ;;
     '[ E22 ]'* | '[ E27 ]'*) said+=" (less of enclave.cpus or enclave.memory_mib in config/aws.toml, or a larger instance.type)" ;;
     '[ E26 ]'*) said+=" (more of enclave.memory_mib in config/aws.toml: four times the image)" ;;
     '[ E36 ]'* | '[ E39 ]'*) said+=" (run it with --debug-mode, and nitro-cli console shows why)" ;;
@@ -102,7 +139,7 @@ said_by() {
 
 # start UNIT: returns when it serves.
 start() {
-    local status=0 why
+    local status=0 why status_text
     say "start $1"
     timeout "$start_within" systemctl start "$1" || status=$?
     [ "$status" -ne 0 ] || return 0
@@ -111,7 +148,8 @@ start() {
     # A program that never ran said nothing; systemd says why it did not.
     why=${why:-$(journalctl --no-pager --quiet --output=cat --lines=1 --unit "$1")}
     if [ "$status" -eq 124 ]; then
-        why="not ready after $start_within s, $(systemctl show --property=StatusText --value "$1"); it said last: $why"
+        status_text=$(systemctl show --property=StatusText --value "$1")
+        why="not ready after $start_within s${status_text:+, $status_text}; it said last: $why"
     fi
     die "$1: $why (journalctl --unit $1)"
 }
@@ -141,7 +179,7 @@ import json
 import sys
 
 status = json.load(sys.stdin)
-peers = [forward["to"] for forward in status["forwards"] if forward["is_peer"]]
+peers = [forward["to"] for forward in status["forwards"] if forward["is_peer"] and forward["port"] == 443]
 sys.exit(1) if not peers else print(peers[0])' 2>/dev/null
 }
 
@@ -155,8 +193,39 @@ await_answer() {
     done
 }
 
+# Without them, the enclave gets no key.
+await_names() {
+    local end=$((SECONDS + names_within)) said hosts
+    read -ra hosts <<<"$HOSTS"
+    say "look up $HOSTS"
+    until said=$("$wg_server" lookup --config "$root/etc/wg-server/parent.toml" "${hosts[@]}" 2>&1); do
+        [ "$SECONDS" -lt "$end" ] || die "names that the enclave asks: $(tail -n 1 <<<"$said")"
+        sleep 1
+    done
+}
+
+# Whatever else wg-server has found wrong on this host, that it does not mend.
+await_no_problem() {
+    local end=$((SECONDS + names_within)) problem
+    until problem=$(no_problem); do
+        [ "$SECONDS" -lt "$end" ] || die "wg-server: ${problem:-wg-server status does not answer} (wg-server status)"
+        sleep 1
+    done
+}
+
+# Fails while there is one, and says which, or while nobody knows.
+no_problem() {
+    "$wg_server" status --json 2>/dev/null | python3 -c '
+import json
+import sys
+
+problems = json.load(sys.stdin)["problems"]
+print("; ".join(problems))
+sys.exit(1 if problems else 0)' 2>/dev/null
+}
+
 fetch() {
-    aws s3 cp --no-progress "s3://$BUCKET/$KEY" "$work_dir/files.tar"
+    timeout "$fetch_within" aws s3 cp --no-progress "s3://$BUCKET/$KEY" "$work_dir/files.tar" || die_of_timeout $? "aws s3 cp"
     printf '%s  %s\n' "$SHA256" "$work_dir/files.tar" | sha256sum --check --quiet
     tar --extract --file="$work_dir/files.tar" --directory="$work_dir" --no-same-owner
     rm "$work_dir/files.tar"

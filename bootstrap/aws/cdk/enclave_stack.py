@@ -5,7 +5,19 @@ import json
 import zipfile
 from pathlib import Path
 
-from aws_cdk import ArnFormat, CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, RemovalPolicy, Stack, Stage
+from aws_cdk import (
+    ArnFormat,
+    CfnCreationPolicy,
+    CfnOutput,
+    CfnResourceSignal,
+    CfnWaitCondition,
+    CfnWaitConditionHandle,
+    Duration,
+    Fn,
+    RemovalPolicy,
+    Stack,
+    Stage,
+)
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
@@ -19,6 +31,9 @@ from key_stack import KeyStack
 from lint import accept
 from parent import PORT, Delivery, archive, deliveries, user_data
 from settings import Settings
+
+# More than all that user-data.sh waits for.
+BOOTS_WITHIN_SECONDS = 1800
 
 
 class EnclaveStack(Stack):
@@ -149,15 +164,22 @@ class EnclaveStack(Stack):
         )
         profile = iam.CfnInstanceProfile(self, "Profile", roles=[key.instance_role.role_name])
         logical_id = f"Parent{digest(settings, files)}"
+        # Its event says why a first boot went wrong; what the instance's own signal says, no event shows.
+        handle = CfnWaitConditionHandle(self, "ReasonHandle")
+        handle.override_logical_id(f"{logical_id}ReasonHandle")
+        reason = CfnWaitCondition(self, "Reason", handle=handle.ref, count=1, timeout=str(BOOTS_WITHIN_SECONDS))
+        reason.override_logical_id(f"{logical_id}Reason")
         script = user_data(
             {
                 "STACK": self.stack_name,
                 "RESOURCE": logical_id,
+                "HANDLE": handle.ref,
                 "AWS_DEFAULT_REGION": self.region,
                 "BUCKET": asset.s3_bucket_name,
                 "KEY": asset.s3_object_key,
                 "SHA256": packed.sha256,
                 "PCR0": image.pcrs[0],
+                "HOSTS": " ".join(image.hosts),
                 "ENCLAVE_CPUS": str(settings.cpus),
                 "ENCLAVE_MEMORY_MIB": str(settings.memory_mib),
                 "ENCLAVE_CID": str(settings.cid),
@@ -191,9 +213,12 @@ class EnclaveStack(Stack):
         )
         # User data runs once: other files are another instance.
         instance.override_logical_id(logical_id)
-        instance.cfn_options.creation_policy = CfnCreationPolicy(resource_signal=CfnResourceSignal(count=1, timeout="PT15M"))
+        instance.cfn_options.creation_policy = CfnCreationPolicy(
+            resource_signal=CfnResourceSignal(count=1, timeout=f"PT{BOOTS_WITHIN_SECONDS}S")
+        )
         # Whatever the first boot needs, the way out included.
-        instance.node.add_dependency(grant, key, subnet.internet_connectivity_established)
+        for each in (instance, reason):
+            each.node.add_dependency(grant, key, subnet.internet_connectivity_established)
         if settings.ami_id is not None:
             accept(instance, "The operator's settings name it, for one region", "CloudFormation-Validate::W9010")
         accept(
@@ -211,7 +236,7 @@ class EnclaveStack(Stack):
 
 def digest(settings: Settings, files: list[Delivery]) -> str:
     """Of everything that the first boot depends on."""
-    parts = [user_data({}), *(f"{file.name} {file.sha256}" for file in files)]
+    parts = [user_data({}), settings.instance_type, *(f"{file.name} {file.sha256}" for file in files)]
     parts += [str(number) for number in (settings.cpus, settings.memory_mib, settings.cid)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 

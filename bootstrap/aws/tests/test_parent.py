@@ -13,17 +13,38 @@ from image import kms
 from operator_files import PCRS, ROOT, SAMPLE, Operator, only, resolve
 from parent import allow_list
 
+# What CloudFormation wants of a wait condition.
+TOLD = {"Status", "Reason", "UniqueId", "Data"}
+HANDLE = "https://cloudformation-waitcondition.example/?X-Amz-Signature=0&x=%2F"
+NO_HUGEPAGES = " (the image is damaged, or there are no hugepages for it: journalctl --unit nitro-enclaves-allocator)"
+WAY_OUT = "expected a subnet with a way to the internet, or the endpoints that config/aws.toml lists"
 HEALTH = "https://203.0.113.2:443/health"
 RECORDER = """#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
 """
-# `start` of $BROKEN goes wrong, of $LATE takes too long; that of wg-server has it answer with $STATUS from then on.
+# `start` of $BROKEN goes wrong, of $LATE takes too long; that of wg-server has it answer with $STATUS from then on, and
+# look up names unless $UNNAMED says why not.
 SYSTEMCTL = """
 case $* in
 "start ${LATE:-}") sleep 9 ;;
 "start ${BROKEN:-}") exit 1 ;;
-"start wg-server.service") printf '#!/bin/sh\\nprintf %%s "$STATUS"\\n' >"$INSTALL_ROOT/usr/local/bin/wg-server" ;;
-"show "*) echo "wg0 and its rules are there, waiting for named" ;;
+"start wg-server.service") echo "$WG_SERVER" >"$INSTALL_ROOT/usr/local/bin/wg-server" ;;
+"show "*wg-server.service) echo "wg0 and its rules are there, waiting for named" ;;
+esac
+"""
+WG_SERVER = """#!/bin/sh
+case $1 in
+lookup) [ -z "${UNNAMED:-}" ] || { echo "$UNNAMED" >&2; exit 1; } ;;
+*) printf %s "$STATUS" ;;
+esac
+"""
+# One that ends when it has looked up the names.
+ENDING_WG_SERVER = WG_SERVER.replace("lookup)", 'lookup) touch "$0.ended";').replace("*)", '*) test -e "$0.ended" ||')
+# The handle of the wait condition takes the reason, and nothing else is asked with PUT.
+CURL = """
+case $* in
+*" PUT "*) while [ "$1" != --data-binary ]; do shift; done; printf %s "$2" >"$CALLS.reason" ;;
+*) [ -z "${MUTE:-}" ] || { echo "curl: (7) Failed to connect" >&2; exit 7; } ;;
 esac
 """
 # By --unit, the last line would be systemd's own.
@@ -34,11 +55,12 @@ case $* in
 esac
 """
 FAKES = {
-    **dict.fromkeys(("useradd", "chown", "cfn-signal"), RECORDER),
+    **dict.fromkeys(("useradd", "chown", "cfn-signal", "systemd-tmpfiles"), RECORDER),
+    "timeout": '#!/bin/sh\n[ "$2" != "${STUCK:-}" ] || exit 124\nexec /usr/bin/timeout "$@"\n',
     "dnf": RECORDER + '[ -z "${OFFLINE:-}" ] || { echo "Error: cannot reach the mirror" >&2; exit 1; }\n',
     "systemctl": RECORDER + SYSTEMCTL,
     "journalctl": JOURNALCTL,
-    "curl": RECORDER + '[ -z "${MUTE:-}" ] || { echo "curl: (7) Failed to connect" >&2; exit 7; }\n',
+    "curl": RECORDER + CURL,
     "id": "#!/bin/sh\nexit 1\n",
     # aws s3 cp --no-progress s3://BUCKET/KEY FILE
     "aws": RECORDER + 'cp "$ASSETS/${4##*/}" "$5"\n',
@@ -53,7 +75,7 @@ class FirstBoot(unittest.TestCase):
             (self.folder / name).mkdir()
         operator = Operator(self.folder / "operator")
         self.logical_id, instance = only(operator.synthesize()["Enclave"], "AWS::EC2::Instance")
-        self.script = resolve(instance["Properties"]["UserData"], {})
+        self.script = resolve(instance["Properties"]["UserData"], {f"{self.logical_id}ReasonHandle": HANDLE})
         outdir = self.folder / "operator/cdk.out"
         for file in json.loads((outdir / f"{SAMPLE.enclave_stack}.assets.json").read_text())["files"].values():
             [destination] = file["destinations"].values()
@@ -64,7 +86,9 @@ class FirstBoot(unittest.TestCase):
             path.chmod(0o755)
         self.root, self.calls_path = self.folder / "root", self.folder / "calls"
 
-    def boot(self, pcrs: list[str], is_peer: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    def boot(
+        self, pcrs: list[str], is_peer: bool = True, problems: tuple[str, ...] = (), **more: str
+    ) -> subprocess.CompletedProcess[str]:
         measurements = {"HashAlgorithm": "Sha384 { ... }"} | {f"PCR{index}": pcr for index, pcr in enumerate(pcrs)}
         environment = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
@@ -72,18 +96,29 @@ class FirstBoot(unittest.TestCase):
             "CALLS": str(self.calls_path),
             "ASSETS": str(self.folder / "assets"),
             "DESCRIPTION": json.dumps({"Measurements": measurements}),
-            "STATUS": json.dumps({"forwards": [{"port": 443, "to": "203.0.113.2:443", "is_peer": is_peer}]}),
+            "STATUS": json.dumps(
+                {
+                    "forwards": [{"port": 443, "to": "203.0.113.2:443", "is_peer": is_peer}],
+                    "problems": problems,
+                }
+            ),
             "JOURNAL": "what the unit said last",
             "START_WITHIN": "2",
             "PEER_WITHIN": "1",
             "ANSWERS_WITHIN": "1",
+            "NAMES_WITHIN": "1",
+            "REASON_READ_WITHIN": "0",
+            "WG_SERVER": WG_SERVER,
             **more,
         }
         done = subprocess.run(["bash"], input=self.script, env=environment, check=False, capture_output=True, text=True)
         self.calls = self.calls_path.read_text().splitlines()
         status = f"--stack enclave-signer-enclave --resource {self.logical_id} --region eu-central-1"
-        call, _, self.reason = self.calls[-1].partition(" --reason ")
-        self.assertEqual(call, f"cfn-signal {status} --exit-code {done.returncode}", done.stderr)
+        self.assertEqual(self.calls[-1], f"cfn-signal {status} --exit-code {done.returncode}", done.stderr)
+        self.assertTrue(self.calls[-2].endswith(HANDLE), self.calls[-2])
+        told = json.loads(Path(f"{self.calls_path}.reason").read_text())
+        self.reason = told["Reason"]
+        self.assertEqual((told["Status"], set(told)), ("FAILURE" if done.returncode else "SUCCESS", TOLD))
         return done
 
     def refuse(self, pcrs: list[str] = PCRS, **more: Any) -> str:
@@ -105,8 +140,8 @@ class FirstBoot(unittest.TestCase):
         units = ["nitro-enclaves-allocator.service", "wg-server.service", "enclave.service"]
         started = ["daemon-reload", f"enable {' '.join(units)}", *(f"start {unit}" for unit in units)]
         self.assertEqual(self.started(), [f"systemctl {words}" for words in started])
-        self.assertTrue(self.calls[-2].endswith(HEALTH), self.calls[-2])
-        self.assertEqual(self.reason, "the enclave is a peer and answers")
+        self.assertTrue(self.calls[-3].endswith(HEALTH), self.calls[-3])
+        self.assertEqual(self.reason, "the enclave is a peer, answers, and can look up names")
         modes = {str(path.relative_to(self.root)): path.stat().st_mode & 0o777 for path in self.root.rglob("*") if path.is_file()}
         self.assertEqual(
             modes,
@@ -156,6 +191,10 @@ class FirstBoot(unittest.TestCase):
                 {"BROKEN": "enclave.service", "JOURNAL": ""},
                 "enclave.service: Failed to start (journalctl --unit enclave.service)",
             ),
+            (
+                {"LATE": "enclave.service"},
+                f"enclave.service: not ready after 2 s; it said last: {said} (journalctl --unit enclave.service)",
+            ),
             ({"LATE": "wg-server.service"}, f"{late} (journalctl --unit wg-server.service)"),
             (
                 {"is_peer": False},
@@ -169,6 +208,21 @@ class FirstBoot(unittest.TestCase):
                 {"MUTE": "yes"},
                 f"the enclave is a peer, and {HEALTH} does not answer after 1 s: curl: (7) Failed to connect",
             ),
+            (
+                {"UNNAMED": "kms: SERVFAIL: dns.forwarders do not answer"},
+                "names that the enclave asks: kms: SERVFAIL: dns.forwarders do not answer",
+            ),
+            (
+                {
+                    "WG_SERVER": WG_SERVER.replace("lookup)", 'lookup) touch "$0.ended";').replace(
+                        "*)", '*) test -e "$0.ended" ||'
+                    )
+                },
+                "wg-server: wg-server status does not answer (wg-server status)",
+            ),
+            ({"STUCK": "dnf"}, f"dnf install: no end after 300 s; {WAY_OUT}"),
+            ({"STUCK": "aws"}, f"aws s3 cp: no end after 300 s; {WAY_OUT}"),
+            ({"problems": ("a chain drops", "another")}, "wg-server: a chain drops; another (wg-server status)"),
         ):
             with self.subTest(more):
                 self.setUp()
@@ -190,9 +244,12 @@ The log is "/var/log/nitro_enclaves/err.log"
             ("E26", " (more of enclave.memory_mib in config/aws.toml: four times the image)"),
             ("E27", " (less of enclave.cpus or enclave.memory_mib in config/aws.toml, or a larger instance.type)"),
             ("E36", " (run it with --debug-mode, and nitro-cli console shows why)"),
+            ("E35", NO_HUGEPAGES),
             ("E05", ""),
         ):
-            for said in (printed, printed.replace("\n\n", "\n")):
+            # What the enclave's process says comes first; that it has failed is an error of its own.
+            second = f"{printed}\nFailed connections: 1\n{printed.format(number='E39')}"
+            for said in (printed, printed.replace("\n\n", "\n"), second):
                 with self.subTest(number):
                     self.setUp()
                     reason = self.refuse(BROKEN=unit, JOURNAL=said.format(number=number).strip())
@@ -200,7 +257,7 @@ The log is "/var/log/nitro_enclaves/err.log"
                     self.assertEqual(reason, f"{unit}: {error} (journalctl --unit {unit})")
         self.setUp()
         reason = self.refuse(NITRO_ERROR=printed.format(number="E35").strip())
-        self.assertEqual(reason, "nitro-cli describe-eif: [ E35 ] It did not go well. More of it.")
+        self.assertEqual(reason, f"nitro-cli describe-eif: [ E35 ] It did not go well. More of it.{NO_HUGEPAGES}")
         self.setUp()
         device = "[ E19 ] It cannot be opened.\nFile: '/dev/nitro_enclaves', failing operation: 'Open'."
         self.assertIn("'Open'. (has the instance EnclaveOptions?)", self.refuse(BROKEN=unit, JOURNAL=device))
@@ -232,7 +289,7 @@ The log is "/var/log/nitro_enclaves/err.log"
 
     def test_the_units_are_as_closed_as_systemd_can_say(self) -> None:
         # RootDirectory, the host's network and the capabilities above are what is left of wg-server's.
-        for unit, tenths in (("wg-server", 25), ("enclave", 20)):
+        for unit, tenths in (("wg-server", 23), ("enclave", 20)):
             command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
             path = ROOT / f"bootstrap/aws/systemd/{unit}.service"
             done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)

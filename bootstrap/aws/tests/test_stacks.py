@@ -159,10 +159,23 @@ class Stacks(unittest.TestCase):
         self.operator.parent_path.write_text(text + "# one more line\n")
         self.assertNotEqual(only(self.operator.synthesize()["Enclave"], INSTANCE)[0], first)
 
+    def test_another_type_is_another_instance_which_has_to_answer(self) -> None:
+        first, _ = only(self.enclave, INSTANCE)
+        self.addCleanup(setattr, self.operator, "settings", self.operator.settings)
+        self.operator.settings = replace(self.operator.settings, instance_type="c6i.2xlarge")
+        self.assertNotEqual(only(self.operator.synthesize()["Enclave"], INSTANCE)[0], first)
+
     def test_the_deployment_waits_for_the_first_boot(self) -> None:
         _, instance = only(self.enclave, INSTANCE)
-        self.assertEqual(instance["CreationPolicy"], {"ResourceSignal": {"Count": 1, "Timeout": "PT15M"}})
-        script = resolve(instance["Properties"]["UserData"], {})
+        self.assertEqual(instance["CreationPolicy"], {"ResourceSignal": {"Count": 1, "Timeout": "PT1800S"}})
+        reason_id, reason = only(self.enclave, "AWS::CloudFormation::WaitCondition")
+        # It waits while the instance boots, and is another with another instance.
+        logical_id, _ = only(self.enclave, INSTANCE)
+        self.assertEqual(reason_id, f"{logical_id}Reason")
+        self.assertEqual(reason["DependsOn"], instance["DependsOn"])
+        self.assertEqual(reason["Properties"], {"Count": 1, "Timeout": "1800", "Handle": {"Ref": f"{logical_id}ReasonHandle"}})
+        script = resolve(instance["Properties"]["UserData"], {f"{logical_id}ReasonHandle": "https://handle.example"})
+        self.assertIn("export HANDLE='https://handle.example'", script)
         self.assertLess(len(script), 16384)
         self.assertIn(f"export RESOURCE='{only(self.enclave, INSTANCE)[0]}'", script)
 

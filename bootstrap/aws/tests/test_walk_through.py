@@ -14,7 +14,7 @@ import operator_files
 from app import build
 from operator_files import ACCOUNT, REGION, ROLES, ROOT, SAMPLE
 from settings import Settings
-from walk_through_document import EARLIER, NAMES, PLACES, SPECIAL, Place, Step, parse
+from walk_through_document import AGAIN, AGAIN_AFTER, EARLIER, NAMES, PLACES, SPECIAL, Place, Step, parse
 from walk_through_edits import DOCUMENT, LAB, Edit, edit, placed, sample_ca
 
 TEXT = (ROOT / "docs/aws.md").read_text()
@@ -37,6 +37,9 @@ class Document(unittest.TestCase):
         for start in SPECIAL:
             self.assertTrue(any(text.startswith(start) for text in texts), start)
         self.assertLessEqual(set(PLACES), {text.split()[0] for text in texts})
+        for start in AGAIN:
+            self.assertTrue(any(text.startswith(start) for text in texts), start)
+        self.assertIn(AGAIN_AFTER, texts)
         for text, before in EARLIER.items():
             self.assertIn(text, texts)
             self.assertIn(before, [step.command for step in self.steps])

@@ -4,6 +4,7 @@ walk_through.sh starts it, in a layer over the checkout: files are changed here.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from failure import Failure
 from operator_files import ROOT, SAMPLE
 from walk_through_account import Account
-from walk_through_document import EARLIER, Place, Step, parse
+from walk_through_document import AGAIN, AGAIN_AFTER, EARLIER, Place, Step, parse
 from walk_through_edits import edit, placed, sample_ca
 from walk_through_machine import WALLET, Machine, WalkError
 
@@ -24,6 +25,8 @@ OPERATOR, CLIENT = "/root/operator", "/root/client"
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 # What eth-account makes of a signed transaction.
 RECOVER = "import sys; from eth_account import Account; print(Account.recover_transaction(sys.argv[1]))"
+# `make eif`, where everything has to be compiled.
+BUILD_SECONDS = 1200
 # The enclave's, by the walk's edit, and time to ask KMS.
 KEY_CACHE_SECONDS = 6
 
@@ -45,6 +48,7 @@ class Walk:
             "64 hex digits": "11" * 32,
         }
         self.edited: set[str] = set()
+        self.exported: dict[str, str] = {}
         self.session: subprocess.Popen[str] | None = None
         self.section = ""
         # What was signed last, and the next nonce that nobody has used.
@@ -60,6 +64,7 @@ class Walk:
                 lambda _: self.expect_signer("ADDRESS-OF-THE-NEW-KEY", KEY_CACHE_SECONDS)
             ),
             "wallet restore-key": lambda _: self.expect_signer("ADDRESS-OF-THE-OLD-KEY", KEY_CACHE_SECONDS),
+            "aws kms get-key-policy": self.check_policy,
             "aws kms list-grants": lambda said: expect(json.loads(said)["Grants"], [], "grants"),
             "aws secretsmanager list-secret-version-ids": self.name_version,
             "aws secretsmanager update-secret-version-stage": self.check_label,
@@ -78,6 +83,9 @@ class Walk:
             for earlier in [each for each in waiting if EARLIER[each.text] == step.command]:
                 self.do(earlier)
                 waiting.remove(earlier)
+            if step.command == AGAIN_AFTER:
+                for again in [each for each in self.steps if each.text.startswith(AGAIN)]:
+                    self.do(again)
         if waiting:
             raise WalkError(f"not done: {waiting}")
 
@@ -115,9 +123,9 @@ class Walk:
                 self.check_signed_by_function(words[words.index("--payload") + 1])
             case Place.OPERATOR:
                 self.bring(OPERATOR, [word.removeprefix("file://") for word in words_of(command)])
-                return self.machine.shell(command, OPERATOR, self.account.operator)
+                return self.machine.shell(command, OPERATOR, self.account.operator, self.exported)
             case Place.CLIENT:
-                return self.machine.shell(command, CLIENT, self.account.client)
+                return self.machine.shell(command, CLIENT, self.account.client, self.exported)
             case Place.PARENT:
                 return self.machine.run("sh", "-c", command)
             case Place.SESSION:
@@ -130,10 +138,15 @@ class Walk:
 
     def build(self, command: str) -> str:
         """On the build host: this one."""
+        if command.startswith("export "):
+            self.exported.update(word.split("=", maxsplit=1) for word in shlex.split(command)[1:])
+            return ""
         if command.startswith("make eif"):
             # The edit names it.
             shutil.copy(self.machine.web_ca_path, ROOT / "config/enclave/web-ca.pem")
-        done = subprocess.run(["bash", "-c", command], cwd=ROOT, check=False, capture_output=True, text=True)
+        environment = {**os.environ, **self.exported}
+        shell = ["timeout", str(BUILD_SECONDS), "bash", "-c", command]
+        done = subprocess.run(shell, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise WalkError(f"status {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return done.stdout
@@ -181,6 +194,8 @@ class Walk:
 
     def start_session(self, command: str) -> None:
         """Session Manager: the way in is the lab's own."""
+        if "--document-name" in command and "--document-name AWS-StartPortForwardingSessionToRemoteHost " not in command:
+            raise WalkError("Session Manager has AWS-StartPortForwardingSessionToRemoteHost for this")
         found = re.search(r"--parameters host=(\S+),portNumber=(\d+),localPortNumber=(\d+)", command)
         if found is None:
             self.machine.run("id")
@@ -201,6 +216,11 @@ class Walk:
         path, answer = self.account.invoke(event)
         expect((path, answer), ("invocation/an-event/response", json.loads(self.signed)), "what the function answers")
 
+    def check_policy(self, said: str) -> None:
+        """`check-policy` has found nothing; once there is an enclave, its role is among those that it lists."""
+        if self.account.instance_id is not None and self.names["InstanceRoleArn"] not in said:
+            raise WalkError(f"nobody opens the key:\n{said}")
+
     def check_signature(self, said: str) -> None:
         self.signed = said
         expect(self.signer_of(said), self.names["ADDRESS-OF-THE-OLD-KEY"], "who signed")
@@ -215,7 +235,7 @@ class Walk:
         [step] = [step for step in self.steps if step.text.startswith("wallet sign")]
         self.nonce += 1
         change = f'sed -i \'s/"nonce": [0-9]*/"nonce": {self.nonce}/\' request.json'
-        return self.machine.shell(f"{change} && {placed(step.command, self.names)}", CLIENT, self.account.client)
+        return self.machine.shell(f"{change} && {placed(step.command, self.names)}", CLIENT, self.account.client, self.exported)
 
     def expect_signer(self, name: str, after_seconds: int) -> None:
         time.sleep(after_seconds)
@@ -259,7 +279,7 @@ class Walk:
             case "nitro-cli":
                 self.machine.run(program, *verb, "--help")
             case "aws":
-                self.machine.shell(f"{name} --generate-cli-skeleton", OPERATOR, self.account.operator)
+                self.machine.shell(f"{name} --generate-cli-skeleton", OPERATOR, self.account.operator, self.exported)
             case _:
                 raise WalkError(f"the walk does not know where {program} is")
 

@@ -18,7 +18,11 @@ if [ "${1:-}" != --in-layer ]; then
     export ENCLAVE_LAB_DIR=$work_dir/lab PATH=$venv/bin:$PATH
     as_root=(unshare --mount)
     [ "$(id -u)" -eq 0 ] || as_root+=(--user --map-root-user)
-    "${as_root[@]}" "$0" --in-layer "$work_dir/layer"
+    "${as_root[@]}" "$0" --in-layer "$work_dir/layer" &
+    walk=$!
+    # Whoever ends this script ends the walk, which takes its lab down.
+    trap 'kill "$walk"; wait "$walk"; exit 1' INT TERM
+    wait "$walk"
     exit
 fi
 

@@ -16,6 +16,8 @@ KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-123456789
 BUCKET = f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
 FUNCTION = "/opt/function"
 USER_DATA = "/var/lib/cloud/user-data"
+# More than an emulated one takes.
+FIRST_BOOT_SECONDS = 400
 USER_DATA_LOG = "/var/log/cloud-init-output.log"
 
 
@@ -85,7 +87,9 @@ class Account:
                 if before_the_end is not None:
                     before_the_end()
                 self.machine.clear()
-            self.boot(instance_id, resolve(instance["Properties"]["UserData"], {}))
+            handle = f"https://s3.{REGION}.amazonaws.com/{BUCKET}/{instance_id}?X-Amz-Signature=0"
+            script = resolve(instance["Properties"]["UserData"], {f"{instance_id}ReasonHandle": handle})
+            self.boot(instance_id, script, handle)
             self.instance_id = instance_id
         _, function = template.only("AWS::Lambda::Function")
         names = {instance_id: "i-0123456789abcdef0", f"{instance_id}.PrivateIp": ADDRESS}
@@ -111,17 +115,18 @@ class Account:
                 self.machine.ask_aws(self.operator, "s3", *unsigned, "--upload-file", "/run/lab/upload", url)
                 self.machine.run("rm", "/run/lab/upload")
 
-    def boot(self, instance_id: str, script: str) -> None:
+    def boot(self, instance_id: str, script: str, handle: str) -> None:
         """What cloud-init does at the first boot, and what CloudFormation waits for."""
         self.machine.put(USER_DATA, script, "0700")
         try:
-            self.machine.run("sh", "-c", f"{USER_DATA} >{USER_DATA_LOG} 2>&1")
+            self.machine.run("sh", "-c", f"CURL_CA_BUNDLE={WEB_CA} {USER_DATA} >{USER_DATA_LOG} 2>&1", seconds=FIRST_BOOT_SECONDS)
         except WalkError as error:
             raise WalkError(f"user data: {self.machine.run('tail', '-n', '40', USER_DATA_LOG)}") from error
         told = self.machine.run("cat", SIGNAL).splitlines()
         expected = ["--stack", self.settings.enclave_stack, "--resource", instance_id, "--region", REGION, "--exit-code", "0"]
-        if told[: len(expected)] != expected:
-            raise WalkError(f"CloudFormation was told {told}, expected {expected}")
+        reason = json.loads(self.machine.ask_aws(self.operator, "s3", handle.partition("?")[0]))
+        if (told, reason["Status"]) != (expected, "SUCCESS"):
+            raise WalkError(f"CloudFormation was told {told} and {reason}, expected {expected} and SUCCESS")
 
     def invoke(self, event: str) -> Any:
         """What the function answers, or reports as an error."""

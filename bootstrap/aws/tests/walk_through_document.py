@@ -66,6 +66,9 @@ NAMES = {
 }
 # Commands that the document has at their place, and that only say something at another: after which command each runs.
 EARLIER = {"wg-server check --config /etc/wg-server/parent.toml": "bootstrap/aws/cdk.sh enclave deploy --all"}
+# What the key has at any time is asked where the document says how, and when the enclave may use it.
+AGAIN = ("aws kms get-key-policy", "aws kms list-grants")
+AGAIN_AFTER = "aws ssm start-session --target InstanceId"
 
 
 @dataclass(frozen=True)

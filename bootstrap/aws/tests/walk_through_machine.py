@@ -20,6 +20,8 @@ ADDRESS = "198.51.100.2"
 WEB_CA = "/payload/web-ca.pem"
 ROOT_CA = "/etc/wg-server/lab-root.pem"
 KMS_CONFIG = "/run/lab/internet/kms.toml"
+# More than any needs.
+COMMAND_SECONDS = 120
 SIGNAL = "/run/lab/cfn-signal"
 # The role of the parent's instance, where no stack says which.
 LAB_ROLE = f"{ROLES}default-role"
@@ -126,10 +128,14 @@ class Machine:
         self.boot.wait()
         subprocess.run([LAB, "down"], check=False, capture_output=True)
 
-    def run(self, *words: str, data: bytes | None = None) -> str:
+    def run(self, *words: str, data: bytes | None = None, seconds: int = COMMAND_SECONDS) -> str:
         """A command on the parent, with this as its standard input: what it says there."""
         stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
-        done = subprocess.run([LAB, "exec", "parent", "--", *words], check=False, capture_output=True, **stdin)
+        command = [LAB, "exec", "parent", "--", *words]
+        try:
+            done = subprocess.run(command, check=False, capture_output=True, timeout=seconds, **stdin)
+        except subprocess.TimeoutExpired as error:
+            raise WalkError(f"{shlex.join(words)[:400]}: no end after {seconds} s") from error
         if done.returncode != 0:
             said = (done.stdout + done.stderr).decode(errors="replace")
             raise WalkError(f"{shlex.join(words)[:400]}: status {done.returncode}\n{said}")
@@ -140,12 +146,10 @@ class Machine:
         write = 'install -D --mode="$2" /dev/stdin "$1"'
         self.run("sh", "-c", write, "sh", path, mode, data=data.encode() if isinstance(data, str) else data)
 
-    def shell(self, text: str, folder: str, identity: Identity) -> str:
-        """A command line of somebody in the lab's internet."""
+    def shell(self, text: str, folder: str, identity: Identity, exported: dict[str, str]) -> str:
+        """A command line of somebody in the lab's internet, who has exported these variables."""
         variables = {
-            "AWS_REGION": REGION,
-            # The command line of AWS that Debian has knows this name only.
-            "AWS_DEFAULT_REGION": REGION,
+            **exported,
             "HOME": "/root",
             "PATH": f"{folder}/bin:/usr/bin:/bin",
             **identity.variables,
