@@ -195,10 +195,10 @@ await_answer() {
 
 # Without them, the enclave gets no key.
 await_names() {
-    local end=$((SECONDS + names_within)) said hosts
-    read -ra hosts <<<"$HOSTS"
+    local end=$((SECONDS + names_within)) said names
+    read -ra names <<<"$HOSTS"
     say "look up $HOSTS"
-    until said=$("$wg_server" lookup --config "$root/etc/wg-server/parent.toml" "${hosts[@]}" 2>&1); do
+    until said=$("$wg_server" lookup --config "$root/etc/wg-server/parent.toml" "${names[@]}" 2>&1); do
         [ "$SECONDS" -lt "$end" ] || die "names that the enclave asks: $(tail -n 1 <<<"$said")"
         sleep 1
     done
