@@ -90,7 +90,7 @@ enum Verb {
         #[arg(long, default_value = status::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
-    /// Has the running wg-server look names up as an enclave would, and says what is in the way of each that fails.
+    /// Has the running wg-server look names up as an enclave would; each that fails is a line with what to do, and the exit status 1.
     Lookup(lookup::Options),
     /// Has the running wg-server renew keys now, which costs no connection; by itself it does so every `attestation.key_lifetime`.
     Renew {
