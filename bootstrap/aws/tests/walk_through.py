@@ -28,7 +28,7 @@ RECOVER = "import sys; from eth_account import Account; print(Account.recover_tr
 # `make eif`, where everything has to be compiled.
 BUILD_SECONDS = 1200
 # The enclave's, by the walk's edit, and time to ask KMS.
-KEY_CACHE_SECONDS = 6
+KEY_CACHE_SECONDS = 8
 
 
 class Walk:

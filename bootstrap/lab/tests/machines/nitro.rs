@@ -77,7 +77,7 @@ fn a_process_that_ends_takes_its_enclave_along() {
     for signal in ["KILL", "TERM"] {
         let before = machine(&shared).unwrap();
         parent.signal("enclave", signal).unwrap();
-        wait("the end of the enclave", Duration::from_secs(5), || machine(&shared) != Some(before));
+        wait("the end of the enclave", Duration::from_secs(20), || machine(&shared) != Some(before));
         wait("another enclave", ANOTHER, || machine(&shared).is_some());
         shared.lab.enclave(EnclaveId::FIRST).wait_tunnel().unwrap();
     }
