@@ -197,6 +197,7 @@ await_answer() {
 await_names() {
     local end=$((SECONDS + names_within)) said names
     read -ra names <<<"$HOSTS"
+    [ "${#names[@]}" -gt 0 ] || return 0
     say "look up $HOSTS"
     until said=$("$wg_server" lookup --config "$root/etc/wg-server/parent.toml" "${names[@]}" 2>&1); do
         [ "$SECONDS" -lt "$end" ] || die "names that the enclave asks: $(tail -n 1 <<<"$said")"

@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -74,7 +75,7 @@ def measured(path: Path) -> tuple[dict, list[str]]:
 
 
 def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str]]:
-    """Which key the image asks for, what ciphertexts are bound to, where they are, and who is asked."""
+    """Which key the image asks for, what ciphertexts are bound to, where they are, and the names of who is asked."""
     config = tomllib.loads(text)
     if "signer" not in config or "kms" not in config:
         raise Failure(f"{path}: has no [signer] and [kms], so nothing signs; config/signer.toml is a sample")
@@ -86,8 +87,19 @@ def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str
     hosts = []
     for table, service in [("kms", "kms"), ("secrets", "secretsmanager")]:
         endpoint = config.get(table, {}).get("endpoint")
-        hosts.append(f"{service}.{region}.{suffix}" if endpoint is None else urlsplit(endpoint).hostname)
+        host = f"{service}.{region}.{suffix}" if endpoint is None else urlsplit(endpoint).hostname
+        if not is_address(host):
+            hosts.append(host)
     return key_arn, config["kms"]["encryption_context"], secret_ids, hosts
+
+
+def is_address(host: str) -> bool:
+    """Whether nobody has to look it up."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def read(path: Path, hint: str) -> bytes:

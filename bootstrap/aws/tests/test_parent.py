@@ -317,6 +317,11 @@ class AllowList(unittest.TestCase):
         endpoint = "vpce-0123.kms.eu-central-1.vpce.amazonaws.com"
         self.assertIn(endpoint, self.written("", f'endpoint = "https://{endpoint}:443"\n'))
 
+    def test_an_address_needs_no_name(self) -> None:
+        secrets_host = "secretsmanager.eu-central-1.amazonaws.com"
+        self.assertEqual(self.written("", 'endpoint = "https://198.51.100.90"\n')[-1], secrets_host)
+        self.assertNotIn("198.51.100.90", self.written("", 'endpoint = "https://198.51.100.90"\n'))
+
 
 class Units(unittest.TestCase):
     """The keys that something depends on."""
