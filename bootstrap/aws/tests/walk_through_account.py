@@ -1,6 +1,7 @@
 """What CloudFormation and Lambda do with the synthesized stacks, in the lab."""
 
 import json
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -89,6 +90,8 @@ class Account:
                 self.machine.clear()
             handle = f"https://s3.{REGION}.amazonaws.com/{BUCKET}/{instance_id}?X-Amz-Signature=0"
             script = resolve(instance["Properties"]["UserData"], {f"{instance_id}ReasonHandle": handle})
+            if self.instance_id is None:
+                self.boot_in_vain(instance_id, script, handle)
             self.boot(instance_id, script, handle)
             self.instance_id = instance_id
         _, function = template.only("AWS::Lambda::Function")
@@ -119,14 +122,39 @@ class Account:
         """What cloud-init does at the first boot, and what CloudFormation waits for."""
         self.machine.put(USER_DATA, script, "0700")
         try:
-            self.machine.run("sh", "-c", f"CURL_CA_BUNDLE={WEB_CA} {USER_DATA} >{USER_DATA_LOG} 2>&1", seconds=FIRST_BOOT_SECONDS)
+            variables = f"CURL_CA_BUNDLE={WEB_CA} REASON_READ_WITHIN=0"
+            self.machine.run("sh", "-c", f"{variables} {USER_DATA} >{USER_DATA_LOG} 2>&1", seconds=FIRST_BOOT_SECONDS)
         except WalkError as error:
             raise WalkError(f"user data: {self.machine.run('tail', '-n', '40', USER_DATA_LOG)}") from error
+        self.expect_told(instance_id, handle, 0, "the enclave is a peer, answers, and can look up names")
+
+    def boot_in_vain(self, instance_id: str, script: str, handle: str) -> None:
+        """Files that are not those of the deployment: the stack's events say so."""
+        spoilt = re.sub("(?<=export SHA256=')[0-9a-f]{64}", "0" * 64, script)
+        try:
+            self.boot(instance_id, spoilt, handle)
+        except WalkError:
+            self.expect_told(instance_id, handle, 1, "fetch files: sha256sum: WARNING: 1 computed checksum did NOT match")
+        else:
+            raise WalkError("user data took files with another hash")
+
+    def expect_told(self, instance_id: str, handle: str, status: int, reason: str) -> None:
+        """What CloudFormation knows of the first boot."""
         told = self.machine.run("cat", SIGNAL).splitlines()
-        expected = ["--stack", self.settings.enclave_stack, "--resource", instance_id, "--region", REGION, "--exit-code", "0"]
-        reason = json.loads(self.machine.ask_aws(self.operator, "s3", handle.partition("?")[0]))
-        if (told, reason["Status"]) != (expected, "SUCCESS"):
-            raise WalkError(f"CloudFormation was told {told} and {reason}, expected {expected} and SUCCESS")
+        expected = [
+            "--stack",
+            self.settings.enclave_stack,
+            "--resource",
+            instance_id,
+            "--region",
+            REGION,
+            "--exit-code",
+            str(status),
+        ]
+        given = json.loads(self.machine.ask_aws(self.operator, "s3", handle.partition("?")[0]))
+        word = "FAILURE" if status else "SUCCESS"
+        if (told, given["Status"], given["Reason"]) != (expected, word, reason):
+            raise WalkError(f"CloudFormation was told {told} and {given}, expected {expected}, {word} and {reason!r}")
 
     def invoke(self, event: str) -> Any:
         """What the function answers, or reports as an error."""
