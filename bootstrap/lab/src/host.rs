@@ -67,9 +67,9 @@ impl Lab {
         let lock = self.lock()?;
         let existed = self.layout.exists();
         if existed {
-            let mut names: Vec<_> = EnclaveId::first(ENCLAVE_CIDS.count()).map(EnclaveId::name).collect();
-            names.extend([SSH, PARENT, SWITCH].map(str::to_owned));
-            for name in names {
+            // The parent first, which would start others in the place of enclaves that end.
+            let enclaves = EnclaveId::first(ENCLAVE_CIDS.count()).map(EnclaveId::name);
+            for name in [PARENT.to_owned()].into_iter().chain(enclaves).chain([SSH, SWITCH].map(str::to_owned)) {
                 if let Some(process) = self.process(&name)? {
                     process.stop(&self.layout.process_dir(), GRACE)?;
                 }

@@ -131,7 +131,11 @@ impl Process {
             bail!("{} (pid {}) does not stop", self.name, self.pid);
         }
         let path = dir.join(format!("{}.json", self.name));
-        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
+        match fs::remove_file(&path) {
+            // Somebody else has stopped it at the same time.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("remove {}", path.display())),
+        }
     }
 
     /// An error with the last lines of its log if it has ended.
@@ -197,6 +201,7 @@ mod tests {
         found.stop(dir.path(), Duration::from_secs(5)).unwrap();
         assert!(!process.is_running());
         assert_eq!(Process::find(dir.path(), "sleeper").unwrap(), None);
+        process.stop(dir.path(), Duration::ZERO).unwrap();
     }
 
     #[test]
