@@ -301,10 +301,16 @@ def expect(found: object, expected: object, what: object) -> None:
         raise WalkError(f"{what}: {found!r}, expected {expected!r}")
 
 
+def end(*_: object) -> None:
+    """Once: timeout(1) and the script around this one both send the signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("ended by a signal")
+
+
 def main() -> None:
     begin = time.monotonic()
     # Whoever ends the walk ends the lab.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    signal.signal(signal.SIGTERM, end)
     machine = Machine()
     try:
         Walk(machine).go()
