@@ -234,7 +234,10 @@ fetch() {
 
 install_wg_server() {
     local etc=$root/etc/wg-server
-    id wg-server >/dev/null 2>&1 || useradd --system --no-create-home --shell /sbin/nologin wg-server
+    local user
+    for user in wg-server wg-named; do
+        id "$user" >/dev/null 2>&1 || useradd --system --no-create-home --shell /sbin/nologin "$user"
+    done
     install -D --mode=0755 "$work_dir/wg-server" "$wg_server"
     install -d --mode=0755 "$etc"
     install --mode=0644 "$work_dir/parent.toml" "$work_dir/dns-allow-list.txt" "$work_dir/measurements.json" "$etc"
@@ -242,7 +245,7 @@ install_wg_server() {
         "$wg_server" keygen "$etc/private.key"
         chown wg-server: "$etc/private.key"
     fi
-    install -D --mode=0644 "$work_dir/wg-server.service" "$root/etc/systemd/system/wg-server.service"
+    install -D --mode=0644 --target-directory="$root/etc/systemd/system" "$work_dir/wg-server.service" "$work_dir/wg-named.service"
 }
 
 install_enclave() {

@@ -35,6 +35,7 @@ def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Deliver
         "parent.toml": settings.parent_dir / "parent.toml",
         "dns-allow-list.txt": allow_list(settings.parent_dir / "dns-allow-list.txt", image.hosts, work_dir),
         "wg-server.service": AWS_DIR / "systemd/wg-server.service",
+        "wg-named.service": AWS_DIR / "systemd/wg-named.service",
         "enclave.service": AWS_DIR / "systemd/enclave.service",
     }
     return [Delivery(name, path, sha256(read(path, "the instance needs it"))) for name, path in paths.items()]

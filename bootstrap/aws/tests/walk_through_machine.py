@@ -68,11 +68,14 @@ sys.stdin.read()
 # What user data leaves behind: an instance that comes in its place has none of it.
 CLEAR = f"""
 systemctl disable --quiet --now enclave.service wg-server.service nitro-enclaves-allocator.service
+systemctl stop wg-named.service
+userdel wg-named
 userdel wg-server
 userdel enclave
 find /etc/wg-server -type f ! -path {ROOT_CA} -delete
 rm -rf /etc/enclave /etc/nitro_enclaves /usr/local/bin/wg-server /usr/local/lib/enclave {SIGNAL} \
-    /var/lib/wg-server /var/log/wg-server /etc/systemd/system/enclave.service /etc/systemd/system/wg-server.service
+    /var/lib/wg-server /var/log/wg-server /etc/systemd/system/enclave.service /etc/systemd/system/wg-server.service \
+    /etc/systemd/system/wg-named.service
 systemctl daemon-reload
 """
 

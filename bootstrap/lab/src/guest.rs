@@ -35,7 +35,7 @@ pub(crate) use nitro::{
     ALLOCATED, ALLOCATOR_PATH, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service,
 };
 pub(crate) use record::{Options as RecordOptions, record};
-pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE, all as units, held_path};
+pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, Shipped, WG_SERVER_SERVICE, all as units, held_path};
 
 /// The line on the parent's console that `lab up` waits for.
 pub(crate) const READY: &str = "lab: parent ready";
@@ -47,6 +47,8 @@ const PROGRAM: &str = "/payload/bin/lab";
 /// The parent's daemon, where an instance has it.
 pub(crate) const WG_SERVER: &str = "/usr/local/bin/wg-server";
 const WG_SERVER_USER: &str = "wg-server";
+/// `dns.user` of what ships.
+const NAMED_USER: &str = "wg-named";
 
 /// What a unit of the parent runs.
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
@@ -87,7 +89,9 @@ fn set_up(is_first_boot: bool) -> Result<()> {
         return Ok(());
     }
     nitro::add_user()?;
-    network::command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", WG_SERVER_USER])?;
+    for user in [WG_SERVER_USER, NAMED_USER] {
+        network::command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", user])?;
+    }
     make_key("/etc/wg-server/private.key").context("the parent's WireGuard key")?;
     make_key("/etc/wg-gateway/private.key").context("the gateway's WireGuard key")
 }

@@ -9,7 +9,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::guest::{
     ALLOCATED, ALLOCATOR_PATH, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, NITRO_CLI,
-    WG_SERVER, image_path, units,
+    Shipped, WG_SERVER, image_path, units,
 };
 use crate::key_policy;
 use crate::layout::{Layout, WEB_CA_NAME};
@@ -178,7 +178,15 @@ fn append_units(tar: &mut Builder<File>, project: &Project, is_installed: bool) 
         let path = project.systemd_dir().join(name);
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     };
-    let shipped = if is_installed { Some((read("wg-server.service")?, read("enclave.service")?)) } else { None };
+    let shipped = if is_installed {
+        Some(Shipped {
+            wg_server: read("wg-server.service")?,
+            wg_named: read("wg-named.service")?,
+            enclave: read("enclave.service")?,
+        })
+    } else {
+        None
+    };
     for unit in units(shipped.as_ref()) {
         let file = format!("{UNIT_DIR}/{}.service", unit.name);
         append(tar, &file, EntryType::Regular, 0o644, unit.text.as_bytes())?;

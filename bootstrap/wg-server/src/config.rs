@@ -73,6 +73,8 @@ pub(crate) struct Dns {
     pub(crate) named_path: PathBuf,
     /// Who named runs as. `None`: the user that BIND's package made.
     pub(crate) user: Option<String>,
+    /// Where `wg-server named` is asked to start it. `None`: wg-server does.
+    pub(crate) named_socket_path: Option<PathBuf>,
 }
 
 /// A name server that answers for the allowed names.

@@ -33,7 +33,7 @@ pub(crate) fn run(config_path: &Path) -> Result<()> {
     let config = Config::load(config_path)?;
     // Before any thread: both belong to threads, and what they make inherits them. What wg-server makes is its owner's only.
     umask(Mode::from_bits_truncate(0o077));
-    capabilities::raise()?;
+    capabilities::raise(config.dns.named_socket_path.is_none())?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     // On this thread, which lives as long as the process: named is bound to it.
     let result = runtime.block_on(until_told(&config));

@@ -3,20 +3,23 @@
 mod account;
 mod allow_list;
 pub(crate) mod apparmor;
+mod child;
 mod cookie;
 mod holder;
 mod message;
 mod named_conf;
 mod probe;
 mod resolution;
+pub(crate) mod starter;
 mod supervisor;
 mod zone;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, getegid, geteuid};
 use tokio::process::Command;
 
 use crate::config::Config;
@@ -36,13 +39,20 @@ const MAX_START_LOG_LEN: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     account: Account,
-    dir: PathBuf,
-    conf_path: PathBuf,
+    /// Who starts it. `None`: wg-server itself.
+    socket_path: Option<PathBuf>,
+    files: Files,
     secret: Secret,
     /// A name on the list that is not a wildcard.
     sample: Option<String>,
     /// What AppArmor has against it.
     objection: Option<String>,
+}
+
+/// Where named's files are.
+#[derive(Debug)]
+pub(crate) struct Files {
+    dir: PathBuf,
 }
 
 /// Writes what named reads into `dir`, for its user alone, and has named-checkconf read it as that user, zones included.
@@ -55,22 +65,30 @@ pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
     for warning in list.warnings(&config.dns.allow_list_path) {
         tracing::warn!("{warning}");
     }
-    let conf_path = dir.join(named_conf::CONF_FILE);
-    check(&config.dns.named_path, &conf_path, &account).await?;
+    let socket_path = config.dns.named_socket_path.clone();
+    let files = Files { dir: dir.to_owned() };
+    check(&config.dns.named_path, &files.conf_path(), socket_path.is_none().then_some(&account)).await?;
     let objection = apparmor::objection(&config.dns.named_path, dir, &config.dns.query_log_path);
     if let Some(objection) = &objection {
         tracing::warn!("{objection}");
     }
     let sample = list.entries().find(|(_, entry)| entry.itself).map(|(name, _)| name.to_string());
-    Ok(Prepared { account, dir: dir.to_owned(), conf_path, secret, sample, objection })
+    Ok(Prepared { account, socket_path, files, secret, sample, objection })
 }
 
-/// The user that named runs as.
+/// The user that named runs as. Where wg-server does not start it, its service has wg-server's group, too.
 pub(crate) fn account(config: &Config) -> Result<Account> {
+    let account = Account::find(config.dns.user.as_deref(), &[geteuid(), key_owner(config)?])?;
+    let gid = if config.dns.named_socket_path.is_some() { getegid() } else { account.gid };
+    Ok(Account { gid, ..account })
+}
+
+/// wg-server's user.
+pub(crate) fn key_owner(config: &Config) -> Result<Uid> {
     let path = &config.wireguard.private_key_path;
-    let key =
-        std::fs::metadata(path).with_context(|| format!("wireguard.private_key_path: look at {}", path.display()));
-    Account::find(config.dns.user.as_deref(), Uid::from_raw(key?.uid()))
+    let key = std::fs::metadata(path);
+    let key = key.with_context(|| format!("wireguard.private_key_path: look at {}", path.display()))?;
+    Ok(Uid::from_raw(key.uid()))
 }
 
 /// Refuses if somebody else has port 53 of the gateway's addresses.
@@ -79,7 +97,16 @@ pub(crate) async fn ensure_port_is_free(config: &Config) -> Result<()> {
     holder::ensure_free(&gateways).await
 }
 
-impl Prepared {
+impl Files {
+    /// As wg-server has them for this configuration.
+    fn of(config: &Config) -> Self {
+        Self { dir: config.runtime_dir.join("named") }
+    }
+
+    fn conf_path(&self) -> PathBuf {
+        self.dir.join(named_conf::CONF_FILE)
+    }
+
     fn start_log_path(&self) -> PathBuf {
         self.dir.join(named_conf::WORK_DIR).join(START_LOG)
     }
@@ -93,10 +120,26 @@ impl Prepared {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
 
+/// What is to be run.
+fn command(named_path: &Path, files: &Files) -> Command {
+    let mut command = Command::new(named_path);
+    // -f: in the foreground, and with the configured logs (-g would send them all to stderr). -L: what it says before it has
+    // read its configuration, which would go to the system's log.
+    command.arg("-f").arg("-c").arg(files.conf_path()).arg("-L").arg(files.start_log_path());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    // What systemd wants to hear of wg-server it shall not hear of named.
+    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+    // Where a step between two lives fails: the next start would take it for a stranger.
+    command.kill_on_drop(true);
+    command
+}
+
+impl Prepared {
     /// Why named gave up before it answered, as far as it said so.
     fn last_words(&self) -> Option<String> {
-        let said = read_start_log(&self.start_log_path()).unwrap_or_default();
+        let said = read_start_log(&self.files.start_log_path()).unwrap_or_default();
         let why = said.lines().rev().find_map(|line| line.split_once(" error: ").or(line.split_once(" critical: ")));
         let why = why.map(|(_, text)| text.to_owned());
         let words: Vec<String> = why.into_iter().chain(self.objection.clone()).collect();
@@ -115,13 +158,17 @@ fn read_start_log(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-async fn check(named_path: &Path, conf_path: &Path, account: &Account) -> Result<()> {
+/// As the user `account`, or this process's own.
+async fn check(named_path: &Path, conf_path: &Path, account: Option<&Account>) -> Result<()> {
     let checker = checker(named_path)?;
     let mut command = Command::new(&checker);
     command.arg("-z").arg(conf_path);
-    account.confine(&mut command);
+    if let Some(account) = account {
+        account.confine(&mut command);
+    }
     let output = command.output().await;
-    let output = output.with_context(|| format!("run {} as the user {}", checker.display(), account.name))?;
+    let user = account.map_or_else(String::new, |account| format!(" as the user {}", account.name));
+    let output = output.with_context(|| format!("run {}{user}", checker.display()))?;
     ensure!(
         output.status.success(),
         "{} refuses {}: {}{}",

@@ -66,6 +66,12 @@ enum Verb {
         #[arg(long, default_value = "/etc/wg-server/parent.toml")]
         config: PathBuf,
     },
+    /// Starts named for a wg-server that runs as another user, until SIGTERM: `wg-named.service`, see `dns.named_socket_path`.
+    Named {
+        /// The operator's configuration, which wg-server has.
+        #[arg(long, default_value = "/etc/wg-server/parent.toml")]
+        config: PathBuf,
+    },
     /// Carries the enclaves' ciphertext to a gateway elsewhere until SIGTERM: the parent's part of blind mode, without a key.
     Relay {
         /// The operator's configuration.
@@ -131,6 +137,7 @@ fn main() -> ExitCode {
 fn perform(verb: Verb) -> Result<()> {
     match verb {
         Verb::Run { config } => daemon::run(&config),
+        Verb::Named { config } => dns::starter::run(&config),
         Verb::Relay { config, check: false } => blind::run(&config),
         Verb::Relay { config, check: true } => say(blind::check(&config)?),
         Verb::Check { config } => say(check::check(&config)?),

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Pid, Uid};
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
@@ -29,6 +29,24 @@ struct CapabilityData {
     inheritable: u32,
 }
 
+/// The child gets SIGTERM when the thread that starts it ends.
+pub(crate) fn end_with_parent(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    // SAFETY: as in `confine`: two system calls on a copied integer, no lock, no allocation.
+    unsafe {
+        command.pre_exec(move || end_with(parent));
+    }
+}
+
+fn end_with(parent: Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    // The parent may have died before the signal was set up; then this child belongs to somebody else.
+    if nix::unistd::getppid() != parent {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
 /// The child runs as this user, in this group and no other, with CAP_NET_BIND_SERVICE and no other capability, and never gets
 /// more. It gets SIGTERM when the thread that starts it ends.
 ///
@@ -38,12 +56,7 @@ pub(crate) fn confine(command: &mut Command, uid: Uid, gid: Gid) {
     let prepare = move || {
         become_user(uid, gid)?;
         // After the change of user, which would take it back (kernel/cred.c, commit_creds).
-        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-        // The parent may have died before the signal was set up; then this child belongs to somebody else.
-        if nix::unistd::getppid() != parent {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        }
-        Ok(())
+        end_with(parent)
     };
     // SAFETY: the closure runs in the forked child before exec, where only async-signal-safe calls are allowed. It makes system
     // calls on copied integers and on structures of its own stack, takes no lock, and allocates nothing.

@@ -26,9 +26,16 @@ pub(crate) struct Unit {
     pub(crate) is_enabled: bool,
 }
 
-/// All of them. `shipped` has the texts of the units that ship, wg-server's and the enclave's; without them, the parent is an instance at its
-/// first boot.
-pub(crate) fn all(shipped: Option<&(String, String)>) -> Vec<Unit> {
+/// The texts of the units that ship.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    pub(crate) wg_server: String,
+    pub(crate) wg_named: String,
+    pub(crate) enclave: String,
+}
+
+/// All of them; without those that ship, the parent is an instance at its first boot.
+pub(crate) fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     let https = |name, address: &str| {
         let files = "-cert /run/lab/internet/https.crt -key /run/lab/internet/https.key";
         in_internet(name, &format!("/usr/bin/openssl s_server -quiet -www -accept {address} {files}"), "")
@@ -50,7 +57,7 @@ pub(crate) fn all(shipped: Option<&(String, String)>) -> Vec<Unit> {
         allocator::service(),
     ];
     units.extend(aws::units());
-    if let Some((wg_server, enclave)) = shipped {
+    if let Some(Shipped { wg_server, wg_named, enclave }) = shipped {
         let changed = |name: &str, changes| Unit {
             name: name.to_owned(),
             text: wg_server.clone(),
@@ -59,6 +66,8 @@ pub(crate) fn all(shipped: Option<&(String, String)>) -> Vec<Unit> {
         };
         let held = format!("[Unit]\nConditionPathExists=!{}\n", held_path(WG_SERVER_SERVICE));
         units.push(Unit { is_enabled: true, ..changed(WG_SERVER_SERVICE, held) });
+        let text = wg_named.clone();
+        units.push(Unit { name: "wg-named".to_owned(), text, changes: None, is_enabled: false });
         units.extend([changed(RELAY_SERVICE, relay()), changed(GATEWAY_SERVICE, gateway())]);
         units.extend(nitro::enclaves(enclave));
     }
@@ -102,6 +111,9 @@ fn gateway() -> String {
         &format!("{WG_SERVER} run --config {config}"),
     );
     changes.push_str("NetworkNamespacePath=/run/netns/gateway\n");
+    // It starts named itself, as a gateway may.
+    let more = "CAP_SETUID CAP_SETGID CAP_KILL";
+    changes.push_str(&format!("AmbientCapabilities={more}\nCapabilityBoundingSet={more}\nSystemCallFilter=@setuid\n"));
     changes
 }
 

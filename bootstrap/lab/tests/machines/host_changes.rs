@@ -107,7 +107,7 @@ fn no_packet_of_an_enclave_passes_while_the_firewall_is_missing_and_it_comes_bac
 fn an_interface_that_is_deleted_is_made_again_with_everything_that_belongs_to_it() {
     let shared = healthy();
     let lab = &shared.lab;
-    let named = || shell(lab, "pgrep -P $(systemctl show -P MainPID wg-server) named");
+    let named = || shell(lab, "pgrep -P $(systemctl show -P MainPID wg-named) named");
     let before = named();
     put_back(lab, "interface", "ip link del wg0", || lab.parent().unwrap().wg_show().is_ok());
     wait("new keys", RENEWED_WITHIN, || answers(lab));
@@ -210,17 +210,21 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
     let key = "/etc/wg-server/private.key";
     let named = shell(
         &shared.lab,
-        "pid=$(pgrep -P $(systemctl show -P MainPID wg-server) named) && ps -o uid=,gid= -p $pid && grep -E '^(Groups|CapEff|NoNewPrivs):' /proc/$pid/status",
+        "pid=$(pgrep -P $(systemctl show -P MainPID wg-named) named) && ps -o uid=,gid= -p $pid && grep -E '^(Groups|CapEff|NoNewPrivs):' /proc/$pid/status",
     );
     let mut words = named.split_ascii_whitespace();
     let (uid, gid) = (words.next().unwrap(), words.next().unwrap());
     assert!(uid != "0" && uid != shell(&shared.lab, "id -u wg-server").trim(), "named runs as {named}");
+    // It is in wg-server's group, whose folders it reads and writes.
+    let group = shell(&shared.lab, "id -g wg-server").trim().to_owned();
     // CAP_NET_BIND_SERVICE (linux/capability.h).
-    assert!(named.contains("CapEff:\t0000000000000400\n") && named.contains("Groups:\t \n"), "{named}");
+    assert!(named.contains("CapEff:\t0000000000000400\n") && named.contains("NoNewPrivs:\t1"), "{named}");
+    let groups = named.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+    assert!(groups.split_ascii_whitespace().all(|each| each == group || each == gid), "{named}");
     let read = |uid: &str, gid: &str| {
         shell(
             &shared.lab,
-            &format!("setpriv --reuid={uid} --regid={gid} --clear-groups cat {key} >/dev/null 2>&1; echo $?"),
+            &format!("setpriv --reuid={uid} --regid={gid} --groups={group} cat {key} >/dev/null 2>&1; echo $?"),
         )
     };
     assert_eq!(read("wg-server", "wg-server"), "0\n", "wg-server reads it");
@@ -231,7 +235,7 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
 fn a_named_that_hangs_is_started_again_and_counted() {
     let shared = healthy();
     let lab = &shared.lab;
-    let pid = "pgrep -P $(systemctl show -P MainPID wg-server) named";
+    let pid = "pgrep -P $(systemctl show -P MainPID wg-named) named";
     let before = (shell(lab, pid), repairs(lab, "named"));
     shell(lab, &format!("kill -STOP $({pid})"));
     wait("named to be started again", BACK_WITHIN + COMMAND * 2, || repairs(lab, "named") > before.1);

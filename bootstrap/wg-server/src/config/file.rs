@@ -78,6 +78,7 @@ struct DnsTable {
     query_log_path: PathBuf,
     named_path: PathBuf,
     user: Option<String>,
+    named_socket_path: Option<PathBuf>,
 }
 
 fn default_runtime_dir() -> PathBuf {
@@ -207,6 +208,10 @@ impl DnsTable {
             query_log_path: absolute("dns.query_log_path", self.query_log_path)?,
             named_path: absolute("dns.named_path", self.named_path)?,
             user: self.user,
+            named_socket_path: self
+                .named_socket_path
+                .map(|path| absolute("dns.named_socket_path", path))
+                .transpose()?,
         })
     }
 }

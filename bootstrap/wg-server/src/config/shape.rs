@@ -59,6 +59,7 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("dns.query_log_path", Kind::Path, "\"/var/log/wg-server/query.log\""),
     ("dns.named_path", Kind::Path, "\"/usr/sbin/named\""),
     ("dns.user", Kind::Text, "\"bind\""),
+    ("dns.named_socket_path", Kind::Path, "\"/run/wg-named/socket\""),
 ];
 /// Names the first value of another kind than its key's. Keys that are missing or unknown are not its business.
 pub(super) fn ensure(table: &Table) -> Result<()> {

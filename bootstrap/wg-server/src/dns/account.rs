@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use nix::libc;
-use nix::unistd::{Gid, Uid, User, chown, fchown, geteuid, setfsgid};
+use nix::unistd::{Gid, Uid, User, chown, fchown, getegid, geteuid, setfsgid};
 
 use super::named_conf::{self, GeneratedFile};
 
@@ -25,12 +25,13 @@ pub(crate) struct Account {
 
 /// While it lives, what this thread makes belongs to another group.
 struct Group {
-    former: Gid,
+    /// `None`: it is this process's own.
+    former: Option<Gid>,
 }
 
 impl Account {
-    /// The user of this name, or the one that BIND's package made. `key_owner` owns the private key.
-    pub(crate) fn find(name: Option<&str>, key_owner: Uid) -> Result<Self> {
+    /// The user of this name, or the one that BIND's package made: not one of those that can read the private key.
+    pub(crate) fn find(name: Option<&str>, forbidden: &[Uid]) -> Result<Self> {
         let user = match name {
             Some(name) => look_up(name)?.with_context(|| {
                 format!(
@@ -39,10 +40,10 @@ impl Account {
             })?,
             None => usual()?,
         };
-        Self::new(user, [geteuid(), key_owner])
+        Self::new(user, forbidden)
     }
 
-    fn new(user: User, forbidden: [Uid; 2]) -> Result<Self> {
+    fn new(user: User, forbidden: &[Uid]) -> Result<Self> {
         let User { name, uid, gid, .. } = user;
         ensure!(
             !uid.is_root() && gid.as_raw() != 0 && !forbidden.contains(&uid),
@@ -174,16 +175,22 @@ impl Account {
 
 impl Group {
     fn enter(gid: Gid) -> Result<Self> {
+        // Without asking the kernel, which may not let this process ask.
+        if gid == getegid() {
+            return Ok(Self { former: None });
+        }
         let former = setfsgid(gid);
         // It reports no error; asked again, it says which group it is (setfsgid(2)).
         ensure!(setfsgid(gid) == gid, "make files of group {gid}: Operation not permitted; expected CAP_SETGID");
-        Ok(Self { former })
+        Ok(Self { former: Some(former) })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        setfsgid(self.former);
+        if let Some(former) = self.former {
+            setfsgid(former);
+        }
     }
 }
 
@@ -222,16 +229,16 @@ mod tests {
     fn a_user_that_may_read_the_key_is_refused() {
         let forbidden = [Uid::from_raw(998), Uid::from_raw(997)];
         for (uid, gid) in [(0, 5), (5, 0), (998, 5), (997, 5)] {
-            let error = Account::new(user("someone", uid, gid), forbidden).unwrap_err().to_string();
+            let error = Account::new(user("someone", uid, gid), &forbidden).unwrap_err().to_string();
             assert!(error.starts_with("dns.user: someone may read the gateway's private key; expected"), "{error}");
         }
-        let account = Account::new(user("bind", 102, 105), forbidden).unwrap();
+        let account = Account::new(user("bind", 102, 105), &forbidden).unwrap();
         assert_eq!(account, Account { name: "bind".to_owned(), uid: Uid::from_raw(102), gid: Gid::from_raw(105) });
     }
 
     #[test]
     fn a_user_that_is_not_there_is_named() {
-        let error = Account::find(Some("nobody-of-that-name"), geteuid()).unwrap_err().to_string();
+        let error = Account::find(Some("nobody-of-that-name"), &[geteuid()]).unwrap_err().to_string();
         assert!(error.starts_with("dns.user: this host has no user \"nobody-of-that-name\"; expected"), "{error}");
     }
 

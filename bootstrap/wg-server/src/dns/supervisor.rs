@@ -2,21 +2,20 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tunnel::backoff::Backoff;
 
+use super::child::Child;
 use super::probe::{self, Found, Transport};
-use super::{Prepared, holder, resolution};
+use super::starter::Life;
+use super::{Prepared, command, holder, resolution};
 use crate::connections;
 use crate::firewall::Gate;
 use crate::health::{Health, Kind};
@@ -29,8 +28,6 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 const PROBES_LOST: u32 = 3;
 /// Between a lost probe and the next.
 const PROBE_AGAIN: Duration = Duration::from_millis(200);
-/// From SIGTERM to SIGKILL.
-const GRACE: Duration = Duration::from_secs(3);
 /// A name that could not be looked up is tried again after this time.
 const RESOLVE_EVERY: Duration = Duration::from_mins(1);
 
@@ -175,10 +172,10 @@ impl<'a> Named<'a> {
         holder::ensure_free(&self.servers).await?;
         // What went wrong last is so until named answers.
         self.now(Phase::Starting, self.state().problem);
-        let mut child = self.spawn()?;
+        let mut child = self.spawn().await?;
         tracing::info!(pid = child.id(), user = self.prepared.account.name, "named started");
         let end = tokio::select! {
-            status = child.wait() => End::Exited(status.context("wait for named")?),
+            status = child.wait() => End::Exited(status?),
             end = self.watch(former) => end?,
             () = stop.cancelled() => End::Told,
         };
@@ -188,27 +185,24 @@ impl<'a> Named<'a> {
         match end {
             End::Exited(_) => {}
             // What hangs does not hear SIGTERM, and enclaves wait.
-            End::Silent => child.kill().await.context("kill named")?,
-            End::Stranger(..) | End::Told => terminate(&mut child).await?,
+            End::Silent => child.kill().await?,
+            End::Stranger(..) | End::Told => child.terminate().await?,
         }
         Ok(end)
     }
 
-    fn spawn(&self) -> Result<Child> {
-        self.prepared.forget_last_words()?;
-        let mut command = Command::new(&self.named_path);
-        // -f: in the foreground, and with the configured logs (-g would send them all to stderr). -L: what it says before it has
-        // read its configuration, which would go to the system's log.
-        command.arg("-f").arg("-c").arg(&self.prepared.conf_path).arg("-L").arg(self.prepared.start_log_path());
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        // What systemd wants to hear of wg-server it shall not hear of named.
-        command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
-        self.prepared.account.confine(&mut command);
-        // Where a step between two lives fails: the next start would take it for a stranger.
-        command.kill_on_drop(true);
-        command
-            .spawn()
-            .with_context(|| format!("start {} as the user {}", self.named_path.display(), self.prepared.account.name))
+    async fn spawn(&self) -> Result<Child> {
+        let Prepared { account, socket_path, files, .. } = &self.prepared;
+        if let Some(socket_path) = socket_path {
+            return Life::begin(socket_path, account.uid).await.map(Child::Started);
+        }
+        files.forget_last_words()?;
+        let mut command = command(&self.named_path, files);
+        account.confine(&mut command);
+        let child = command.spawn();
+        child
+            .map(Child::Own)
+            .with_context(|| format!("start {} as the user {}", self.named_path.display(), account.name))
     }
 
     /// Ends when it is not named that answers, or nobody.
@@ -307,14 +301,4 @@ impl<'a> Named<'a> {
         }
         std::future::pending().await
     }
-}
-
-async fn terminate(child: &mut Child) -> Result<()> {
-    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
-    kill(Pid::from_raw(pid), Signal::SIGTERM).context("signal named")?;
-    if timeout(GRACE, child.wait()).await.is_err() {
-        tracing::warn!(pid, "named did not end within its grace period and is killed");
-        child.kill().await.context("kill named")?;
-    }
-    Ok(())
 }

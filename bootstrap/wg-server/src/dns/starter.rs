@@ -1,0 +1,224 @@
+//! `wg-server named`: starts named for a wg-server that may not become another user. It runs as named's user, as a service of
+//! its own, and named is its child.
+//!
+//! wg-server connects to its socket. One connection is one life of named; its end ends named. Each message is a line of JSON:
+//!
+//! | from | message | meaning |
+//! |---|---|---|
+//! | starter | `{"started": PID}` | named runs |
+//! | starter | `{"failed": "why"}` | it does not |
+//! | wg-server | `"kill"` | it hangs: SIGKILL |
+//! | starter | `{"ended": STATUS}` | its end, as wait(2) has it |
+//!
+//! What named runs with is in the configuration; wg-server has no say in it.
+
+use std::convert::Infallible;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Uid, geteuid};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
+use tokio::runtime;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::child::{GRACE, terminate};
+use super::{Account, Files, command};
+use crate::config::Config;
+use crate::{dns, service_manager, signals, sys};
+
+/// To start a process, or to end one that was killed.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    Started(u32),
+    Failed(String),
+    Ended(i32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    Kill,
+}
+
+/// Serves until SIGTERM.
+pub(crate) fn run(config_path: &Path) -> Result<()> {
+    let config = Config::load(config_path)?;
+    let socket_path = config.dns.named_socket_path.as_deref().context(
+        "dns.named_socket_path is not set, so that wg-server starts named itself; expected a path like \"/run/wg-named/socket\"",
+    )?;
+    let wg_server = dns::key_owner(&config)?;
+    let account = Account::find(config.dns.user.as_deref(), &[wg_server])?;
+    ensure!(
+        account.uid == geteuid(),
+        "this is the user with the UID {}, and named is to run as dns.user = {:?}; expected User={1} in the unit",
+        geteuid(),
+        account.name
+    );
+    umask(Mode::from_bits_truncate(0o027));
+    // named is bound to the life of this thread.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let stop = CancellationToken::new();
+    runtime.block_on(async {
+        let listener = bind(socket_path)?;
+        service_manager::ready();
+        tokio::select! {
+            never = serve(&listener, &config, wg_server, &stop) => match never {},
+            error = signals::watch(&stop) => error.map(|never| match never {}),
+            () = stop.cancelled() => Ok(()),
+        }
+    })
+}
+
+/// Whoever may not be asked is told by the credentials of the connection: the socket lets in everybody.
+pub(super) fn bind(path: &Path) -> Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    let doing = || format!("listen on {}", path.display());
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error).with_context(doing);
+    }
+    let listener = UnixListener::bind(path).with_context(doing)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).with_context(doing)?;
+    Ok(listener)
+}
+
+/// One life after the other, for the user `wg_server` alone.
+pub(super) async fn serve(
+    listener: &UnixListener,
+    config: &Config,
+    wg_server: Uid,
+    stop: &CancellationToken,
+) -> Infallible {
+    loop {
+        let life = async {
+            let (stream, _) = listener.accept().await.context("accept")?;
+            ensure_is(&stream, wg_server).context("refused")?;
+            live(stream, config, stop).await
+        };
+        if let Err(error) = life.await {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+/// From its start to its end.
+async fn live(stream: UnixStream, config: &Config, stop: &CancellationToken) -> Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut orders = BufReader::new(reader).lines();
+    let files = Files::of(config);
+    let mut child = match start(config, &files) {
+        Ok(child) => child,
+        Err(error) => return say(&mut writer, &Said::Failed(format!("{error:#}"))).await,
+    };
+    say(&mut writer, &Said::Started(child.id().unwrap_or_default())).await?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status.context("wait for named")?,
+            order = hear(&mut orders) => match order {
+                Ok(Some(Order::Kill)) => child.kill().await.context("kill named")?,
+                // Whoever is gone wants no named, nor does who says something else.
+                Ok(None) | Err(_) => terminate(&mut child).await?,
+            },
+            () = stop.cancelled() => terminate(&mut child).await?,
+        }
+    };
+    // Nobody has to hear it.
+    drop(say(&mut writer, &Said::Ended(status.into_raw())).await);
+    Ok(())
+}
+
+fn start(config: &Config, files: &Files) -> Result<tokio::process::Child> {
+    files.forget_last_words()?;
+    let mut command: Command = command(&config.dns.named_path, files);
+    sys::end_with_parent(&mut command);
+    command.spawn().with_context(|| format!("start {}", config.dns.named_path.display()))
+}
+
+/// wg-server's end of a connection.
+#[derive(Debug)]
+pub(super) struct Life {
+    pid: u32,
+    said: Lines<BufReader<OwnedReadHalf>>,
+    orders: Option<OwnedWriteHalf>,
+    ended: Option<ExitStatus>,
+}
+
+impl Life {
+    /// Has named started by the `wg-server named` behind this socket, which has to be the user `uid`.
+    pub(super) async fn begin(socket_path: &Path, uid: Uid) -> Result<Self> {
+        let doing = || {
+            format!(
+                "dns.named_socket_path: have named started by {}, the socket of `wg-server named` (wg-named.service)",
+                socket_path.display()
+            )
+        };
+        let connected = timeout(DEADLINE, UnixStream::connect(socket_path)).await.with_context(doing)?;
+        let stream = connected.with_context(doing)?;
+        ensure_is(&stream, uid).with_context(doing)?;
+        let (reader, writer) = stream.into_split();
+        let mut said = BufReader::new(reader).lines();
+        match timeout(DEADLINE, hear(&mut said)).await.with_context(doing)?.with_context(doing)? {
+            Some(Said::Started(pid)) => Ok(Self { pid, said, orders: Some(writer), ended: None }),
+            Some(Said::Failed(why)) => bail!("{why}"),
+            other => bail!("{}: unexpected answer {other:?}", doing()),
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) async fn wait(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
+        match hear(&mut self.said).await.context("wait for named")? {
+            Some(Said::Ended(status)) => Ok(*self.ended.insert(ExitStatus::from_raw(status))),
+            _ => bail!("`wg-server named`, which had started named, has ended: see `journalctl -u wg-named`"),
+        }
+    }
+
+    pub(super) async fn kill(&mut self) -> Result<()> {
+        if let Some(orders) = &mut self.orders {
+            say(orders, &Order::Kill).await.context("have named killed")?;
+        }
+        timeout(DEADLINE, self.wait()).await.context("have named killed")?.map(drop)
+    }
+
+    /// The end of the connection is enough.
+    pub(super) async fn terminate(&mut self) -> Result<()> {
+        self.orders = None;
+        timeout(GRACE + DEADLINE, self.wait()).await.context("have named end")?.map(drop)
+    }
+}
+
+fn ensure_is(stream: &UnixStream, uid: Uid) -> Result<()> {
+    let found = stream.peer_cred().context("who is there?")?.uid();
+    ensure!(found == uid.as_raw(), "the user with the UID {found} is there, expected the UID {uid}");
+    Ok(())
+}
+
+/// The next message; `None` when the other end is gone. May be dropped and called again.
+async fn hear<T: DeserializeOwned>(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> Result<Option<T>> {
+    let line = lines.next_line().await.context("read")?;
+    line.map(|line| serde_json::from_str(&line).with_context(|| format!("unexpected message {line:?}"))).transpose()
+}
+
+async fn say(writer: &mut OwnedWriteHalf, message: &impl Serialize) -> Result<()> {
+    let line = serde_json::to_string(message)? + "\n";
+    timeout(DEADLINE, writer.write_all(line.as_bytes())).await.context("write")?.context("write")
+}
