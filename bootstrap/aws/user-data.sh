@@ -143,8 +143,9 @@ start() {
     say "start $1"
     timeout "$start_within" systemctl start "$1" || status=$?
     [ "$status" -ne 0 ] || return 0
-    said_by "$1" --lines=20
-    why=$(said_by "$1" --lines=20 | error_of)
+    # Two errors of nitro-cli, with what it says behind them.
+    said_by "$1" --lines=60
+    why=$(said_by "$1" --lines=60 | error_of)
     # A program that never ran said nothing; systemd says why it did not.
     why=${why:-$(journalctl --no-pager --quiet --output=cat --lines=1 --unit "$1")}
     if [ "$status" -eq 124 ]; then

@@ -55,7 +55,8 @@ pub(crate) struct Files {
     dir: PathBuf,
 }
 
-/// Writes what named reads into `dir`, for its user alone, and has named-checkconf read it as that user, zones included.
+/// Writes what named reads into `dir`, for its user alone, and has named-checkconf read it, zones included: as that user, where
+/// wg-server may become it.
 pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
     let account = account(config)?;
