@@ -204,7 +204,7 @@ fn the_check_says_who_vouches_for_enclaves_and_names_what_is_wrong_with_it() {
 #[test]
 fn a_document_s_verdict_is_the_exit_status() {
     let host = Host::new();
-    let document = include_bytes!("../../../orchestrator/attestation/tests/nitro-2024-08.cbor");
+    let document = include_bytes!("../../attestation/tests/nitro-2024-08.cbor");
     fs::write(host.path("document"), document).unwrap();
     let path = host.path("document");
     let path = path.to_str().unwrap();

@@ -8,8 +8,8 @@ use tunnel::port::Cid;
 
 use super::*;
 
-const PRODUCTION: &[u8] = include_bytes!("../../../../orchestrator/attestation/tests/nitro-2024-08.cbor");
-const DEBUG: &[u8] = include_bytes!("../../../../orchestrator/attestation/tests/nitro-2022-10-debug.cbor");
+const PRODUCTION: &[u8] = include_bytes!("../../../attestation/tests/nitro-2024-08.cbor");
+const DEBUG: &[u8] = include_bytes!("../../../attestation/tests/nitro-2022-10-debug.cbor");
 
 fn text(document: &[u8], policy: Option<&Policy>, at: At) -> String {
     judge(document, &TrustRoot::aws(), policy, at).to_string()
