@@ -49,4 +49,6 @@ wait "$parent"
 say "building lab, eif, wg-server, wallet, kms-stand-in and nitro-cli"
 # As parts of the workspace, here and elsewhere, so that they share what they are built of.
 cargo build --locked --release --workspace --bin lab --bin eif --bin wg-server --bin wallet --bin kms-stand-in --bin nitro-cli
-bootstrap/eif/image.sh bootstrap/lab/config/enclave target/lab-eif >&2
+# What the lab's enclaves boot. The lab makes an image of them, with keys of its own.
+bootstrap/eif/image.sh --program orchestrator >/dev/null
+bootstrap/eif/image.sh --program self-test >/dev/null

@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tunnel::port::Cid;
 
-use crate::config::{CONFIG_PATH, Config};
+use crate::config::{CONFIG_DIR, CONFIG_PATH, Config};
 use crate::console;
 use crate::nsm::Nsm;
 
 pub(crate) use clock::Clock;
-pub(crate) use mounts::{EMPTY_DIR, SELF_TEST_DIR, seal_root};
+pub(crate) use mounts::{EMPTY_DIR, seal_root};
 
 /// What the steps found.
 pub(crate) struct Booted {
@@ -39,7 +39,11 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
     let nsm = step("nsm", || runtime.block_on(Nsm::open_and_seed()))?;
     let cid = step("vsock", vsock::check)?;
     step("heartbeat", || runtime.block_on(heartbeat::beat()))?;
-    let config = step("config", || Config::load(Path::new(CONFIG_PATH)))?;
+    let config = step("config", || {
+        let config = Config::load(Path::new(CONFIG_PATH))?;
+        config.check_programs(Path::new(CONFIG_DIR))?;
+        Ok(config)
+    })?;
     let clock = step("clock", Clock::find)?;
     Ok(Booted { config, clock, nsm, cid })
 }

@@ -7,7 +7,7 @@ mod network;
 mod signing;
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use kms::config::{ImdsTable, KmsTable, SecretsTable};
 use serde::Deserialize;
+use service::{Service, ServiceTable};
 use signer::config::SignerTable;
 use tunnel::binding::sha256;
 use tunnel::control::PublicKey;
@@ -22,7 +23,10 @@ use tunnel::control::PublicKey;
 pub(crate) use network::Network;
 pub(crate) use signing::Signing;
 
-/// Where the image carries it.
+/// Where the image carries the measured files.
+pub(crate) const CONFIG_DIR: &str = "/config";
+
+/// The first of them.
 pub(crate) const CONFIG_PATH: &str = "/config/enclave.toml";
 
 /// The longest configuration file that is read.
@@ -45,8 +49,8 @@ pub(crate) struct Config {
     pub(crate) probe: Probe,
     /// Absent in an enclave that signs nothing.
     pub(crate) signing: Option<Signing>,
-    /// The lab's test agent; absent in production.
-    pub(crate) self_test: Option<SelfTest>,
+    /// PID 1 never ends and its processes read them once: so a process can name its service without owning it.
+    pub(crate) services: &'static [Service],
 }
 
 /// wg0 and what is behind it.
@@ -65,12 +69,6 @@ pub(crate) struct Tunnel {
 pub(crate) struct Probe {
     pub(crate) name: String,
     pub(crate) interval: Duration,
-}
-
-/// Where the lab's test agent listens, in the tunnel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SelfTest {
-    pub(crate) port: u16,
 }
 
 impl Config {
@@ -98,15 +96,25 @@ impl Config {
             Ok(file) => file,
             Err(error) => bail!("{}", locate(text, &error)),
         };
+        let tables = signing::Tables { signer: file.signer, kms: file.kms, secrets: file.secrets, imds: file.imds };
+        let signing = tables.check(dir)?;
+        let taken: Vec<_> = signing.iter().map(|signing| (signing.service.port, "signer")).collect();
         Ok(Self {
             digest: sha256(text.as_bytes()),
             tunnel: file.tunnel.check()?,
             name_servers: name_servers(file.dns.servers)?,
             probe: file.probe.check()?,
-            signing: signing::Tables { signer: file.signer, kms: file.kms, secrets: file.secrets, imds: file.imds }
-                .check(dir)?,
-            self_test: file.self_test.map(SelfTestTable::check).transpose()?,
+            services: service::check(file.services, &taken)?.leak(),
+            signing,
         })
+    }
+
+    /// Checks the programs of all services, in the folder of the configuration.
+    ///
+    /// # Errors
+    /// One sentence with the service, its file and what would be right.
+    pub(crate) fn check_programs(&self, dir: &Path) -> Result<()> {
+        self.services.iter().try_for_each(|service| service.check_file(dir))
     }
 }
 
@@ -131,7 +139,8 @@ struct File {
     kms: Option<KmsTable>,
     secrets: Option<SecretsTable>,
     imds: Option<ImdsTable>,
-    self_test: Option<SelfTestTable>,
+    #[serde(default)]
+    services: Vec<ServiceTable>,
 }
 
 #[derive(Deserialize)]
@@ -160,29 +169,23 @@ struct ProbeTable {
     interval: Duration,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SelfTestTable {
-    port: u16,
-}
-
 impl TunnelTable {
     fn check(self) -> Result<Tunnel> {
         ensure!(
             (MIN_MTU..=MAX_MTU).contains(&self.mtu),
-            "tunnel.mtu: {} is out of range: write a number from {MIN_MTU} to {MAX_MTU}",
+            "tunnel.mtu: {} is out of range, expected {MIN_MTU} to {MAX_MTU}",
             self.mtu
         );
         ensure!(
             (MIN_MTU..=self.mtu).contains(&self.default_route_mtu),
-            "tunnel.default_route_mtu: {} is out of range: write a number from {MIN_MTU} to tunnel.mtu, {}",
+            "tunnel.default_route_mtu: {} is out of range, expected {MIN_MTU} to tunnel.mtu, {}",
             self.default_route_mtu,
             self.mtu
         );
         let keepalive = self.persistent_keepalive;
         ensure!(
             keepalive.subsec_nanos() == 0 && (1..=120).contains(&keepalive.as_secs()),
-            "tunnel.persistent_keepalive: write whole seconds from \"1s\" to \"120s\""
+            "tunnel.persistent_keepalive: expected whole seconds from \"1s\" to \"120s\""
         );
         Ok(Tunnel {
             networks: network::pair(self.networks, self.gateways)?,
@@ -205,21 +208,14 @@ impl ProbeTable {
         let name = self.name.trim_end_matches('.');
         ensure!(
             name.len() <= 253 && name.split('.').all(is_label),
-            "probe.name: `{}` is not a host name: write one such as \"aws.com\"",
+            "probe.name: `{}` is not a host name, expected one such as \"aws.com\"",
             self.name.escape_debug()
         );
         ensure!(
             (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.interval),
-            "probe.interval: write a time from \"1s\" to \"24h\""
+            "probe.interval: expected a time from \"1s\" to \"24h\""
         );
         Ok(Probe { name: name.to_owned(), interval: self.interval })
-    }
-}
-
-impl SelfTestTable {
-    fn check(self) -> Result<SelfTest> {
-        ensure!(self.port != 0, "self_test.port: 0 is no port: write a number from 1 to 65535");
-        Ok(SelfTest { port: self.port })
     }
 }
 
@@ -227,7 +223,7 @@ fn gateway_key(text: &str) -> Result<PublicKey> {
     let key: Option<PublicKey> = text.parse().ok();
     key.filter(|key| key.0 != [0; 32]).with_context(|| {
         format!(
-            "tunnel.gateway_key: `{}` is no WireGuard public key: write the 44 characters that `wg-server keygen` prints",
+            "tunnel.gateway_key: `{}` is not a WireGuard public key, expected the 44 characters that `wg-server keygen` prints",
             text.escape_debug()
         )
     })
@@ -236,12 +232,12 @@ fn gateway_key(text: &str) -> Result<PublicKey> {
 fn name_servers(servers: Vec<IpAddr>) -> Result<Vec<IpAddr>> {
     ensure!(
         (1..=3).contains(&servers.len()),
-        "dns.servers: {} addresses: write 1 to 3, as resolv.conf(5) reads no more",
+        "dns.servers: {} addresses, expected 1 to 3 (resolv.conf(5) allows no more)",
         servers.len()
     );
     for server in &servers {
         if let Some(reason) = network::unusable(*server) {
-            bail!("dns.servers: {server} {reason}: write the address of a name server behind the tunnel");
+            bail!("dns.servers: {server} {reason}, expected the address of a name server behind the tunnel");
         }
     }
     Ok(servers)
@@ -251,13 +247,6 @@ impl Tunnel {
     /// The MTU of `network`'s gateway and neighbours is wg0's own; everything else goes through the parent's uplink.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.networks.iter().map(|network| network.gateway)
-    }
-}
-
-impl SelfTest {
-    /// On every address of the enclave.
-    pub(crate) fn listen_addr(&self) -> SocketAddr {
-        SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, self.port))
     }
 }
 

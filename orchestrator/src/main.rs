@@ -25,7 +25,7 @@ mod probe;
 mod relay;
 mod role;
 mod sandbox;
-mod self_test_agent;
+mod services;
 mod show;
 mod signing;
 mod supervise;
@@ -44,6 +44,7 @@ use tokio::runtime::Runtime;
 use cli::Cli;
 use config::Config;
 use role::Role;
+use service::Service;
 use supervise::Supervisor;
 
 fn main() -> ExitCode {
@@ -52,9 +53,13 @@ fn main() -> ExitCode {
         let Err(error) = init();
         power::down(&format!("{error:#}"));
     }
-    match std::env::args().nth(1).as_deref().and_then(Role::named) {
-        Some(role) => serve(role),
-        None => build_host(&Cli::parse()),
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some(services::VERB), Some(name)) => services::become_service(&name),
+        (verb, _) => match verb.and_then(Role::named) {
+            Some(role) => serve(role),
+            None => build_host(&Cli::parse()),
+        },
     }
 }
 
@@ -76,7 +81,6 @@ fn serve(role: Role) -> ExitCode {
         Role::Relay => relay::run(),
         Role::Probe => probe::run(),
         Role::Signer => signing::run(),
-        Role::SelfTest => self_test_agent::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,16 +108,23 @@ fn build_host(cli: &Cli) -> ExitCode {
 
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
-    let self_test = if config.self_test.is_some() { "; self_test is on: for labs only" } else { "" };
+    config.check_programs(path.parent().unwrap_or(Path::new(".")))?;
+    let services: String = config.services.iter().map(describe).collect();
     for warning in config.signing.iter().flat_map(|signing| signing.service.policy.warnings()) {
         write(&mut std::io::stderr(), &format!("{}: warning: {warning}\n", path.display()))?;
     }
     let nonces = config.signing.as_ref().map(|signing| format!("; {}", signing.nonce_memory())).unwrap_or_default();
-    write(&mut std::io::stdout(), &format!("{}: good{self_test}{nonces}\n", path.display()))
+    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n", path.display()))
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).context("write")
+}
+
+/// A service, for a reviewer of the image.
+fn describe(service: &Service) -> String {
+    let vsock = if service.vsock { ", may open vsock past the tunnel: for labs only" } else { "" };
+    format!("; service {service}{vsock}")
 }
 
 /// One thread, no more.

@@ -5,18 +5,20 @@
 
 mod links;
 mod namespace;
-mod resolver;
+pub(crate) mod resolver;
 mod sysctl;
 mod wireguard;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
 use crate::boot::{self, step};
 use crate::config::Config;
+use crate::services;
 
 pub(crate) use links::Links;
 pub(crate) use wireguard::{Device, KeyPair, Session};
@@ -45,7 +47,7 @@ pub(crate) struct Network {
 /// The step's name, its object, and the cause.
 pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
     step("sysctl", sysctl::write_all)?;
-    step("resolver", || resolver::write(&config.name_servers))?;
+    step("resolver", || resolver::write(Path::new("/"), &config.name_servers))?;
     let links = step("loopback", || {
         runtime.block_on(async {
             let links = Links::open()?;
@@ -54,6 +56,7 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
         })
     })?;
     let born = step("wg0", namespace::create)?;
+    step("services", || services::make_roots(config))?;
     step("root", boot::seal_root)?;
     Ok(Network { links, device: born.device, relay_namespace: born.namespace, relay_socket: born.socket })
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
-use crate::{boot, sys};
+use crate::sys;
 
 /// One process besides PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,12 +19,10 @@ pub(crate) enum Role {
     Probe,
     /// Signs for clients, with keys from KMS.
     Signer,
-    /// Answers the lab.
-    SelfTest,
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Relay, Self::Probe, Self::Signer, Self::SelfTest];
+    const ALL: [Self; 3] = [Self::Relay, Self::Probe, Self::Signer];
 
     /// Its name as the program's first argument, and in the log.
     pub(crate) const fn name(self) -> &'static str {
@@ -32,7 +30,6 @@ impl Role {
             Self::Relay => "relay",
             Self::Probe => "probe",
             Self::Signer => "signer",
-            Self::SelfTest => "self-test",
         }
     }
 
@@ -46,27 +43,27 @@ impl Role {
         match self {
             Self::Relay => 1001,
             Self::Probe => 1002,
-            Self::SelfTest => 1003,
-            Self::Signer => 1004,
-        }
-    }
-
-    /// All that it sees of the file system.
-    pub(crate) const fn root_dir(self) -> &'static str {
-        match self {
-            Self::Relay | Self::Probe | Self::Signer => boot::EMPTY_DIR,
-            Self::SelfTest => boot::SELF_TEST_DIR,
+            Self::Signer => 1003,
         }
     }
 
     /// Starts the process, in `namespace` if one is given, with `descriptors` as its numbers 3, 4, ...
     pub(crate) fn start(self, namespace: Option<BorrowedFd<'_>>, descriptors: &[BorrowedFd<'_>]) -> Result<Pid> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("orchestrator").arg(self.name()).env_clear().current_dir("/").stdin(Stdio::null());
-        let child = sys::spawn(&mut command, namespace, descriptors).with_context(|| format!("start the {self}"))?;
-        // Dropping a `Child` does not wait for it: the reaper does.
-        Ok(Pid::from_raw(i32::try_from(child.id()).context("a process id")?))
+        let child = sys::spawn(command().arg(self.name()), namespace, descriptors);
+        pid_of(&child.with_context(|| format!("start the {self}"))?)
     }
+}
+
+/// This program, once more.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("orchestrator").env_clear().current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// Dropping a `Child` does not wait for it: the reaper does.
+pub(crate) fn pid_of(child: &Child) -> Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(child.id()).context("a process id")?))
 }
 
 impl fmt::Display for Role {

@@ -1,5 +1,7 @@
 //! What a process besides PID 1 gives up before it reads its first byte from outside: everything it does not need.
 
+mod service;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -13,8 +15,11 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+use crate::boot::EMPTY_DIR;
 use crate::role::Role;
 use crate::sys;
+
+pub(crate) use service::enter as enter_service;
 
 /// Address space; the relay's queues are a few MiB.
 const MEMORY: u64 = 512 << 20;
@@ -40,7 +45,7 @@ pub(crate) fn enter(role: Role) -> Result<()> {
 /// # Errors
 /// As above, and those of `start`.
 pub(crate) fn enter_with<T>(role: Role, start: impl FnOnce(Filter) -> Result<T>) -> Result<T> {
-    enter_at(role, Path::new(role.root_dir()), start)
+    enter_at(role, Path::new(EMPTY_DIR), start)
 }
 
 /// The last wall, of each thread its own.
@@ -56,12 +61,11 @@ impl Filter {
 
 fn enter_at<T>(role: Role, root_dir: &Path, start: impl FnOnce(Filter) -> Result<T>) -> Result<T> {
     limit(role)?;
-    chroot(root_dir).map_err(io::Error::from).with_context(|| format!("chroot to {}", root_dir.display()))?;
-    chdir("/").map_err(io::Error::from).context("chdir to the new root")?;
+    change_root(root_dir)?;
     drop_rights(role.user())?;
-    // After the user has changed, which clears both.
+    // After the user has changed, which clears it.
     prctl::set_dumpable(false).map_err(io::Error::from).context("forbid core dumps and ptrace")?;
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).context("end with the parent process")?;
+    end_with_parent()?;
     let filter = Filter(filter(role)?);
     let started = start(filter.clone())?;
     filter.apply()?;
@@ -71,17 +75,33 @@ fn enter_at<T>(role: Role, root_dir: &Path, start: impl FnOnce(Filter) -> Result
 fn limit(role: Role) -> Result<()> {
     // The limit counts the user's tasks: this one, and the signer's thread that asks the NSM.
     let (files, tasks) = if role == Role::Signer { (SIGNER_FILES, 2) } else { (FILES, 1) };
-    for (resource, most) in [
-        (Resource::RLIMIT_NOFILE, files),
-        (Resource::RLIMIT_AS, MEMORY),
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_FSIZE, 0),
-        (Resource::RLIMIT_NPROC, tasks),
-    ] {
+    set_limits(
+        role.name(),
+        [
+            (Resource::RLIMIT_NOFILE, files),
+            (Resource::RLIMIT_AS, MEMORY),
+            (Resource::RLIMIT_CORE, 0),
+            (Resource::RLIMIT_FSIZE, 0),
+            (Resource::RLIMIT_NPROC, tasks),
+        ],
+    )
+}
+
+fn set_limits<const N: usize>(of: &str, limits: [(Resource, u64); N]) -> Result<()> {
+    limits.into_iter().try_for_each(|(resource, most)| {
         let result = setrlimit(resource, most, most).map_err(io::Error::from);
-        result.with_context(|| format!("limit {resource:?} of the {role}"))?;
-    }
-    Ok(())
+        result.with_context(|| format!("limit {resource:?} of the {of}"))
+    })
+}
+
+fn change_root(root_dir: &Path) -> Result<()> {
+    chroot(root_dir).map_err(io::Error::from).with_context(|| format!("chroot to {}", root_dir.display()))?;
+    chdir("/").map_err(io::Error::from).context("chdir to the new root")
+}
+
+/// After the user has changed, which clears it.
+fn end_with_parent() -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).context("end with the parent process")
 }
 
 /// The bounding set first, which needs a capability itself; then groups, group, user; then what is left.
@@ -146,8 +166,6 @@ const fn families(role: Role) -> &'static [libc::c_int] {
     match role {
         Role::Relay => &[libc::AF_VSOCK],
         Role::Probe | Role::Signer => &[libc::AF_INET, libc::AF_INET6],
-        // vsock: the lab measures the raw stream beside the tunnel.
-        Role::SelfTest => &[libc::AF_INET, libc::AF_INET6, libc::AF_VSOCK],
     }
 }
 
@@ -156,15 +174,6 @@ const fn own(role: Role) -> &'static [libc::c_long] {
         Role::Relay => &[],
         Role::Probe => &[libc::SYS_bind],
         Role::Signer => &[libc::SYS_accept4, libc::SYS_bind],
-        Role::SelfTest => &[
-            libc::SYS_accept4,
-            libc::SYS_bind,
-            libc::SYS_fstat,
-            libc::SYS_listen,
-            libc::SYS_lseek,
-            libc::SYS_newfstatat,
-            libc::SYS_statx,
-        ],
     }
 }
 
@@ -172,19 +181,15 @@ const fn own(role: Role) -> &'static [libc::c_long] {
 fn filter(role: Role) -> Result<BpfProgram> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         COMMON.iter().chain(own(role)).map(|call| (*call, Vec::new())).collect();
-    let sockets = families(role).iter().map(|family| only(0, SeccompCmpOp::Eq, *family)).collect::<Result<_>>()?;
+    let sockets = families(role).iter().map(|family| all([is(0, *family)?])).collect::<Result<_>>()?;
     rules.insert(libc::SYS_socket, sockets);
     // Memory is never executable again.
-    let data = vec![only(2, SeccompCmpOp::MaskedEq(as_mask(libc::PROT_EXEC)), 0)?];
+    let data = vec![all([lacks(2, libc::PROT_EXEC)?])?];
     rules.insert(libc::SYS_mmap, data.clone());
     rules.insert(libc::SYS_mprotect, data);
     let requests = if role == Role::Signer { &[FIONBIO, NSM_REQUEST][..] } else { &[FIONBIO] };
-    let requests = requests.iter().map(|request| only(1, SeccompCmpOp::Eq, *request)).collect::<Result<_>>()?;
+    let requests = requests.iter().map(|request| all([is(1, *request)?])).collect::<Result<_>>()?;
     rules.insert(libc::SYS_ioctl, requests);
-    if role == Role::SelfTest {
-        rules
-            .insert(libc::SYS_openat, vec![only(2, SeccompCmpOp::MaskedEq(as_mask(libc::O_ACCMODE)), libc::O_RDONLY)?]);
-    }
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64);
     BpfProgram::try_from(filter.context("seccomp rules")?).context("seccomp program")
 }
@@ -199,10 +204,29 @@ fn as_mask(bits: libc::c_int) -> u64 {
     u64::from(bits.cast_unsigned())
 }
 
-/// A rule on the 32 low bits of one argument, which is all that the kernel reads of these.
-fn only(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompRule> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, as_mask(value));
-    SeccompRule::new(vec![condition.context("seccomp condition")?]).context("seccomp rule")
+/// Allows a call whose arguments meet all conditions.
+fn all<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule> {
+    SeccompRule::new(conditions.into()).context("seccomp rule")
+}
+
+/// The argument is this value.
+fn is(argument: u8, value: libc::c_int) -> Result<SeccompCondition> {
+    condition(argument, SeccompCmpOp::Eq, value)
+}
+
+/// The argument has all of these bits.
+fn has(argument: u8, bits: libc::c_int) -> Result<SeccompCondition> {
+    condition(argument, SeccompCmpOp::MaskedEq(as_mask(bits)), bits)
+}
+
+/// The argument has none of these bits.
+fn lacks(argument: u8, bits: libc::c_int) -> Result<SeccompCondition> {
+    condition(argument, SeccompCmpOp::MaskedEq(as_mask(bits)), 0)
+}
+
+/// On the 32 low bits of an argument, which is all that the kernel reads of these.
+fn condition(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, as_mask(value)).context("seccomp condition")
 }
 
 #[cfg(test)]

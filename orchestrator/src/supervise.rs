@@ -1,6 +1,7 @@
 //! What PID 1 does for the rest of its life: starts processes, reaps them, starts them again, and watches wg0.
 
 mod budget;
+mod child;
 mod line;
 mod policy;
 mod reaper;
@@ -10,8 +11,10 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use service::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep_until, timeout_at};
 
@@ -21,14 +24,22 @@ use crate::gateway::Gateway;
 use crate::link::{self, FromSigner, State, ToInit, ToSigner};
 use crate::network::Network;
 use crate::role::Role;
+use crate::services::{self, Output, Said};
 use crate::watch::{News, Watch};
 use budget::Budget;
+use child::Child;
 use line::Line;
 use policy::{RestartPolicy, Verdict};
 use reaper::Ended;
 
 /// How long processes have to end when the machine goes down, or after they have closed their link.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Of the relay that are served.
+const MESSAGES_PER_SECOND: u32 = 20;
+
+/// Of services that are shown.
+const LINES_PER_SECOND: u32 = 50;
 
 /// The signer makes its TLS key and enters its sandbox, which takes milliseconds.
 const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,7 +49,7 @@ pub(crate) struct Supervisor {
     network: Network,
     gateway: Gateway,
     clock: Clock,
-    has_self_test: bool,
+    services: &'static [Service],
     has_signer: bool,
     watch: Watch,
     relay: Option<Line>,
@@ -46,11 +57,15 @@ pub(crate) struct Supervisor {
     /// Until when the signer has to be ready, while it is not: until then the relay is not served, so that no document goes
     /// out that does not bind the signer's TLS key.
     signer_due: Option<Instant>,
-    running: HashMap<Pid, Role>,
-    policies: HashMap<Role, RestartPolicy>,
+    running: HashMap<Pid, Child>,
+    policies: HashMap<Child, RestartPolicy>,
     /// Ended, and to be started again at that time.
-    due: Vec<(Instant, Role)>,
-    budget: Budget,
+    due: Vec<(Instant, Child)>,
+    /// Of messages from the relay: it speaks for the parent, who may flood.
+    messages: Budget,
+    outputs: Vec<Output>,
+    /// Of lines from services: the console is slow, and the time of writing to it is PID 1's.
+    lines: Budget,
 }
 
 impl Supervisor {
@@ -58,7 +73,7 @@ impl Supervisor {
         let Booted { config, clock, nsm, cid } = booted;
         Self {
             network,
-            has_self_test: config.self_test.is_some(),
+            services: config.services,
             has_signer: config.signing.is_some(),
             gateway: Gateway::new(config, nsm, cid),
             clock,
@@ -69,7 +84,9 @@ impl Supervisor {
             running: HashMap::new(),
             policies: HashMap::new(),
             due: Vec::new(),
-            budget: Budget::default(),
+            messages: Budget::new(MESSAGES_PER_SECOND),
+            outputs: Vec::new(),
+            lines: Budget::new(LINES_PER_SECOND),
         }
     }
 
@@ -85,7 +102,7 @@ impl Supervisor {
         if self.has_signer {
             self.start_signer()?;
         }
-        self.start(Role::Relay)?;
+        self.start(Child::Role(Role::Relay))?;
         let mut correct_clock = interval(Clock::INTERVAL);
         let mut next_look = Instant::now();
         let reason = loop {
@@ -104,41 +121,60 @@ impl Supervisor {
                 }
                 _ = correct_clock.tick() => self.clock.correct(),
                 said = first_words(self.signer.as_ref(), self.signer_due) => self.hear_signer(said),
-                message = next(self.relay.as_ref(), self.signer_due, self.budget.open_at()) => self.serve(message).await?,
+                message = next(self.relay.as_ref(), self.signer_due, self.messages.open_at()) => self.serve(message).await?,
+                said = next_line(&mut self.outputs, self.lines.open_at()) => self.repeat(&said),
             }
         };
         tracing::info!("supervise: {reason}: ending all processes");
         self.end_all(&mut children).await;
+        // Their last words, which nobody has read meanwhile.
+        while let Some(said) = next_line(&mut self.outputs, self.lines.open_at()).now_or_never() {
+            self.repeat(&said);
+        }
         if let Err(error) = self.network.device.delete() {
             tracing::warn!("supervise: remove wg0: {error}");
         }
         Ok(reason)
     }
 
-    fn start(&mut self, role: Role) -> Result<()> {
-        match role {
-            Role::Relay => {
-                let (ours, theirs) = link::pair().context("the link to the relay")?;
-                let descriptors = [theirs.as_fd(), self.network.relay_socket.as_fd()];
-                let pid = role.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?;
-                self.enlist(role, pid);
-                self.relay = Some(Line::new(role, pid, ours).context("the link to the relay")?);
+    fn start(&mut self, child: Child) -> Result<()> {
+        match child {
+            Child::Role(Role::Relay) => self.start_relay(),
+            Child::Role(Role::Signer) => self.start_signer(),
+            Child::Role(Role::Probe) => {
+                let pid = Role::Probe.start(None, &[])?;
+                self.enlist(child, pid);
+                Ok(())
             }
-            Role::Signer => self.start_signer()?,
-            Role::Probe | Role::SelfTest => self.enlist(role, role.start(None, &[])?),
+            Child::Service(service) => self.start_service(service),
         }
+    }
+
+    fn enlist(&mut self, child: Child, pid: Pid) {
+        self.running.insert(pid, child);
+        tracing::info!(pid = pid.as_raw(), user = child.user(), "supervise: started the {child}");
+    }
+
+    fn start_relay(&mut self) -> Result<()> {
+        let (ours, theirs) = link::pair().context("the link to the relay")?;
+        let descriptors = [theirs.as_fd(), self.network.relay_socket.as_fd()];
+        let pid = Role::Relay.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?;
+        self.enlist(Child::Role(Role::Relay), pid);
+        self.relay = Some(Line::new(Role::Relay, pid, ours).context("the link to the relay")?);
         Ok(())
     }
 
-    fn enlist(&mut self, role: Role, pid: Pid) {
-        self.running.insert(pid, role);
-        tracing::info!(pid = pid.as_raw(), user = role.user(), "supervise: started the {role}");
+    fn start_service(&mut self, service: &'static Service) -> Result<()> {
+        let (pid, pipe) = services::start(service)?;
+        self.enlist(Child::Service(service), pid);
+        self.outputs.push(Output::new(service, pipe).with_context(|| format!("the output of the service {service}"))?);
+        Ok(())
     }
 
     fn start_signer(&mut self) -> Result<()> {
         let (ours, theirs) = link::pair().context("the link to the signer")?;
         let pid = Role::Signer.start(None, &[self.gateway.nsm().device(), theirs.as_fd()])?;
-        self.enlist(Role::Signer, pid);
+        self.enlist(Child::Role(Role::Signer), pid);
         self.signer = Some(Line::new(Role::Signer, pid, ours).context("the link to the signer")?);
         self.signer_due = Some(Instant::now() + SIGNER_DEADLINE);
         Ok(())
@@ -167,9 +203,9 @@ impl Supervisor {
         let now = Instant::now();
         let (ready, later) = self.due.drain(..).partition(|(at, _)| *at <= now);
         self.due = later;
-        let ready: Vec<(Instant, Role)> = ready;
-        for (_, role) in ready {
-            self.start(role)?;
+        let ready: Vec<(Instant, Child)> = ready;
+        for (_, child) in ready {
+            self.start(child)?;
         }
         Ok(())
     }
@@ -177,20 +213,24 @@ impl Supervisor {
     /// The machine's only reaper: also of orphans, which end up here.
     fn reap(&mut self) -> Result<()> {
         for Ended { pid, how } in reaper::ended() {
-            let Some(role) = self.running.remove(&pid) else {
+            let Some(child) = self.running.remove(&pid) else {
                 tracing::info!(pid = pid.as_raw(), "supervise: reaped an orphan: {how}");
                 continue;
             };
             for line in [&mut self.relay, &mut self.signer] {
                 Line::forget(line, pid);
             }
-            match self.policies.entry(role).or_default().ended(Instant::now()) {
+            if !child.starts_again(&how) {
+                tracing::info!(pid = pid.as_raw(), "supervise: the {child} {how}; it stays ended");
+                continue;
+            }
+            match self.policies.entry(child).or_default().ended(Instant::now()) {
                 Verdict::RestartAfter(wait) => {
-                    tracing::error!(pid = pid.as_raw(), ?wait, "supervise: the {role} {how}; starting it again");
-                    self.due.push((Instant::now() + wait, role));
+                    tracing::error!(pid = pid.as_raw(), ?wait, "supervise: the {child} {how}; starting it again");
+                    self.due.push((Instant::now() + wait, child));
                 }
                 Verdict::GiveUp { ends, within } => {
-                    bail!("supervise: the {role} {how}, its end number {ends} within {within:?}")
+                    bail!("supervise: the {child} {how}, its end number {ends} within {within:?}")
                 }
             }
         }
@@ -210,16 +250,14 @@ impl Supervisor {
             if self.signer_due.is_none() {
                 self.let_the_signer_serve();
             }
-            self.start(Role::Probe)?;
-            if self.has_self_test {
-                self.start(Role::SelfTest)?;
-            }
+            self.start(Child::Role(Role::Probe))?;
+            self.services.iter().try_for_each(|service| self.start(Child::Service(service)))?;
         }
         Ok(())
     }
 
     async fn serve(&mut self, message: std::io::Result<Option<ToInit>>) -> Result<()> {
-        self.budget.spend(Instant::now());
+        self.messages.spend(Instant::now());
         match Line::heard(&mut self.relay, message, GRACE) {
             Some(ToInit::Offer(offer)) => {
                 let answer = self.gateway.offered(offer).await;
@@ -238,6 +276,12 @@ impl Supervisor {
             None => {}
         }
         Ok(())
+    }
+
+    /// A line of a service, on the console.
+    fn repeat(&mut self, Said { service, line }: &Said) {
+        self.lines.spend(Instant::now());
+        tracing::info!("{service}: {line}");
     }
 
     /// When the first child that has closed its link should have ended.
@@ -271,10 +315,10 @@ impl Supervisor {
     }
 
     fn signal_all(&self, signal: Signal) {
-        for (pid, role) in &self.running {
+        for (pid, child) in &self.running {
             // ESRCH: it has ended meanwhile.
             if let Err(error) = kill(*pid, signal) {
-                tracing::debug!("supervise: {signal} to the {role}: {error}");
+                tracing::debug!("supervise: {signal} to the {child}: {error}");
             }
         }
     }
@@ -305,6 +349,14 @@ async fn next(
         at(open).await;
     }
     line.receive().await
+}
+
+/// The next line of a service, not before `open`.
+async fn next_line(outputs: &mut Vec<Output>, open: Option<Instant>) -> Said {
+    if open.is_some() {
+        at(open).await;
+    }
+    services::next_line(outputs).await
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 use crate::image::{HEADER_LEN, Image, SECTION_HEADER_LEN};
 use crate::measurements::{Measurements, Pcrs, Sha256Sums, Tool, sha256};
 use crate::ramdisk::Compression;
-use crate::{command_line, config_dir, init, input, kernel, ramdisk};
+use crate::{command_line, config_dir, input, kernel, ramdisk};
 
 const IMAGE_NAME: &str = "enclave.eif";
 const MEASUREMENTS_NAME: &str = "measurements.json";
@@ -52,7 +52,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     init: PathBuf,
 
-    /// Folder whose files become /config/*: regular files of at most 1 MiB each, no executables, no private keys
+    /// Folder whose files become /config/*: regular files of at most 1 MiB each, no private keys; executables only if
+    /// enclave.toml names them as programs of services
     #[arg(long, value_name = "DIR")]
     config: PathBuf,
 
@@ -83,7 +84,7 @@ pub(crate) fn build(options: &Options) -> anyhow::Result<String> {
     };
     let command_line = read_command_line(options)?;
     let init = input::read("--init", &options.init, MAX_INPUT_BYTES)?;
-    init::check(&init).with_context(|| named("--init", &options.init))?;
+    service::check_program(&init).with_context(|| named("--init", &options.init))?;
     let config = config_dir::read(&options.config)?;
 
     let parts = Parts {
@@ -110,7 +111,7 @@ pub(crate) fn build(options: &Options) -> anyhow::Result<String> {
             kernel_config: kernel_config.as_deref().map(sha256),
             init: sha256(&init),
             command_line: sha256(parts.command_line.as_bytes()),
-            config: config.iter().map(|(name, bytes)| (name.clone(), sha256(bytes))).collect(),
+            config: config.iter().map(|(name, file)| (name.clone(), sha256(&file.bytes))).collect(),
             ramdisks: parts.ramdisks.iter().map(|bytes| sha256(bytes)).collect(),
         },
         tool: TOOL,
@@ -275,7 +276,7 @@ mod tests {
             let inputs = Self(tempfile::tempdir().unwrap());
             std::fs::create_dir(inputs.path("config")).unwrap();
             inputs.write("bzImage", &kernel::sample());
-            inputs.write("init", &init::sample(false));
+            inputs.write("init", &service::sample_program(false));
             inputs.write("cmdline", b"# why\npanic=1\nconsole=ttyS0\n");
             inputs.write("config/enclave.toml", b"[tunnel]\nmtu = 15360\n");
             inputs.write("config/ca.pem", b"certificate\n");
@@ -355,7 +356,7 @@ mod tests {
     fn a_changed_init_changes_the_release_and_not_the_deployment() {
         let inputs = Inputs::new();
         let before = inputs.build();
-        let mut other = init::sample(false);
+        let mut other = service::sample_program(false);
         other.push(0);
         inputs.write("init", &other);
         assert_eq!(changed(&before, &inputs.build()), ["PCR0", "PCR1"]);
@@ -384,7 +385,7 @@ mod tests {
         let sums = &json["sha256"];
         assert_eq!(sums["kernel"], sha256(&kernel::sample()));
         assert_eq!(sums["kernelConfig"], sha256(b"CONFIG_WIREGUARD=y\n"));
-        assert_eq!(sums["init"], sha256(&init::sample(false)));
+        assert_eq!(sums["init"], sha256(&service::sample_program(false)));
         assert_eq!(sums["commandLine"], sha256(b"panic=1 console=ttyS0"));
         assert_eq!(sums["config"]["ca.pem"], sha256(b"certificate\n"));
         let image = std::fs::read(inputs.path("out/enclave.eif")).unwrap();

@@ -1,6 +1,8 @@
 //! The measured configuration: the regular files of one folder, in the order of their names.
+//!
+//! A file is data, unless `enclave.toml` names it as the program of a service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -11,10 +13,21 @@ use crate::private_key::sign_of_secret;
 
 /// Configuration is small; whatever is larger landed in the folder by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_PROGRAM_BYTES: u64 = 256 << 20;
 const MAX_FILES: usize = 64;
+/// What the enclave reads first.
+const MAIN_NAME: &str = "enclave.toml";
 
-/// Contents by name; a map, so that the order in which the file system lists them cannot matter.
-pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+/// By name; a map, so that the order in which the file system lists them cannot matter.
+pub(crate) type Files = BTreeMap<String, File>;
+
+/// One file of the folder.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) bytes: Vec<u8>,
+    /// A service runs it.
+    pub(crate) is_program: bool,
+}
 
 /// Reads every file in `dir`; refuses, by name, what must not be in an image.
 pub(crate) fn read(dir: &Path) -> anyhow::Result<Files> {
@@ -22,6 +35,7 @@ pub(crate) fn read(dir: &Path) -> anyhow::Result<Files> {
 }
 
 fn read_dir(dir: &Path) -> anyhow::Result<Files> {
+    let programs = programs(dir)?;
     let mut files = Files::new();
     for entry in std::fs::read_dir(dir).context("list the folder")? {
         let entry = entry.context("list the folder")?;
@@ -32,20 +46,50 @@ fn read_dir(dir: &Path) -> anyhow::Result<Files> {
         let kind = entry.file_type().with_context(|| format!("{name}: file type"))?;
         ensure!(kind.is_file(), "{name}: it is {}; only regular files can be measured", input::name_of(kind));
         let mode = entry.metadata().with_context(|| format!("{name}: permissions"))?.permissions().mode();
-        ensure!(
-            mode & 0o111 == 0,
-            "{name}: it is executable (mode {:04o}); configuration is data, so make it 0644",
-            mode & 0o7777
-        );
-        let bytes = input::read("file", &entry.path(), MAX_FILE_BYTES)?;
-        if let Some(sign) = sign_of_secret(&name, &bytes) {
-            bail!("{name}: {sign}, and no private key may be in an image");
-        }
-        files.insert(name, bytes);
+        let is_program = programs.contains(&name);
+        let bytes = if is_program { read_program(&entry.path(), mode) } else { read_data(&name, &entry.path(), mode) };
+        files.insert(name.clone(), File { bytes: bytes.context(name)?, is_program });
         ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files; is this the right folder?");
     }
-    ensure!(!files.is_empty(), "the folder is empty; the enclave reads /config/enclave.toml");
+    ensure!(!files.is_empty(), "the folder is empty; the enclave reads /config/{MAIN_NAME}");
+    for program in programs {
+        ensure!(files.contains_key(&program), "{program}: there is no such file, and a service in {MAIN_NAME} runs it");
+    }
     Ok(files)
+}
+
+/// The files that services run. What else is in `enclave.toml` is for the orchestrator to check.
+fn programs(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let path = dir.join(MAIN_NAME);
+    if !path.is_file() {
+        return Ok(BTreeSet::new());
+    }
+    let text = String::from_utf8(input::read("file", &path, MAX_FILE_BYTES)?).context(MAIN_NAME)?;
+    Ok(service::programs(&text).context(MAIN_NAME)?.into_iter().collect())
+}
+
+fn read_program(path: &Path, mode: u32) -> anyhow::Result<Vec<u8>> {
+    ensure!(
+        mode & 0o111 != 0,
+        "a service in {MAIN_NAME} runs it, and it is not executable (mode {:04o}): make it 0755",
+        mode & 0o7777
+    );
+    let bytes = input::read("file", path, MAX_PROGRAM_BYTES)?;
+    service::check_program(&bytes)?;
+    Ok(bytes)
+}
+
+fn read_data(name: &str, path: &Path, mode: u32) -> anyhow::Result<Vec<u8>> {
+    ensure!(
+        mode & 0o111 == 0,
+        "it is executable (mode {:04o}), and no service in {MAIN_NAME} runs it; configuration is data, so make it 0644",
+        mode & 0o7777
+    );
+    let bytes = input::read("file", path, MAX_FILE_BYTES)?;
+    if let Some(sign) = sign_of_secret(name, &bytes) {
+        bail!("{sign}, and no private key may be in an image");
+    }
+    Ok(bytes)
 }
 
 fn check_name(name: &str) -> anyhow::Result<()> {
@@ -100,6 +144,32 @@ mod tests {
         let path = dir.path().join("run");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(refusal(&dir).contains("run: it is executable (mode 0755)"));
+    }
+
+    #[test]
+    fn the_program_of_a_service_must_be_there_be_executable_and_run_alone() {
+        let dir = dir_with("other", b"1");
+        let main = "[[services]]\nname = \"hello\"\nprogram = \"hello\"\n";
+        std::fs::write(dir.path().join(MAIN_NAME), main).unwrap();
+        assert!(refusal(&dir).contains("hello: there is no such file"), "{}", refusal(&dir));
+        let path = dir.path().join("hello");
+        std::fs::write(&path, service::sample_program(false)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(
+            refusal(&dir).contains("hello: a service in enclave.toml runs it, and it is not executable (mode 0644)")
+        );
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let files = read(dir.path()).unwrap();
+        assert!(files["hello"].is_program && !files["other"].is_program);
+        std::fs::write(&path, service::sample_program(true)).unwrap();
+        assert!(refusal(&dir).contains("hello: the program asks for a dynamic loader"), "{}", refusal(&dir));
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_toml_is_refused() {
+        let dir = dir_with("a", b"1");
+        std::fs::write(dir.path().join(MAIN_NAME), "[[services\n").unwrap();
+        assert!(refusal(&dir).contains("enclave.toml: TOML parse error"), "{}", refusal(&dir));
     }
 
     #[test]

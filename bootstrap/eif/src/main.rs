@@ -14,7 +14,6 @@ mod config_dir;
 mod describe;
 mod extract;
 mod image;
-mod init;
 mod input;
 mod kernel;
 mod measurements;

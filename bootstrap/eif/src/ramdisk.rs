@@ -8,7 +8,7 @@ use anyhow::Context;
 use cpio::newc::{Builder, ModeFileType, trailer};
 use flate2::GzBuilder;
 
-use crate::config_dir::Files;
+use crate::config_dir::{File, Files};
 
 /// How a ramdisk is stored. The kernel recognises either.
 ///
@@ -50,13 +50,13 @@ pub(crate) fn first(init: &[u8]) -> anyhow::Result<Vec<u8>> {
     archive(entries)
 }
 
-/// The second ramdisk: the measured configuration as `/config/*`.
+/// The second ramdisk: the measured configuration as `/config/*`, the programs of services executable.
 pub(crate) fn second(files: &Files) -> anyhow::Result<Vec<u8>> {
     let mut entries = vec![directory("config", 0o555)];
-    entries.extend(files.iter().map(|(name, bytes)| Entry {
+    entries.extend(files.iter().map(|(name, File { bytes, is_program })| Entry {
         path: format!("config/{name}"),
         content: Content::File(bytes),
-        permissions: 0o444,
+        permissions: if *is_program { 0o555 } else { 0o444 },
     }));
     archive(entries)
 }
@@ -108,7 +108,9 @@ mod tests {
     use super::*;
 
     fn files(pairs: &[(&str, &str)]) -> Files {
-        let pair = |(name, text): &(&str, &str)| ((*name).to_owned(), text.as_bytes().to_vec());
+        let pair = |(name, text): &(&str, &str)| {
+            ((*name).to_owned(), File { bytes: text.as_bytes().to_vec(), is_program: false })
+        };
         pairs.iter().map(pair).collect()
     }
 
@@ -174,6 +176,16 @@ mod tests {
         );
         let bytes = second(&files(&[("a", "x=1")])).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_the_program_of_a_service_is_executable() {
+        let mut files = files(&[("a", "1"), ("b", "2")]);
+        files.get_mut("b").unwrap().is_program = true;
+        let text = String::from_utf8(second(&files).unwrap()).unwrap();
+        let mode =
+            |name: &str| text[..text.find(name).unwrap()].get(text.find(name).unwrap() - 96..).unwrap()[..8].to_owned();
+        assert_eq!([mode("config/a"), mode("config/b")], ["00008124", "0000816d"]);
     }
 
     #[test]

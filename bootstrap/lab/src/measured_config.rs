@@ -1,7 +1,8 @@
-//! The measured configuration of one lab's enclaves: the checkout's, and what only this lab has.
+//! The measured configuration of one lab's enclaves: the checkout's, the self-test agent, and what only this lab has.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +11,8 @@ use crate::layout::{Layout, WEB_CA_NAME};
 
 /// What the enclave reads.
 const MAIN_NAME: &str = "enclave.toml";
+/// The program that `enclave.toml` runs as a service, and the package that it is built from.
+pub(crate) const SELF_TEST_NAME: &str = "self-test";
 
 /// A folder that an image is built from.
 #[derive(Debug)]
@@ -18,11 +21,12 @@ pub(crate) struct MeasuredConfig {
 }
 
 impl MeasuredConfig {
-    /// Copies the checkout's folder `from` to `dir`, with the certificate of this lab's web authority in it; what was in `dir` goes.
+    /// Copies the checkout's folder `from` to `dir`, and adds the program `self_test` and the certificate of this lab's web
+    /// authority; what was in `dir` goes.
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub(crate) fn write(from: &Path, layout: &Layout, dir: PathBuf) -> Result<Self> {
+    pub(crate) fn write(from: &Path, self_test: &Path, layout: &Layout, dir: PathBuf) -> Result<Self> {
         let config = Self::empty(dir)?;
         for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
             let entry = entry.with_context(|| format!("list {}", from.display()))?;
@@ -32,6 +36,11 @@ impl MeasuredConfig {
         let web_ca_path = layout.web_ca_path();
         let web_ca = fs::read(&web_ca_path).with_context(|| format!("read {}", web_ca_path.display()))?;
         config.add(WEB_CA_NAME, &web_ca)?;
+        let program = fs::read(self_test).with_context(|| format!("read {}", self_test.display()))?;
+        config.add(SELF_TEST_NAME, &program)?;
+        let path = config.dir.join(SELF_TEST_NAME);
+        let executable = fs::set_permissions(&path, Permissions::from_mode(0o755));
+        executable.with_context(|| format!("make {} executable", path.display()))?;
         Ok(config)
     }
 
@@ -92,8 +101,12 @@ mod tests {
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("left over"), "").unwrap();
         let project = Project::find(None).unwrap();
+        let program = scratch.path().join("program");
+        fs::write(&program, "an agent").unwrap();
         for from in [project.config_dir(), project.blind_dir().join("enclave")] {
-            let config = MeasuredConfig::write(&from, &layout, dir.clone()).unwrap();
+            let config = MeasuredConfig::write(&from, &program, &layout, dir.clone()).unwrap();
+            assert_eq!(read(&config, SELF_TEST_NAME), "an agent");
+            assert_eq!(fs::metadata(dir.join(SELF_TEST_NAME)).unwrap().permissions().mode() & 0o777, 0o755);
             assert_eq!(read(&config, WEB_CA_NAME), "this lab's");
             assert_eq!(read(&config, MAIN_NAME), fs::read_to_string(from.join(MAIN_NAME)).unwrap());
             assert!(!dir.join("left over").exists());
@@ -105,7 +118,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let layout = Layout::new(Some(scratch.path().into())).unwrap();
         let from = Project::find(None).unwrap().config_dir();
-        let error = MeasuredConfig::write(&from, &layout, scratch.path().join("config")).unwrap_err();
+        let error = MeasuredConfig::write(&from, &from, &layout, scratch.path().join("config")).unwrap_err();
         assert!(format!("{error:#}").contains(WEB_CA_NAME), "{error:#}");
     }
 

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::measured_config::MeasuredConfig;
+use crate::layout::Layout;
+use crate::measured_config::{MeasuredConfig, SELF_TEST_NAME};
 use crate::progress::Phase;
 
 /// The root of a checkout.
@@ -110,6 +111,31 @@ impl Project {
         let eif = out_dir.join("enclave.eif");
         ensure!(eif.is_file(), "bootstrap/eif/image.sh ended well, but made no {}", eif.display());
         Ok(eif)
+    }
+
+    /// Builds a program of the workspace as `/init` is built, static; its path.
+    ///
+    /// # Errors
+    /// A script that goes wrong, with what it said.
+    pub(crate) fn static_program(&self, name: &str, phase: &Phase) -> Result<PathBuf> {
+        let mut script = Command::new(self.root.join("bootstrap/eif/image.sh"));
+        let path = PathBuf::from(last_line(script.args(["--program", name]), phase)?);
+        ensure!(path.is_file(), "bootstrap/eif/image.sh ended well, but made no {}", path.display());
+        Ok(path)
+    }
+
+    /// Makes the folder that a lab's enclave is measured with, out of the checkout's folder `from`.
+    ///
+    /// # Errors
+    /// A script that goes wrong, or a file that cannot be read or written.
+    pub(crate) fn measured_config(
+        &self,
+        from: &Path,
+        layout: &Layout,
+        dir: PathBuf,
+        phase: &Phase,
+    ) -> Result<MeasuredConfig> {
+        MeasuredConfig::write(from, &self.static_program(SELF_TEST_NAME, phase)?, layout, dir)
     }
 
     fn built_by(&self, script: &str, phase: &Phase) -> Result<PathBuf> {

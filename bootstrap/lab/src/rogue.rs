@@ -35,7 +35,7 @@ pub(crate) fn build(
     let config_dir = dir.join("config");
     match rogue {
         Rogue::ChangedConfig => {
-            let config = MeasuredConfig::write(&project.config_dir(), layout, config_dir)?;
+            let config = project.measured_config(&project.config_dir(), layout, config_dir, phase)?;
             config.edit(change)?;
             project.image(&[], &config, &dir, phase)
         }

@@ -13,9 +13,6 @@ use nix::sys::stat::{Mode, umask};
 /// The root directory of the processes that need no file.
 pub(crate) const EMPTY_DIR: &str = "/run/empty";
 
-/// The root directory of the self-test, which reads resolv.conf.
-pub(crate) const SELF_TEST_DIR: &str = "/run/self-test";
-
 struct Mount {
     source: &'static str,
     target: &'static str,
@@ -49,8 +46,7 @@ pub(super) fn mount_all() -> Result<()> {
         };
         result.map_err(io::Error::from).with_context(|| format!("mount {source} on {target}"))?;
     }
-    make_dir(EMPTY_DIR, 0o555)?;
-    make_dir(SELF_TEST_DIR, 0o755)
+    make_dir(EMPTY_DIR, 0o555)
 }
 
 /// Makes the root read-only, once everything in it is written.

@@ -31,30 +31,30 @@ fn is_reserved(subnet: &IpNet, address: IpAddr) -> bool {
 pub(super) fn pair(subnets: Vec<IpNet>, gateways: Vec<IpAddr>) -> Result<Vec<Network>> {
     ensure!(
         (1..=MAX_NETWORKS).contains(&subnets.len()),
-        "tunnel.networks: {} networks: write 1 to {MAX_NETWORKS}",
+        "tunnel.networks: {} networks, expected 1 to {MAX_NETWORKS}",
         subnets.len()
     );
     for (at, subnet) in subnets.iter().enumerate() {
         check_subnet(subnet)?;
         for earlier in subnets.iter().take(at) {
             if earlier.contains(subnet) || subnet.contains(earlier) {
-                bail!("tunnel.networks: {earlier} and {subnet} overlap: write networks that share no address");
+                bail!("tunnel.networks: {earlier} and {subnet} overlap, expected disjoint networks");
             }
         }
     }
     ensure!(
         gateways.len() == subnets.len(),
-        "tunnel.gateways: {} addresses for {} networks: write one for each of tunnel.networks",
+        "tunnel.gateways: {} addresses for {} networks, expected one in each of tunnel.networks",
         gateways.len(),
         subnets.len()
     );
     for gateway in &gateways {
         if let Some(reason) = unusable(*gateway) {
-            bail!("tunnel.gateways: {gateway} {reason}: write the gateway's address in wg0");
+            bail!("tunnel.gateways: {gateway} {reason}, expected the gateway's address in wg0");
         }
         if !subnets.iter().any(|subnet| subnet.contains(gateway)) {
             let known = subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            bail!("tunnel.gateways: {gateway} is in none of tunnel.networks ({known}): write an address inside each");
+            bail!("tunnel.gateways: {gateway} is in none of tunnel.networks ({known}), expected an address in each");
         }
     }
     subnets.into_iter().map(|subnet| with_gateway(subnet, &gateways)).collect()
@@ -62,18 +62,18 @@ pub(super) fn pair(subnets: Vec<IpNet>, gateways: Vec<IpAddr>) -> Result<Vec<Net
 
 fn check_subnet(subnet: &IpNet) -> Result<()> {
     if *subnet != subnet.trunc() {
-        bail!("tunnel.networks: {subnet} has bits beyond its prefix: write {}", subnet.trunc());
+        bail!("tunnel.networks: {subnet} has host bits set, expected {}", subnet.trunc());
     }
     if let Some(reason) = unusable(subnet.network()) {
-        bail!("tunnel.networks: {subnet} {reason}: write a network of unicast addresses");
+        bail!("tunnel.networks: {subnet} {reason}, expected a unicast network");
     }
     let room = subnet.max_prefix_len() - subnet.prefix_len();
     ensure!(
         room >= 2,
-        "tunnel.networks: {subnet} has no room for a gateway and an enclave: write a prefix of at most {}",
+        "tunnel.networks: {subnet} has no room for a gateway and an enclave, expected a prefix length of at most {}",
         subnet.max_prefix_len() - 2
     );
-    ensure!(subnet.prefix_len() >= 8, "tunnel.networks: {subnet} is too wide: write a prefix of at least 8");
+    ensure!(subnet.prefix_len() >= 8, "tunnel.networks: {subnet} is too large, expected a prefix length of at least 8");
     Ok(())
 }
 
@@ -82,14 +82,14 @@ fn with_gateway(subnet: IpNet, gateways: &[IpAddr]) -> Result<Network> {
     match (inside.next(), inside.next()) {
         (Some(&gateway), None) => {
             if is_reserved(&subnet, gateway) {
-                bail!("tunnel.gateways: {gateway} names the whole of {subnet}: write a host's address");
+                bail!("tunnel.gateways: {gateway} is not a host address in {subnet}, expected one");
             }
             Ok(Network { subnet, gateway })
         }
         (Some(first), Some(second)) => {
-            bail!("tunnel.gateways: {first} and {second} are both in {subnet}: write one for each network")
+            bail!("tunnel.gateways: {first} and {second} are both in {subnet}, expected one in each network")
         }
-        (None, _) => bail!("tunnel.gateways: none is in {subnet}: write one for each of tunnel.networks"),
+        (None, _) => bail!("tunnel.gateways: none is in {subnet}, expected one in each of tunnel.networks"),
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) fn unusable(address: IpAddr) -> Option<&'static str> {
         (address.is_loopback(), "is a loopback address"),
         (address.is_multicast(), "is a multicast address"),
         (link_local, "is a link-local address"),
-        (mapped, "is an IPv4 address in IPv6's clothes"),
+        (mapped, "is an IPv4-mapped IPv6 address"),
         (reserved, "is a reserved address"),
     ];
     reasons.into_iter().find_map(|(is_so, reason)| is_so.then_some(reason))

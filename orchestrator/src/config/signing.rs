@@ -41,11 +41,11 @@ impl Tables {
         let Some(signer) = signer else {
             let others = [("kms", kms.is_some()), ("secrets", secrets.is_some()), ("imds", imds.is_some())];
             for (name, is_there) in others {
-                ensure!(!is_there, "{name}: there is no [signer] that would use it: write one, or leave [{name}] out");
+                ensure!(!is_there, "{name}: [{name}] needs [signer], expected both or neither");
             }
             return Ok(None);
         };
-        let kms = kms.context("kms: missing: [signer] needs to know the KMS key: write [kms] with key_arn")?;
+        let kms = kms.context("kms: missing, expected [kms] with the key_arn of the KMS key for [signer]")?;
         let kms = kms.check(dir)?;
         let (service, secrets) = (signer.check()?, secrets.unwrap_or_default().check(&kms)?);
         check_secret_ids(&service.access, &secrets)?;

@@ -2,22 +2,16 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::boot::SELF_TEST_DIR;
-
-/// Writes the file into the root and into the self-test's root.
-pub(super) fn write(servers: &[IpAddr]) -> Result<()> {
-    let text = resolv_conf(servers);
-    for root in [Path::new("/"), Path::new(SELF_TEST_DIR)] {
-        let dir: PathBuf = root.join("etc");
-        fs::create_dir_all(&dir).with_context(|| format!("make directory {}", dir.display()))?;
-        let path = dir.join("resolv.conf");
-        fs::write(&path, &text).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
+/// Writes the file into a root directory.
+pub(crate) fn write(root: &Path, servers: &[IpAddr]) -> Result<()> {
+    let dir = root.join("etc");
+    fs::create_dir_all(&dir).with_context(|| format!("make directory {}", dir.display()))?;
+    let path = dir.join("resolv.conf");
+    fs::write(&path, resolv_conf(servers)).with_context(|| format!("write {}", path.display()))
 }
 
 fn resolv_conf(servers: &[IpAddr]) -> String {

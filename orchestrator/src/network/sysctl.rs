@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 /// Each with its value.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 17] = [
     // Nobody but wg0's peer may talk to us, and it is trusted with availability only.
     ("net/ipv4/conf/all/rp_filter", "1"),
     ("net/ipv4/conf/default/rp_filter", "1"),
@@ -22,6 +22,8 @@ const SETTINGS: [(&str, &str); 16] = [
     ("net/ipv6/conf/default/accept_ra", "0"),
     // The probe's group may open ping sockets, which need no capability.
     ("net/ipv4/ping_group_range", "1002 1002"),
+    // A service has no capability, and Landlock allows it the ports that the configuration lists, port 80 among them.
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),
 ];

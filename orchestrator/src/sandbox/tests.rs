@@ -74,13 +74,10 @@ fn a_case() {
             filtered(Role::Probe);
             drop(File::open("/"));
         }
-        Ok("self-test reads a file") => {
-            filtered(Role::SelfTest);
-            File::open("/etc/passwd").unwrap();
-        }
-        Ok("self-test writes a file") => {
-            filtered(Role::SelfTest);
-            drop(File::options().append(true).open("/dev/null"));
+        Ok("service") => a_network_program_s_life(),
+        Ok("service opens vsock") => {
+            service::tests::apply(true);
+            Socket::new(Domain::VSOCK, Type::STREAM, None).unwrap();
         }
         Ok("signer opens TCP") => {
             filtered(Role::Signer);
@@ -164,10 +161,25 @@ fn the_signer_opens_inet_sockets_and_asks_the_module_and_nothing_else() {
     is_killed("relay asks the module");
 }
 
+/// All in one process: what a service may not do is refused, and it lives on.
+fn a_network_program_s_life() {
+    service::tests::apply(false);
+    let no_such_call = |result: io::Result<()>| assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENOSYS));
+    File::open("/etc/passwd").unwrap();
+    no_such_call(File::options().append(true).open("/dev/null").map(drop));
+    std::thread::spawn(|| ()).join().unwrap();
+    no_such_call(Command::new("/bin/true").spawn().map(drop));
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    UdpSocket::bind("127.0.0.1:0").unwrap();
+    no_such_call(Socket::new(Domain::VSOCK, Type::STREAM, None).map(drop));
+    no_such_call(Socket::new(Domain::UNIX, Type::STREAM, None).map(drop));
+    Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+}
+
 #[test]
-fn the_self_test_reads_files_but_does_not_write_them() {
-    survives("self-test reads a file");
-    is_killed("self-test writes a file");
+fn a_service_is_a_network_program_and_nothing_else() {
+    survives("service");
+    survives("service opens vsock");
 }
 
 #[test]

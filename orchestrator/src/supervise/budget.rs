@@ -1,18 +1,20 @@
-//! How much of PID 1's time the relay may have.
+//! How much of PID 1's time something that may flood it gets.
 
 use std::time::{Duration, Instant};
 
-/// Messages from the relay that are served in a second: it speaks for the parent, who may flood.
-const MESSAGES_PER_SECOND: u32 = 20;
-
-/// How many messages may still be served in this second.
-#[derive(Debug, Default)]
+/// How many may still be served in this second.
+#[derive(Debug)]
 pub(super) struct Budget {
+    per_second: u32,
     second: Option<Instant>,
     spent: u32,
 }
 
 impl Budget {
+    pub(super) const fn new(per_second: u32) -> Self {
+        Self { per_second, second: None, spent: 0 }
+    }
+
     pub(super) fn spend(&mut self, now: Instant) {
         match self.second {
             Some(start) if now.saturating_duration_since(start) < Duration::from_secs(1) => self.spent += 1,
@@ -22,7 +24,7 @@ impl Budget {
 
     /// When the next may be served; none: at once.
     pub(super) fn open_at(&self) -> Option<Instant> {
-        self.second.filter(|_| self.spent >= MESSAGES_PER_SECOND).map(|start| start + Duration::from_secs(1))
+        self.second.filter(|_| self.spent >= self.per_second).map(|start| start + Duration::from_secs(1))
     }
 }
 
@@ -32,9 +34,9 @@ mod tests {
 
     #[test]
     fn a_flood_waits_for_the_next_second() {
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(20);
         let start = Instant::now();
-        for _ in 0..MESSAGES_PER_SECOND {
+        for _ in 0..20 {
             assert_eq!(budget.open_at(), None);
             budget.spend(start);
         }

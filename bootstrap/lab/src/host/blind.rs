@@ -13,7 +13,6 @@ use super::{Enclave, Lab, Parent};
 use crate::evidence;
 use crate::guest::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER, WG_SERVER_SERVICE};
 use crate::machine::{ENCLAVE_CIDS, EnclaveId};
-use crate::measured_config::MeasuredConfig;
 use crate::payload;
 
 const STATUS: [&str; 5] = [WG_SERVER, "status", "--json", "--runtime-dir", "/run/wg-gateway"];
@@ -51,7 +50,7 @@ impl<'lab> Blind<'lab> {
         let eif_path = lab.progress.phase("the image that pins the gateway's key", |phase| {
             let dir = lab.layout.blind_dir();
             let from = lab.project.blind_dir().join("enclave");
-            let config = MeasuredConfig::write(&from, &lab.layout, dir.join("config"))?;
+            let config = lab.project.measured_config(&from, &lab.layout, dir.join("config"), phase)?;
             config.edit(|text| pin(key.trim(), text))?;
             lab.project.image(&[], &config, &dir, phase)
         })?;

@@ -12,7 +12,6 @@ use crate::authority::Authority;
 use crate::fault::FaultCommand;
 use crate::guest;
 use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
-use crate::measured_config::MeasuredConfig;
 use crate::payload;
 use crate::plan::Plan;
 use crate::process::Process;
@@ -118,7 +117,8 @@ impl Lab {
             // Nobody boots it.
             None if options.is_bare => self.layout.eif_dir().join("enclave.eif"),
             None => self.progress.phase("the enclave's image", |phase| {
-                let config = MeasuredConfig::write(&self.project.config_dir(), &self.layout, self.layout.config_dir())?;
+                let (from, dir) = (self.project.config_dir(), self.layout.config_dir());
+                let config = self.project.measured_config(&from, &self.layout, dir, phase)?;
                 self.project.image(&[], &config, &self.layout.eif_dir(), phase)
             })?,
         };

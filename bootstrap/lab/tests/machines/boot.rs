@@ -23,11 +23,9 @@ fn last_line(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap().lines().last().unwrap_or_default().to_owned()
 }
 
-/// The lab's image, taken apart into `dir`.
+/// The image with the configuration that ships, taken apart into `dir`.
 fn extract(dir: &Path) {
-    last_line(
-        Command::new(root().join("bootstrap/eif/image.sh")).arg(root().join("bootstrap/lab/config/enclave")).arg(dir),
-    );
+    last_line(Command::new(root().join("bootstrap/eif/image.sh")).arg(root().join("config/enclave")).arg(dir));
     last_line(
         Command::new(root().join("target/release/eif"))
             .arg("extract")
@@ -92,7 +90,7 @@ fn an_image_with_a_wrong_configuration_goes_down_naming_the_key() {
     extract(dir.path());
     let config_dir = dir.path().join("config");
     fs::create_dir(&config_dir).unwrap();
-    let config = fs::read_to_string(root().join("bootstrap/lab/config/enclave/enclave.toml")).unwrap();
+    let config = fs::read_to_string(root().join("config/enclave/enclave.toml")).unwrap();
     fs::write(config_dir.join("enclave.toml"), config.replace("mtu = 15360", "mtu = 64")).unwrap();
     // image.sh would refuse it; this is somebody else's build.
     let kernel_dir = last_line(&mut Command::new(root().join("enclave-kernel/build.sh")));
@@ -102,7 +100,7 @@ fn an_image_with_a_wrong_configuration_goes_down_naming_the_key() {
             .args(["build", "--kernel", &format!("{kernel_dir}/bzImage"), "--cmdline-file"])
             .arg(root().join("bootstrap/eif/cmdline"))
             .arg("--init")
-            .arg(root().join("target/image/x86_64-unknown-linux-gnu/image/orchestrator"))
+            .arg(root().join("target/x86_64-unknown-linux-gnu/release/orchestrator"))
             .arg("--config")
             .arg(&config_dir)
             .arg("--out")

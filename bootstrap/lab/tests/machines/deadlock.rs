@@ -62,11 +62,10 @@ fn waits(lab: &Lab) -> String {
     lab.fault(&"list".parse().unwrap()).unwrap()
 }
 
-fn image_with_unpatched_kernel(dir: &Path) -> std::path::PathBuf {
-    let lab_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let output = Command::new(lab_dir.join("../eif/image.sh"))
+fn image_with_unpatched_kernel(config_dir: &Path, dir: &Path) -> std::path::PathBuf {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../eif/image.sh"))
         .arg("--unpatched-kernel")
-        .args([lab_dir.join("config/enclave"), dir.into()])
+        .args([config_dir, dir])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -83,7 +82,7 @@ fn the_patched_kernel_survives_what_stops_the_unpatched_one_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let enclave = lab.enclave(EnclaveId::FIRST);
     enclave.stop().unwrap();
-    let image = image_with_unpatched_kernel(dir.path());
+    let image = image_with_unpatched_kernel(&lab.dir().join("eif/config"), dir.path());
     lab.parent().unwrap().trust(&image).unwrap();
     enclave.start(Some(&image)).unwrap();
     enclave.wait_tunnel().unwrap();

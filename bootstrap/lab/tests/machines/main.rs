@@ -21,6 +21,7 @@ mod host_changes;
 mod lifecycle;
 mod nitro;
 mod renewal;
+mod services;
 mod shared_lab;
 mod signing;
 mod tunnel;

@@ -1,4 +1,4 @@
-//! The program that becomes `/init`: it must run where there is no other file.
+//! A program that must run where there is no other file: `/init`, or a service.
 
 use anyhow::{Context, ensure};
 use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PT_INTERP};
@@ -6,7 +6,10 @@ use elf::endian::AnyEndian;
 use elf::file::Class;
 
 /// Refuses a program that the enclave's kernel could not start: it has no loader and no libraries.
-pub(crate) fn check(bytes: &[u8]) -> anyhow::Result<()> {
+///
+/// # Errors
+/// What the file is, and what would be right.
+pub fn check(bytes: &[u8]) -> anyhow::Result<()> {
     let file = elf::ElfBytes::<AnyEndian>::minimal_parse(bytes).context("a statically linked ELF program is needed")?;
     let header = file.ehdr;
     ensure!(
@@ -27,20 +30,17 @@ pub(crate) fn check(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A static ELF program of 120 bytes, for tests: a header and one PT_LOAD segment, or one PT_INTERP.
-#[cfg(test)]
-pub(crate) fn sample(wants_loader: bool) -> Vec<u8> {
-    let mut bytes = vec![0; 120];
-    bytes[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);
-    bytes[16..20].copy_from_slice(&[2, 0, 62, 0]);
-    bytes[20] = 1;
-    bytes[32] = 64; // e_phoff
-    bytes[52] = 64; // e_ehsize
-    bytes[54] = 56; // e_phentsize
-    bytes[56] = 1; // e_phnum
-    bytes[58] = 64; // e_shentsize
+/// The smallest static program of 64-bit ELF, for tests: a header and one PT_LOAD segment, or one PT_INTERP.
+#[must_use]
+pub fn sample(wants_loader: bool) -> Vec<u8> {
+    let mut bytes = [0; 120];
+    [bytes[0], bytes[1], bytes[2], bytes[3]] = *b"\x7fELF";
+    [bytes[4], bytes[5], bytes[6]] = [2, 1, 1]; // 64 bits, little endian, version
+    [bytes[16], bytes[18], bytes[20]] = [2, 62, 1]; // e_type, e_machine, e_version
+    [bytes[32], bytes[52], bytes[54]] = [64, 64, 56]; // e_phoff, e_ehsize, e_phentsize
+    [bytes[56], bytes[58]] = [1, 64]; // e_phnum, e_shentsize
     bytes[64] = if wants_loader { 3 } else { 1 };
-    bytes
+    bytes.to_vec()
 }
 
 #[cfg(test)]

@@ -1,0 +1,125 @@
+//! Services: the page that says how, and what a service cannot do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lab::EnclaveId;
+
+use super::shared_lab::lab_with;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The commands of a page's console blocks, each with the lines that its output must have.
+fn commands(page: &str) -> Vec<(String, Vec<String>)> {
+    let blocks = page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+    for line in blocks.flat_map(str::lines) {
+        match line.strip_prefix("$ ") {
+            Some(command) => commands.push((command.to_owned(), Vec::new())),
+            None => commands.last_mut().unwrap().1.push(line.to_owned()),
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_page_s_commands_give_an_enclave_that_answers_http() {
+    let shared = lab_with(1);
+    let page = fs::read_to_string(root().join("docs/services.md")).unwrap();
+    let commands = commands(&page);
+    assert!(commands.iter().any(|(_, lines)| !lines.is_empty()), "the page shows no output");
+    for (command, lines) in commands {
+        let output = Command::new("sh")
+            .args(["-ec", &command])
+            .current_dir(root())
+            .env("ENCLAVE_LAB_DIR", shared.lab.dir())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{command}: {}\n{said}", output.status);
+        for line in lines {
+            assert!(said.contains(&line), "{command}: no line `{line}` in\n{said}");
+        }
+    }
+    restore(&shared.lab);
+}
+
+/// Gives the lab its own enclave back.
+fn restore(lab: &lab::Lab) {
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    enclave.stop().unwrap();
+    lab.parent().unwrap().trust(&lab.dir().join("eif/enclave.eif")).unwrap();
+    enclave.start(None).unwrap();
+    enclave.wait_tunnel().unwrap();
+}
+
+const INTRUDER: &str = include_str!("services/intruder.rs");
+
+#[test]
+fn a_service_has_the_rights_of_its_table_and_no_others() {
+    let shared = lab_with(1);
+    let dir = shared.lab.dir().join("intruder");
+    let config_dir = dir.join("config");
+    fs::create_dir_all(&config_dir).unwrap();
+    let source = dir.join("intruder.rs");
+    fs::write(&source, INTRUDER).unwrap();
+    let program = config_dir.join("intruder");
+    let compiled = Command::new("rustc")
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"])
+        .args([&program, &source])
+        .status();
+    assert!(compiled.unwrap().success());
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let hello = fs::read_to_string(root().join("bootstrap/lab/hello/enclave.toml")).unwrap();
+    let (rest, _) = hello.split_once("[[services]]").unwrap();
+    let service = |name: &str, arguments: &str, keys: &str| {
+        format!("[[services]]\nname = \"{name}\"\nprogram = \"intruder\"\narguments = [{arguments}]\n{keys}\n")
+    };
+    let services = [
+        service(
+            "intruder",
+            "\"rights\"",
+            "listen = [8080]\nmemory_mib = 32\nrestart = \"never\"\nenvironment = { A = \"1\" }",
+        ),
+        service("once", "\"end\"", "restart = \"on-failure\""),
+        service("stubborn", "\"fail\"", "restart = \"on-failure\""),
+    ];
+    fs::write(config_dir.join("enclave.toml"), format!("{rest}{}", services.concat())).unwrap();
+    let image = Command::new(root().join("bootstrap/eif/image.sh")).args([&config_dir, &dir]).status();
+    assert!(image.unwrap().success());
+    let eif = dir.join("enclave.eif");
+    let enclave = shared.lab.enclave(EnclaveId::FIRST);
+    enclave.stop().unwrap();
+    shared.lab.parent().unwrap().trust(&eif).unwrap();
+    enclave.start(Some(&eif)).unwrap();
+    let patience = Duration::from_secs(60);
+    for line in [
+        "started the service intruder pid=",
+        "intruder: variables: A=1",
+        "intruder: root directory: etc intruder",
+        "intruder: /config: No such file or directory",
+        "intruder: /proc: No such file or directory",
+        "intruder: write /intruder: Function not implemented",
+        "intruder: bind 8080: allowed",
+        "intruder: bind 8081: Permission denied",
+        "intruder: bind 0: Permission denied",
+        "intruder: bind UDP 53: allowed",
+        "intruder: thread: allowed",
+        "intruder: process: Function not implemented",
+        "intruder: 16 MiB: allowed",
+        "intruder: 64 MiB: memory allocation failed",
+        "intruder: \\u{1b}[2J is escaped",
+        "the service intruder ended with status 0; it stays ended",
+        "the service once ended with status 0; it stays ended",
+        "the service stubborn ended with status 1; starting it again",
+        "init: supervise: the service stubborn ended with status 1, its end number 10",
+    ] {
+        enclave.wait_console(line, patience).unwrap();
+    }
+    restore(&shared.lab);
+}
