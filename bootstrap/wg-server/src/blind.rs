@@ -22,7 +22,7 @@ use tunnel::preface::{Preface, Role};
 use tunnel::vsock::Stream;
 
 use crate::accept::{self, Waiting};
-use crate::enclaves::is_enclave;
+use crate::enclave_id::is_enclave;
 use crate::listener::PREFACE_DEADLINE;
 use crate::ports::Ports;
 use crate::relay::Relay;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tunnel::control::{self, ControlError, Offer, PublicKey, ToEnclave, ToGateway};
 
-use crate::enclaves::EnclaveId;
+use crate::enclave_id::EnclaveId;
 use crate::gateway::{Admitted, Gateway};
 
 /// From the offer to the answer; the enclave's NSM may take seconds for a document.

@@ -8,8 +8,6 @@
 //! Deadlines only ever come closer. A proof is good for the keys' lifetime and a grace period; a stream that opens, closes or
 //! brings an answer changes nothing about that. Only the first handshake with a key that was proved later does.
 
-mod id;
-
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -23,10 +21,9 @@ use tunnel::preface::Role;
 
 use crate::admission::Attested;
 use crate::config::Ranges;
+use crate::enclave_id::{EnclaveId, is_enclave};
 use crate::interface::PeerChange;
 use crate::lease::Leases;
-
-pub(crate) use id::{EnclaveId, is_enclave};
 
 /// How long a peer outlives its control stream; an enclave's reconnect takes at most 5 s and a handshake's deadline.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);

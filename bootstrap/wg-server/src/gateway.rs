@@ -18,7 +18,8 @@ use tunnel::preshared;
 
 use crate::admission;
 use crate::config::{Attestation, Config};
-use crate::enclaves::{Admission, Enclave, EnclaveId, Enclaves, Expired, Refusal, StreamId};
+use crate::enclave_id::EnclaveId;
+use crate::enclaves::{Admission, Enclave, Enclaves, Expired, Refusal, StreamId};
 use crate::interface::{self, Fingerprint, Interface, Peer, PeerChange};
 use crate::lease::{Changes, Leases};
 use crate::proofs::Proofs;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use tunnel::port::Cid;
 
-use crate::enclaves::EnclaveId;
+use crate::enclave_id::EnclaveId;
 
 const FILE: &str = "leases.json";
 /// Far more than 65,535 leases need.

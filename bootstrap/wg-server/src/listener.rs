@@ -16,7 +16,7 @@ use tunnel::vsock::Stream;
 use crate::accept::{self, Waiting};
 use crate::config::Remote;
 use crate::control;
-use crate::enclaves::EnclaveId;
+use crate::enclave_id::EnclaveId;
 use crate::gateway::Gateway;
 use crate::ports::Ports;
 use crate::remote::Parents;

@@ -18,6 +18,7 @@ mod controller;
 mod daemon;
 mod dns;
 mod door;
+mod enclave_id;
 mod enclaves;
 mod firewall;
 mod forwarding;

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use tunnel::control::PublicKey;
 
 use super::{Gateway, State};
-use crate::enclaves::{Enclave, EnclaveId};
+use crate::enclave_id::EnclaveId;
+use crate::enclaves::Enclave;
 use crate::interface::{Fingerprint, Peer, PeerChange};
 
 /// A renewal that was asked for needs no longer than this: the answer's deadline, and a handshake that is repeated once.
