@@ -18,6 +18,9 @@ pub(crate) use addresses::{Range, Ranges};
 pub(crate) use forward::Forward;
 pub(crate) use remote::Remote;
 
+/// `runtime_dir`, unless the file sets it.
+pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
+
 /// Everything that `parent.toml` says, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {

@@ -94,7 +94,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
         /// The running wg-server's `runtime_dir`.
-        #[arg(long, default_value = status::DEFAULT_RUNTIME_DIR)]
+        #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
     /// Has the running wg-server look names up as an enclave would; each that fails is a line with what to do, and the exit status 1.
@@ -105,7 +105,7 @@ enum Verb {
         #[arg(long)]
         cid: Option<u32>,
         /// The running wg-server's `runtime_dir`.
-        #[arg(long, default_value = status::DEFAULT_RUNTIME_DIR)]
+        #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
     /// Prints what a Nitro attestation document claims and whether it holds, which is its exit status too.

@@ -30,9 +30,6 @@ use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
 
-/// Where wg-server keeps what lives as long as it runs, unless the configuration says otherwise.
-pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
-
 /// For one client, each way, and for its answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// One more ends the oldest: who asks is done within milliseconds, and who says or reads nothing keeps nobody else out.

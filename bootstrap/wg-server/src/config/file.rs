@@ -82,7 +82,7 @@ struct DnsTable {
 }
 
 fn default_runtime_dir() -> PathBuf {
-    crate::status::DEFAULT_RUNTIME_DIR.into()
+    super::DEFAULT_RUNTIME_DIR.into()
 }
 
 fn default_dnssec() -> bool {
