@@ -4,6 +4,7 @@ mod addresses;
 mod attestation;
 mod file;
 mod forward;
+mod path;
 mod remote;
 mod shape;
 

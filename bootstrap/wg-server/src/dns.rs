@@ -12,6 +12,7 @@ mod probe;
 mod resolution;
 pub(crate) mod starter;
 mod supervisor;
+mod termination;
 mod zone;
 
 use std::os::unix::fs::MetadataExt;

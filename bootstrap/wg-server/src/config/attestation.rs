@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use attestation::{Measurements, Pcr, Policy, TrustRoot};
 use serde::Deserialize;
 
-use super::file::absolute;
+use super::path::absolute;
 
 /// Below, the exchange of keys would be most of what an enclave does; above, a stolen key would be of use for long.
 const SHORTEST_LIFETIME: Duration = Duration::from_mins(1);

@@ -11,6 +11,7 @@ use tunnel::frame::MAX_DATAGRAM;
 
 use super::attestation::AttestationTable;
 use super::forward::{self, ForwardTable};
+use super::path::absolute;
 use super::remote::RemoteTable;
 use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
 
@@ -218,17 +219,6 @@ impl DnsTable {
 
 fn version_of(address: IpAddr) -> u8 {
     if address.is_ipv4() { 4 } else { 6 }
-}
-
-/// Paths end up in named.conf between quotes and in messages: nothing there may need escaping.
-pub(super) fn absolute(key: &str, path: PathBuf) -> Result<PathBuf> {
-    let text = path.to_str().with_context(|| format!("{key}: expected UTF-8"))?;
-    ensure!(path.is_absolute(), "{key}: {text:?}, expected an absolute path");
-    ensure!(
-        !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\' | '%')),
-        "{key}: {text:?}, expected a path without quotes, backslashes, percent signs and control characters"
-    );
-    Ok(path)
 }
 
 /// An address with its network, that a gateway can have.

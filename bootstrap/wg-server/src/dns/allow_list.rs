@@ -6,8 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// The name of the policy zone. In the zone every name on the list stands in front of it.
+pub(super) const POLICY_ZONE: &str = "wg-policy";
 /// The longest name in text, without the last dot (RFC 1035, section 2.3.4), less what the policy zone puts behind it.
-const MAX_NAME_LEN: usize = 253 - super::zone::POLICY_ZONE.len() - 1;
+const MAX_NAME_LEN: usize = 253 - POLICY_ZONE.len() - 1;
 const MAX_LABEL_LEN: usize = 63;
 /// Far more than anybody maintains by hand; bounds named's memory.
 const MAX_ENTRIES: usize = 10_000;

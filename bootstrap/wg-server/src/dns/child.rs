@@ -1,18 +1,12 @@
 //! named while it lives: a child of this process, or of `wg-server named`.
 
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::process;
-use tokio::time::timeout;
 
 use super::starter::Life;
-
-/// From SIGTERM to SIGKILL.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+use super::termination::terminate;
 
 #[derive(Debug)]
 pub(super) enum Child {
@@ -50,15 +44,4 @@ impl Child {
             Self::Started(life) => life.terminate().await,
         }
     }
-}
-
-/// As [`Child::terminate`], of a child of this process.
-pub(super) async fn terminate(child: &mut process::Child) -> Result<()> {
-    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return Ok(()) };
-    kill(Pid::from_raw(pid), Signal::SIGTERM).context("signal named")?;
-    if timeout(GRACE, child.wait()).await.is_err() {
-        tracing::warn!(pid, "named did not end within its grace period and is killed");
-        child.kill().await.context("kill named")?;
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::allow_list::{AllowList, Name};
+use super::allow_list::{AllowList, Name, POLICY_ZONE};
 use super::cookie::Secret;
 use super::zone;
 use crate::config::{Config, Deny, Forwarder};
@@ -103,7 +103,7 @@ zone "{policy}" {{ type primary; file "{dir}/{POLICY_FILE}"; allow-query {{ none
         listen_on_v6 = list_of(&ipv6),
         dnssec = if config.dns.dnssec { "auto" } else { "no" },
         secret = secret.expose_as_hex(),
-        policy = zone::POLICY_ZONE,
+        policy = POLICY_ZONE,
         query_log = config.dns.query_log_path.display(),
     );
     if config.dns.deny == Deny::Refused {

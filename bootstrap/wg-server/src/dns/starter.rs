@@ -31,7 +31,7 @@ use tokio::runtime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::child::{GRACE, terminate};
+use super::termination::{GRACE, terminate};
 use super::{Account, Files, command};
 use crate::config::Config;
 use crate::{dns, service_manager, signals, sys};

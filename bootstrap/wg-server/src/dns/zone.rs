@@ -5,9 +5,6 @@ use std::fmt::Write;
 
 use super::allow_list::{AllowList, Name};
 
-/// The zone's own name; every rule's name is in front of it.
-pub(super) const POLICY_ZONE: &str = "wg-policy";
-
 /// The policy zone's text.
 ///
 /// A policy zone answers as any zone does, and in a zone `*` stands only for names that no other name of the zone is above
