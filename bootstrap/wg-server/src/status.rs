@@ -370,7 +370,7 @@ impl From<&Attested> for AttestedReport {
         Self {
             module_id: claims.module_id.clone(),
             pcrs: pcrs.map(|(index, pcr)| (*index, pcr.to_string())).collect(),
-            config_sha256: hex(&binding.config),
+            config_sha256: const_hex::encode(binding.config),
             at: unix_seconds(*at),
             document: STANDARD.encode(document),
         }
@@ -391,11 +391,6 @@ impl From<tunnel::counters::Snapshot> for RelayReport {
             udp_errors: counters.udp_errors,
         }
     }
-}
-
-/// Two digits a byte.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {

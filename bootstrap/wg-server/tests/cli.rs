@@ -217,7 +217,7 @@ fn a_document_s_verdict_is_the_exit_status() {
     assert_eq!(json.get("verdict").and_then(serde_json::Value::as_str), Some("refused"));
     assert_refused(&call(&["attest", "--at", "yesterday", path]), "expected a time like");
     assert_refused(&call(&["attest", "/nowhere"]), "read /nowhere: No such file");
-    let hex: String = document.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = const_hex::encode(document);
     for written in [format!("0x{hex}\n"), format!("{{\"document\": \"{hex}\"}}")] {
         fs::write(host.path("written"), written).unwrap();
         let script = format!("{PROGRAM} attest --at 1723014000 - < {}", host.path("written").display());

@@ -7,8 +7,6 @@ use attestation::{Claims, ClaimsReport, TrustRoot};
 use serde::Serialize;
 use tunnel::binding::Binding;
 
-use crate::status::hex;
-
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -85,9 +83,9 @@ impl From<Binding> for BindingReport {
             wireguard_key: binding.public_key.to_string(),
             gateway_key: binding.gateway.to_string(),
             cid: binding.cid.0,
-            config_sha256: hex(&binding.config),
-            kem_key_sha256: hex(&binding.kem_key),
-            tls_key_sha256: binding.tls_key.map(|digest| hex(&digest)),
+            config_sha256: const_hex::encode(binding.config),
+            kem_key_sha256: const_hex::encode(binding.kem_key),
+            tls_key_sha256: binding.tls_key.map(const_hex::encode),
         }
     }
 }

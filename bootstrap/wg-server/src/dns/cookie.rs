@@ -28,7 +28,7 @@ impl Secret {
 
     /// As named.conf has it.
     pub(super) fn expose_as_hex(&self) -> String {
-        crate::status::hex(&self.0)
+        const_hex::encode(self.0)
     }
 
     /// Was this cookie made with the secret, for this client?
