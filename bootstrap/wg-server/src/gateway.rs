@@ -18,12 +18,12 @@ use tunnel::preshared;
 
 use crate::admission;
 use crate::config::{Attestation, Config};
+use crate::datagram_relay::DatagramRelay;
 use crate::enclave_id::EnclaveId;
 use crate::enclaves::{Admission, Enclave, Enclaves, Expired, Refusal, StreamId};
 use crate::interface::{self, Fingerprint, Interface, Peer, PeerChange};
 use crate::lease::{Changes, Leases};
 use crate::proofs::Proofs;
-use crate::relay::Relay;
 
 pub(crate) use peers::Renewals;
 
@@ -62,7 +62,7 @@ struct Files {
 #[derive(Debug)]
 struct State {
     enclaves: Enclaves,
-    relays: BTreeMap<EnclaveId, Arc<Relay>>,
+    relays: BTreeMap<EnclaveId, Arc<DatagramRelay>>,
     streams: BTreeMap<StreamId, Handle>,
     /// The pre-shared keys that the kernel was given, by the peers' public keys.
     preshared_keys: BTreeMap<[u8; 32], Fingerprint>,
@@ -80,7 +80,7 @@ struct Handle {
 pub(crate) struct Admitted {
     pub(crate) admission: Admission,
     /// None for an enclave elsewhere, whose parent has it.
-    pub(crate) relay: Option<Arc<Relay>>,
+    pub(crate) relay: Option<Arc<DatagramRelay>>,
     /// Cancelled when a newer stream takes over.
     pub(crate) replaced: CancellationToken,
     /// Notified when somebody wants new keys now.
@@ -92,7 +92,7 @@ pub(crate) struct Admitted {
 pub(crate) struct Seen {
     pub(crate) id: EnclaveId,
     pub(crate) enclave: Enclave,
-    pub(crate) relay: Option<Arc<Relay>>,
+    pub(crate) relay: Option<Arc<DatagramRelay>>,
 }
 
 impl Gateway {
@@ -341,15 +341,16 @@ impl Gateway {
     }
 
     /// The relay of an enclave of this host, which keeps its UDP socket for as long as the enclave is known.
-    fn relay(&self, state: &mut State, id: EnclaveId) -> Result<Option<Arc<Relay>>> {
+    fn relay(&self, state: &mut State, id: EnclaveId) -> Result<Option<Arc<DatagramRelay>>> {
         if id.via.is_some() {
             return Ok(None);
         }
         if let Some(relay) = state.relays.get(&id) {
             return Ok(Some(Arc::clone(relay)));
         }
-        let relay =
-            Arc::new(Relay::here(self.shared.wireguard).with_context(|| format!("make the UDP socket of {id}"))?);
+        let relay = Arc::new(
+            DatagramRelay::here(self.shared.wireguard).with_context(|| format!("make the UDP socket of {id}"))?,
+        );
         state.relays.insert(id, Arc::clone(&relay));
         Ok(Some(relay))
     }

@@ -8,7 +8,6 @@
 mod accept;
 mod admission;
 mod attest;
-mod blind;
 mod capabilities;
 mod check;
 mod config;
@@ -16,6 +15,7 @@ mod connections;
 mod control;
 mod controller;
 mod daemon;
+mod datagram_relay;
 mod dns;
 mod door;
 mod enclave_id;
@@ -139,8 +139,8 @@ fn perform(verb: Verb) -> Result<()> {
     match verb {
         Verb::Run { config } => daemon::run(&config),
         Verb::Named { config } => dns::starter::run(&config),
-        Verb::Relay { config, check: false } => blind::run(&config),
-        Verb::Relay { config, check: true } => say(blind::check(&config)?),
+        Verb::Relay { config, check: false } => relay::run(&config),
+        Verb::Relay { config, check: true } => say(relay::check(&config)?),
         Verb::Check { config } => say(check::check(&config)?),
         Verb::Status { json, runtime_dir } => show_status(&runtime_dir, json),
         Verb::Lookup(options) => lookup::lookup(&options, print),

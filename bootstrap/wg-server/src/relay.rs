@@ -1,80 +1,151 @@
-//! One enclave's datagrams: between WireGuard's UDP socket and the enclave's data stream, whichever that is at the time.
+//! `wg-server relay`: the parent's part of blind mode. The enclaves' WireGuard peer is a gateway elsewhere; this host has no key,
+//! no wg0 and no named, and carries bytes that it cannot read.
+//!
+//! Datagrams: the frames of an enclave's data stream, from and to a UDP socket that is the enclave's own and outlives its
+//! streams. Control: the bytes of an enclave's control stream, from its preface on, over TCP, with a [`Via`](tunnel::via::Via)
+//! in front. What this host may do to both is to lose them.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod config;
+mod control;
+mod streams;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use anyhow::{Context, Result, ensure};
+use tokio::runtime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tunnel::counters::{Counters, Snapshot};
-use tunnel::pump::{Pump, Settings};
-use tunnel::udp::UdpSocket;
+use tunnel::port::Cid;
+use tunnel::preface::{Preface, Role};
 use tunnel::vsock::Stream;
 
-/// A stream that was told to end needs no longer than this to let go of the socket.
-const HANDOVER: Duration = Duration::from_secs(2);
+use crate::accept::{self, Waiting};
+use crate::datagram_relay::DatagramRelay;
+use crate::enclave_id::is_enclave;
+use crate::listener::PREFACE_DEADLINE;
+use crate::ports::Ports;
+use crate::{service_manager, signals};
+use config::Config;
+use streams::{Opened, Streams};
 
-/// The UDP socket that is a peer's endpoint. It outlives the streams.
-#[derive(Debug)]
-pub(crate) struct Relay {
-    endpoint: SocketAddr,
-    counters: Counters,
-    carrier: Mutex<Carrier>,
+/// What both ports share. Cloning it shares it.
+#[derive(Clone)]
+struct Relay {
+    config: Config,
+    streams: Arc<Mutex<Streams<DatagramRelay>>>,
 }
 
-/// What only one stream at a time can use.
-struct Carrier {
-    socket: UdpSocket,
-    pump: Pump,
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(config_path: &Path) -> Result<()> {
+    let config = Config::load(config_path)?;
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::select! {
+            result = carry(config, stop.clone()) => result,
+            error = signals::watch(&stop) => error.map(|never| match never {}),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
 }
 
-impl std::fmt::Debug for Carrier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Carrier").field("socket", &self.socket).finish_non_exhaustive()
+/// Everything that can be known to be wrong without touching anything; what was found to be right.
+pub(crate) fn check(config_path: &Path) -> Result<String> {
+    let Config { data, control } = Config::load(config_path)?;
+    Ok(format!("{} is right: datagrams go to {data} (UDP), control streams to {control} (TCP)", config_path.display()))
+}
+
+async fn carry(config: Config, stop: CancellationToken) -> Result<()> {
+    // Having them is also the proof that no other wg-server runs here.
+    let Ports { data, control } = Ports::bind()?;
+    let relay = Relay { config, streams: Arc::default() };
+    tracing::info!(data = %config.data, control = %config.control, "carrying for a gateway elsewhere");
+    service_manager::ready();
+    let carried = async {
+        tokio::join!(
+            accept::each(&data, Role::Data, &stop, |stream, cid, waiting| relay.clone().serve(
+                stream,
+                cid,
+                Role::Data,
+                waiting
+            )),
+            accept::each(&control, Role::Control, &stop, |stream, cid, waiting| relay.clone().serve(
+                stream,
+                cid,
+                Role::Control,
+                waiting
+            )),
+        )
+    };
+    tokio::select! {
+        _ = carried => {}
+        never = service_manager::watch(|| true) => match never {},
     }
+    service_manager::stopping();
+    tracing::info!("stopped");
+    Ok(())
 }
 
 impl Relay {
-    /// Binds a socket of its own on loopback, for a WireGuard on this host. Only its datagrams are taken: any local user can
-    /// send to the socket.
-    pub(crate) fn here(wireguard: SocketAddr) -> io::Result<Self> {
-        Self::new(Ipv4Addr::LOCALHOST.into(), wireguard)
-    }
-
-    /// Binds a socket of its own, for a WireGuard elsewhere. Only its datagrams are taken.
-    pub(crate) fn elsewhere(wireguard: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if wireguard.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        Self::new(any, wireguard)
-    }
-
-    fn new(address: IpAddr, wireguard: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind((address, 0))?;
-        let endpoint = socket.local_addr()?;
-        let carrier = Carrier { socket: UdpSocket::new(socket, wireguard)?, pump: Pump::new(Settings::default()) };
-        Ok(Self { endpoint, counters: Counters::default(), carrier: Mutex::new(carrier) })
-    }
-
-    /// Where WireGuard reaches the enclave.
-    pub(crate) fn endpoint(&self) -> SocketAddr {
-        self.endpoint
-    }
-
-    pub(crate) fn counters(&self) -> Snapshot {
-        self.counters.snapshot()
-    }
-
-    /// Carries datagrams until the stream ends or is replaced; says why in words.
-    pub(crate) async fn carry(&self, mut stream: Stream, replaced: &CancellationToken) -> String {
-        let Ok(mut carrier) = timeout(HANDOVER, self.carrier.lock()).await else {
-            return "the stream before this one does not let go of the socket".to_owned();
+    async fn serve(self, stream: Stream, cid: Cid, role: Role, waiting: Waiting<Cid>) {
+        let end = match role {
+            Role::Data => self.data(stream, cid, waiting).await,
+            Role::Control => self.control(stream, cid, waiting).await,
         };
-        let Carrier { socket, pump } = &mut *carrier;
-        let (mut reader, mut writer) = stream.split();
-        let (mut receiver, mut sender) = socket.split();
-        tokio::select! {
-            () = replaced.cancelled() => "a newer stream took over".to_owned(),
-            end = pump.run(&mut reader, &mut writer, &mut receiver, &mut sender, &self.counters) => end.to_string(),
+        match end {
+            Ok(reason) => tracing::info!(%cid, ?role, reason, "stream ended"),
+            Err(error) => tracing::info!(%cid, ?role, reason = format!("{error:#}"), "stream ended"),
         }
+    }
+
+    async fn data(&self, mut stream: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
+        let exchange = Preface::first(Role::Data).exchange(&mut stream);
+        let preface = timeout(PREFACE_DEADLINE, exchange).await.context("wait for the preface")?;
+        let number = preface.context("exchange prefaces")?.stream;
+        ensure!(number == 0, "stream number {number}, expected 0");
+        let opened = self.open(cid, Role::Data)?;
+        drop(waiting);
+        tracing::info!(%cid, role = ?Role::Data, "stream open");
+        let end = opened.relay.carry(stream, &opened.replaced).await;
+        self.close(cid, Role::Data, &opened);
+        let carried = opened.relay.counters();
+        tracing::info!(
+            %cid,
+            from_enclave = carried.to_udp_datagrams,
+            to_enclave = carried.to_stream_frames,
+            to_enclave_dropped = carried.to_stream_dropped,
+            foreign = carried.to_stream_foreign,
+            udp_errors = carried.udp_errors,
+            "datagrams carried so far"
+        );
+        Ok(end)
+    }
+
+    async fn control(&self, stream: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
+        let opened = self.open(cid, Role::Control)?;
+        let end = tokio::select! {
+            () = opened.replaced.cancelled() => Ok("a newer stream took over".to_owned()),
+            end = control::carry(stream, cid, self.config.control, waiting) => end,
+        };
+        self.close(cid, Role::Control, &opened);
+        end
+    }
+
+    fn open(&self, cid: Cid, role: Role) -> Result<Opened<DatagramRelay>> {
+        ensure!(is_enclave(cid), "refused: CID {cid} is not an enclave's");
+        let make =
+            || DatagramRelay::elsewhere(self.config.data).with_context(|| format!("make the UDP socket of CID {cid}"));
+        self.streams().open(cid, role, make)
+    }
+
+    fn close(&self, cid: Cid, role: Role, opened: &Opened<DatagramRelay>) {
+        self.streams().close(cid, role, opened);
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams<DatagramRelay>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

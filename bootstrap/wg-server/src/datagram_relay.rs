@@ -1,0 +1,80 @@
+//! One enclave's datagrams: between WireGuard's UDP socket and the enclave's data stream, whichever that is at the time.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tunnel::counters::{Counters, Snapshot};
+use tunnel::pump::{Pump, Settings};
+use tunnel::udp::UdpSocket;
+use tunnel::vsock::Stream;
+
+/// A stream that was told to end needs no longer than this to let go of the socket.
+const HANDOVER: Duration = Duration::from_secs(2);
+
+/// The UDP socket that is a peer's endpoint. It outlives the streams.
+#[derive(Debug)]
+pub(crate) struct DatagramRelay {
+    endpoint: SocketAddr,
+    counters: Counters,
+    carrier: Mutex<Carrier>,
+}
+
+/// What only one stream at a time can use.
+struct Carrier {
+    socket: UdpSocket,
+    pump: Pump,
+}
+
+impl std::fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Carrier").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl DatagramRelay {
+    /// Binds a socket of its own on loopback, for a WireGuard on this host. Only its datagrams are taken: any local user can
+    /// send to the socket.
+    pub(crate) fn here(wireguard: SocketAddr) -> io::Result<Self> {
+        Self::new(Ipv4Addr::LOCALHOST.into(), wireguard)
+    }
+
+    /// Binds a socket of its own, for a WireGuard elsewhere. Only its datagrams are taken.
+    pub(crate) fn elsewhere(wireguard: SocketAddr) -> io::Result<Self> {
+        let any: IpAddr = if wireguard.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Self::new(any, wireguard)
+    }
+
+    fn new(address: IpAddr, wireguard: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind((address, 0))?;
+        let endpoint = socket.local_addr()?;
+        let carrier = Carrier { socket: UdpSocket::new(socket, wireguard)?, pump: Pump::new(Settings::default()) };
+        Ok(Self { endpoint, counters: Counters::default(), carrier: Mutex::new(carrier) })
+    }
+
+    /// Where WireGuard reaches the enclave.
+    pub(crate) fn endpoint(&self) -> SocketAddr {
+        self.endpoint
+    }
+
+    pub(crate) fn counters(&self) -> Snapshot {
+        self.counters.snapshot()
+    }
+
+    /// Carries datagrams until the stream ends or is replaced; says why in words.
+    pub(crate) async fn carry(&self, mut stream: Stream, replaced: &CancellationToken) -> String {
+        let Ok(mut carrier) = timeout(HANDOVER, self.carrier.lock()).await else {
+            return "the stream before this one does not let go of the socket".to_owned();
+        };
+        let Carrier { socket, pump } = &mut *carrier;
+        let (mut reader, mut writer) = stream.split();
+        let (mut receiver, mut sender) = socket.split();
+        tokio::select! {
+            () = replaced.cancelled() => "a newer stream took over".to_owned(),
+            end = pump.run(&mut reader, &mut writer, &mut receiver, &mut sender, &self.counters) => end.to_string(),
+        }
+    }
+}
