@@ -7,8 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tunnel::control::{self, ControlError, Offer, PublicKey, ToEnclave, ToGateway};
 
-use crate::enclave_id::EnclaveId;
-use crate::gateway::{Admitted, Gateway};
+use crate::gateway::{Gateway, Opened};
 
 /// From the offer to the answer; the enclave's NSM may take seconds for a document.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -19,24 +18,18 @@ const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// An enclave whose datagrams do not get through is looked at this often.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Makes the enclave a peer, renews its keys, and stays until its stream ends or is replaced; says why in words.
+/// Makes the enclave a peer, renews its keys, and stays until its stream ends; says why in words.
 pub(crate) async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    id: EnclaveId,
     gateway: &Gateway,
-    admitted: &Admitted,
+    opened: &Opened,
 ) -> Result<String> {
-    let session = Session { id, gateway, admitted };
-    tokio::select! {
-        () = admitted.replaced.cancelled() => Ok("a newer stream took over".to_owned()),
-        end = session.run(&mut stream) => end,
-    }
+    Session { gateway, opened }.run(&mut stream).await
 }
 
 struct Session<'a> {
-    id: EnclaveId,
     gateway: &'a Gateway,
-    admitted: &'a Admitted,
+    opened: &'a Opened,
 }
 
 impl Session<'_> {
@@ -53,14 +46,14 @@ impl Session<'_> {
 
     /// One offer and what comes of it: the key that the enclave has proved.
     async fn exchange(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<PublicKey> {
-        let addresses = self.admitted.admission.addresses;
+        let addresses = self.opened.addresses;
         let public_key = self.gateway.public_key();
         let offer = Offer { nonce: rand::random(), public_key, ipv4: addresses.ipv4, ipv6: addresses.ipv6 };
         write(stream, &ToEnclave::Offer(offer.clone())).await.context("send the offer")?;
         let answer = timeout(ANSWER_DEADLINE, control::read::<ToGateway, _>(stream)).await;
         let ToGateway::Answer(answer) = answer.context("wait for the answer")?.context("read the answer")?;
         let public_key = answer.public_key;
-        match self.gateway.answer(self.id, self.admitted, &offer, answer).await? {
+        match self.gateway.answer(self.opened, &offer, answer).await? {
             Ok(ciphertext) => {
                 write(stream, &ToEnclave::Accepted(ciphertext)).await.context("send the acceptance")?;
                 Ok(public_key)
@@ -76,7 +69,7 @@ impl Session<'_> {
     async fn until_renewal(&self, public_key: PublicKey, due: Instant) -> Result<()> {
         let asked = async {
             if self.until_handshake(public_key).await? {
-                self.admitted.renew.notified().await;
+                self.opened.stream.renewal_requested().await;
             }
             Ok::<_, anyhow::Error>("asked for")
         };
@@ -84,17 +77,17 @@ impl Session<'_> {
             () = sleep_until(due) => "they have had their time",
             asked = asked => asked?,
         };
-        tracing::info!(enclave = %self.id, reason, "renewing the keys");
+        tracing::info!(enclave = %self.opened.id, reason, "renewing the keys");
         Ok(())
     }
 
     /// Whether it came before somebody asked for other keys: the kernel may have lost the key, which can have none then.
     async fn until_handshake(&self, public_key: PublicKey) -> Result<bool> {
         let mut pause = FIRST_LOOK;
-        while !self.gateway.confirm(self.id, public_key).await? {
+        while !self.gateway.confirm(self.opened.id, public_key).await? {
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.admitted.renew.notified() => return Ok(false),
+                () = self.opened.stream.renewal_requested() => return Ok(false),
             }
             pause = (pause * 5 / 4).min(LAST_LOOK);
         }

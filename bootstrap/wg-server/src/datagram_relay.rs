@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tunnel::counters::{Counters, Snapshot};
 use tunnel::pump::{Pump, Settings};
 use tunnel::udp::UdpSocket;
@@ -64,17 +63,14 @@ impl DatagramRelay {
         self.counters.snapshot()
     }
 
-    /// Carries datagrams until the stream ends or is replaced; says why in words.
-    pub(crate) async fn carry(&self, mut stream: Stream, replaced: &CancellationToken) -> String {
+    /// Carries datagrams until the stream ends; says why in words.
+    pub(crate) async fn carry(&self, mut stream: Stream) -> String {
         let Ok(mut carrier) = timeout(HANDOVER, self.carrier.lock()).await else {
             return "the stream before this one does not let go of the socket".to_owned();
         };
         let Carrier { socket, pump } = &mut *carrier;
         let (mut reader, mut writer) = stream.split();
         let (mut receiver, mut sender) = socket.split();
-        tokio::select! {
-            () = replaced.cancelled() => "a newer stream took over".to_owned(),
-            end = pump.run(&mut reader, &mut writer, &mut receiver, &mut sender, &self.counters) => end.to_string(),
-        }
+        pump.run(&mut reader, &mut writer, &mut receiver, &mut sender, &self.counters).await.to_string()
     }
 }

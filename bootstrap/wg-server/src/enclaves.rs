@@ -1,8 +1,7 @@
 //! Which enclave is connected, which is a peer, and what the kernel has to be told: decisions without I/O.
 //!
-//! An enclave is known by its CID, which the hypervisor vouches for, or by its parent's address and the CID that it has there. It has at most one control and one data stream; a newer
-//! one replaces the older. A verified answer on its control stream makes its key a candidate: a peer of the kernel's without
-//! addresses. The first handshake with that key makes it the peer, and moves the addresses to it from the key before. When the
+//! An enclave is known by its CID, which the hypervisor vouches for, or by its parent's address and the CID that it has there.
+//! A verified answer on its control stream makes its key a candidate: a peer of the kernel's without addresses. The first handshake with that key makes it the peer, and moves the addresses to it from the key before. When the
 //! control stream ends, the peer stays for a grace period, so that a reconnect finds its session as it was.
 //!
 //! Deadlines only ever come closer. A proof is good for the keys' lifetime and a grace period; a stream that opens, closes or
@@ -24,6 +23,7 @@ use crate::config::Ranges;
 use crate::enclave_id::{EnclaveId, is_enclave};
 use crate::interface::PeerChange;
 use crate::lease::Leases;
+use crate::streams::{OpenStream, Streams};
 
 /// How long a peer outlives its control stream; an enclave's reconnect takes at most 5 s and a handshake's deadline.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -37,24 +37,11 @@ pub(crate) const PROOF_GRACE: Duration = REFUSED_GRACE;
 /// Nitro allows four enclaves per instance; what goes beyond that is a fault.
 const MAX_ENCLAVES: usize = 64;
 
-/// One accepted stream, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct StreamId(u64);
-
 /// An enclave's addresses in the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
     pub(crate) ipv4: Option<Ipv4Addr>,
     pub(crate) ipv6: Option<Ipv6Addr>,
-}
-
-/// A stream that may go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Admission {
-    pub(crate) stream: StreamId,
-    pub(crate) addresses: Addresses,
-    /// The older stream of the same role, which has to end.
-    pub(crate) replaces: Option<StreamId>,
 }
 
 /// Why an enclave is not served. The text goes to the enclave.
@@ -96,7 +83,6 @@ pub(crate) struct Enclaves {
     /// How long a proof is good.
     proof_lifetime: Duration,
     entries: BTreeMap<EnclaveId, Enclave>,
-    last_stream: u64,
 }
 
 /// One of them.
@@ -106,8 +92,7 @@ pub(crate) struct Enclave {
     pub(crate) peer: Option<Member>,
     /// The next peer, which has not had a handshake yet.
     pub(crate) candidate: Option<Member>,
-    pub(crate) control: Option<StreamId>,
-    pub(crate) data: Option<StreamId>,
+    pub(crate) streams: Streams,
     pub(crate) connected_since: Option<SystemTime>,
     /// The peer's end, if it is due before that of its proof.
     remove_at: Option<Instant>,
@@ -141,22 +126,15 @@ impl Addresses {
 
 impl Enclave {
     pub(crate) fn phase(&self) -> Phase {
-        match (&self.peer, self.control) {
+        match (&self.peer, self.streams.control()) {
             (None, _) => Phase::Connecting,
             (Some(_), Some(_)) => Phase::Peer,
             (Some(_), None) => Phase::Away,
         }
     }
 
-    fn stream(&mut self, role: Role) -> &mut Option<StreamId> {
-        match role {
-            Role::Data => &mut self.data,
-            Role::Control => &mut self.control,
-        }
-    }
-
     fn is_unused(&self) -> bool {
-        self.peer.is_none() && self.control.is_none() && self.data.is_none()
+        self.peer.is_none() && self.streams.is_empty()
     }
 
     fn has_key(&self, public_key: PublicKey) -> bool {
@@ -167,7 +145,7 @@ impl Enclave {
 impl Enclaves {
     pub(crate) fn new(own_key: PublicKey, ranges: Ranges, leases: Leases, key_lifetime: Duration) -> Self {
         let proof_lifetime = key_lifetime + PROOF_GRACE;
-        Self { own_key, ranges, leases, proof_lifetime, entries: BTreeMap::new(), last_stream: 0 }
+        Self { own_key, ranges, leases, proof_lifetime, entries: BTreeMap::new() }
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (EnclaveId, &Enclave)> {
@@ -190,8 +168,13 @@ impl Enclaves {
         })
     }
 
-    /// An enclave has connected and said what for.
-    pub(crate) fn opened(&mut self, id: EnclaveId, role: Role, now: SystemTime) -> Result<Admission, Refusal> {
+    /// An enclave has connected: opens its stream, and leases addresses to an enclave that is new.
+    pub(crate) fn opened(
+        &mut self,
+        id: EnclaveId,
+        role: Role,
+        now: SystemTime,
+    ) -> Result<(OpenStream, Addresses), Refusal> {
         if !is_enclave(id.cid) {
             return Err(Refusal::NotAnEnclave(id.cid));
         }
@@ -201,21 +184,18 @@ impl Enclaves {
         let Self { entries, leases, .. } = self;
         let place = leases.place(id, |other| entries.contains_key(&other)).ok_or(Refusal::NoAddress)?;
         let addresses = addresses_at(&self.ranges, place);
-        self.last_stream += 1;
-        let stream = StreamId(self.last_stream);
         let enclave = self.entries.entry(id).or_insert_with(|| Enclave::new(addresses));
-        let replaces = enclave.stream(role).replace(stream);
         if role == Role::Control {
             enclave.connected_since = Some(now);
         }
-        Ok(Admission { stream, addresses, replaces })
+        Ok((enclave.streams.open(role), addresses))
     }
 
     /// The enclave has proved its key, which is now the candidate; the candidate before it, which the kernel has to forget.
     pub(crate) fn answered(
         &mut self,
         id: EnclaveId,
-        stream: StreamId,
+        stream: &OpenStream,
         attested: Arc<Attested>,
         now: Instant,
     ) -> Result<Option<PeerChange>, Refusal> {
@@ -230,7 +210,7 @@ impl Enclaves {
         if self.entries.values().any(|enclave| enclave.has_key(public_key)) {
             return Err(Refusal::KeyTaken);
         }
-        let enclave = self.entries.get_mut(&id).filter(|enclave| enclave.control == Some(stream));
+        let enclave = self.entries.get_mut(&id).filter(|enclave| enclave.streams.control() == Some(stream));
         let enclave = enclave.ok_or(Refusal::Replaced)?;
         let good_until = now + self.proof_lifetime;
         let former = enclave.candidate.replace(Member { public_key, attested: Some(attested), good_until });
@@ -250,8 +230,9 @@ impl Enclaves {
     }
 
     /// The enclave could not prove its next keys: those in use stay until their session ends, and no longer.
-    pub(crate) fn refused(&mut self, id: EnclaveId, stream: StreamId, now: Instant) {
-        let Some(enclave) = self.entries.get_mut(&id).filter(|enclave| enclave.control == Some(stream)) else { return };
+    pub(crate) fn refused(&mut self, id: EnclaveId, stream: &OpenStream, now: Instant) {
+        let enclave = self.entries.get_mut(&id).filter(|enclave| enclave.streams.control() == Some(stream));
+        let Some(enclave) = enclave else { return };
         if enclave.peer.is_some() && !enclave.is_refused {
             enclave.remove_by(now + REFUSED_GRACE);
             enclave.is_refused = true;
@@ -260,15 +241,13 @@ impl Enclaves {
 
     /// A stream has ended; an enclave that has nothing left is forgotten. A candidate goes with the stream that brought it: on
     /// the next one the enclave has other keys.
-    pub(crate) fn closed(&mut self, id: EnclaveId, role: Role, stream: StreamId, now: Instant) -> Option<PeerChange> {
+    pub(crate) fn closed(&mut self, id: EnclaveId, stream: &OpenStream, now: Instant) -> Option<PeerChange> {
         let enclave = self.entries.get_mut(&id)?;
-        let current = enclave.stream(role);
-        if *current != Some(stream) {
+        if !enclave.streams.close(stream) {
             return None;
         }
-        *current = None;
         let mut change = None;
-        if role == Role::Control {
+        if stream.role() == Role::Control {
             enclave.connected_since = None;
             change = enclave.candidate.take().map(|candidate| PeerChange::Remove(candidate.public_key));
             if enclave.peer.is_some() && !enclave.is_refused {
@@ -336,8 +315,7 @@ impl Enclave {
             addresses,
             peer: None,
             candidate: None,
-            control: None,
-            data: None,
+            streams: Streams::default(),
             connected_since: None,
             remove_at: None,
             is_refused: false,

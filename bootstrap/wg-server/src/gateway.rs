@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use tokio::sync::{Mutex, Notify};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Mutex;
 use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey};
 use tunnel::port::Cid;
 use tunnel::preface::Role;
@@ -20,10 +19,11 @@ use crate::admission;
 use crate::config::{Attestation, Config};
 use crate::datagram_relay::DatagramRelay;
 use crate::enclave_id::EnclaveId;
-use crate::enclaves::{Admission, Enclave, Enclaves, Expired, Refusal, StreamId};
+use crate::enclaves::{Addresses, Enclave, Enclaves, Expired, Refusal};
 use crate::interface::{self, Fingerprint, Interface, Peer, PeerChange};
 use crate::lease::{Changes, Leases};
 use crate::proofs::Proofs;
+use crate::streams::OpenStream;
 
 pub(crate) use peers::Renewals;
 
@@ -63,28 +63,18 @@ struct Files {
 struct State {
     enclaves: Enclaves,
     relays: BTreeMap<EnclaveId, Arc<DatagramRelay>>,
-    streams: BTreeMap<StreamId, Handle>,
     /// The pre-shared keys that the kernel was given, by the peers' public keys.
     preshared_keys: BTreeMap<[u8; 32], Fingerprint>,
 }
 
-/// How a stream's task is told something.
-#[derive(Clone, Debug)]
-struct Handle {
-    replaced: CancellationToken,
-    renew: Arc<Notify>,
-}
-
-/// A stream that was let in.
+/// An open stream of an enclave, and what its task needs.
 #[derive(Debug)]
-pub(crate) struct Admitted {
-    pub(crate) admission: Admission,
-    /// None for an enclave elsewhere, whose parent has it.
+pub(crate) struct Opened {
+    pub(crate) id: EnclaveId,
+    pub(crate) stream: OpenStream,
+    pub(crate) addresses: Addresses,
+    /// None for an enclave elsewhere: its parent relays its datagrams.
     pub(crate) relay: Option<Arc<DatagramRelay>>,
-    /// Cancelled when a newer stream takes over.
-    pub(crate) replaced: CancellationToken,
-    /// Notified when somebody wants new keys now.
-    pub(crate) renew: Arc<Notify>,
 }
 
 /// One enclave as the status shows it.
@@ -109,7 +99,6 @@ impl Gateway {
         let state = State {
             enclaves: Enclaves::new(public_key, ranges, leases, attestation.key_lifetime),
             relays: BTreeMap::new(),
-            streams: BTreeMap::new(),
             preshared_keys: BTreeMap::new(),
         };
         Ok(Self {
@@ -173,19 +162,13 @@ impl Gateway {
         Ok(())
     }
 
-    /// Lets a stream in, ends the one that it replaces, and leases an address if the enclave is new.
-    pub(crate) async fn open(&self, id: EnclaveId, role: Role) -> Result<Result<Admitted, Refusal>> {
+    /// Opens a stream, ends the one that it replaces, and leases an address if the enclave is new.
+    pub(crate) async fn open(&self, id: EnclaveId, role: Role) -> Result<Result<Opened, Refusal>> {
         let mut state = self.shared.state.lock().await;
-        let admission = match state.enclaves.opened(id, role, SystemTime::now()) {
-            Ok(admission) => admission,
+        let (stream, addresses) = match state.enclaves.opened(id, role, SystemTime::now()) {
+            Ok(opened) => opened,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(former) = admission.replaces.and_then(|stream| state.streams.remove(&stream)) {
-            former.replaced.cancel();
-        }
-        let (replaced, renew) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let handle = Handle { replaced: replaced.clone(), renew: Arc::clone(&renew) };
-        state.streams.insert(admission.stream, handle);
         let (relay, changes) = (self.relay(&mut state, id), state.enclaves.leases().changes());
         drop(state);
         // A new enclave hears of its address when that is on disk; a known one does not wait for a disk.
@@ -194,9 +177,9 @@ impl Gateway {
             Err(error) => Err(error),
         };
         match prepared {
-            Ok(relay) => Ok(Ok(Admitted { admission, relay, replaced, renew })),
+            Ok(relay) => Ok(Ok(Opened { id, stream, addresses, relay })),
             Err(error) => {
-                self.close(id, role, admission.stream).await;
+                self.close(id, &stream).await;
                 Err(error)
             }
         }
@@ -206,28 +189,28 @@ impl Gateway {
     /// The inner error is the reason for the enclave.
     pub(crate) async fn answer(
         &self,
-        id: EnclaveId,
-        admitted: &Admitted,
+        opened: &Opened,
         offer: &Offer,
         answer: Answer,
     ) -> Result<Result<KemCiphertext, String>> {
-        let (stream, public_key) = (admitted.admission.stream, answer.public_key);
+        let Opened { id, stream, relay, .. } = opened;
+        let public_key = answer.public_key;
         let secret = preshared::encapsulate(&answer.kem_key, offer, public_key).map_err(anyhow::Error::new);
         let verified = admission::verify(answer, offer, id.cid, &self.shared.attestation, SystemTime::now());
         let mut state = self.shared.state.lock().await;
         let ((preshared_key, ciphertext), attested) = match secret.and_then(|secret| Ok((secret, verified?))) {
             Ok(proved) => proved,
             Err(error) => {
-                state.enclaves.refused(id, stream, Instant::now());
+                state.enclaves.refused(*id, stream, Instant::now());
                 return Ok(Err(format!("{error:#}")));
             }
         };
-        let former = match state.enclaves.answered(id, stream, Arc::new(attested), Instant::now()) {
+        let former = match state.enclaves.answered(*id, stream, Arc::new(attested), Instant::now()) {
             Ok(former) => former,
             Err(refusal) => return Ok(Err(refusal.to_string())),
         };
         self.tell(former).await?;
-        let endpoint = admitted.relay.as_ref().map(|relay| relay.endpoint());
+        let endpoint = relay.as_ref().map(|relay| relay.endpoint());
         let fingerprint = self.shared.interface.admit(public_key, &preshared_key, endpoint).await?;
         state.preshared_keys.insert(public_key.0, fingerprint);
         Ok(Ok(ciphertext))
@@ -256,16 +239,14 @@ impl Gateway {
     pub(crate) async fn renew(&self, cid: Option<Cid>) -> usize {
         let state = self.shared.state.lock().await;
         let meant = state.enclaves.entries().filter(|(of, _)| cid.is_none_or(|cid| cid == of.cid));
-        let streams: Vec<_> = meant.filter_map(|(_, enclave)| state.streams.get(&enclave.control?)).collect();
-        streams.iter().for_each(|stream| stream.renew.notify_one());
-        streams.len()
+        let streams = meant.filter_map(|(_, enclave)| enclave.streams.control());
+        streams.inspect(|stream| stream.request_renewal()).count()
     }
 
     /// A stream has ended.
-    pub(crate) async fn close(&self, id: EnclaveId, role: Role, stream: StreamId) {
+    pub(crate) async fn close(&self, id: EnclaveId, stream: &OpenStream) {
         let mut state = self.shared.state.lock().await;
-        state.streams.remove(&stream);
-        let change = state.enclaves.closed(id, role, stream, Instant::now());
+        let change = state.enclaves.closed(id, stream, Instant::now());
         if let Err(error) = self.tell(change).await {
             tracing::warn!("{error:#}");
         }

@@ -1,15 +1,13 @@
 //! Where enclaves come in: each connection has a deadline for its first bytes, and then is a stream of the gateway's.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tunnel::port::Cid;
-use tunnel::preface::{Preface, Role};
+use tunnel::preface::Role;
 use tunnel::via::Via;
 use tunnel::vsock::Stream;
 
@@ -19,10 +17,8 @@ use crate::control;
 use crate::enclave_id::EnclaveId;
 use crate::gateway::Gateway;
 use crate::ports::Ports;
+use crate::preface::{self, within_deadline};
 use crate::remote::Parents;
-
-/// From the connection to the end of the peer's preface.
-pub(crate) const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The listening sockets.
 #[derive(Debug)]
@@ -34,7 +30,7 @@ pub(crate) enum Listener {
 }
 
 /// A connection whose first bytes are read.
-enum Opened {
+enum Connection {
     Data(Stream),
     Control(Stream),
     Remote(TcpStream),
@@ -71,13 +67,13 @@ impl Listener {
 
 async fn serve_enclave(mut stream: Stream, cid: Cid, role: Role, waiting: Waiting<Cid>, gateway: Gateway) {
     let id = EnclaveId::here(cid);
-    let end = match within_deadline(preface(&mut stream, role)).await {
+    let end = match within_deadline(preface::exchange(&mut stream, role)).await {
         Ok(()) => {
-            let opened = match role {
-                Role::Data => Opened::Data(stream),
-                Role::Control => Opened::Control(stream),
+            let connection = match role {
+                Role::Data => Connection::Data(stream),
+                Role::Control => Connection::Control(stream),
             };
-            admit(opened, id, waiting, &gateway).await
+            serve(connection, id, waiting, &gateway).await
         }
         Err(error) => Err(error),
     };
@@ -88,7 +84,7 @@ async fn serve_parent(mut stream: TcpStream, parent: IpAddr, waiting: Waiting<Ip
     match within_deadline(via(&mut stream)).await {
         Ok(Via { cid }) => {
             let id = EnclaveId::elsewhere(parent, cid);
-            log_end(&id, Role::Control, admit(Opened::Remote(stream), id, waiting, &gateway).await);
+            log_end(&id, Role::Control, serve(Connection::Remote(stream), id, waiting, &gateway).await);
         }
         Err(error) => log_end(&format!("of the parent {parent}"), Role::Control, Err(error)),
     }
@@ -96,37 +92,35 @@ async fn serve_parent(mut stream: TcpStream, parent: IpAddr, waiting: Waiting<Ip
 
 async fn via(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<Via> {
     let via = Via::read(stream).await.context("read the parent's header")?;
-    preface(stream, Role::Control).await.map(|()| via)
+    preface::exchange(stream, Role::Control).await.map(|()| via)
 }
 
-async fn preface(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), role: Role) -> Result<()> {
-    let Preface { stream: number, .. } = Preface::first(role).exchange(stream).await.context("exchange prefaces")?;
-    ensure!(number == 0, "stream number {number}, expected 0");
-    Ok(())
-}
-
-async fn within_deadline<T>(first_bytes: impl Future<Output = Result<T>>) -> Result<T> {
-    timeout(PREFACE_DEADLINE, first_bytes).await.context("wait for the preface")?
-}
-
-async fn admit<K: Ord + Copy>(opened: Opened, id: EnclaveId, waiting: Waiting<K>, gateway: &Gateway) -> Result<String> {
-    let role = match &opened {
-        Opened::Data(_) => Role::Data,
-        Opened::Control(_) | Opened::Remote(_) => Role::Control,
+async fn serve<K: Ord + Copy>(
+    connection: Connection,
+    id: EnclaveId,
+    waiting: Waiting<K>,
+    gateway: &Gateway,
+) -> Result<String> {
+    let role = match &connection {
+        Connection::Data(_) => Role::Data,
+        Connection::Control(_) | Connection::Remote(_) => Role::Control,
     };
-    let admitted = match gateway.open(id, role).await? {
-        Ok(admitted) => admitted,
-        Err(refusal) => anyhow::bail!("refused: {refusal}"),
+    let opened = match gateway.open(id, role).await? {
+        Ok(opened) => opened,
+        Err(refusal) => bail!("refused: {refusal}"),
     };
     drop(waiting);
     tracing::info!(enclave = %id, ?role, "stream open");
-    let end = match (opened, &admitted.relay) {
-        (Opened::Data(stream), Some(relay)) => Ok(relay.carry(stream, &admitted.replaced).await),
-        (Opened::Data(_), None) => Err(anyhow::anyhow!("its parent carries its datagrams, not this host")),
-        (Opened::Control(stream), _) => control::serve(stream, id, gateway, &admitted).await,
-        (Opened::Remote(stream), _) => control::serve(stream, id, gateway, &admitted).await,
+    let work = async {
+        match (connection, &opened.relay) {
+            (Connection::Data(stream), Some(relay)) => Ok(relay.carry(stream).await),
+            (Connection::Data(_), None) => bail!("its parent carries its datagrams, not this host"),
+            (Connection::Control(stream), _) => control::serve(stream, gateway, &opened).await,
+            (Connection::Remote(stream), _) => control::serve(stream, gateway, &opened).await,
+        }
     };
-    gateway.close(id, role, admitted.admission.stream).await;
+    let end = opened.stream.run(work).await;
+    gateway.close(id, &opened.stream).await;
     end
 }
 
@@ -140,6 +134,7 @@ fn log_end(enclave: &impl std::fmt::Display, role: Role, end: Result<String>) {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tunnel::preface::Preface;
 
     use super::*;
 

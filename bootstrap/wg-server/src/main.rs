@@ -33,12 +33,14 @@ mod lookup;
 #[cfg(test)]
 mod namespace;
 mod ports;
+mod preface;
 mod proofs;
 mod relay;
 mod remote;
 mod service_manager;
 mod signals;
 mod status;
+mod streams;
 mod sys;
 mod watch;
 

@@ -7,7 +7,7 @@
 
 mod config;
 mod control;
-mod streams;
+mod enclaves;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,26 +15,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::runtime;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tunnel::port::Cid;
-use tunnel::preface::{Preface, Role};
+use tunnel::preface::Role;
 use tunnel::vsock::Stream;
 
 use crate::accept::{self, Waiting};
 use crate::datagram_relay::DatagramRelay;
 use crate::enclave_id::is_enclave;
-use crate::listener::PREFACE_DEADLINE;
 use crate::ports::Ports;
+use crate::preface::{self, within_deadline};
+use crate::streams::OpenStream;
 use crate::{service_manager, signals};
 use config::Config;
-use streams::{Opened, Streams};
+use enclaves::Enclaves;
 
 /// What both ports share. Cloning it shares it.
 #[derive(Clone)]
 struct Relay {
     config: Config,
-    streams: Arc<Mutex<Streams<DatagramRelay>>>,
+    enclaves: Arc<Mutex<Enclaves<DatagramRelay>>>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -61,7 +61,7 @@ pub(crate) fn check(config_path: &Path) -> Result<String> {
 async fn carry(config: Config, stop: CancellationToken) -> Result<()> {
     // Having them is also the proof that no other wg-server runs here.
     let Ports { data, control } = Ports::bind()?;
-    let relay = Relay { config, streams: Arc::default() };
+    let relay = Relay { config, enclaves: Arc::default() };
     tracing::info!(data = %config.data, control = %config.control, "carrying for a gateway elsewhere");
     service_manager::ready();
     let carried = async {
@@ -101,17 +101,14 @@ impl Relay {
         }
     }
 
-    async fn data(&self, mut stream: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
-        let exchange = Preface::first(Role::Data).exchange(&mut stream);
-        let preface = timeout(PREFACE_DEADLINE, exchange).await.context("wait for the preface")?;
-        let number = preface.context("exchange prefaces")?.stream;
-        ensure!(number == 0, "stream number {number}, expected 0");
-        let opened = self.open(cid, Role::Data)?;
+    async fn data(&self, mut connection: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
+        within_deadline(preface::exchange(&mut connection, Role::Data)).await?;
+        let (stream, relay) = self.open(cid, Role::Data)?;
         drop(waiting);
         tracing::info!(%cid, role = ?Role::Data, "stream open");
-        let end = opened.relay.carry(stream, &opened.replaced).await;
-        self.close(cid, Role::Data, &opened);
-        let carried = opened.relay.counters();
+        let end = stream.run(async { Ok(relay.carry(connection).await) }).await;
+        self.close(cid, &stream);
+        let carried = relay.counters();
         tracing::info!(
             %cid,
             from_enclave = carried.to_udp_datagrams,
@@ -121,31 +118,28 @@ impl Relay {
             udp_errors = carried.udp_errors,
             "datagrams carried so far"
         );
-        Ok(end)
-    }
-
-    async fn control(&self, stream: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
-        let opened = self.open(cid, Role::Control)?;
-        let end = tokio::select! {
-            () = opened.replaced.cancelled() => Ok("a newer stream took over".to_owned()),
-            end = control::carry(stream, cid, self.config.control, waiting) => end,
-        };
-        self.close(cid, Role::Control, &opened);
         end
     }
 
-    fn open(&self, cid: Cid, role: Role) -> Result<Opened<DatagramRelay>> {
+    async fn control(&self, connection: Stream, cid: Cid, waiting: Waiting<Cid>) -> Result<String> {
+        let (stream, _) = self.open(cid, Role::Control)?;
+        let end = stream.run(control::carry(connection, cid, self.config.control, waiting)).await;
+        self.close(cid, &stream);
+        end
+    }
+
+    fn open(&self, cid: Cid, role: Role) -> Result<(OpenStream, Arc<DatagramRelay>)> {
         ensure!(is_enclave(cid), "refused: CID {cid} is not an enclave's");
         let make =
             || DatagramRelay::elsewhere(self.config.data).with_context(|| format!("make the UDP socket of CID {cid}"));
-        self.streams().open(cid, role, make)
+        self.enclaves().open(cid, role, make)
     }
 
-    fn close(&self, cid: Cid, role: Role, opened: &Opened<DatagramRelay>) {
-        self.streams().close(cid, role, opened);
+    fn close(&self, cid: Cid, stream: &OpenStream) {
+        self.enclaves().close(cid, stream);
     }
 
-    fn streams(&self) -> MutexGuard<'_, Streams<DatagramRelay>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn enclaves(&self) -> MutexGuard<'_, Enclaves<DatagramRelay>> {
+        self.enclaves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -354,7 +354,7 @@ fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport 
         public_key: member.map(|member| member.public_key.to_string()),
         endpoint: peer.and_then(|peer| peer.endpoint),
         connected_since: enclave.connected_since.map(unix_seconds),
-        data_stream: enclave.data.is_some(),
+        data_stream: enclave.streams.data().is_some(),
         latest_handshake: peer.and_then(|peer| peer.latest_handshake).map(unix_seconds),
         attested: member.and_then(|member| member.attested.as_deref()).map(AttestedReport::from),
         received_bytes: peer.map_or(0, |peer| peer.rx_bytes),

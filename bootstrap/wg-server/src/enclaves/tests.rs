@@ -24,8 +24,8 @@ fn enclaves() -> Enclaves {
     enclaves_with("254")
 }
 
-fn open(enclaves: &mut Enclaves, id: EnclaveId, role: Role) -> Admission {
-    enclaves.opened(id, role, SystemTime::UNIX_EPOCH).unwrap()
+fn open(enclaves: &mut Enclaves, id: EnclaveId, role: Role) -> OpenStream {
+    enclaves.opened(id, role, SystemTime::UNIX_EPOCH).unwrap().0
 }
 
 fn attested(key: PublicKey) -> Arc<Attested> {
@@ -45,14 +45,14 @@ fn attested(key: PublicKey) -> Arc<Attested> {
 }
 
 /// A control stream with a verified answer on it.
-fn candidate(enclaves: &mut Enclaves, id: EnclaveId, key: PublicKey) -> StreamId {
-    let stream = open(enclaves, id, Role::Control).stream;
-    enclaves.answered(id, stream, attested(key), Instant::now()).unwrap();
+fn candidate(enclaves: &mut Enclaves, id: EnclaveId, key: PublicKey) -> OpenStream {
+    let stream = open(enclaves, id, Role::Control);
+    enclaves.answered(id, &stream, attested(key), Instant::now()).unwrap();
     stream
 }
 
 /// The same, with the first handshake.
-fn peer(enclaves: &mut Enclaves, id: EnclaveId, key: PublicKey) -> (StreamId, Vec<PeerChange>) {
+fn peer(enclaves: &mut Enclaves, id: EnclaveId, key: PublicKey) -> (OpenStream, Vec<PeerChange>) {
     let stream = candidate(enclaves, id, key);
     (stream, enclaves.confirmed(id, key))
 }
@@ -82,31 +82,20 @@ fn a_new_key_gets_the_addresses_before_the_former_one_goes() {
 }
 
 #[test]
-fn a_newer_stream_replaces_the_older_of_its_role_only() {
-    let mut enclaves = enclaves();
-    let control = open(&mut enclaves, FIRST, Role::Control);
-    let data = open(&mut enclaves, FIRST, Role::Data);
-    assert_eq!(data.replaces, None);
-    assert_eq!(open(&mut enclaves, FIRST, Role::Data).replaces, Some(data.stream));
-    assert_eq!(open(&mut enclaves, FIRST, Role::Control).replaces, Some(control.stream));
-    assert_eq!(open(&mut enclaves, SECOND, Role::Data).replaces, None);
-}
-
-#[test]
 fn an_answer_on_a_replaced_stream_changes_nothing() {
     let mut enclaves = enclaves();
-    let old = open(&mut enclaves, FIRST, Role::Control).stream;
+    let old = open(&mut enclaves, FIRST, Role::Control);
     peer(&mut enclaves, FIRST, KEY);
-    assert_eq!(enclaves.answered(FIRST, old, attested(OTHER), Instant::now()), Err(Refusal::Replaced));
+    assert_eq!(enclaves.answered(FIRST, &old, attested(OTHER), Instant::now()), Err(Refusal::Replaced));
 }
 
 #[test]
 fn the_end_of_a_replaced_stream_does_not_end_its_successor() {
     let mut enclaves = enclaves();
-    let old = open(&mut enclaves, FIRST, Role::Control).stream;
+    let old = open(&mut enclaves, FIRST, Role::Control);
     peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
-    enclaves.closed(FIRST, Role::Control, old, now);
+    enclaves.closed(FIRST, &old, now);
     assert_eq!(expired(&mut enclaves, now + GRACE * 2), []);
 }
 
@@ -115,7 +104,7 @@ fn a_peer_outlives_its_control_stream_by_the_grace_period() {
     let mut enclaves = enclaves();
     let (stream, _) = peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
-    enclaves.closed(FIRST, Role::Control, stream, now);
+    enclaves.closed(FIRST, &stream, now);
     assert_eq!(enclaves.entries().next().unwrap().1.phase(), Phase::Away);
     assert_eq!(expired(&mut enclaves, now + GRACE - Duration::from_millis(1)), []);
     assert_eq!(expired(&mut enclaves, now + GRACE), [KEY]);
@@ -127,7 +116,7 @@ fn a_reconnect_within_the_grace_period_keeps_the_peer() {
     let mut enclaves = enclaves();
     let (stream, _) = peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
-    enclaves.closed(FIRST, Role::Control, stream, now);
+    enclaves.closed(FIRST, &stream, now);
     peer(&mut enclaves, FIRST, OTHER);
     assert_eq!(expired(&mut enclaves, now + GRACE * 2), []);
     assert_eq!(enclaves.entries().next().unwrap().1.phase(), Phase::Peer);
@@ -138,12 +127,12 @@ fn a_reconnect_without_a_handshake_moves_no_deadline() {
     let mut enclaves = enclaves();
     let (stream, _) = peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
-    enclaves.closed(FIRST, Role::Control, stream, now);
+    enclaves.closed(FIRST, &stream, now);
     let stream = candidate(&mut enclaves, FIRST, OTHER);
     let later = now + GRACE / 2;
-    assert_eq!(enclaves.closed(FIRST, Role::Control, stream, later), Some(PeerChange::Remove(OTHER)));
-    let stream = open(&mut enclaves, FIRST, Role::Control).stream;
-    enclaves.refused(FIRST, stream, later);
+    assert_eq!(enclaves.closed(FIRST, &stream, later), Some(PeerChange::Remove(OTHER)));
+    let stream = open(&mut enclaves, FIRST, Role::Control);
+    enclaves.refused(FIRST, &stream, later);
     assert_eq!(expired(&mut enclaves, now + GRACE - Duration::from_millis(1)), []);
     assert_eq!(expired(&mut enclaves, now + GRACE), [KEY]);
 }
@@ -158,8 +147,8 @@ fn a_peer_that_never_proves_itself_again_ends_with_its_proof() {
     assert_eq!((gone.id, gone.public_key, gone.reason), (FIRST, KEY, "no new proof in the keys' time"));
     // Its stream is open still: it may prove itself.
     assert_eq!(enclaves.entries().next().unwrap().1.phase(), Phase::Connecting);
-    let stream = enclaves.entries().next().unwrap().1.control.unwrap();
-    enclaves.answered(FIRST, stream, attested(OTHER), end).unwrap();
+    let stream = enclaves.entries().next().unwrap().1.streams.control().unwrap().clone();
+    enclaves.answered(FIRST, &stream, attested(OTHER), end).unwrap();
     assert_eq!(enclaves.confirmed(FIRST, OTHER), [own(OTHER, 2)]);
 }
 
@@ -214,25 +203,24 @@ proptest! {
         enclaves.adopt(KEY, &nets, adopted.map(Duration::from_secs), now);
         let mut next_key = 0;
         for event in events {
-            let streams = enclaves.entries().next().map(|(_, enclave)| (enclave.control, enclave.data));
-            let (control, data) = streams.unwrap_or_default();
+            let streams = enclaves.entries().next().map(|(_, enclave)| enclave.streams.clone()).unwrap_or_default();
             match event {
                 Event::Open(role) => drop(enclaves.opened(FIRST, role, SystemTime::UNIX_EPOCH)),
                 Event::Close(role) => {
-                    let stream = if role == Role::Control { control } else { data };
-                    stream.map(|stream| enclaves.closed(FIRST, role, stream, now));
+                    let stream = if role == Role::Control { streams.control() } else { streams.data() };
+                    stream.map(|stream| enclaves.closed(FIRST, stream, now));
                 }
                 Event::Answer => {
                     next_key += 1;
                     let key = PublicKey([next_key | 0x80; 32]);
-                    if let Some(stream) = control
+                    if let Some(stream) = streams.control()
                         && enclaves.answered(FIRST, stream, attested(key), now).is_ok()
                     {
                         proved.insert(key.0, now);
                     }
                 }
                 Event::Refuse => {
-                    if let Some(stream) = control {
+                    if let Some(stream) = streams.control() {
                         enclaves.refused(FIRST, stream, now);
                     }
                 }
@@ -268,7 +256,7 @@ fn an_answer_without_a_handshake_moves_no_address() {
 fn a_newer_candidate_replaces_the_older() {
     let mut enclaves = enclaves();
     let stream = candidate(&mut enclaves, FIRST, KEY);
-    let changes = enclaves.answered(FIRST, stream, attested(OTHER), Instant::now());
+    let changes = enclaves.answered(FIRST, &stream, attested(OTHER), Instant::now());
     assert_eq!(changes, Ok(Some(PeerChange::Remove(KEY))));
     assert_eq!(enclaves.confirmed(FIRST, KEY), []);
     assert_eq!(enclaves.confirmed(FIRST, OTHER), [own(OTHER, 2)]);
@@ -279,11 +267,11 @@ fn a_refused_renewal_ends_the_peer_with_its_session_whatever_reconnects() {
     let mut enclaves = enclaves();
     let (stream, _) = peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
-    enclaves.refused(FIRST, stream, now);
-    enclaves.closed(FIRST, Role::Control, stream, now);
-    let stream = open(&mut enclaves, FIRST, Role::Control).stream;
-    enclaves.refused(FIRST, stream, now + GRACE);
-    enclaves.closed(FIRST, Role::Control, stream, now + GRACE);
+    enclaves.refused(FIRST, &stream, now);
+    enclaves.closed(FIRST, &stream, now);
+    let stream = open(&mut enclaves, FIRST, Role::Control);
+    enclaves.refused(FIRST, &stream, now + GRACE);
+    enclaves.closed(FIRST, &stream, now + GRACE);
     assert_eq!(expired(&mut enclaves, now + REFUSED_GRACE - Duration::from_millis(1)), []);
     assert_eq!(expired(&mut enclaves, now + REFUSED_GRACE), [KEY]);
 }
@@ -293,8 +281,8 @@ fn a_proof_after_a_refusal_keeps_the_enclave() {
     let mut enclaves = enclaves();
     let (stream, _) = peer(&mut enclaves, FIRST, KEY);
     let now = Instant::now();
-    enclaves.refused(FIRST, stream, now);
-    assert_eq!(enclaves.answered(FIRST, stream, attested(OTHER), Instant::now()), Ok(None));
+    enclaves.refused(FIRST, &stream, now);
+    assert_eq!(enclaves.answered(FIRST, &stream, attested(OTHER), Instant::now()), Ok(None));
     assert_eq!(enclaves.confirmed(FIRST, OTHER), [own(OTHER, 2), PeerChange::Remove(KEY)]);
     assert_eq!(expired(&mut enclaves, now + REFUSED_GRACE), []);
 }
@@ -303,10 +291,10 @@ fn a_proof_after_a_refusal_keeps_the_enclave() {
 fn keys_that_would_harm_others_are_refused() {
     let mut enclaves = enclaves();
     peer(&mut enclaves, FIRST, KEY);
-    let stream = open(&mut enclaves, SECOND, Role::Control).stream;
-    assert_eq!(enclaves.answered(SECOND, stream, attested(KEY), Instant::now()), Err(Refusal::KeyTaken));
-    assert_eq!(enclaves.answered(SECOND, stream, attested(OWN), Instant::now()), Err(Refusal::OwnKey));
-    assert_eq!(enclaves.answered(SECOND, stream, attested(PublicKey([0; 32])), Instant::now()), Err(Refusal::ZeroKey));
+    let stream = open(&mut enclaves, SECOND, Role::Control);
+    assert_eq!(enclaves.answered(SECOND, &stream, attested(KEY), Instant::now()), Err(Refusal::KeyTaken));
+    assert_eq!(enclaves.answered(SECOND, &stream, attested(OWN), Instant::now()), Err(Refusal::OwnKey));
+    assert_eq!(enclaves.answered(SECOND, &stream, attested(PublicKey([0; 32])), Instant::now()), Err(Refusal::ZeroKey));
 }
 
 #[test]
@@ -325,8 +313,8 @@ fn the_number_of_enclaves_is_bounded_and_those_who_left_make_room() {
         open(&mut enclaves, EnclaveId::here(Cid(cid)), Role::Data);
     }
     assert_eq!(enclaves.opened(FIRST, Role::Data, SystemTime::UNIX_EPOCH), Err(Refusal::Full));
-    let stream = enclaves.entries().next().unwrap().1.data.unwrap();
-    enclaves.closed(EnclaveId::here(Cid(100)), Role::Data, stream, Instant::now());
+    let stream = enclaves.entries().next().unwrap().1.streams.data().unwrap().clone();
+    enclaves.closed(EnclaveId::here(Cid(100)), &stream, Instant::now());
     open(&mut enclaves, FIRST, Role::Data);
 }
 
@@ -358,9 +346,9 @@ fn the_same_cid_on_two_parents_is_two_enclaves() {
     let mut enclaves = enclaves();
     let [one, other] = ["192.0.2.2", "192.0.2.3"].map(|parent| EnclaveId::elsewhere(parent.parse().unwrap(), Cid(16)));
     assert_eq!(peer(&mut enclaves, one, KEY).1, [own(KEY, 2)]);
-    let admission = open(&mut enclaves, other, Role::Control);
-    assert_eq!(admission.replaces, None);
-    assert_ne!(admission.addresses, enclaves.entries().next().unwrap().1.addresses);
+    let (_, addresses) = enclaves.opened(other, Role::Control, SystemTime::UNIX_EPOCH).unwrap();
+    assert_ne!(addresses, enclaves.entries().next().unwrap().1.addresses);
+    assert_eq!(enclaves.entries().count(), 2);
 }
 
 #[test]

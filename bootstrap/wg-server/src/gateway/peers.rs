@@ -95,10 +95,10 @@ impl Gateway {
         for repair in repairs(&expected, &kernel, SystemTime::now()) {
             match repair {
                 Repair::Renew { id, public_key, found, again_after } => {
-                    let stream = state.enclaves.entries().find(|(of, _)| *of == id).and_then(|(_, it)| it.control);
-                    let handle = stream.and_then(|stream| state.streams.get(&stream));
-                    if let Some(handle) = handle.filter(|_| renewals.is_due(public_key, again_after, now)) {
-                        handle.renew.notify_one();
+                    let enclave = state.enclaves.entries().find(|(of, _)| *of == id);
+                    let stream = enclave.and_then(|(_, enclave)| enclave.streams.control());
+                    if let Some(stream) = stream.filter(|_| renewals.is_due(public_key, again_after, now)) {
+                        stream.request_renewal();
                         settled.repaired.push(Repaired { found, done: "asked the enclave for new keys".to_owned() });
                     }
                 }
@@ -140,7 +140,7 @@ impl State {
                 keepalive,
                 renewal,
             };
-            let can = if enclave.control.is_some() { Renewal::Possible } else { Renewal::Away };
+            let can = if enclave.streams.control().is_some() { Renewal::Possible } else { Renewal::Away };
             let of_peer = if enclave.candidate.is_some() { Renewal::UnderWay } else { can };
             let (peer, candidate) = (enclave.peer.as_ref(), enclave.candidate.as_ref());
             let peer = peer.map(|member| key(member.public_key, enclave.addresses.all(), Some(keepalive), of_peer));

@@ -28,7 +28,7 @@ async fn only_a_new_enclave_waits_for_the_disk() {
     let first = open(16, Role::Data).await;
     let written = file();
     for role in [Role::Control, Role::Data, Role::Control] {
-        assert_eq!(open(16, role).await.admission.addresses, first.admission.addresses);
+        assert_eq!(open(16, role).await.addresses, first.addresses);
     }
     gateway.expire().await;
     assert_eq!(file(), written, "a known enclave's streams write nothing");
@@ -36,7 +36,7 @@ async fn only_a_new_enclave_waits_for_the_disk() {
     assert_ne!(file(), written);
     let leases = Leases::load(dir.path(), 253).unwrap();
     assert_eq!([leases.holder(0), leases.holder(1)], [16, 17].map(|cid| Some(EnclaveId::here(Cid(cid)))));
-    assert_ne!(second.admission.addresses, first.admission.addresses);
+    assert_ne!(second.addresses, first.addresses);
 }
 
 #[tokio::test]

@@ -1,0 +1,23 @@
+//! The first bytes of a connection, and how long wg-server waits for them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tunnel::preface::{Preface, Role};
+
+/// From the connection to the end of the peer's preface.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Exchanges prefaces. Refuses a peer that wants another role or another stream than the first.
+pub(crate) async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), role: Role) -> Result<()> {
+    let Preface { stream: number, .. } = Preface::first(role).exchange(stream).await.context("exchange prefaces")?;
+    ensure!(number == 0, "stream number {number}, expected 0");
+    Ok(())
+}
+
+/// Waits for the first bytes, and not for ever.
+pub(crate) async fn within_deadline<T>(first_bytes: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(DEADLINE, first_bytes).await.context("wait for the preface")?
+}
