@@ -21,7 +21,7 @@ pub(crate) use limit::Waiting;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where connections come in.
-pub(crate) trait Door {
+pub(crate) trait Acceptor {
     /// A connection.
     type Stream;
     /// Who is on the other side, as far as the connection itself tells.
@@ -33,7 +33,7 @@ pub(crate) trait Door {
     fn accept(&self) -> impl Future<Output = Result<(Self::Stream, Self::From)>>;
 }
 
-impl Door for Listener {
+impl Acceptor for Listener {
     type Stream = Stream;
     type From = Cid;
     /// A relay that reconnects has one, or two if the older has not ended yet.
@@ -45,20 +45,20 @@ impl Door for Listener {
 }
 
 /// Has every connection served until told to stop, and ends those that are left.
-pub(crate) async fn each<D, S, F>(door: &D, role: Role, stop: &CancellationToken, serve: S)
+pub(crate) async fn each<A, S, F>(acceptor: &A, role: Role, stop: &CancellationToken, serve: S)
 where
-    D: Door,
-    S: Fn(D::Stream, D::From, Waiting<D::From>) -> F,
+    A: Acceptor,
+    S: Fn(A::Stream, A::From, Waiting<A::From>) -> F,
     F: Future<Output = ()> + Send + 'static,
 {
-    let limit = Arc::new(Limit::new(D::MAX_SILENT));
+    let limit = Arc::new(Limit::new(A::MAX_SILENT));
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = streams.join_next() => log_panic(ended),
-            accepted = door.accept() => match accepted {
-                Ok((stream, from)) => match limit.admit(from) {
+            accepted = acceptor.accept() => match accepted {
+                Ok((stream, from)) => match limit.reserve(from) {
                     Some(waiting) => {
                         streams.spawn(serve(stream, from, waiting));
                     }

@@ -1,4 +1,5 @@
-//! Whether an enclave's answer makes it a peer: its document, against the operator's policy and what was offered.
+//! Admission: the gateway admits an enclave's key when the attestation document in its answer satisfies the operator's policy
+//! and binds what was offered and answered.
 
 use std::time::SystemTime;
 

@@ -211,7 +211,7 @@ impl Gateway {
         };
         self.tell(former).await?;
         let endpoint = relay.as_ref().map(|relay| relay.endpoint());
-        let fingerprint = self.shared.interface.admit(public_key, &preshared_key, endpoint).await?;
+        let fingerprint = self.shared.interface.add_candidate(public_key, &preshared_key, endpoint).await?;
         state.preshared_keys.insert(public_key.0, fingerprint);
         Ok(Ok(ciphertext))
     }

@@ -156,15 +156,15 @@ impl Interface {
         wireguard::apply(&self.name, change, keepalive).await.with_context(|| format!("change a peer of {}", self.name))
     }
 
-    /// Adds a peer without addresses: it can shake hands, and nothing else.
+    /// Adds a peer without allowed IPs: it can shake hands, and nothing else.
     /// Without an endpoint, the kernel learns it from the handshake. The fingerprint is that of the pre-shared key.
-    pub(crate) async fn admit(
+    pub(crate) async fn add_candidate(
         &self,
         public_key: PublicKey,
         key: &PresharedKey,
         endpoint: Option<SocketAddr>,
     ) -> Result<Fingerprint> {
-        wireguard::admit(&self.name, public_key, key, endpoint)
+        wireguard::add_candidate(&self.name, public_key, key, endpoint)
             .await
             .with_context(|| format!("add a peer to {}", self.name))?;
         Ok(Fingerprint::of(key.expose(), &self.fingerprints))

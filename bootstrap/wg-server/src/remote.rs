@@ -10,7 +10,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpUserTimeout};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::accept::Door;
+use crate::accept::Acceptor;
 use crate::config::Remote;
 
 /// A control stream says nothing between two renewals: only probes tell that the other machine has vanished.
@@ -35,7 +35,7 @@ impl Parents {
     }
 }
 
-impl Door for Parents {
+impl Acceptor for Parents {
     type Stream = TcpStream;
     type From = IpAddr;
     /// All enclaves of a parent come back at once when the gateway does.

@@ -25,8 +25,8 @@ impl<K: Ord + Copy> Limit<K> {
         Self { max_each, waiting: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Room for one more, or `None`.
-    pub(super) fn admit(self: &Arc<Self>, from: K) -> Option<Waiting<K>> {
+    /// Reserves room for one more; `None` if there is no room.
+    pub(super) fn reserve(self: &Arc<Self>, from: K) -> Option<Waiting<K>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = waiting.values().sum();
         let own = waiting.get(&from).copied().unwrap_or(0);
@@ -57,19 +57,19 @@ mod tests {
     #[test]
     fn one_enclave_cannot_use_up_the_connections_of_another() {
         let limit = Arc::new(Limit::new(4));
-        let held: Vec<_> = (0..4).filter_map(|_| limit.admit(16)).collect();
+        let held: Vec<_> = (0..4).filter_map(|_| limit.reserve(16)).collect();
         assert_eq!(held.len(), 4);
-        assert!(limit.admit(16).is_none());
-        assert!(limit.admit(17).is_some());
+        assert!(limit.reserve(16).is_none());
+        assert!(limit.reserve(17).is_some());
         drop(held);
-        assert!(limit.admit(16).is_some());
+        assert!(limit.reserve(16).is_some());
         assert!(limit.waiting.lock().unwrap().is_empty());
     }
 
     #[test]
     fn all_of_them_together_are_bounded_too() {
         let limit = Arc::new(Limit::new(4));
-        let held: Vec<_> = (0..1000).filter_map(|from| limit.admit(from)).collect();
+        let held: Vec<_> = (0..1000).filter_map(|from| limit.reserve(from)).collect();
         assert_eq!(held.len(), MAX);
     }
 }

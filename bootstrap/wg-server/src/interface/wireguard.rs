@@ -60,8 +60,8 @@ pub(super) async fn apply(name: &InterfaceName, change: PeerChange, keepalive: D
     apply_update(name, update, absent).await
 }
 
-/// Without a keepalive, which would make the kernel speak at once: the enclave speaks first, when it has taken its keys into use.
-pub(super) async fn admit(
+/// Sets no keepalive, which would make the kernel send at once: the enclave switches to the new keys and sends first.
+pub(super) async fn add_candidate(
     name: &InterfaceName,
     public_key: PublicKey,
     key: &PresharedKey,
