@@ -36,7 +36,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Controller<'a> {
     interface: Interface,
-    key: PrivateKey,
+    key: &'a PrivateKey,
     desired: Desired,
     switches: Vec<Switch>,
     firewall: &'a mut Firewall,
@@ -53,7 +53,7 @@ impl<'a> Controller<'a> {
         uplink: &InterfaceName,
         passage: Passage,
         interface: Interface,
-        key: PrivateKey,
+        key: &'a PrivateKey,
         firewall: &'a mut Firewall,
         health: &'a Health,
     ) -> Result<Self> {
@@ -63,7 +63,7 @@ impl<'a> Controller<'a> {
             switches: forwarding::plan(interface.name(), uplink, ipv4, ipv6),
             interface,
             desired: Desired {
-                public_key: interface::public_key(&key),
+                public_key: interface::public_key(key),
                 listen_port: passage.wireguard,
                 mtu: config.wireguard.mtu,
                 is_up: true,
@@ -88,7 +88,7 @@ impl<'a> Controller<'a> {
         if !self.desired.addresses.iter().all(is_ipv4) {
             forwarding::ensure_ipv6(self.interface.name())?;
         }
-        self.interface.settle(&self.desired, &self.key, &mut Vec::new()).await?;
+        self.interface.settle(&self.desired, self.key, &mut Vec::new()).await?;
         let mut switched = Vec::new();
         let result = forwarding::settle(&self.switches, &mut switched);
         for forwarding::Switched { name, from, to } in switched {
@@ -188,7 +188,7 @@ impl<'a> Controller<'a> {
             .set_problem(Topic::Ipv6, without_ipv6.err().map(|error| format!("no IPv6 in the tunnel: {error:#}")));
 
         let mut done = Vec::new();
-        let settled = self.interface.settle(&desired, &self.key, &mut done).await;
+        let settled = self.interface.settle(&desired, self.key, &mut done).await;
         for repair in done {
             self.health.repaired(repair.kind(), &format!("{} ({name})", repair.found()), &repair.to_string());
         }

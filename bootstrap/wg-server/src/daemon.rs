@@ -1,4 +1,5 @@
-//! `wg-server run`: up in this order, down in the reverse.
+//! `wg-server run`. The layers, from the outside in: this host, the firewall, wg0, the services. Each layer is one function: it
+//! sets its layer up, runs the next one inside it, and takes its own down when that has ended.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +25,7 @@ use crate::lock::Lock;
 use crate::service_manager::{self, Loop, Pulse};
 use crate::{capabilities, check, dns, signals, status};
 
-/// For each thing that has to be undone.
+/// For taking down one layer.
 const GRACE: Duration = Duration::from_secs(5);
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,104 +37,58 @@ pub(crate) fn run(config_path: &Path) -> Result<()> {
     capabilities::raise(config.dns.named_socket_path.is_none())?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     // On this thread, which lives as long as the process: named is bound to it.
-    let result = runtime.block_on(until_told(&config));
+    let result = runtime.block_on(signals::run_until_signal(|stop| host(&config, stop)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn until_told(config: &Config) -> Result<()> {
-    let stop = CancellationToken::new();
-    tokio::select! {
-        result = host(config, stop.clone()) => result,
-        error = signals::watch(&stop) => error.map(|never| match never {}),
-    }
-}
-
-/// Everything that the layers above the host need.
-struct Parts<'a> {
-    drops: firewall::Drops,
-    gate: firewall::Gate,
-    config: &'a Config,
-    attestation: Attestation,
-    uplink: InterfaceName,
-    named: dns::Prepared,
-    listener: Listener,
-    /// `None`: parents elsewhere send to the configured port, which is the door's when WireGuard has left it.
-    door: Option<Door>,
-    passage: Passage,
-    stop: CancellationToken,
-}
-
-/// The lock, the ports, the files and the firewall.
+/// This host: no other wg-server runs on it, and it has what the configuration names.
 async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     // Nothing outside of its own folders is touched before it is certain that no other wg-server runs.
     make_dir(&config.runtime_dir)?;
     let _lock = Lock::take(&config.runtime_dir)?;
-    let listener = Listener::bind(config.remote.as_ref()).await?;
     let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
-    let attestation = config.attestation.load()?;
-    check::executables(config).await?;
-    make_dir(&config.enclaves.state_dir)?;
-    dns::ensure_port_is_free(config).await?;
-    let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
-    let uplink = uplink(config).await.context("nat.uplink")?;
-    let listen_port = config.wireguard.listen_port;
-    let (door, passage) = match config.remote {
-        None => {
-            let door = Door::hold()?;
-            let passage = Passage { door: door.port(), wireguard: listen_port };
-            (Some(door), passage)
-        }
-        Some(_) => (None, Passage { door: listen_port, wireguard: door::other_port(listen_port)? }),
-    };
-    let plan = firewall::Plan::new(config, uplink.clone(), passage);
-    let (interface, found) = Interface::find(&config.wireguard, &key).await?;
-
-    // The firewall is there before wg0 and until after it.
-    let mut firewall = Firewall::apply(&config.nat.nft_path, &plan).await?;
-    let (drops, gate, health) = (firewall.drops(), firewall.gate(), Health::default());
-    let result = match Controller::new(config, &uplink, passage, interface.clone(), key, &mut firewall, &health) {
-        Ok(controller) => {
-            let parts = Parts { drops, gate, config, attestation, uplink, named, listener, door, passage, stop };
-            network(parts, &interface, found, controller, &health).await
-        }
-        Err(error) => Err(error),
-    };
-    let removed = timeout(GRACE, firewall.remove()).await.context("remove the firewall").and_then(|removed| removed);
+    let prepared = Prepared::new(config, &key).await?;
+    let result = firewall(prepared, stop).await;
     tracing::info!("stopped");
-    result.and(removed)
+    result
 }
 
-/// wg0.
-async fn network(
-    parts: Parts<'_>,
-    interface: &Interface,
-    found: Found,
-    controller: Controller<'_>,
-    health: &Health,
-) -> Result<()> {
+/// The firewall: it is there before wg0 and until after it.
+async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()> {
+    let plan = firewall::Plan::new(prepared.config, prepared.uplink.clone(), prepared.passage);
+    let mut firewall = Firewall::apply(&prepared.config.nat.nft_path, &plan).await?;
+    let result = network(prepared, &mut firewall, stop).await;
+    take_down("remove the firewall", firewall.remove(), result).await
+}
+
+/// wg0 and the forwarding to and from it, both in the controller's care.
+async fn network(prepared: Prepared<'_>, firewall: &mut Firewall, stop: CancellationToken) -> Result<()> {
+    let Prepared { config, key, ref uplink, passage, ref interface, .. } = prepared;
+    let (interface, drops, gate, health) = (interface.clone(), firewall.drops(), firewall.gate(), Health::default());
+    let controller = Controller::new(config, uplink, passage, interface.clone(), key, firewall, &health)?;
     let result = match controller.start().await {
-        Ok(()) => services(parts, interface, found, controller, health).await,
+        Ok(()) => services(prepared, controller, gate, &drops, &health, stop).await,
         Err(error) => Err(error),
     };
-    let deleted = timeout(GRACE, interface.delete()).await.context("delete the interface").and_then(|deleted| deleted);
-    result.and(deleted)
+    take_down("delete the interface", interface.delete(), result).await
 }
 
-/// named, the enclaves' streams, the status socket and the controller.
+/// named, the enclaves' streams and the status socket, while the controller runs.
 async fn services(
-    parts: Parts<'_>,
-    interface: &Interface,
-    found: Found,
+    prepared: Prepared<'_>,
     mut controller: Controller<'_>,
+    gate: firewall::Gate,
+    drops: &firewall::Drops,
     health: &Health,
+    stop: CancellationToken,
 ) -> Result<()> {
-    let Parts { drops, gate, config, attestation, uplink, named, listener, door, passage, stop } = parts;
+    let Prepared { config, uplink, passage, door, interface, found, listener, attestation, named, .. } = prepared;
     let _door = door.map_or_else(|| Door::hold_everywhere(passage.door), Ok)?;
     let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
     let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, passage.door));
-    let gateway = Gateway::new(config, attestation, interface.clone(), public_key, wireguard)?;
+    let gateway = Gateway::new(config, attestation, interface, public_key, wireguard)?;
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
@@ -141,8 +96,7 @@ async fn services(
     let status = status::Server::bind(&config.runtime_dir)?;
     let pulse = Pulse::default();
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
-    let watched =
-        status::Watched { gateway: &gateway, named: &named, health, drops: &drops, forwards: &config.nat.forwards };
+    let watched = status::Watched { gateway: &gateway, named: &named, health, drops, forwards: &config.nat.forwards };
     tokio::select! {
         // All three end when told to.
         _ = async {
@@ -178,10 +132,57 @@ async fn expire(gateway: &Gateway, pulse: &Pulse) -> Infallible {
     }
 }
 
+/// Takes a layer down after what ran inside it has ended. The error of the inside goes first.
+async fn take_down(what: &'static str, undo: impl Future<Output = Result<()>>, inside: Result<()>) -> Result<()> {
+    let undone = timeout(GRACE, undo).await.context(what).and_then(|undone| undone);
+    inside.and(undone)
+}
+
+/// What the layers need of this host: read, checked and reserved before anything on it is changed.
+struct Prepared<'a> {
+    config: &'a Config,
+    key: &'a PrivateKey,
+    uplink: InterfaceName,
+    passage: Passage,
+    /// `None`: parents elsewhere send to the configured port, which is the door's when WireGuard has left it.
+    door: Option<Door>,
+    interface: Interface,
+    found: Found,
+    listener: Listener,
+    attestation: Attestation,
+    named: dns::Prepared,
+}
+
+impl<'a> Prepared<'a> {
+    async fn new(config: &'a Config, key: &'a PrivateKey) -> Result<Self> {
+        let listener = Listener::bind(config.remote.as_ref()).await?;
+        let attestation = config.attestation.load()?;
+        check::executables(config).await?;
+        make_dir(&config.enclaves.state_dir)?;
+        dns::ensure_port_is_free(config).await?;
+        let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
+        let uplink = uplink(config).await.context("nat.uplink")?;
+        let (passage, door) = passage(config)?;
+        let (interface, found) = Interface::find(&config.wireguard, key).await?;
+        Ok(Self { config, key, uplink, passage, door, interface, found, listener, attestation, named })
+    }
+}
+
 async fn uplink(config: &Config) -> Result<InterfaceName> {
     let Some(uplink) = &config.nat.uplink else { return interface::default_route_interface().await };
     check::ensure_exists(uplink)?;
     Ok(uplink.clone())
+}
+
+/// Parents elsewhere know the configured port, and relays of this host are told theirs: that is the door's. WireGuard gets the
+/// other one.
+fn passage(config: &Config) -> Result<(Passage, Option<Door>)> {
+    let listen_port = config.wireguard.listen_port;
+    if config.remote.is_some() {
+        return Ok((Passage { door: listen_port, wireguard: door::other_port(listen_port)? }, None));
+    }
+    let door = Door::hold()?;
+    Ok((Passage { door: door.port(), wireguard: listen_port }, Some(door)))
 }
 
 fn make_dir(path: &Path) -> Result<()> {

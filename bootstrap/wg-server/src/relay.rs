@@ -41,13 +41,7 @@ struct Relay {
 pub(crate) fn run(config_path: &Path) -> Result<()> {
     let config = Config::load(config_path)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let result = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        tokio::select! {
-            result = carry(config, stop.clone()) => result,
-            error = signals::watch(&stop) => error.map(|never| match never {}),
-        }
-    });
+    let result = runtime.block_on(signals::run_until_signal(|stop| carry(config, stop)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }

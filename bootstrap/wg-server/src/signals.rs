@@ -6,8 +6,19 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The first signal cancels the token; the orderly end takes its time, and a further signal does not cut it short.
-pub(crate) async fn watch(stop: &CancellationToken) -> Result<Infallible> {
+/// Runs a daemon until it has ended. SIGTERM or SIGINT cancels its token.
+pub(crate) async fn run_until_signal<F: Future<Output = Result<()>>>(
+    daemon: impl FnOnce(CancellationToken) -> F,
+) -> Result<()> {
+    let stop = CancellationToken::new();
+    tokio::select! {
+        result = daemon(stop.clone()) => result,
+        error = cancel_on_signal(&stop) => error.map(|never| match never {}),
+    }
+}
+
+/// The first signal cancels the token. The orderly end takes its time, and a further signal does not cut it short.
+async fn cancel_on_signal(stop: &CancellationToken) -> Result<Infallible> {
     let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
     loop {

@@ -70,16 +70,14 @@ pub(crate) fn run(config_path: &Path) -> Result<()> {
     umask(Mode::from_bits_truncate(0o027));
     // named is bound to the life of this thread.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let stop = CancellationToken::new();
-    runtime.block_on(async {
+    runtime.block_on(signals::run_until_signal(async |stop: CancellationToken| {
         let listener = bind(socket_path)?;
         service_manager::ready();
         tokio::select! {
             never = serve(&listener, &config, wg_server, &stop) => match never {},
-            error = signals::watch(&stop) => error.map(|never| match never {}),
             () = stop.cancelled() => Ok(()),
         }
-    })
+    }))
 }
 
 /// Whoever may not be asked is told by the credentials of the connection: the socket lets in everybody.
