@@ -13,7 +13,7 @@ use tunnel::control::PublicKey;
 
 use crate::config::{Config, InterfaceName};
 use crate::connections;
-use crate::door::Passage;
+use crate::entry_port::TunnelPorts;
 use crate::firewall::Firewall;
 use crate::forwarding::{self, Switch};
 use crate::gateway::{Gateway, Renewals};
@@ -40,7 +40,7 @@ pub(crate) struct Controller<'a> {
     desired: Desired,
     switches: Vec<Switch>,
     firewall: &'a mut Firewall,
-    /// Without the firewall wg0 is taken down: somebody elsewhere may know the port behind the door.
+    /// Without the firewall wg0 is taken down: a host elsewhere may know WireGuard's own port.
     is_remote: bool,
     health: &'a Health,
     renewals: Renewals,
@@ -51,7 +51,7 @@ impl<'a> Controller<'a> {
     pub(crate) fn new(
         config: &Config,
         uplink: &InterfaceName,
-        passage: Passage,
+        tunnel_ports: TunnelPorts,
         interface: Interface,
         key: &'a PrivateKey,
         firewall: &'a mut Firewall,
@@ -64,7 +64,7 @@ impl<'a> Controller<'a> {
             interface,
             desired: Desired {
                 public_key: interface::public_key(key),
-                listen_port: passage.wireguard,
+                listen_port: tunnel_ports.wireguard,
                 mtu: config.wireguard.mtu,
                 is_up: true,
                 addresses,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Attestation, Config, InterfaceName};
 use crate::controller::Controller;
-use crate::door::{self, Door, Passage};
+use crate::entry_port::{self, EntryPort, TunnelPorts};
 use crate::firewall::{self, Firewall};
 use crate::gateway::Gateway;
 use crate::health::Health;
@@ -56,7 +56,7 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 
 /// The firewall: it is there before wg0 and until after it.
 async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()> {
-    let plan = firewall::Plan::new(prepared.config, prepared.uplink.clone(), prepared.passage);
+    let plan = firewall::Plan::new(prepared.config, prepared.uplink.clone(), prepared.tunnel_ports);
     let mut firewall = Firewall::apply(&prepared.config.nat.nft_path, &plan).await?;
     let result = network(prepared, &mut firewall, stop).await;
     take_down("remove the firewall", firewall.remove(), result).await
@@ -64,9 +64,9 @@ async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()>
 
 /// wg0 and the forwarding to and from it, both in the controller's care.
 async fn network(prepared: Prepared<'_>, firewall: &mut Firewall, stop: CancellationToken) -> Result<()> {
-    let Prepared { config, key, ref uplink, passage, ref interface, .. } = prepared;
+    let Prepared { config, key, ref uplink, tunnel_ports, ref interface, .. } = prepared;
     let (interface, drops, gate, health) = (interface.clone(), firewall.drops(), firewall.gate(), Health::default());
-    let controller = Controller::new(config, uplink, passage, interface.clone(), key, firewall, &health)?;
+    let controller = Controller::new(config, uplink, tunnel_ports, interface.clone(), key, firewall, &health)?;
     let result = match controller.start().await {
         Ok(()) => services(prepared, controller, gate, &drops, &health, stop).await,
         Err(error) => Err(error),
@@ -83,11 +83,12 @@ async fn services(
     health: &Health,
     stop: CancellationToken,
 ) -> Result<()> {
-    let Prepared { config, uplink, passage, door, interface, found, listener, attestation, named, .. } = prepared;
-    let _door = door.map_or_else(|| Door::hold_everywhere(passage.door), Ok)?;
+    let Prepared { config, uplink, tunnel_ports, entry_port, interface, found, listener, attestation, named, .. } =
+        prepared;
+    let _entry_port = entry_port.map_or_else(|| EntryPort::hold_everywhere(tunnel_ports.entry), Ok)?;
     let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
-    let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, passage.door));
+    let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, tunnel_ports.entry));
     let gateway = Gateway::new(config, attestation, interface, public_key, wireguard)?;
     if found == Found::Ours {
         gateway.adopt_peers().await?;
@@ -143,9 +144,9 @@ struct Prepared<'a> {
     config: &'a Config,
     key: &'a PrivateKey,
     uplink: InterfaceName,
-    passage: Passage,
-    /// `None`: parents elsewhere send to the configured port, which is the door's when WireGuard has left it.
-    door: Option<Door>,
+    tunnel_ports: TunnelPorts,
+    /// `None`: parents elsewhere send to the configured port, which is bound when WireGuard has left it.
+    entry_port: Option<EntryPort>,
     interface: Interface,
     found: Found,
     listener: Listener,
@@ -162,9 +163,9 @@ impl<'a> Prepared<'a> {
         dns::ensure_port_is_free(config).await?;
         let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
         let uplink = uplink(config).await.context("nat.uplink")?;
-        let (passage, door) = passage(config)?;
+        let (tunnel_ports, entry_port) = tunnel_ports(config)?;
         let (interface, found) = Interface::find(&config.wireguard, key).await?;
-        Ok(Self { config, key, uplink, passage, door, interface, found, listener, attestation, named })
+        Ok(Self { config, key, uplink, tunnel_ports, entry_port, interface, found, listener, attestation, named })
     }
 }
 
@@ -174,15 +175,14 @@ async fn uplink(config: &Config) -> Result<InterfaceName> {
     Ok(uplink.clone())
 }
 
-/// Parents elsewhere know the configured port, and relays of this host are told theirs: that is the door's. WireGuard gets the
-/// other one.
-fn passage(config: &Config) -> Result<(Passage, Option<Door>)> {
+/// Parents elsewhere send to the configured port, so it is the entry port. Relays on this host can be told any other.
+fn tunnel_ports(config: &Config) -> Result<(TunnelPorts, Option<EntryPort>)> {
     let listen_port = config.wireguard.listen_port;
     if config.remote.is_some() {
-        return Ok((Passage { door: listen_port, wireguard: door::other_port(listen_port)? }, None));
+        return Ok((TunnelPorts { entry: listen_port, wireguard: entry_port::other_port(listen_port)? }, None));
     }
-    let door = Door::hold()?;
-    Ok((Passage { door: door.port(), wireguard: listen_port }, Some(door)))
+    let entry_port = EntryPort::hold()?;
+    Ok((TunnelPorts { entry: entry_port.port(), wireguard: listen_port }, Some(entry_port)))
 }
 
 fn make_dir(path: &Path) -> Result<()> {

@@ -147,14 +147,14 @@ fn sentence(program: &str, rules: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::config::{Config, InterfaceName};
-    use crate::door::Passage;
+    use crate::entry_port::TunnelPorts;
     use crate::firewall::Plan;
 
     const LAB: &str = include_str!("../../tests/parent.toml");
 
     fn packets(toml: &str) -> Vec<Packet> {
-        let passage = Passage { door: 51_820, wireguard: 40_001 };
-        Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap(), passage).packets()
+        let tunnel_ports = TunnelPorts { entry: 51_820, wireguard: 40_001 };
+        Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap(), tunnel_ports).packets()
     }
 
     /// What is said on a host with this `iptables-legacy-save`.

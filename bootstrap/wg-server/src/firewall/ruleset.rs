@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::packet::{Hook, Packet};
 use super::rule::{self, Rule};
 use crate::config::{Config, Forward, InterfaceName, Range, Ranges};
-use crate::door::Passage;
+use crate::entry_port::TunnelPorts;
 
 pub(super) const TABLE: &str = "wg_server";
 /// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
@@ -32,7 +32,7 @@ const LAST: i32 = 299;
 pub(crate) struct Plan {
     interface: InterfaceName,
     uplink: InterfaceName,
-    passage: Passage,
+    tunnel_ports: TunnelPorts,
     /// Where WireGuard's datagrams come from, if that is elsewhere.
     parents: Option<Vec<IpNet>>,
     /// Where parents elsewhere connect to.
@@ -51,11 +51,11 @@ struct Rules {
 }
 
 impl Plan {
-    pub(crate) fn new(config: &Config, uplink: InterfaceName, passage: Passage) -> Self {
+    pub(crate) fn new(config: &Config, uplink: InterfaceName, tunnel_ports: TunnelPorts) -> Self {
         Self {
             interface: config.wireguard.interface.clone(),
             uplink,
-            passage,
+            tunnel_ports,
             control: config.remote.as_ref().map(|remote| remote.listen),
             parents: config.remote.as_ref().map(|remote| IpNet::aggregate(&remote.parents)),
             gateways: config.wireguard.gateways().collect(),
@@ -159,7 +159,7 @@ impl Plan {
             let control = self.control.filter(|to| to.is_ipv4() == is_ipv4 || to.ip() == Ipv6Addr::UNSPECIFIED);
             let to = |control: SocketAddr| Some(control.ip()).filter(|address| !address.is_unspecified());
             let control = control.map(|control| packet("tcp", control.port(), to(control)));
-            [packet("udp", self.passage.door, None)].into_iter().chain(control)
+            [packet("udp", self.tunnel_ports.entry, None)].into_iter().chain(control)
         };
         parents.flat_map(ports).collect()
     }
@@ -189,22 +189,22 @@ impl Plan {
         ]
     }
 
-    /// The tunnel fails closed: its datagrams reach WireGuard through this table only. They are sent to the door, a port that
+    /// The tunnel fails closed: its datagrams reach WireGuard through this table only. They are sent to the entry port, a port that
     /// nobody reads, and whoever sends them accepts only what comes from there. When the table is missing, the rules that
     /// change the ports are missing too, and no packet of an enclave leaves wg0 that the other rules would have dropped. That
     /// holds even if nft can never run again, and for datagrams that came before: no connection remembers the change.
     fn output(&self) -> Vec<Rule> {
-        let Passage { door, wireguard } = self.passage;
+        let TunnelPorts { entry, wireguard } = self.tunnel_ports;
         let mut rules = if self.parents.is_some() {
             // Before the connection tracking, which sees one port for both directions, as everybody's filters do.
-            vec![vec![rule::source_port("udp", wireguard), rule::set_port("sport", door)]]
+            vec![vec![rule::source_port("udp", wireguard), rule::set_port("sport", entry)]]
         } else {
             let local = IpAddr::from(Ipv4Addr::LOCALHOST);
             // Untracked: a full connection table does not cut the tunnel, and each datagram is spared a lookup.
             vec![
                 vec![
                     rule::destination(local),
-                    rule::destination_port("udp", door),
+                    rule::destination_port("udp", entry),
                     rule::untracked(),
                     rule::set_port("dport", wireguard),
                 ],
@@ -212,7 +212,7 @@ impl Plan {
                     rule::source(local),
                     rule::source_port("udp", wireguard),
                     rule::untracked(),
-                    rule::set_port("sport", door),
+                    rule::set_port("sport", entry),
                 ],
             ]
         };
@@ -240,7 +240,7 @@ impl Plan {
     fn input(&self) -> Vec<Rule> {
         let mut rules = vec![vec![rule::comes_from(self.interface.as_str()), rule::jump("enclaves_to_parent")]];
         // WireGuard hears the relay, which is on this host, or those of the parents, and nobody else.
-        let Passage { door, wireguard } = self.passage;
+        let TunnelPorts { entry, wireguard } = self.tunnel_ports;
         match &self.parents {
             None => {
                 let stranger = vec![rule::comes_not_from(&["lo"]), rule::destination_port("udp", wireguard)];
@@ -249,10 +249,10 @@ impl Plan {
             Some(parents) => {
                 for is_ipv4 in [true, false] {
                     let stranger = rule::source_in_none_of(parents, is_ipv4);
-                    let to_door = vec![rule::destination_port("udp", door)];
-                    rules.push([stranger, to_door, rule::drop().to_vec()].concat());
+                    let to_entry_port = vec![rule::destination_port("udp", entry)];
+                    rules.push([stranger, to_entry_port, rule::drop().to_vec()].concat());
                 }
-                // Past the door.
+                // Past the entry port.
                 rules.push([vec![rule::destination_port("udp", wireguard)], rule::drop().to_vec()].concat());
             }
         }
@@ -266,8 +266,8 @@ impl Plan {
 
     /// What parents send, when every filter has let it pass: the host's own rules know the configured port only.
     fn to_wireguard(&self) -> Vec<Rule> {
-        let Passage { door, wireguard } = self.passage;
-        let from_parents = vec![rule::destination_port("udp", door), rule::set_port("dport", wireguard)];
+        let TunnelPorts { entry, wireguard } = self.tunnel_ports;
+        let from_parents = vec![rule::destination_port("udp", entry), rule::set_port("dport", wireguard)];
         self.parents.iter().map(|_| from_parents.clone()).collect()
     }
 

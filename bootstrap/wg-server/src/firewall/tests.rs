@@ -9,12 +9,12 @@ use nix::sched::{CloneFlags, setns};
 
 use super::*;
 use crate::config::{Config, InterfaceName};
-use crate::door::{Door, Passage};
+use crate::entry_port::{EntryPort, TunnelPorts};
 use crate::namespace::{alone, sh};
 
 const NFT: &str = "/usr/sbin/nft";
 const LAB: &str = include_str!("../../tests/parent.toml");
-const DOOR: u16 = 40_001;
+const ENTRY: u16 = 40_001;
 /// Where WireGuard listens if its datagrams come from elsewhere.
 const BEHIND: u16 = 40_002;
 const SOON: Duration = Duration::from_secs(1);
@@ -22,11 +22,11 @@ const SOON: Duration = Duration::from_secs(1);
 fn plan(toml: &str) -> Plan {
     let config = Config::parse(toml).unwrap();
     let listen_port = config.wireguard.listen_port;
-    let passage = match config.remote {
-        None => Passage { door: DOOR, wireguard: listen_port },
-        Some(_) => Passage { door: listen_port, wireguard: BEHIND },
+    let tunnel_ports = match config.remote {
+        None => TunnelPorts { entry: ENTRY, wireguard: listen_port },
+        Some(_) => TunnelPorts { entry: listen_port, wireguard: BEHIND },
     };
-    Plan::new(&config, InterfaceName::parse("uplink0").unwrap(), passage)
+    Plan::new(&config, InterfaceName::parse("uplink0").unwrap(), tunnel_ports)
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -125,34 +125,34 @@ fn inside_broken_nft() {
 
 #[test]
 fn without_the_table_no_datagram_gets_to_wireguard_or_from_it() {
-    alone("firewall::tests::inside_door");
+    alone("firewall::tests::inside_entry_port");
 }
 
 #[test]
 #[ignore = "run by the test above in a network of its own"]
-fn inside_door() {
+fn inside_entry_port() {
     sh("ip link set lo up");
     let mut firewall = apply();
     let wireguard = UdpSocket::bind("0.0.0.0:51820").unwrap();
     let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
     [&wireguard, &relay].into_iter().for_each(|socket| socket.set_read_timeout(Some(SOON)).unwrap());
     let mut buffer = [0; 2048];
-    let door = std::net::SocketAddr::from(([127, 0, 0, 1], DOOR));
+    let entry = std::net::SocketAddr::from(([127, 0, 0, 1], ENTRY));
 
-    relay.send_to(&[7; 1400], door).unwrap();
+    relay.send_to(&[7; 1400], entry).unwrap();
     let (len, from) = wireguard.recv_from(&mut buffer).unwrap();
     assert_eq!((len, from), (1400, relay.local_addr().unwrap()));
     wireguard.send_to(b"answer", from).unwrap();
-    assert_eq!(relay.recv_from(&mut buffer).unwrap(), (6, door));
+    assert_eq!(relay.recv_from(&mut buffer).unwrap(), (6, entry));
 
     sh("nft flush ruleset");
-    relay.send_to(b"in", door).unwrap();
+    relay.send_to(b"in", entry).unwrap();
     assert!(wireguard.recv_from(&mut buffer).is_err(), "a datagram got in without the table");
     wireguard.send_to(b"out", from).unwrap();
-    assert_ne!(relay.recv_from(&mut buffer).unwrap().1, door, "the relay takes it for WireGuard's");
+    assert_ne!(relay.recv_from(&mut buffer).unwrap().1, entry, "the relay takes it for WireGuard's");
 
     wait(firewall.restore()).unwrap();
-    relay.send_to(b"again", door).unwrap();
+    relay.send_to(b"again", entry).unwrap();
     assert_eq!(wireguard.recv_from(&mut buffer).unwrap().0, 5);
 }
 
@@ -170,11 +170,11 @@ fn inside_untracked() {
     apply();
     let tracked = || sh("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse::<u32>().unwrap();
     let before = tracked();
-    let door = std::net::SocketAddr::from(([127, 0, 0, 1], DOOR));
+    let entry = std::net::SocketAddr::from(([127, 0, 0, 1], ENTRY));
     let named = UdpSocket::bind("203.0.113.1:53").unwrap();
     let mut buffer = [0; 8];
     for _ in 0..3 {
-        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", door).unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", entry).unwrap();
         let probe = UdpSocket::bind("203.0.113.1:0").unwrap();
         probe.send_to(b"x", "203.0.113.1:53").unwrap();
         let (_, from) = named.recv_from(&mut buffer).unwrap();

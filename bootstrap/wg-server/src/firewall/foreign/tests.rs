@@ -4,7 +4,7 @@ use super::super::nft::Nft;
 use super::super::ruleset::Plan;
 use super::*;
 use crate::config::{Config, InterfaceName};
-use crate::door::Passage;
+use crate::entry_port::TunnelPorts;
 use crate::namespace::{alone, sh};
 
 const LAB: &str = include_str!("../../../tests/parent.toml");
@@ -14,8 +14,8 @@ fn packets() -> Vec<Packet> {
 }
 
 fn packets_of(toml: &str) -> Vec<Packet> {
-    let passage = Passage { door: 51_820, wireguard: 40_001 };
-    Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap(), passage).packets()
+    let tunnel_ports = TunnelPorts { entry: 51_820, wireguard: 40_001 };
+    Plan::new(&Config::parse(toml).unwrap(), InterfaceName::parse("uplink0").unwrap(), tunnel_ports).packets()
 }
 
 /// What is said about a ruleset in nft's own words.

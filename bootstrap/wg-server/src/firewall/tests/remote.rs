@@ -20,12 +20,12 @@ fn inside_remote() {
     let remote = "[remote]\nlisten = \"192.0.2.10:821\"\nparents = [\"192.0.2.2\"]\n[nat]";
     let plan = plan(&LAB.replacen("[nat]", remote, 1));
     wait(Firewall::apply(Path::new(NFT), &plan)).unwrap();
-    let _door = Door::hold_everywhere(51_820).unwrap();
+    let _entry_port = EntryPort::hold_everywhere(51_820).unwrap();
     let wireguard = UdpSocket::bind(("0.0.0.0", BEHIND)).unwrap();
     wireguard.set_read_timeout(Some(SOON)).unwrap();
     within("internet", || UdpSocket::bind("192.0.2.2:0").unwrap().send_to(b"x", "192.0.2.10:51820").unwrap());
     assert!(wireguard.recv(&mut [0; 8]).is_ok());
-    // Whoever is no parent is not heard, of either IP version, and nobody past the door.
+    // Whoever is no parent is not heard, of either IP version, and nobody past the entry port.
     sh("ip -n internet addr add 192.0.2.3/24 dev outer
         ip addr add 2001:db8:2::10/64 dev uplink0 nodad; ip -n internet addr add 2001:db8:2::2/64 dev outer nodad");
     let wireguard6 = UdpSocket::bind(("2001:db8:2::10", BEHIND)).unwrap();
@@ -56,12 +56,12 @@ fn inside_remote() {
 
 #[test]
 fn without_the_table_no_datagram_of_a_parent_gets_to_wireguard_or_from_it() {
-    alone("firewall::tests::remote::inside_remote_door");
+    alone("firewall::tests::remote::inside_remote_entry_port");
 }
 
 #[test]
 #[ignore = "run by the test above in a network of its own"]
-fn inside_remote_door() {
+fn inside_remote_entry_port() {
     sh("mount -t tmpfs none /run; mkdir /run/netns; ip link set lo up; ip netns add parent
         ip link add uplink0 type veth peer name outer netns parent
         ip addr add 192.0.2.10/24 dev uplink0; ip addr add 2001:db8:2::10/64 dev uplink0 nodad; ip link set uplink0 up
@@ -76,32 +76,32 @@ fn inside_remote_door() {
         nft add chain inet filter output '{ type filter hook output priority 0; policy drop; }'
         nft add rule inet filter output meta l4proto icmpv6 accept
         nft add rule inet filter output udp sport 51820 ct state established accept");
-    let _door = Door::hold_everywhere(51_820).unwrap();
+    let _entry_port = EntryPort::hold_everywhere(51_820).unwrap();
     for [gateway, parent] in [["192.0.2.10", "192.0.2.2"], ["2001:db8:2::10", "2001:db8:2::2"]] {
         let wireguard = UdpSocket::bind((gateway, BEHIND)).unwrap();
         let relay = within("parent", || UdpSocket::bind((parent, 0)).unwrap());
         [&wireguard, &relay].into_iter().for_each(|socket| socket.set_read_timeout(Some(SOON)).unwrap());
-        let (mut buffer, door) = ([0; 2048], std::net::SocketAddr::new(gateway.parse().unwrap(), 51_820));
+        let (mut buffer, entry) = ([0; 2048], std::net::SocketAddr::new(gateway.parse().unwrap(), 51_820));
 
-        relay.send_to(&[7; 1400], door).unwrap();
+        relay.send_to(&[7; 1400], entry).unwrap();
         let (len, from) = wireguard.recv_from(&mut buffer).unwrap();
         assert_eq!((len, from), (1400, relay.local_addr().unwrap()));
         wireguard.send_to(b"answer", from).unwrap();
-        assert_eq!(relay.recv_from(&mut buffer).unwrap(), (6, door));
+        assert_eq!(relay.recv_from(&mut buffer).unwrap(), (6, entry));
 
         // Of what went through before, the kernel knows the connection still.
         sh("nft delete table inet wg_server");
-        relay.send_to(b"in", door).unwrap();
+        relay.send_to(b"in", entry).unwrap();
         assert!(wireguard.recv_from(&mut buffer).is_err(), "a datagram got in without the table");
         sh("nft insert rule inet filter output accept");
         wireguard.send_to(b"out", from).unwrap();
-        assert_ne!(relay.recv_from(&mut buffer).unwrap().1, door, "the relay takes it for WireGuard's");
+        assert_ne!(relay.recv_from(&mut buffer).unwrap().1, entry, "the relay takes it for WireGuard's");
         sh(
             "nft delete rule inet filter output handle $(nft -a list chain inet filter output | sed -n 's/^\\t\\taccept # handle //p')",
         );
 
         assert_eq!(wait(firewall.restore()).unwrap(), [Found::Nothing("wg_server")]);
-        relay.send_to(b"again", door).unwrap();
+        relay.send_to(b"again", entry).unwrap();
         assert_eq!(wireguard.recv_from(&mut buffer).unwrap().0, 5);
     }
 }

@@ -1,7 +1,8 @@
-//! The port that WireGuard's datagrams are sent to in place of its own: only the firewall's rules lead from it to wg0.
+//! The entry port: WireGuard's datagrams are sent to it in place of WireGuard's own port. Only the firewall's rules lead from it
+//! to wg0.
 //!
-//! Relays of this host send to a port of 127.0.0.1 that wg-server chose, and WireGuard listens on the configured one. Parents
-//! elsewhere send to the configured one, and WireGuard listens on a port that wg-server chose.
+//! For relays on this host, wg-server chooses the entry port, on 127.0.0.1, and WireGuard listens on the configured port. For
+//! parents elsewhere, the configured port is the entry port, and WireGuard listens on a port that wg-server chooses.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -9,31 +10,31 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
 
-/// Both of the ports.
+/// The two UDP ports of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Passage {
-    /// Where datagrams are sent, and seem to come from.
-    pub(crate) door: u16,
-    /// Where WireGuard listens.
+pub(crate) struct TunnelPorts {
+    /// Peers send datagrams to this port and receive them from it.
+    pub(crate) entry: u16,
+    /// WireGuard listens on this port.
     pub(crate) wireguard: u16,
 }
 
-/// Held as long as it lives, so that no other program gets what was meant for wg0, or speaks in its place.
+/// The port, bound for as long as this value lives, so that no other program receives what is meant for wg0 or sends in its name.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct EntryPort {
     port: u16,
-    /// Nobody reads it: what comes while the firewall is missing is lost, and that is what a door is for.
+    /// Nothing reads it. Datagrams that arrive while the firewall is missing are lost, which is the purpose of an entry port.
     _socket: UdpSocket,
 }
 
-impl Door {
-    /// Takes a port of 127.0.0.1 that nobody has.
+impl EntryPort {
+    /// Binds a free port of 127.0.0.1.
     pub(crate) fn hold() -> Result<Self> {
         let local = |port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port));
         local(0).and_then(Self::new).context("hold a UDP port on 127.0.0.1 for the relays")
     }
 
-    /// Takes this port of every address.
+    /// Binds this port of every address.
     pub(crate) fn hold_everywhere(port: u16) -> Result<Self> {
         everywhere(port).and_then(Self::new).with_context(|| {
             format!(
@@ -54,7 +55,7 @@ impl Door {
     }
 }
 
-/// A port for WireGuard that nobody has at this moment, and not this one.
+/// Finds a port for WireGuard that is free at this moment and is not `than`.
 pub(crate) fn other_port(than: u16) -> Result<u16> {
     loop {
         let free = everywhere(0).and_then(|socket| socket.local_addr());
@@ -87,11 +88,11 @@ mod tests {
     fn a_port_that_somebody_else_has_is_named_with_its_key() {
         let taken = UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = format!("{:#}", Door::hold_everywhere(port).unwrap_err());
+        let error = format!("{:#}", EntryPort::hold_everywhere(port).unwrap_err());
         assert!(error.starts_with(&format!("wireguard.listen_port: hold UDP port {port}, expected ")), "{error}");
         drop(taken);
-        let door = Door::hold_everywhere(port).unwrap();
-        assert_eq!(door.port(), port);
+        let entry_port = EntryPort::hold_everywhere(port).unwrap();
+        assert_eq!(entry_port.port(), port);
         UdpSocket::bind(("127.0.0.1", port)).unwrap_err();
         assert_ne!(other_port(port).unwrap(), port);
     }
