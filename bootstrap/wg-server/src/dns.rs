@@ -133,7 +133,7 @@ fn command(named_path: &Path, files: &Files) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     // What systemd wants to hear of wg-server it shall not hear of named.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
-    // Where a step between two lives fails: the next start would take it for a stranger.
+    // If a step between two lives fails, the next start would take it for another name server.
     command.kill_on_drop(true);
     command
 }

@@ -95,12 +95,12 @@ mod tests {
         use tokio::io::AsyncReadExt;
         let parents = parents(&["127.0.0.2/32"]).await;
         let to = parents.listener.local_addr().unwrap();
-        let mut stranger = TcpStream::connect(to).await.unwrap();
+        let mut other = TcpStream::connect(to).await.unwrap();
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         let _client = socket.connect(to).await.unwrap();
         assert_eq!(parents.accept().await.unwrap().1.to_string(), "127.0.0.2");
-        assert_eq!(stranger.read(&mut [0]).await.unwrap_or(0), 0);
+        assert_eq!(other.read(&mut [0]).await.unwrap_or(0), 0);
     }
 
     #[tokio::test]

@@ -256,12 +256,12 @@ mod tests {
             gid: Gid::from_raw(gid),
         };
         let (owner, member) = (account(metadata.uid(), u32::MAX), account(u32::MAX, metadata.gid()));
-        let stranger = account(u32::MAX, u32::MAX);
+        let other = account(u32::MAX, u32::MAX);
         for (mode, expected) in
             [(0o700, [true, false, false]), (0o070, [false, true, false]), (0o007, [false, false, true])]
         {
             let metadata = with(mode);
-            let may = [&owner, &member, &stranger].map(|account| account.has(&metadata, WRITE | ENTER));
+            let may = [&owner, &member, &other].map(|account| account.has(&metadata, WRITE | ENTER));
             assert_eq!(may, expected, "{mode:o}");
         }
         with(0o700);

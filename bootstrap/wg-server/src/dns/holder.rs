@@ -17,8 +17,8 @@ use super::probe::Transport;
 use crate::sys;
 
 const PORT: u16 = 53;
-/// A named of a wg-server that was killed ends within this time.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// A named whose wg-server was killed releases the port within this time.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A process that has a port.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,13 +31,13 @@ struct Holder {
 
 /// Refuses if somebody has port 53 of one of these addresses, which this host need not have yet.
 pub(super) async fn ensure_free(addresses: &[IpAddr]) -> Result<()> {
-    let patient_until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + RELEASE_DEADLINE;
     for address in addresses {
         for transport in [Transport::Udp, Transport::Tcp] {
             loop {
                 match take(SocketAddr::new(*address, PORT), transport) {
                     Ok(()) => break,
-                    Err(Errno::EADDRINUSE) if Instant::now() < patient_until => sleep(Duration::from_millis(100)).await,
+                    Err(Errno::EADDRINUSE) if Instant::now() < deadline => sleep(Duration::from_millis(100)).await,
                     Err(Errno::EADDRINUSE) => bail!("{}", taken(*address, transport)),
                     Err(error) => {
                         return Err(error).with_context(|| format!("bind {transport} port {PORT} of {address}"));

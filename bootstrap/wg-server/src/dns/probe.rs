@@ -24,17 +24,17 @@ pub(super) enum Transport {
 pub(super) enum Found {
     /// Our own named, everywhere.
     Ours,
-    /// Nobody over UDP, at one address at least.
+    /// No answer over UDP at one address at least.
     Silence,
     /// The host has none of the addresses.
     Missing,
-    /// Ours over UDP, and nobody over TCP here: whoever fills named's places for TCP must not have it ended for that.
+    /// Ours over UDP, no answer over TCP at this address. A client that occupies all of named's TCP slots must not get it killed.
     SilentTcp(IpAddr),
-    /// Somebody else, here.
-    Stranger(IpAddr, Transport),
+    /// The server at this address does not have the secret.
+    Unverified(IpAddr, Transport),
 }
 
-/// Asks at every address over both transports at once. A stranger anywhere outweighs silence elsewhere.
+/// Asks at every address over both transports at once. An unverified answer anywhere outweighs silence elsewhere.
 pub(super) async fn who_answers(servers: &[IpAddr], secret: &Secret, deadline: Duration) -> Found {
     let at = async |server: Option<&IpAddr>| match server {
         Some(server) => who_answers_at(*server, secret, deadline).await,
@@ -50,7 +50,7 @@ async fn who_answers_at(server: IpAddr, secret: &Secret, deadline: Duration) -> 
         let answer = timeout(deadline, ask(SocketAddr::new(server, PORT), transport, secret)).await;
         match (answer, transport) {
             (Ok(Ok(true)), _) => Found::Ours,
-            (Ok(Ok(false)), _) => Found::Stranger(server, transport),
+            (Ok(Ok(false)), _) => Found::Unverified(server, transport),
             (Ok(Err(error)), _) if error.kind() == io::ErrorKind::AddrNotAvailable => Found::Missing,
             (Ok(Err(_)) | Err(_), Transport::Udp) => Found::Silence,
             (Ok(Err(_)) | Err(_), Transport::Tcp) => Found::SilentTcp(server),
@@ -67,7 +67,7 @@ impl Found {
             Self::Ours => 1,
             Self::SilentTcp(_) => 2,
             Self::Silence => 3,
-            Self::Stranger(..) => 4,
+            Self::Unverified(..) => 4,
         };
         if weight(&other) > weight(&self) { other } else { self }
     }

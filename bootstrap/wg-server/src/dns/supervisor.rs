@@ -73,8 +73,8 @@ pub(crate) struct Named<'a> {
     gate: Gate,
     is_validating: bool,
     state: watch::Sender<State>,
-    /// The present problem ends with the next answer.
-    is_passing: AtomicBool,
+    /// The present problem ends with the next answer from named.
+    is_transient: AtomicBool,
     health: &'a Health,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Named<'a> {
 enum End {
     Exited(ExitStatus),
     Silent,
-    Stranger(IpAddr, Transport),
+    Unverified(IpAddr, Transport),
     Told,
 }
 
@@ -96,7 +96,7 @@ impl<'a> Named<'a> {
             gate,
             is_validating: config.dns.dnssec,
             state: watch::Sender::new(State { phase: Phase::Starting, problem: None }),
-            is_passing: AtomicBool::new(false),
+            is_transient: AtomicBool::new(false),
             health,
         }
     }
@@ -134,7 +134,7 @@ impl<'a> Named<'a> {
                     format!("named ended, {status}{}", said.map_or_else(String::new, |said| format!(": {said}")))
                 }
                 Ok(End::Silent) => "named did not answer and was ended".to_owned(),
-                Ok(End::Stranger(address, transport)) => format!(
+                Ok(End::Unverified(address, transport)) => format!(
                     "another name server answers in named's place, so that enclaves get no answers: {}",
                     holder::taken(address, transport)
                 ),
@@ -186,7 +186,7 @@ impl<'a> Named<'a> {
             End::Exited(_) => {}
             // What hangs does not hear SIGTERM, and enclaves wait.
             End::Silent => child.kill().await?,
-            End::Stranger(..) | End::Told => child.terminate().await?,
+            End::Unverified(..) | End::Told => child.terminate().await?,
         }
         Ok(end)
     }
@@ -211,7 +211,7 @@ impl<'a> Named<'a> {
         loop {
             match self.who_answers().await {
                 Found::Ours => break,
-                Found::Stranger(address, transport) => return Ok(End::Stranger(address, transport)),
+                Found::Unverified(address, transport) => return Ok(End::Unverified(address, transport)),
                 Found::Missing => sleep(PROBE_EVERY).await,
                 _ if self.is_not_at_fault() => sleep(PROBE_EVERY).await,
                 _ if started.elapsed() > STARTS_WITHIN => return Ok(End::Silent),
@@ -237,14 +237,14 @@ impl<'a> Named<'a> {
             let asked = Instant::now();
             lost = match self.who_answers().await {
                 Found::Ours => {
-                    self.passes_again();
+                    self.recovered();
                     0
                 }
-                Found::Stranger(address, transport) => return End::Stranger(address, transport),
+                Found::Unverified(address, transport) => return End::Unverified(address, transport),
                 // The controller puts them back, and says so.
                 Found::Missing => 0,
                 Found::SilentTcp(address) => {
-                    self.until_it_passes(format!(
+                    self.report_transient(format!(
                         "named answers at {address} over UDP and not over TCP, which long answers need: somebody holds its places for \
                          TCP; see `ss -tn sport = :53`"
                     ));
@@ -267,17 +267,17 @@ impl<'a> Named<'a> {
     /// Whether questions get lost before they reach named, which is then said.
     fn is_not_at_fault(&self) -> bool {
         let Some(objection) = connections::problem() else { return false };
-        self.until_it_passes(objection);
+        self.report_transient(objection);
         true
     }
 
-    fn until_it_passes(&self, problem: String) {
-        self.is_passing.store(true, Ordering::Relaxed);
+    fn report_transient(&self, problem: String) {
+        self.is_transient.store(true, Ordering::Relaxed);
         self.now(self.state().phase, Some(problem));
     }
 
-    fn passes_again(&self) {
-        if self.is_passing.swap(false, Ordering::Relaxed) {
+    fn recovered(&self) {
+        if self.is_transient.swap(false, Ordering::Relaxed) {
             tracing::info!("named answers again");
             self.now(Phase::Running, None);
         }

@@ -251,34 +251,34 @@ fn inside_link() {
 }
 
 /// Debian's bind9: every address of the host, as the same user.
-const STRANGER_CONF: &str = r#"
+const OTHER_CONF: &str = r#"
 options { directory "/tmp"; pid-file none; session-keyfile none; listen-on { any; }; listen-on-v6 { any; };
     recursion no; dnssec-validation no; allow-query { any; }; };
 controls { };
 "#;
 
-fn stranger(setup: &Setup) -> KillOnDrop {
-    let path = setup.dir.path().join("stranger.conf");
-    std::fs::write(&path, STRANGER_CONF).unwrap();
+fn other_name_server(setup: &Setup) -> KillOnDrop {
+    let path = setup.dir.path().join("other.conf");
+    std::fs::write(&path, OTHER_CONF).unwrap();
     sh(&format!("chmod 644 {}", path.display()));
-    let mut stranger = StdCommand::new("/usr/sbin/named");
-    KillOnDrop(stranger.args(["-f", "-u", "bind", "-c"]).arg(&path).spawn().unwrap())
+    let mut other = StdCommand::new("/usr/sbin/named");
+    KillOnDrop(other.args(["-f", "-u", "bind", "-c"]).arg(&path).spawn().unwrap())
 }
 
 #[test]
 fn another_name_server_in_named_s_place_is_named_and_gets_no_questions() {
-    alone_with_users("dns::tests::inside_stranger");
+    alone_with_users("dns::tests::inside_other_name_server");
 }
 
 #[test]
 #[ignore = "run by the test above in a network of its own"]
-fn inside_stranger() {
+fn inside_other_name_server() {
     let setup = setup("nxdomain");
     let gate_is_closed = || sh("nft list tables").contains("table inet wg_server_dns");
     setup.run(async |named| {
         assert!(!gate_is_closed());
         let mut states = named.states();
-        let guest = stranger(&setup);
+        let guest = other_name_server(&setup);
         let state = states.wait_for(|state| state.phase == Phase::Restarting).await.unwrap().clone();
         let problem = state.problem.unwrap();
         assert!(problem.contains("has UDP port 53 of ") || problem.contains("has TCP port 53 of "), "{problem}");

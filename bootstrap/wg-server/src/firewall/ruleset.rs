@@ -243,14 +243,14 @@ impl Plan {
         let TunnelPorts { entry, wireguard } = self.tunnel_ports;
         match &self.parents {
             None => {
-                let stranger = vec![rule::comes_not_from(&["lo"]), rule::destination_port("udp", wireguard)];
-                rules.push([stranger, rule::drop().to_vec()].concat());
+                let from_elsewhere = vec![rule::comes_not_from(&["lo"]), rule::destination_port("udp", wireguard)];
+                rules.push([from_elsewhere, rule::drop().to_vec()].concat());
             }
             Some(parents) => {
                 for is_ipv4 in [true, false] {
-                    let stranger = rule::source_in_none_of(parents, is_ipv4);
+                    let from_others = rule::source_in_none_of(parents, is_ipv4);
                     let to_entry_port = vec![rule::destination_port("udp", entry)];
-                    rules.push([stranger, to_entry_port, rule::drop().to_vec()].concat());
+                    rules.push([from_others, to_entry_port, rule::drop().to_vec()].concat());
                 }
                 // Past the entry port.
                 rules.push([vec![rule::destination_port("udp", wireguard)], rule::drop().to_vec()].concat());
