@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use humantime_serde::re::humantime;
+use tunnel::port::{Cid, Port};
 
 use crate::host::Lab;
-use crate::switch::{self, Cid, Fault, Filter, Port, Request, Response};
+use crate::switch::{self, Fault, Filter, Request, Response};
 
 /// One request to the switch.
 #[derive(Clone, Debug, Subcommand)]

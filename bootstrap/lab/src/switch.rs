@@ -27,6 +27,7 @@ use std::thread;
 
 use anyhow::Context;
 use tracing::info;
+use tunnel::port::Cid;
 
 use self::hub::Hub;
 
@@ -34,8 +35,6 @@ use self::hub::Hub;
 pub(crate) use self::control::ask;
 /// What can be asked, and the answers.
 pub(crate) use self::fault::{Fault, Filter, Request, Response};
-/// Numbers of guests and ports.
-pub(crate) use self::packet::{Cid, Port};
 
 /// Where a switch lives and for whom.
 #[derive(Clone, Debug, clap::Args)]

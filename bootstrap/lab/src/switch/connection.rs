@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use tunnel::port::Cid;
+
 use super::fault::{ConnectionState, Traffic};
-use super::packet::{Address, Cid, Credit, Header};
+use super::packet::{Address, Credit, Header};
 use super::shaper::Shaper;
 
 /// All open connections, each found by either of its ends' packets.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use tracing::{info, warn};
+use tunnel::port::Cid;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost::vhost_user::{Error as VhostUserError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
@@ -18,7 +19,6 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 
 use super::engine::Rings;
 use super::hub::Hub;
-use super::packet::Cid;
 
 /// A vhost-user backend for one run of one guest.
 struct Device {

@@ -7,13 +7,14 @@
 use std::time::Instant;
 
 use tracing::{debug, trace};
+use tunnel::port::Cid;
 use vhost_user_backend::{VringMutex, VringState, VringT};
 use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 
 use super::buffer::{BadBuffers, Buffers};
 use super::fault::{Request, Response};
-use super::packet::{Cid, Header, HeaderError, Operation};
+use super::packet::{Header, HeaderError, Operation};
 use super::router::{Router, Verdict};
 
 /// All guests' rings, and the router.

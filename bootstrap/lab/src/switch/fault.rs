@@ -9,8 +9,9 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tunnel::port::{Cid, Port};
 
-use super::packet::{Address, Cid, Port};
+use super::packet::Address;
 
 /// One line of the control socket towards the switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,10 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tunnel::port::Cid;
+
 use super::engine::{Engine, Rings};
 use super::fault::{Request, Response};
-use super::packet::Cid;
 
 /// The engine under one lock. Whoever has something for it to do runs it: no packet changes threads.
 pub(crate) struct Hub {

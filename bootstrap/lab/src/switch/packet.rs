@@ -1,18 +1,7 @@
 //! The virtio-vsock packet header, as guests write it and read it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
-
-/// The number of a guest: 3 is the parent, enclaves start at 16.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Cid(pub(crate) u32);
-
-/// A vsock port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Port(pub(crate) u32);
+use tunnel::port::{Cid, Port};
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,12 +173,6 @@ impl Operation {
             Self::CreditUpdate => 6,
             Self::CreditRequest => 7,
         }
-    }
-}
-
-impl fmt::Display for Cid {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use tunnel::port::Cid;
+
 use super::connection::{Connections, Flow, Key};
 use super::fault::{Fault, FaultState, Filter, GuestState, Request, Response, State};
-use super::packet::{Cid, Header, Operation};
+use super::packet::{Header, Operation};
 use super::shaper::{Mark, Packet, Release, Shape, Strike};
 
 /// Guests, connections and faults.

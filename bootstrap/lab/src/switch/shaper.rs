@@ -235,7 +235,9 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::packet::{Address, Cid, Credit, Operation, Port};
+    use tunnel::port::{Cid, Port};
+
+    use super::super::packet::{Address, Credit, Operation};
     use super::*;
 
     fn data(payload: &[u8]) -> (Header, Vec<u8>) {

@@ -2,11 +2,12 @@ mod guest;
 
 use std::time::Duration;
 
+use tunnel::port::Port;
 use virtio_bindings::bindings::virtio_ring::VRING_DESC_F_NEXT;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::fault::{Fault, Filter};
-use super::super::packet::{Address, Credit, Port};
+use super::super::packet::{Address, Credit};
 use super::*;
 use guest::{Guest, split};
 

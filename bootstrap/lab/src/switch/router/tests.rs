@@ -1,6 +1,8 @@
 use std::num::NonZeroU64;
 
-use super::super::packet::{Address, Credit, Port};
+use tunnel::port::Port;
+
+use super::super::packet::{Address, Credit};
 use super::*;
 
 const PARENT: Cid = Cid(3);
