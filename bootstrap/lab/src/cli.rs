@@ -17,7 +17,7 @@ use crate::fault::FaultCommand;
 use crate::host::{Blind, Lab, Options};
 use crate::machine::EnclaveId;
 use crate::rogue::Rogue;
-use crate::{bench, guest, switch, transcript};
+use crate::{bench, guest, transcript};
 
 /// A Nitro host on a laptop: a parent and its enclaves in QEMU, on one vsock switch that can do wrong on command.
 #[derive(Debug, Parser)]
@@ -103,7 +103,7 @@ enum Verb {
     Bench(bench::Options),
     /// The vsock switch
     #[command(hide = true)]
-    Switch(switch::Options),
+    Switch(vsock_switch::Options),
     /// Run the machine of an enclave for a nitro-cli in the parent
     #[command(hide = true)]
     Hypervisor,
@@ -256,7 +256,7 @@ pub fn main() -> Result<ExitCode> {
         }
         Verb::Run { eif } => transcript::run(&open()?, eif).map(|()| ExitCode::SUCCESS),
         Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
-        Verb::Switch(options) => switch::run(options).map(|()| ExitCode::SUCCESS),
+        Verb::Switch(options) => vsock_switch::run(options).map(|()| ExitCode::SUCCESS),
         Verb::Hypervisor => open()?.hypervisor(),
         Verb::Guest(part) => guest::run(part).map(|()| ExitCode::SUCCESS),
         Verb::Traffic(traffic) => print(&bench::traffic(traffic)?),

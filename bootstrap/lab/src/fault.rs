@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use humantime_serde::re::humantime;
 use tunnel::port::{Cid, Port};
+use vsock_switch::{Fault, Filter, Request, Response};
 
 use crate::host::Lab;
-use crate::switch::{self, Fault, Filter, Request, Response};
 
 /// One request to the switch.
 #[derive(Clone, Debug, Subcommand)]
@@ -127,7 +127,7 @@ impl Lab {
     /// # Errors
     /// No lab is up, or the switch refuses.
     pub fn fault(&self, command: &FaultCommand) -> Result<String> {
-        match switch::ask(&self.layout.socket_dir(), &command.request())? {
+        match vsock_switch::ask(&self.layout.socket_dir(), &command.request())? {
             Response::Done { connections, fault: Some(id) } => {
                 Ok(format!("fault {id} concerns {connections} connections now; `lab fault clear {id}` ends it"))
             }

@@ -29,7 +29,6 @@ mod project;
 mod qemu;
 mod rogue;
 mod ssh;
-mod switch;
 mod transcript;
 mod web_authority;
 

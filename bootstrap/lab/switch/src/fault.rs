@@ -16,7 +16,7 @@ use super::packet::Address;
 /// One line of the control socket towards the switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Request {
+pub enum Request {
     /// What runs: guests, connections, faults.
     List,
     /// Sends a reset to both ends of every connection that matches, now.
@@ -47,7 +47,7 @@ pub(crate) enum Request {
 /// What goes wrong. Except for `flip` and `cut` no byte is lost or changed, only late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Nothing of a direction is delivered; the sender runs out of credit. Credit messages pass.
     Stall,
     /// A direction delivers this many bytes a second.
@@ -75,22 +75,22 @@ pub(crate) enum Fault {
 /// What is absent matches everything, so an empty filter means both directions of all connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// The sending guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<Cid>,
+    pub source: Option<Cid>,
     /// The receiving guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) destination: Option<Cid>,
+    pub destination: Option<Cid>,
     /// A port at either end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) port: Option<Port>,
+    pub port: Option<Port>,
 }
 
 /// One line of the control socket from the switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
-pub(crate) enum Response {
+pub enum Response {
     /// Carried out.
     Done {
         /// How many present connections it concerns.
@@ -110,69 +110,69 @@ pub(crate) enum Response {
 
 /// What runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct State {
+pub struct State {
     /// By CID.
-    pub(crate) guests: Vec<GuestState>,
+    pub guests: Vec<GuestState>,
     /// By age.
-    pub(crate) connections: Vec<ConnectionState>,
+    pub connections: Vec<ConnectionState>,
     /// By number.
-    pub(crate) faults: Vec<FaultState>,
+    pub faults: Vec<FaultState>,
 }
 
 /// One guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct GuestState {
+pub struct GuestState {
     /// Its number.
-    pub(crate) cid: Cid,
+    pub cid: Cid,
     /// Whether its driver is ready.
-    pub(crate) is_up: bool,
+    pub is_up: bool,
     /// Resets of the switch itself that wait for it to post buffers.
-    pub(crate) waiting_resets: usize,
+    pub waiting_resets: usize,
     /// The guest whose missing buffers keep the switch from taking more from this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) waits_for: Option<Cid>,
+    pub waits_for: Option<Cid>,
     /// Packets that were no packets: truncated, too long, inconsistent.
-    pub(crate) malformed: u64,
+    pub malformed: u64,
     /// Packets under another guest's number.
-    pub(crate) spoofed: u64,
+    pub spoofed: u64,
 }
 
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ConnectionState {
+pub struct ConnectionState {
     /// The end that asked for it.
-    pub(crate) opener: Address,
+    pub opener: Address,
     /// The end that was asked.
-    pub(crate) listener: Address,
+    pub listener: Address,
     /// What the opener sent.
-    pub(crate) from_opener: Traffic,
+    pub from_opener: Traffic,
     /// What the listener sent.
-    pub(crate) from_listener: Traffic,
+    pub from_listener: Traffic,
 }
 
 /// What one end of a connection sent since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     /// Packets, control included.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Payload bytes.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Payload bytes that a fault holds back.
-    pub(crate) held_bytes: usize,
+    pub held_bytes: usize,
 }
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FaultState {
+pub struct FaultState {
     /// Its number, for `clear`.
-    pub(crate) id: u32,
+    pub id: u32,
     /// What goes wrong.
-    pub(crate) fault: Fault,
+    pub fault: Fault,
     /// Where.
-    pub(crate) filter: Filter,
+    pub filter: Filter,
     /// How long still; absent: until it fires or is cleared.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
-    pub(crate) remaining: Option<Duration>,
+    pub remaining: Option<Duration>,
 }
 
 impl Filter {

@@ -22,7 +22,7 @@ pub(crate) fn socket_path(dir: &Path) -> PathBuf {
 }
 
 /// Asks the switch that runs in `dir`.
-pub(crate) fn ask(dir: &Path, request: &Request) -> anyhow::Result<Response> {
+pub fn ask(dir: &Path, request: &Request) -> anyhow::Result<Response> {
     let path = socket_path(dir);
     let exchange = || -> anyhow::Result<Response> {
         let mut stream = UnixStream::connect(&path)?;

@@ -5,11 +5,11 @@ use tunnel::port::{Cid, Port};
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Address {
+pub struct Address {
     /// The guest.
-    pub(crate) cid: Cid,
+    pub cid: Cid,
     /// Its port.
-    pub(crate) port: Port,
+    pub port: Port,
 }
 
 /// What a packet is for (virtio 1.2, 5.10.6).

@@ -9,6 +9,11 @@
 //! lab fault ---------> control -+           (rings)    shaper  faults of one direction
 //! ```
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
+)]
+
 mod buffer;
 mod connection;
 mod control;
@@ -32,23 +37,25 @@ use tunnel::port::Cid;
 use self::hub::Hub;
 
 /// Asks the switch that runs in a folder.
-pub(crate) use self::control::ask;
+pub use self::control::ask;
 /// What can be asked, and the answers.
-pub(crate) use self::fault::{Fault, Filter, Request, Response};
+pub use self::fault::{ConnectionState, Fault, FaultState, Filter, GuestState, Request, Response, State, Traffic};
+/// One end of a connection.
+pub use self::packet::Address;
 
 /// Where a switch lives and for whom.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// The folder of its sockets.
     #[arg(long)]
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// A guest it serves; once for each.
     #[arg(long = "cid", required = true, value_parser = parse_cid)]
-    pub(crate) cids: Vec<Cid>,
+    pub cids: Vec<Cid>,
 }
 
 /// Runs the switch until one of its parts cannot go on. Guests may come and go.
-pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+pub fn run(options: Options) -> anyhow::Result<()> {
     let Options { dir, mut cids } = options;
     cids.sort_unstable();
     cids.dedup();
