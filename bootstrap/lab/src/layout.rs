@@ -120,12 +120,12 @@ impl Layout {
 
     /// vhost-user socket of the switch for one guest.
     pub(crate) fn guest_socket_path(&self, cid: Cid) -> PathBuf {
-        self.socket_dir().join(format!("vsock-{cid}.sock"))
+        vsock_switch::guest_socket_path(&self.socket_dir(), cid)
     }
 
     /// Control socket of the switch: faults.
     pub(crate) fn control_socket_path(&self) -> PathBuf {
-        self.socket_dir().join("switch.sock")
+        vsock_switch::control_socket_path(&self.socket_dir())
     }
 
     pub(crate) fn ssh_dir(&self) -> PathBuf {

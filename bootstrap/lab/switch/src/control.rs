@@ -16,8 +16,8 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 /// How long a client may take, and how long the switch may.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where the control socket of a switch is.
-pub(crate) fn socket_path(dir: &Path) -> PathBuf {
+/// The control socket, in the switch's folder.
+pub fn socket_path(dir: &Path) -> PathBuf {
     dir.join("switch.sock")
 }
 

@@ -26,7 +26,7 @@ mod router;
 mod shaper;
 
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -37,7 +37,7 @@ use tunnel::port::Cid;
 use self::hub::Hub;
 
 /// Asks the switch that runs in a folder.
-pub use self::control::ask;
+pub use self::control::{ask, socket_path as control_socket_path};
 /// What can be asked, and the answers.
 pub use self::fault::{ConnectionState, Fault, FaultState, Filter, GuestState, Request, Response, State, Traffic};
 /// One end of a connection.
@@ -62,7 +62,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let hub = Arc::new(Hub::new(&cids));
     let (ended, end) = mpsc::channel();
 
-    let control_path = control::socket_path(&dir);
+    let control_path = control_socket_path(&dir);
     if control_path.exists() {
         std::fs::remove_file(&control_path).with_context(|| format!("remove {}", control_path.display()))?;
     }
@@ -70,7 +70,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         UnixListener::bind(&control_path).with_context(|| format!("listen on {}", control_path.display()))?;
 
     for &cid in &cids {
-        let socket_path = dir.join(format!("vsock-{cid}.sock"));
+        let socket_path = guest_socket_path(&dir, cid);
         let hub = Arc::clone(&hub);
         start(format!("guest {cid}"), &ended, move || device::serve(cid, &socket_path, &hub))?;
     }
@@ -81,6 +81,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 
     drop(ended);
     end.recv().context("every part of the switch panicked")?
+}
+
+/// The vhost-user socket of a guest's vsock device, in the switch's folder.
+pub fn guest_socket_path(dir: &Path, cid: Cid) -> PathBuf {
+    dir.join(format!("vsock-{cid}.sock"))
 }
 
 /// Starts a part of the switch; when it ends, so does the switch.
