@@ -111,7 +111,7 @@ impl Buffers {
         self.current = 0;
         self.left = 0;
         for descriptor in chain.filter(|descriptor| descriptor.is_write_only() == is_write_only) {
-            let len = usize::try_from(descriptor.len()).unwrap_or(0);
+            let len = descriptor.len() as usize;
             if len > 0 {
                 self.left += len;
                 self.spans.push(Span { start: descriptor.addr(), len });
@@ -132,7 +132,7 @@ impl Buffers {
         self.left -= count;
         if let Some(span) = self.spans.get_mut(self.current) {
             span.len -= count;
-            span.start = span.start.unchecked_add(u64::try_from(count).unwrap_or(0));
+            span.start = span.start.unchecked_add(count as u64);
             if span.len == 0 {
                 self.current += 1;
             }

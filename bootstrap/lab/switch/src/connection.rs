@@ -125,7 +125,7 @@ impl Direction {
     /// Counts a packet of the sender.
     pub(crate) fn count(&mut self, header: &Header) {
         self.packets += 1;
-        self.bytes += u64::from(header.payload_len);
+        self.bytes += header.payload_len as u64;
         self.credit = header.credit;
     }
 

@@ -104,9 +104,7 @@ impl VhostUserBackend for Device {
     /// The whole configuration of a vsock device is the guest's CID (virtio 1.2, 5.10.4).
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
         let config = u64::from(self.cid.0).to_le_bytes();
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        config.into_iter().skip(offset).take(size).collect()
+        config.into_iter().skip(offset as usize).take(size as usize).collect()
     }
 
     fn update_memory(&self, memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {

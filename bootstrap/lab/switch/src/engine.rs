@@ -61,7 +61,7 @@ struct Pending {
     header: Header,
     number: Option<u64>,
     /// Payload bytes that are still to be delivered.
-    left: u32,
+    left: usize,
 }
 
 /// Why a chain is no packet.
@@ -283,7 +283,7 @@ impl Engine {
             Verdict::Forward { number } => Some(Ok(Pending { head, header, number, left: header.payload_len })),
             Verdict::Discard => Some(Err(Finished)),
             Verdict::Hold => {
-                let mut payload = vec![0; usize::try_from(header.payload_len).unwrap_or(0)];
+                let mut payload = vec![0; header.payload_len];
                 match buffers.read_slice(memory, &mut payload) {
                     Ok(()) => self.router.hold(header, payload),
                     Err(BadBuffers) => self.router.malformed(line.cid),
@@ -321,10 +321,10 @@ impl Engine {
                 give_back(&mut ring, &receiver_memory, head, 0);
                 continue;
             };
-            let written = line.incoming.write_slice(&receiver_memory, &header.piece(piece).encode()).and_then(|()| {
-                let count = usize::try_from(piece).unwrap_or(0);
-                buffers.copy(memory, &mut line.incoming, &receiver_memory, count)
-            });
+            let written = line
+                .incoming
+                .write_slice(&receiver_memory, &header.piece(piece).encode())
+                .and_then(|()| buffers.copy(memory, &mut line.incoming, &receiver_memory, piece));
             let Ok(()) = written else {
                 // Its own buffers are outside its memory: it loses what it asked for, nobody else does.
                 give_back(&mut ring, &receiver_memory, head, 0);
@@ -391,20 +391,19 @@ impl Line {
 }
 
 /// Payload bytes of the next piece of a packet in a buffer of `capacity` bytes; `None` if the buffer is useless.
-fn piece_len(left: u32, capacity: usize) -> Option<u32> {
-    let room = u32::try_from(capacity.checked_sub(Header::LEN)?).unwrap_or(u32::MAX);
+fn piece_len(left: usize, capacity: usize) -> Option<usize> {
+    let room = capacity.checked_sub(Header::LEN)?;
     (room > 0 || left == 0).then(|| left.min(room))
 }
 
 /// Bytes of a packet, header included.
-fn on_the_wire(payload_len: u32) -> u32 {
-    payload_len.saturating_add(u32::try_from(Header::LEN).unwrap_or(0))
+fn on_the_wire(payload_len: usize) -> u32 {
+    u32::try_from(Header::LEN + payload_len).expect("a payload has at most MAX_PAYLOAD bytes")
 }
 
 fn read_header(buffers: &mut Buffers, memory: &GuestMemoryMmap) -> Result<Header, PacketError> {
     let header = Header::decode(&buffers.read(memory)?)?;
-    let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
-    if buffers.holds(memory, payload_len) { Ok(header) } else { Err(BadBuffers.into()) }
+    if buffers.holds(memory, header.payload_len) { Ok(header) } else { Err(BadBuffers.into()) }
 }
 
 /// The next chain of a ring that is in use.

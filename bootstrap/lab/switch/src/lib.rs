@@ -99,8 +99,8 @@ fn start(
         .name(name.clone())
         .spawn(move || {
             let result = part().with_context(|| format!("switch: {name}"));
-            // Nobody listens when another part has ended before.
-            ended.send(result).unwrap_or_default();
+            // Nobody receives it if another part ended first.
+            drop(ended.send(result));
         })
         .context("start a thread of the switch")?;
     Ok(())

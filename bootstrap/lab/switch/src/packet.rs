@@ -51,7 +51,7 @@ pub(crate) struct Credit {
 pub(crate) struct Header {
     pub(crate) source: Address,
     pub(crate) destination: Address,
-    pub(crate) payload_len: u32,
+    pub(crate) payload_len: usize,
     pub(crate) socket_type: u16,
     pub(crate) operation: Operation,
     pub(crate) flags: u32,
@@ -69,7 +69,7 @@ pub(crate) enum HeaderError {
     UnknownOperation(u16),
     /// More payload than a packet may carry.
     #[error("payload of {0} bytes is longer than {max}", max = Header::MAX_PAYLOAD)]
-    TooLong(u32),
+    TooLong(usize),
     /// Only data packets carry payload.
     #[error("{0:?} packet has payload")]
     UnexpectedPayload(Operation),
@@ -79,7 +79,7 @@ impl Header {
     /// Length of a header.
     pub(crate) const LEN: usize = 44;
     /// The most that Linux puts into one packet (`VIRTIO_VSOCK_MAX_PKT_BUF_SIZE`).
-    pub(crate) const MAX_PAYLOAD: u32 = 64 * 1024;
+    pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
     /// The socket type of a stream.
     pub(crate) const STREAM: u16 = 1;
 
@@ -90,7 +90,7 @@ impl Header {
         let destination_cid = narrow(u64::from_le_bytes(fields.take()))?;
         let source_port = Port(u32::from_le_bytes(fields.take()));
         let destination_port = Port(u32::from_le_bytes(fields.take()));
-        let payload_len = u32::from_le_bytes(fields.take());
+        let payload_len = u32::from_le_bytes(fields.take()) as usize;
         let socket_type = u16::from_le_bytes(fields.take());
         let operation = Operation::from_wire(u16::from_le_bytes(fields.take()))?;
         let flags = u32::from_le_bytes(fields.take());
@@ -121,7 +121,8 @@ impl Header {
         fields.put(u64::from(self.destination.cid.0).to_le_bytes());
         fields.put(self.source.port.0.to_le_bytes());
         fields.put(self.destination.port.0.to_le_bytes());
-        fields.put(self.payload_len.to_le_bytes());
+        let payload_len = u32::try_from(self.payload_len).expect("at most MAX_PAYLOAD: decoded, or a piece of that");
+        fields.put(payload_len.to_le_bytes());
         fields.put(self.socket_type.to_le_bytes());
         fields.put(self.operation.to_wire().to_le_bytes());
         fields.put(self.flags.to_le_bytes());
@@ -131,7 +132,7 @@ impl Header {
     }
 
     /// The header of a piece of this packet. The credit stays: it is a state, not an increment.
-    pub(crate) fn piece(&self, payload_len: u32) -> Self {
+    pub(crate) fn piece(&self, payload_len: usize) -> Self {
         Self { payload_len, ..*self }
     }
 
@@ -177,7 +178,10 @@ impl Operation {
 }
 
 fn narrow(cid: u64) -> Result<Cid, HeaderError> {
-    u32::try_from(cid).map(Cid).map_err(|_too_wide| HeaderError::WideCid(cid))
+    match u32::try_from(cid) {
+        Ok(narrow) => Ok(Cid(narrow)),
+        Err(_) => Err(HeaderError::WideCid(cid)),
+    }
 }
 
 /// What is left to read of a header.
@@ -272,7 +276,7 @@ mod tests {
         bytes[24] = 1;
         assert_eq!(Header::decode(&bytes), Err(HeaderError::TooLong(65_537)));
         bytes[24..28].fill(0xff);
-        assert_eq!(Header::decode(&bytes), Err(HeaderError::TooLong(u32::MAX)));
+        assert_eq!(Header::decode(&bytes), Err(HeaderError::TooLong(0xffff_ffff)));
     }
 
     #[test]

@@ -155,36 +155,35 @@ impl Shaper {
             return Release::Packet { packet, spent: Vec::new() };
         }
 
-        let mut limit = room.min(head.payload.len() - head.sent);
+        let mut limit = room.min(head.payload.len() - head.sent) as u64;
         if self.shape.is_dribbling {
             limit = limit.min(1);
         }
         if self.shape.rate.is_some() {
-            limit = limit.min(usize::try_from(self.tokens).unwrap_or(usize::MAX));
+            limit = limit.min(self.tokens);
         }
         for mark in self.marks.iter().filter(|mark| mark.strike == Strike::Cut) {
             if mark.after_bytes == 0 {
                 return Release::Cut { fault: mark.fault };
             }
-            limit = limit.min(usize::try_from(mark.after_bytes).unwrap_or(usize::MAX));
+            limit = limit.min(mark.after_bytes);
         }
+        self.tokens = self.tokens.saturating_sub(limit);
+        let limit = usize::try_from(limit).expect("no more than the room");
 
         let mut payload: Vec<u8> = head.payload.iter().skip(head.sent).take(limit).copied().collect();
-        let header = head.header.piece(u32::try_from(limit).unwrap_or(Header::MAX_PAYLOAD));
+        let header = head.header.piece(limit);
         head.sent += limit;
         if head.sent == head.payload.len() {
             self.held.pop_front();
         }
         self.held_bytes -= limit;
         let spent = self.strike(&mut payload);
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        self.tokens = self.tokens.saturating_sub(limit);
         Release::Packet { packet: Packet { header, payload }, spent }
     }
 
     /// Moves the marks on by this payload, and strikes it where one falls into it.
     fn strike(&mut self, payload: &mut [u8]) -> Vec<u32> {
-        let len = u64::try_from(payload.len()).unwrap_or(u64::MAX);
         let mut spent = Vec::new();
         for mark in &mut self.marks {
             let struck = usize::try_from(mark.after_bytes).ok().and_then(|offset| payload.get_mut(offset));
@@ -192,7 +191,7 @@ impl Shaper {
                 *byte ^= 1;
                 spent.push(mark.fault);
             }
-            mark.after_bytes = mark.after_bytes.saturating_sub(len);
+            mark.after_bytes = mark.after_bytes.saturating_sub(payload.len() as u64);
         }
         self.marks.retain(|mark| !spent.contains(&mark.fault));
         spent
@@ -200,7 +199,7 @@ impl Shaper {
 
     /// Bytes that a slow direction waits for.
     fn next_step(&self, head: &Held, rate: NonZeroU64) -> u64 {
-        let mut left = u64::try_from(head.payload.len() - head.sent).unwrap_or(u64::MAX);
+        let mut left = (head.payload.len() - head.sent) as u64;
         if self.shape.is_dribbling {
             left = left.min(1);
         }
@@ -223,11 +222,13 @@ impl Shaper {
 
 fn bytes_in(time: Duration, rate: NonZeroU64) -> u64 {
     let bytes = time.as_nanos() * u128::from(rate.get()) / NANOS_PER_SECOND;
+    // Saturates: more than any stream has.
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 fn time_for(bytes: u64, rate: NonZeroU64) -> Duration {
     let nanos = (u128::from(bytes) * NANOS_PER_SECOND).div_ceil(u128::from(rate.get()));
+    // Saturates: 584 years.
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
@@ -244,7 +245,7 @@ mod tests {
         let header = Header {
             source: Address { cid: Cid(16), port: Port(1) },
             destination: Address { cid: Cid(3), port: Port(820) },
-            payload_len: u32::try_from(payload.len()).unwrap(),
+            payload_len: payload.len(),
             socket_type: Header::STREAM,
             operation: Operation::Data,
             flags: 0,
@@ -267,7 +268,7 @@ mod tests {
     fn drain(shaper: &mut Shaper, now: Instant) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         while let Release::Packet { packet, .. } = shaper.release(4096, now) {
-            assert_eq!(packet.header.payload_len as usize, packet.payload.len());
+            assert_eq!(packet.header.payload_len, packet.payload.len());
             out.push(packet.payload);
         }
         out

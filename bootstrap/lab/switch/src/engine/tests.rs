@@ -24,7 +24,7 @@ fn header(from: Cid, to: Cid, operation: Operation, payload: &[u8]) -> Header {
     Header {
         source: Address { cid: from, port: port(from) },
         destination: Address { cid: to, port: port(to) },
-        payload_len: u32::try_from(payload.len()).unwrap(),
+        payload_len: payload.len(),
         socket_type: Header::STREAM,
         operation,
         flags: 0,
@@ -91,7 +91,7 @@ fn a_packet_larger_than_the_receivers_buffers_arrives_in_pieces_with_their_own_l
     let pieces = lab.parent.receive();
     assert_eq!(pieces.len(), 65_536_usize.div_ceil(LINUX_ROOM));
     for (header, payload) in &pieces {
-        assert_eq!(header.payload_len as usize, payload.len());
+        assert_eq!(header.payload_len, payload.len());
         assert_eq!(header.operation, Operation::Data);
         assert_eq!(header.credit, Credit { buf_alloc: 262_144, fwd_cnt: 77 });
     }
@@ -191,7 +191,7 @@ fn a_length_beyond_the_chain_is_counted_and_given_back() {
     let mut lie = header(ENCLAVE, PARENT, Operation::Data, b"short");
     lie.payload_len = 6;
     lab.enclave.send(&lie, b"short");
-    lie.payload_len = u32::MAX;
+    lie.payload_len = 0xffff_ffff;
     lab.enclave.send(&lie, b"short");
     lab.settle();
     assert_eq!((lab.enclave.sent(), lab.malformed()), (3, 2));

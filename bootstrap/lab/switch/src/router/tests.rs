@@ -13,7 +13,7 @@ fn address(cid: Cid, port: u32) -> Address {
     Address { cid, port: Port(port) }
 }
 
-fn packet(source: Address, destination: Address, operation: Operation, payload_len: u32) -> Header {
+fn packet(source: Address, destination: Address, operation: Operation, payload_len: usize) -> Header {
     Header {
         source,
         destination,
@@ -49,8 +49,7 @@ impl Stream {
     }
 
     fn send(&self, router: &mut Router, payload: &[u8], now: Instant) -> Verdict {
-        let len = u32::try_from(payload.len()).unwrap();
-        let header = packet(self.dialer, self.listener, Operation::Data, len);
+        let header = packet(self.dialer, self.listener, Operation::Data, payload.len());
         let verdict = router.judge(ENCLAVE, &header, now);
         if verdict == Verdict::Hold {
             router.hold(header, payload.to_vec());
