@@ -17,8 +17,8 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
-use super::engine::Rings;
 use super::hub::Hub;
+use super::ring::Rings;
 
 /// A vhost-user backend for one run of one guest.
 struct Device {

@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use tracing::{debug, trace};
 use tunnel::port::Cid;
-use vhost_user_backend::{VringMutex, VringState, VringT};
-use virtio_queue::{QueueOwnedT, QueueT};
-use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vhost_user_backend::VringT;
+use vm_memory::{GuestAddressSpace, GuestMemoryMmap};
 
 use super::buffer::{BadBuffers, Buffers};
 use super::fault::{Request, Response};
 use super::packet::{Header, HeaderError, Operation};
+use super::ring::{Rings, give_back, interrupt, next_chain, put_back, want_kick};
 use super::router::{Router, Verdict};
 
-/// All guests' rings, and the router.
+/// All guests, and the router.
 pub(crate) struct Engine {
     router: Router,
     lines: Vec<Line>,
@@ -25,33 +25,36 @@ pub(crate) struct Engine {
     first: usize,
 }
 
-/// The two rings of a guest that is up.
-#[derive(Clone)]
-pub(crate) struct Rings {
-    /// The guest receives here.
-    pub(crate) receive: VringMutex,
-    /// The guest sends here.
-    pub(crate) transmit: VringMutex,
-    /// The guest's memory.
-    pub(crate) memory: GuestMemoryAtomic<GuestMemoryMmap>,
-}
-
-/// What the engine knows of one guest.
+/// One guest's place, which it has while it is down as well.
 struct Line {
     cid: Cid,
-    rings: Option<Rings>,
-    /// The packet of this guest that is not delivered yet, if it has been looked at.
-    pending: Option<Pending>,
-    /// The buffers of that packet, or of the last one.
+    guest: Option<Guest>,
+}
+
+/// A guest that is up.
+struct Guest {
+    rings: Rings,
+    sending: Sending,
+    /// The buffers of the packet that it sends, or sent last.
     outgoing: Buffers,
-    /// The buffers that this guest offered last.
+    /// The buffers that it offered last.
     incoming: Buffers,
-    /// The router lets this guest wait.
-    is_held_up: bool,
     /// Something for this guest waits for buffers.
     is_starved: bool,
+    /// Chains of the ring have been given back since its last interrupt.
     has_used_receive: bool,
     has_used_transmit: bool,
+}
+
+/// What the packet at the head of a guest's transmit ring waits for.
+#[derive(Clone, Copy)]
+enum Sending {
+    /// There is none, or the switch has not looked at it yet: the guest kicks when it sends.
+    Idle,
+    /// The router: the packet stays in the ring.
+    HeldUp,
+    /// Buffers of its receiver: the packet has been taken out of the ring.
+    Delivering(Pending),
 }
 
 /// A packet that has been taken out of its ring, whose buffers still belong to the switch.
@@ -64,7 +67,17 @@ struct Pending {
     left: usize,
 }
 
-/// Why a chain is no packet.
+/// What becomes of a chain that a guest sent.
+enum Accepted {
+    /// It is a packet to deliver.
+    Deliver(Pending),
+    /// It needs nothing more.
+    Finished,
+    /// It waits for the router.
+    HeldUp,
+}
+
+/// Why a chain is not a packet.
 #[derive(Debug, thiserror::Error)]
 enum PacketError {
     #[error("buffers")]
@@ -91,15 +104,15 @@ impl Engine {
     pub(crate) fn new(cids: &[Cid]) -> Self {
         Self {
             router: Router::new(cids.iter().copied()),
-            lines: cids.iter().copied().map(Line::new).collect(),
+            lines: cids.iter().map(|&cid| Line { cid, guest: None }).collect(),
             first: 0,
         }
     }
 
     /// A guest's rings are ready. Does nothing if they were before.
     pub(crate) fn guest_up(&mut self, cid: Cid, rings: &Rings) {
-        if let Some(line) = self.lines.iter_mut().find(|line| line.cid == cid && line.rings.is_none()) {
-            *line = Line { rings: Some(rings.clone()), ..Line::new(cid) };
+        if let Some(line) = self.lines.iter_mut().find(|line| line.cid == cid && line.guest.is_none()) {
+            line.guest = Some(Guest::new(rings.clone()));
             self.router.guest_up(cid);
             debug!(%cid, "guest is up");
         }
@@ -107,8 +120,8 @@ impl Engine {
 
     /// A guest's rings are gone. After this they are not touched.
     pub(crate) fn guest_down(&mut self, cid: Cid) {
-        if let Some(line) = self.lines.iter_mut().find(|line| line.cid == cid && line.rings.is_some()) {
-            *line = Line::new(cid);
+        if let Some(line) = self.lines.iter_mut().find(|line| line.cid == cid && line.guest.is_some()) {
+            line.guest = None;
             self.router.guest_down(cid);
             debug!(%cid, "guest is down");
         }
@@ -118,9 +131,9 @@ impl Engine {
     pub(crate) fn apply(&mut self, request: &Request, now: Instant) -> Response {
         let mut response = self.router.apply(request, now);
         if let Response::State(state) = &mut response {
-            for guest in &mut state.guests {
-                let line = self.lines.iter().find(|line| line.cid == guest.cid);
-                guest.waits_for = line.and_then(|line| line.pending).map(|pending| pending.header.destination.cid);
+            for shown in &mut state.guests {
+                let line = self.lines.iter().find(|line| line.cid == shown.cid);
+                shown.waits_for = line.and_then(|line| line.guest.as_ref()).and_then(Guest::waits_for);
             }
         }
         response
@@ -156,42 +169,39 @@ impl Engine {
     /// Delivers what the router itself has for a guest.
     fn flush(&mut self, index: usize, now: Instant) -> bool {
         let Self { router, lines, .. } = self;
-        let Some(line) = lines.get_mut(index) else {
+        let Some(Line { cid, guest: Some(guest) }) = lines.get_mut(index) else {
             return false;
         };
-        line.is_starved = false;
-        let Some(rings) = &line.rings else {
-            return false;
-        };
+        let Guest { rings, incoming, is_starved, has_used_receive, .. } = guest;
         let memory = rings.memory.memory();
         let mut ring = rings.receive.get_mut();
+        *is_starved = false;
         let mut is_moving = false;
         for _ in 0..Self::BATCH * 4 {
-            if !router.has_packet(line.cid, now) {
+            if !router.has_packet(*cid, now) {
                 break;
             }
             let Some(chain) = next_chain(&mut ring, &memory) else {
-                line.is_starved = true;
+                *is_starved = true;
                 break;
             };
             let head = chain.head_index();
-            line.incoming.write_to(chain);
-            let room = line.incoming.left().saturating_sub(Header::LEN);
+            incoming.write_to(chain);
+            let room = incoming.left().saturating_sub(Header::LEN);
             if room == 0 {
                 give_back(&mut ring, &memory, head, 0);
-                line.has_used_receive = true;
+                *has_used_receive = true;
                 continue;
             }
-            let Some(packet) = router.next_packet(line.cid, room, now) else {
-                ring.get_queue_mut().go_to_previous_position();
+            let Some(packet) = router.next_packet(*cid, room, now) else {
+                put_back(&mut ring);
                 break;
             };
-            let written = line
-                .incoming
+            let written = incoming
                 .write_slice(&memory, &packet.header.encode())
-                .and_then(|()| line.incoming.write_slice(&memory, &packet.payload));
+                .and_then(|()| incoming.write_slice(&memory, &packet.payload));
             give_back(&mut ring, &memory, head, written.map_or(0, |()| on_the_wire(packet.header.payload_len)));
-            line.has_used_receive = true;
+            *has_used_receive = true;
             is_moving = true;
         }
         is_moving
@@ -199,46 +209,43 @@ impl Engine {
 
     /// Takes packets from a guest and delivers them.
     fn drain(&mut self, index: usize, now: Instant) -> bool {
-        let Some(line) = self.lines.get_mut(index) else {
+        let Some(guest) = self.guest_mut(index) else {
             return false;
         };
-        let Some(rings) = line.rings.clone() else {
-            return false;
-        };
-        // Taken out, so that the receiver's line can be borrowed at the same time.
-        let mut buffers = std::mem::take(&mut line.outgoing);
-        let mut pending = line.pending.take();
-        line.is_held_up = false;
+        let rings = guest.rings.clone();
+        // Taken out, so that the receiver can be borrowed at the same time.
+        let mut buffers = std::mem::take(&mut guest.outgoing);
+        let mut sending = std::mem::replace(&mut guest.sending, Sending::Idle);
 
         let memory = rings.memory.memory();
         let mut ring = rings.transmit.get_mut();
         let mut used = 0_usize;
         let mut is_moving = false;
         while used < Self::BATCH {
-            let packet = match pending.take() {
-                Some(packet) => packet,
-                None => {
+            let mut packet = match std::mem::replace(&mut sending, Sending::Idle) {
+                Sending::Delivering(packet) => packet,
+                Sending::Idle | Sending::HeldUp => {
                     let Some(chain) = next_chain(&mut ring, &memory) else {
                         break;
                     };
                     let head = chain.head_index();
                     buffers.read_from(chain);
                     match self.accept(index, head, &mut buffers, &memory, now) {
-                        Some(Ok(packet)) => packet,
-                        Some(Err(Finished)) => {
+                        Accepted::Deliver(packet) => packet,
+                        Accepted::Finished => {
                             give_back(&mut ring, &memory, head, 0);
                             used += 1;
                             continue;
                         }
-                        None => {
-                            ring.get_queue_mut().go_to_previous_position();
+                        Accepted::HeldUp => {
+                            put_back(&mut ring);
+                            sending = Sending::HeldUp;
                             break;
                         }
                     }
                 }
             };
             let left_before = packet.left;
-            let mut packet = packet;
             match self.deliver(&mut packet, &mut buffers, &memory) {
                 Delivery::Complete => {
                     give_back(&mut ring, &memory, packet.head, 0);
@@ -246,21 +253,21 @@ impl Engine {
                 }
                 Delivery::Starved => {
                     is_moving |= packet.left != left_before;
-                    pending = Some(packet);
+                    sending = Sending::Delivering(packet);
                     break;
                 }
             }
         }
         drop(ring);
-        if let Some(line) = self.lines.get_mut(index) {
-            line.outgoing = buffers;
-            line.pending = pending;
-            line.has_used_transmit |= used > 0;
+        if let Some(guest) = self.guest_mut(index) {
+            guest.outgoing = buffers;
+            guest.sending = sending;
+            guest.has_used_transmit |= used > 0;
         }
         is_moving || used > 0
     }
 
-    /// Looks at a chain that a guest sent: a packet to deliver, or one that ends here, or (`None`) one that waits.
+    /// Looks at a chain that a guest sent.
     fn accept(
         &mut self,
         index: usize,
@@ -268,32 +275,33 @@ impl Engine {
         buffers: &mut Buffers,
         memory: &GuestMemoryMmap,
         now: Instant,
-    ) -> Option<Result<Pending, Finished>> {
-        let line = self.lines.get_mut(index)?;
+    ) -> Accepted {
+        let Some(&Line { cid, .. }) = self.lines.get(index) else {
+            return Accepted::Finished;
+        };
         let header = match read_header(buffers, memory) {
             Ok(header) => header,
             Err(error) => {
-                debug!(cid = %line.cid, %error, "malformed packet");
-                self.router.malformed(line.cid);
-                return Some(Err(Finished));
+                debug!(%cid, %error, "malformed packet");
+                self.router.malformed(cid);
+                return Accepted::Finished;
             }
         };
         trace!(?header, "packet");
-        match self.router.judge(line.cid, &header, now) {
-            Verdict::Forward { number } => Some(Ok(Pending { head, header, number, left: header.payload_len })),
-            Verdict::Discard => Some(Err(Finished)),
+        match self.router.judge(cid, &header, now) {
+            Verdict::Forward { number } => {
+                Accepted::Deliver(Pending { head, header, number, left: header.payload_len })
+            }
+            Verdict::Discard => Accepted::Finished,
             Verdict::Hold => {
                 let mut payload = vec![0; header.payload_len];
                 match buffers.read_slice(memory, &mut payload) {
                     Ok(()) => self.router.hold(header, payload),
-                    Err(BadBuffers) => self.router.malformed(line.cid),
+                    Err(BadBuffers) => self.router.malformed(cid),
                 }
-                Some(Err(Finished))
+                Accepted::Finished
             }
-            Verdict::Wait => {
-                line.is_held_up = true;
-                None
-            }
+            Verdict::Wait => Accepted::HeldUp,
         }
     }
 
@@ -304,27 +312,28 @@ impl Engine {
             return Delivery::Complete;
         }
         let receiver = self.lines.iter_mut().find(|line| line.cid == header.destination.cid);
-        let Some((line, rings)) = receiver.and_then(|line| line.rings.clone().map(|rings| (line, rings))) else {
+        let Some(Guest { rings, incoming, is_starved, has_used_receive, .. }) =
+            receiver.and_then(|line| line.guest.as_mut())
+        else {
             return Delivery::Complete;
         };
         let receiver_memory = rings.memory.memory();
         let mut ring = rings.receive.get_mut();
         loop {
             let Some(chain) = next_chain(&mut ring, &receiver_memory) else {
-                line.is_starved = true;
+                *is_starved = true;
                 return Delivery::Starved;
             };
             let head = chain.head_index();
-            line.incoming.write_to(chain);
-            line.has_used_receive = true;
-            let Some(piece) = piece_len(packet.left, line.incoming.left()) else {
+            incoming.write_to(chain);
+            *has_used_receive = true;
+            let Some(piece) = piece_len(packet.left, incoming.left()) else {
                 give_back(&mut ring, &receiver_memory, head, 0);
                 continue;
             };
-            let written = line
-                .incoming
+            let written = incoming
                 .write_slice(&receiver_memory, &header.piece(piece).encode())
-                .and_then(|()| buffers.copy(memory, &mut line.incoming, &receiver_memory, piece));
+                .and_then(|()| buffers.copy(memory, incoming, &receiver_memory, piece));
             let Ok(()) = written else {
                 // Its own buffers are outside its memory: it loses what it asked for, nobody else does.
                 give_back(&mut ring, &receiver_memory, head, 0);
@@ -340,15 +349,15 @@ impl Engine {
 
     /// Tells the guests what has been used, where they want to know.
     fn notify(&mut self) {
-        for line in &mut self.lines {
-            let Some(rings) = &line.rings else {
+        for Line { cid, guest } in &mut self.lines {
+            let Some(guest) = guest else {
                 continue;
             };
-            if std::mem::take(&mut line.has_used_receive) {
-                signal(line.cid, &mut rings.receive.get_mut());
+            if std::mem::take(&mut guest.has_used_receive) {
+                interrupt(*cid, &mut guest.rings.receive.get_mut());
             }
-            if std::mem::take(&mut line.has_used_transmit) {
-                signal(line.cid, &mut rings.transmit.get_mut());
+            if std::mem::take(&mut guest.has_used_transmit) {
+                interrupt(*cid, &mut guest.rings.transmit.get_mut());
             }
         }
     }
@@ -356,36 +365,40 @@ impl Engine {
     /// Asks the guests for a kick where one is needed. True: something has come meanwhile.
     fn arm(&mut self) -> bool {
         let mut has_more = false;
-        for line in &mut self.lines {
-            let Some(rings) = &line.rings else {
-                continue;
-            };
-            if line.is_starved {
+        for Guest { rings, sending, is_starved, .. } in self.lines.iter().filter_map(|line| line.guest.as_ref()) {
+            if *is_starved {
                 has_more |= want_kick(&mut rings.receive.get_mut(), &rings.memory.memory());
             }
-            if line.pending.is_none() && !line.is_held_up {
+            if matches!(sending, Sending::Idle) {
                 has_more |= want_kick(&mut rings.transmit.get_mut(), &rings.memory.memory());
             }
         }
         has_more
     }
+
+    fn guest_mut(&mut self, index: usize) -> Option<&mut Guest> {
+        self.lines.get_mut(index)?.guest.as_mut()
+    }
 }
 
-/// A chain that needs nothing more.
-struct Finished;
-
-impl Line {
-    fn new(cid: Cid) -> Self {
+impl Guest {
+    fn new(rings: Rings) -> Self {
         Self {
-            cid,
-            rings: None,
-            pending: None,
+            rings,
+            sending: Sending::Idle,
             outgoing: Buffers::default(),
             incoming: Buffers::default(),
-            is_held_up: false,
             is_starved: false,
             has_used_receive: false,
             has_used_transmit: false,
+        }
+    }
+
+    /// The guest whose missing buffers keep this one from sending.
+    fn waits_for(&self) -> Option<Cid> {
+        match &self.sending {
+            Sending::Delivering(packet) => Some(packet.header.destination.cid),
+            Sending::Idle | Sending::HeldUp => None,
         }
     }
 }
@@ -404,36 +417,6 @@ fn on_the_wire(payload_len: usize) -> u32 {
 fn read_header(buffers: &mut Buffers, memory: &GuestMemoryMmap) -> Result<Header, PacketError> {
     let header = Header::decode(&buffers.read(memory)?)?;
     if buffers.holds(memory, header.payload_len) { Ok(header) } else { Err(BadBuffers.into()) }
-}
-
-/// The next chain of a ring that is in use.
-fn next_chain<'m>(
-    ring: &mut VringState,
-    memory: &'m GuestMemoryMmap,
-) -> Option<virtio_queue::DescriptorChain<&'m GuestMemoryMmap>> {
-    if !ring.is_enabled() || !ring.get_queue().ready() {
-        return None;
-    }
-    ring.get_queue_mut().iter(memory).ok()?.next()
-}
-
-fn give_back(ring: &mut VringState, memory: &GuestMemoryMmap, head: u16, written: u32) {
-    if let Err(error) = ring.get_queue_mut().add_used(memory, head, written) {
-        debug!(%error, "used ring");
-    }
-}
-
-fn signal(cid: Cid, ring: &mut VringState) {
-    // Without an answer from the ring, one interrupt too many is better than one too few.
-    if ring.needs_notification().unwrap_or(true)
-        && let Err(error) = ring.signal_used_queue()
-    {
-        debug!(%cid, %error, "interrupt");
-    }
-}
-
-fn want_kick(ring: &mut VringState, memory: &GuestMemoryMmap) -> bool {
-    ring.is_enabled() && ring.get_queue().ready() && ring.get_queue_mut().enable_notification(memory).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tunnel::port::Cid;
 
-use super::engine::{Engine, Rings};
+use super::engine::Engine;
 use super::fault::{Request, Response};
+use super::ring::Rings;
 
 /// The engine under one lock. Whoever has something for it to do runs it: no packet changes threads.
 pub(crate) struct Hub {

@@ -22,6 +22,7 @@ mod engine;
 mod fault;
 mod hub;
 mod packet;
+mod ring;
 mod router;
 mod shaper;
 

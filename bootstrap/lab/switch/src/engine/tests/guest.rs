@@ -1,7 +1,8 @@
 //! A guest as its driver sees it: rings in memory that the switch reads and writes.
 
+use vhost_user_backend::VringMutex;
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryAtomic};
 
 use super::*;
 
