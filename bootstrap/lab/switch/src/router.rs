@@ -1,22 +1,24 @@
 //! Decides what happens to each packet: the switch without its rings, sockets and clocks.
 
+mod faults;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tunnel::port::Cid;
 
 use super::connection::{Connections, Flow, Key};
-use super::fault::{Fault, FaultState, Filter, GuestState, Request, Response, State};
+use super::fault::{Filter, GuestState, Request, Response, State};
 use super::packet::{Header, Operation};
-use super::shaper::{Mark, Packet, Release, Shape, Strike};
+use super::shaper::{Packet, Release, Shape};
+use faults::Faults;
 
 /// Guests, connections and faults.
 #[derive(Debug)]
 pub(crate) struct Router {
     guests: BTreeMap<Cid, Guest>,
     connections: Connections,
-    faults: Vec<ActiveFault>,
-    last_fault: u32,
+    faults: Faults,
     /// The directions that have a shaper.
     shaped: Vec<Flow>,
 }
@@ -43,14 +45,6 @@ struct Guest {
     spoofed: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct ActiveFault {
-    id: u32,
-    fault: Fault,
-    filter: Filter,
-    until: Option<Instant>,
-}
-
 impl Router {
     /// A guest that takes none of its resets has nothing more taken from it. So many, because Linux 6.12
     /// itself takes nothing while its answers wait in its send queue: a low limit would lock both for ever.
@@ -61,8 +55,7 @@ impl Router {
         Self {
             guests: cids.into_iter().map(|cid| (cid, Guest::default())).collect(),
             connections: Connections::default(),
-            faults: Vec::new(),
-            last_fault: 0,
+            faults: Faults::default(),
             shaped: Vec::new(),
         }
     }
@@ -112,7 +105,7 @@ impl Router {
         let flow = Flow::of(header);
         if header.operation == Operation::Request {
             self.forget(flow.key());
-            if self.is_refused(flow) || !self.connections.has_room() {
+            if self.faults.refuse(flow) || !self.connections.has_room() {
                 return self.refuse(header);
             }
             self.connections.open(flow);
@@ -183,7 +176,7 @@ impl Router {
             self.shaped.get_mut(index..)?.rotate_left(1);
             match release {
                 Release::Cut { fault } => {
-                    self.end_faults(|active| active.id == fault, now);
+                    self.end_faults(&[fault], now);
                     self.reset(flow.key());
                 }
                 Release::Packet { mut packet, spent } => {
@@ -193,7 +186,7 @@ impl Router {
                     if packet.header.operation == Operation::Reset {
                         self.forget(flow.key());
                     } else {
-                        self.end_faults(|active| spent.contains(&active.id), now);
+                        self.end_faults(&spent, now);
                         self.relax(flow);
                     }
                     return Some(packet);
@@ -205,15 +198,16 @@ impl Router {
 
     /// When, after `now`, [`Self::tick`] or a held packet is due. What is due already waits for a receiver.
     pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let ends = self.faults.iter().filter_map(|active| active.until);
         let connections = &mut self.connections;
         let held = self.shaped.iter().filter_map(|&flow| connections.direction(flow)?.shaper.as_ref()?.ready_at());
-        ends.chain(held).filter(|&at| at > now).min()
+        self.faults.ends().chain(held).filter(|&at| at > now).min()
     }
 
     /// Ends the faults whose time is over.
     pub(crate) fn tick(&mut self, now: Instant) {
-        self.end_faults(|active| active.until.is_some_and(|until| until <= now), now);
+        if self.faults.expire(now) {
+            self.reshape_all(now);
+        }
     }
 
     /// Carries out a request of the control socket.
@@ -227,30 +221,22 @@ impl Router {
             }
             Request::Inject { fault, filter, lasts } => {
                 let connections = self.connections.matching(|key| is_touched(filter, key)).len();
-                let id = self.inject(*fault, *filter, *lasts, now);
+                let id = self.faults.inject(*fault, *filter, *lasts, now);
+                self.reshape_all(now);
                 Response::Done { connections, fault: Some(id) }
             }
             Request::Clear { fault } => {
-                let is_meant = |active: &ActiveFault| fault.is_none_or(|id| id == active.id);
-                let found: Vec<Filter> =
-                    self.faults.iter().filter(|active| is_meant(active)).map(|active| active.filter).collect();
+                let found = self.faults.find(*fault);
                 if let (true, Some(id)) = (found.is_empty(), fault) {
                     return Response::Refused { reason: format!("no fault {id} is active") };
                 }
-                let connections =
-                    self.connections.matching(|key| found.iter().any(|filter| is_touched(filter, key))).len();
-                self.end_faults(is_meant, now);
+                let (ids, filters): (Vec<u32>, Vec<Filter>) = found.into_iter().unzip();
+                let is_meant = |key: Key| filters.iter().any(|filter| is_touched(filter, key));
+                let connections = self.connections.matching(is_meant).len();
+                self.end_faults(&ids, now);
                 Response::Done { connections, fault: None }
             }
         }
-    }
-
-    fn inject(&mut self, fault: Fault, filter: Filter, lasts: Option<Duration>, now: Instant) -> u32 {
-        self.last_fault += 1;
-        let until = lasts.and_then(|lasts| now.checked_add(lasts));
-        self.faults.push(ActiveFault { id: self.last_fault, fault, filter, until });
-        self.reshape_all(now);
-        self.last_fault
     }
 
     fn state(&self, now: Instant) -> State {
@@ -268,16 +254,7 @@ impl Router {
                 })
                 .collect(),
             connections: self.connections.states(),
-            faults: self
-                .faults
-                .iter()
-                .map(|active| FaultState {
-                    id: active.id,
-                    fault: active.fault,
-                    filter: active.filter,
-                    remaining: active.until.map(|until| until.saturating_duration_since(now)),
-                })
-                .collect(),
+            faults: self.faults.states(now),
         }
     }
 
@@ -309,12 +286,6 @@ impl Router {
         }
     }
 
-    fn is_refused(&self, flow: Flow) -> bool {
-        self.faults.iter().any(|active| {
-            matches!(active.fault, Fault::Refuse) && active.filter.matches_request(flow.source, flow.destination)
-        })
-    }
-
     fn release(&mut self, to: Cid, room: usize, now: Instant) -> Option<(usize, Flow, Release)> {
         for (index, &flow) in self.shaped.iter().enumerate() {
             if flow.destination.cid != to {
@@ -332,10 +303,8 @@ impl Router {
         None
     }
 
-    fn end_faults(&mut self, is_over: impl Fn(&ActiveFault) -> bool, now: Instant) {
-        let before = self.faults.len();
-        self.faults.retain(|active| !is_over(active));
-        if self.faults.len() != before {
+    fn end_faults(&mut self, ids: &[u32], now: Instant) {
+        if self.faults.end(ids) {
             self.reshape_all(now);
         }
     }
@@ -350,24 +319,7 @@ impl Router {
 
     /// Brings the shaper of a direction in line with the faults that are active.
     fn reshape(&mut self, flow: Flow, now: Instant) {
-        let mut shape = Shape::default();
-        let mut marks = Vec::new();
-        for active in self.faults.iter().filter(|active| active.filter.matches(flow.source, flow.destination)) {
-            match active.fault {
-                Fault::Stall => shape.is_stalled = true,
-                Fault::Dribble => shape.is_dribbling = true,
-                Fault::Slow { bytes_per_second } => {
-                    shape.rate = Some(shape.rate.map_or(bytes_per_second, |rate| rate.min(bytes_per_second)));
-                }
-                Fault::Flip { after_bytes } => {
-                    marks.push(Mark { fault: active.id, strike: Strike::Flip, after_bytes });
-                }
-                Fault::Cut { after_bytes } => {
-                    marks.push(Mark { fault: active.id, strike: Strike::Cut, after_bytes });
-                }
-                Fault::Refuse => {}
-            }
-        }
+        let (shape, marks) = self.faults.on(flow);
         let Some(direction) = self.connections.direction(flow) else {
             return;
         };

@@ -1,7 +1,9 @@
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use tunnel::port::Port;
 
+use super::super::fault::Fault;
 use super::super::packet::{Address, Credit};
 use super::*;
 
