@@ -1,13 +1,69 @@
-//! The vsock switch: plays the Nitro hypervisor between the parent VM and the enclave VMs.
+//! The vsock switch: plays the Nitro hypervisor between the parent VM and the enclave VMs, and injects faults on
+//! command.
 //!
-//! One process, one vhost-user socket per guest (`DIR/vsock-CID.sock`, QEMU connects to it), one control
-//! socket (`DIR/switch.sock`) for faults on command.
+//! # virtio-vsock for readers who know sockets
+//!
+//! A vsock socket has an address of a context id and a port, where TCP has an IP address and a port. Programs call
+//! `connect`, `accept`, `send` and `shutdown` on it as on TCP. There is no network below it: the guest's kernel hands
+//! packets to a device, and the hypervisor carries them to the other guest. This crate is that device, for every
+//! guest.
+//!
+//! **The device.** A virtio device and its driver share rings in the guest's memory (*virtqueues*). The driver puts a
+//! *chain* of buffers into a ring and *kicks* the device. The device uses the buffers, marks the chain as *used* and
+//! *interrupts* the guest. A vsock device has three rings. A chain of the transmit ring holds one packet from the
+//! guest. A chain of the receive ring is empty: the device fills it. The event ring reports migrations, which the lab
+//! does not have.
+//!
+//! **vhost-user.** QEMU shows the device to the guest, but leaves its rings to another process: it connects to that
+//! process's Unix socket and sends file descriptors for the guest's memory, the kicks and the interrupts. From then
+//! on the switch reads and writes the rings itself. QEMU keeps the event ring.
+//!
+//! **A packet** is a header of 44 bytes (see `packet::Header`) and up to 64 KiB of payload. The header has the
+//! addresses of both ends, an operation, and the sender's credit.
+//!
+//! **Credit** is the flow control of one direction of one connection. Each header announces the size of its sender's
+//! receive buffer (`buf_alloc`) and how many bytes the application has taken out of that buffer since the connection
+//! began (`fwd_cnt`). The other end may have at most `buf_alloc` bytes under way, that is, sent but not yet in
+//! `fwd_cnt`. An end that runs out of credit waits for a header with more, and may ask for one.
+//!
+//! **A connection's life:**
 //!
 //! ```text
-//! QEMU --vhost-user--> device --+                      packet  the header
-//! QEMU --vhost-user--> device --+--> hub --> engine --> router  what happens to a packet
-//! lab fault ---------> control -+           (rings)    shaper  faults of one direction
+//! opener                        listener
+//!   Request  ------------------->          nobody listens: Reset
+//!            <-------------------  Response
+//!   Data     <------------------>  Data    CreditUpdate and CreditRequest whenever they are needed
+//!   Shutdown ------------------->          flags: sends no more, receives no more, or both. If both:
+//!            <-------------------  Reset   the end; either side may also send it at any time
 //! ```
+//!
+//! Nothing is ever sent again: a device delivers each packet, in order, or resets the connection. So a fault delays a
+//! direction, changes a byte, or resets.
+//!
+//! # The parts
+//!
+//! One process has one vhost-user socket for each guest (`DIR/vsock-CID.sock`, QEMU connects to it) and one control
+//! socket (`DIR/switch.sock`) for faults.
+//!
+//! ```text
+//! QEMU --vhost-user--> device --+
+//! QEMU --vhost-user--> device --+--> hub --> engine --> router
+//! lab fault ---------> control -+
+//! ```
+//!
+//! | file         | content                                                             |
+//! |--------------|---------------------------------------------------------------------|
+//! | `device`     | one guest's device: the vhost-user messages                         |
+//! | `control`    | the control socket                                                  |
+//! | `fault`      | the lines of the control socket                                     |
+//! | `hub`        | the engine under one lock, with a clock                             |
+//! | `engine`     | moves packets between rings                                         |
+//! | `ring`       | chains out of a ring, used buffers and interrupts back              |
+//! | `buffer`     | the buffers of one chain                                            |
+//! | `router`     | what happens to a packet: connections, resets, faults. No I/O       |
+//! | `connection` | the open connections                                                |
+//! | `shaper`     | what a fault does to one direction: what to hold, when to let it go |
+//! | `packet`     | the header on the wire                                              |
 
 #![cfg_attr(
     test,
