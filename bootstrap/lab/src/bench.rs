@@ -7,7 +7,6 @@ mod native;
 mod results;
 mod site;
 mod table;
-mod traffic;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -24,8 +23,6 @@ use crate::progress::Phase;
 use native::Effort;
 use results::{Conditions, Key, Kind, MTUS, Results, Subject};
 use site::{GATEWAY, Site, VETH};
-
-pub(crate) use traffic::{Traffic, run as traffic};
 
 /// What the enclave's packets to the internet have: `default_route_mtu` of the lab's configuration.
 const DEFAULT_ROUTE_MTU: u16 = 1500;

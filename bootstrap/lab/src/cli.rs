@@ -5,11 +5,8 @@ mod follow;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -107,33 +104,8 @@ enum Verb {
     /// Run the machine of an enclave for a nitro-cli in the parent
     #[command(hide = true)]
     Hypervisor,
-    /// What runs inside the parent
-    #[command(hide = true, subcommand)]
-    Guest(guest::Part),
-    /// Both ends of the benchmark's traffic
-    #[command(hide = true, subcommand)]
-    Traffic(bench::Traffic),
-    /// Send vsock connection requests to an enclave, wait for no answer
-    #[command(hide = true)]
-    Flood {
-        /// CID of the enclave
-        enclave: EnclaveId,
-        /// A port that nobody listens on
-        port: u32,
-        /// How many
-        count: u32,
-    },
-    /// Play the gateway until an enclave has answered, print the answer in base64
-    #[command(hide = true)]
-    Record(guest::RecordOptions),
-    /// Send one command to a self-test agent, print its report
-    #[command(hide = true)]
-    SelfTest {
-        /// Where the agent listens
-        agent: std::net::SocketAddr,
-        /// The command as JSON
-        command: String,
-    },
+    #[command(flatten)]
+    OnParent(guest::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -258,24 +230,7 @@ pub fn main() -> Result<ExitCode> {
         Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
         Verb::Switch(options) => vsock_switch::run(options).map(|()| ExitCode::SUCCESS),
         Verb::Hypervisor => open()?.hypervisor(),
-        Verb::Guest(part) => guest::run(part).map(|()| ExitCode::SUCCESS),
-        Verb::Traffic(traffic) => print(&bench::traffic(traffic)?),
-        Verb::Flood { enclave, port, count } => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(self_test::flood(enclave.cid().0, port, count, Duration::ZERO))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Verb::Record(options) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            print(&format!("{}\n", STANDARD.encode(runtime.block_on(guest::record(&options))?)))
-        }
-        Verb::SelfTest { agent, command } => {
-            let command = serde_json::from_str(&command).context("the self-test command")?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let report =
-                runtime.block_on(async { self_test::driver::Driver::connect(agent).await?.run(&command).await })?;
-            print(&format!("{}\n", serde_json::to_string(&report)?))
-        }
+        Verb::OnParent(verb) => print(&guest::run(verb)?),
     }
 }
 

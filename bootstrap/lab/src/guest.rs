@@ -17,24 +17,32 @@ mod hypervisor;
 mod network;
 mod nitro;
 mod record;
+mod traffic;
 mod units;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Subcommand;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+
+use crate::machine::EnclaveId;
+use traffic::Traffic;
 
 pub(crate) use aws::{
     AWS, AWS_SERVICE, ENCLAVE_ROLE, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_SERVICE, SERVERS as AWS_SERVERS,
     WALLET_ROLE,
 };
 pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
+pub(crate) use hypervisor::ADDRESS as HYPERVISOR;
 pub(crate) use nitro::{
     ALLOCATED, ALLOCATOR_PATH, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service,
 };
-pub(crate) use record::{Options as RecordOptions, record};
 pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, Shipped, WG_SERVER_SERVICE, all as units, held_path};
 
 /// The line on the parent's console that `lab up` waits for.
@@ -50,8 +58,40 @@ const WG_SERVER_USER: &str = "wg-server";
 /// `dns.user` of what ships.
 const NAMED_USER: &str = "wg-named";
 
+/// The verbs that run on the parent only.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// What runs inside the parent
+    #[command(hide = true, subcommand)]
+    ParentVm(Part),
+    /// Both ends of the benchmark's traffic
+    #[command(hide = true, subcommand)]
+    Traffic(Traffic),
+    /// Send vsock connection requests to an enclave, wait for no answer
+    #[command(hide = true)]
+    Flood {
+        /// CID of the enclave
+        enclave: EnclaveId,
+        /// A port that nobody listens on
+        port: u32,
+        /// How many
+        count: u32,
+    },
+    /// Play the gateway until an enclave has answered, print the answer in base64
+    #[command(hide = true)]
+    Record(record::Options),
+    /// Send one command to a self-test agent, print its report
+    #[command(hide = true)]
+    SelfTest {
+        /// Where the agent listens
+        agent: SocketAddr,
+        /// The command as JSON
+        command: String,
+    },
+}
+
 /// What a unit of the parent runs.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum Part {
     /// Make the lab's internet, and what wg-server needs of its host
     SetUp {
@@ -67,14 +107,42 @@ pub(crate) enum Part {
     Allocate,
 }
 
+/// Does what the verb says; what to print.
+///
 /// # Errors
-/// A step of the setup, a socket that cannot be bound, or one that fails.
-pub(crate) fn run(part: Part) -> Result<()> {
-    match part {
-        Part::SetUp { first_boot } => set_up(first_boot),
-        Part::Serve => runtime()?.block_on(serve()),
-        Part::Allocate => crate::cli::print(&format!("{}\n", allocator::allocate()?)).map(drop),
-        Part::Internet => runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS)),
+/// Those of the verb.
+pub(crate) fn run(verb: Verb) -> Result<String> {
+    match verb {
+        Verb::ParentVm(part) => part.run(),
+        Verb::Traffic(traffic) => traffic::run(traffic),
+        Verb::Flood { enclave, port, count } => {
+            current_thread()?.block_on(self_test::flood(enclave.cid().0, port, count, Duration::ZERO))?;
+            Ok(String::new())
+        }
+        Verb::Record(options) => {
+            let answer = current_thread()?.block_on(record::record(&options))?;
+            Ok(format!("{}\n", STANDARD.encode(answer)))
+        }
+        Verb::SelfTest { agent, command } => {
+            let command = serde_json::from_str(&command).context("the self-test command")?;
+            let test = async { self_test::driver::Driver::connect(agent).await?.run(&command).await };
+            let report = current_thread()?.block_on(test)?;
+            Ok(format!("{}\n", serde_json::to_string(&report)?))
+        }
+    }
+}
+
+impl Part {
+    /// # Errors
+    /// A step of the setup, a socket that cannot be bound, or one that fails.
+    fn run(self) -> Result<String> {
+        match self {
+            Self::SetUp { first_boot } => set_up(first_boot)?,
+            Self::Serve => runtime()?.block_on(serve())?,
+            Self::Allocate => return Ok(format!("{}\n", allocator::allocate()?)),
+            Self::Internet => runtime()?.block_on(self_test::server::run(&SELF_TEST_SERVERS))?,
+        }
+        Ok(String::new())
     }
 }
 
@@ -127,4 +195,8 @@ fn runtime() -> Result<Runtime> {
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .context("start the runtime")
+}
+
+fn current_thread() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }

@@ -16,10 +16,10 @@ use nix::sys::signal::Signal;
 
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
+use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::payload::Programs;
 use crate::plan::Plan;
-use crate::process::Process;
+use crate::process::{PARENT, Process, SSH, SWITCH};
 use crate::progress::Progress;
 use crate::project::Project;
 
@@ -27,7 +27,6 @@ pub use blind::{Blind, Captures};
 pub use bring_up::Options;
 pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
-pub(crate) use hypervisor::ADDRESS as HYPERVISOR;
 pub use parent::Parent;
 pub use status::Status;
 pub use wallet::{URL, Wallet};

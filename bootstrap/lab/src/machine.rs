@@ -1,16 +1,9 @@
-//! The pieces of a lab by name.
+//! The enclaves of a lab by their context ids.
 
 use std::fmt;
 use std::str::FromStr;
 
 use tunnel::port::Cid;
-
-/// The switch's process.
-pub(crate) const SWITCH: &str = "switch";
-/// The parent's machine.
-pub(crate) const PARENT: &str = "parent";
-/// The ssh connection that all commands on the parent share.
-pub(crate) const SSH: &str = "ssh";
 
 /// Context ids that the switch has a socket for; the first enclave gets the first.
 pub(crate) const ENCLAVE_CIDS: std::ops::RangeInclusive<u32> = 16..=23;

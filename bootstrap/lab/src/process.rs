@@ -13,6 +13,13 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+/// The switch's process.
+pub(crate) const SWITCH: &str = "switch";
+/// The parent's machine.
+pub(crate) const PARENT: &str = "parent";
+/// The ssh connection that all commands on the parent share.
+pub(crate) const SSH: &str = "ssh";
+
 const POLL: Duration = Duration::from_millis(20);
 
 /// A process that was started for a lab, as its file remembers it.

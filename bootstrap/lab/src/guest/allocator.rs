@@ -24,7 +24,7 @@ struct Request {
 
 /// The service.
 pub(super) fn service() -> Unit {
-    let service = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} guest allocate\n");
+    let service = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} parent-vm allocate\n");
     Unit { is_enabled: false, ..unit(NAME, "", &service) }
 }
 

@@ -9,7 +9,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::host::HYPERVISOR;
+/// The host, in the parent's network to it.
+pub(crate) const ADDRESS: &str = "10.0.2.100:16";
 
 /// Carries until the listener fails.
 pub(super) async fn serve() -> Result<()> {
@@ -34,7 +35,7 @@ pub(super) async fn serve() -> Result<()> {
 }
 
 async fn carry(mut stream: UnixStream) -> Result<()> {
-    let mut host = TcpStream::connect(HYPERVISOR).await.with_context(|| format!("connect to {HYPERVISOR}"))?;
+    let mut host = TcpStream::connect(ADDRESS).await.with_context(|| format!("connect to {ADDRESS}"))?;
     copy_bidirectional(&mut stream, &mut host).await.context("carry")?;
     Ok(())
 }

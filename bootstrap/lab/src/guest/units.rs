@@ -42,10 +42,10 @@ pub(crate) fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     };
     let option = if shipped.is_some() { "" } else { " --first-boot" };
     let set_up = format!(
-        "Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} guest set-up{option}\nStandardError=journal+console\n"
+        "Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} parent-vm set-up{option}\nStandardError=journal+console\n"
     );
     let ssh = "Type=notify\nExecStart=/usr/sbin/sshd -D -f /etc/ssh/sshd_config.lab\nRuntimeDirectory=sshd\nKillMode=process\n";
-    let serve = format!("ExecStart={PROGRAM} guest serve\nStandardError=journal+console\n");
+    let serve = format!("ExecStart={PROGRAM} parent-vm serve\nStandardError=journal+console\n");
     let mut units = vec![
         unit("lab-internet", "Before=network-online.target\n", &set_up),
         unit("lab-ssh", "", ssh),
@@ -53,7 +53,7 @@ pub(crate) fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
         in_internet("internet-dns", "/usr/sbin/named -f -c /run/lab/internet/named.conf", ""),
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
-        in_internet("internet-self-test", &format!("{PROGRAM} guest internet"), ""),
+        in_internet("internet-self-test", &format!("{PROGRAM} parent-vm internet"), ""),
         allocator::service(),
     ];
     units.extend(aws::units());

@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
-use super::{HYPERVISOR, Lab, Parent};
+use super::{Lab, Parent};
 use crate::authority::Authority;
 use crate::fault::FaultCommand;
 use crate::guest;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SSH, SWITCH};
+use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::payload;
 use crate::plan::Plan;
-use crate::process::Process;
+use crate::process::{PARENT, Process, SSH, SWITCH};
 use crate::progress::{Phase, seconds};
 use crate::qemu::{Accelerator, ParentMachine, Qemu};
 use crate::ssh::{self, Ssh};
@@ -158,7 +158,7 @@ impl Lab {
             vsock_path: layout.guest_socket_path(Cid::PARENT),
             console_path: layout.console_path(PARENT),
             ssh_port,
-            hypervisor: (HYPERVISOR, hypervisor.map(OsStr::to_owned).into()),
+            hypervisor: (guest::HYPERVISOR, hypervisor.map(OsStr::to_owned).into()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The lab's part of nitro-cli: runs the machine of an enclave for as long as a process in the parent holds its stream.
 //!
-//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`ADDRESS`], the connection as its standard input and output.
+//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`crate::guest::HYPERVISOR`], the connection as its
+//! standard input and output.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,9 +18,6 @@ use super::{GRACE, Lab};
 use crate::machine::EnclaveId;
 use crate::plan::Plan;
 use crate::process::Process;
-
-/// In the parent's network to its host.
-pub(crate) const ADDRESS: &str = "10.0.2.100:16";
 
 /// How soon an enclave that ends by itself is noticed.
 const POLL: Duration = Duration::from_millis(20);

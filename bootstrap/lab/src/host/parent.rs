@@ -13,9 +13,10 @@ use crate::console::Console;
 use crate::evidence;
 use crate::guest::{self, WG_SERVER};
 use crate::layout::Layout;
-use crate::machine::{EnclaveId, PARENT};
+use crate::machine::EnclaveId;
 use crate::payload;
 use crate::plan::Plan;
+use crate::process::PARENT;
 use crate::ssh::Ssh;
 
 /// The parent's machine, which is up.

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::Lab;
 use crate::evidence;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId, PARENT, SWITCH};
+use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::plan::Plan;
-use crate::process::Process;
+use crate::process::{PARENT, Process, SWITCH};
 
 /// What runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]

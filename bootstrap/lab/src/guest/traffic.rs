@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use super::{current_thread, runtime};
+
 /// Run by the benchmark, on the parent.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Traffic {
@@ -28,15 +30,11 @@ pub(crate) enum Traffic {
 pub(crate) fn run(traffic: Traffic) -> Result<String> {
     match traffic {
         // As the lab's internet has it.
-        Traffic::Serve { addresses } => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(self_test::server::run(&addresses)).map(|()| String::new())
-        }
+        Traffic::Serve { addresses } => runtime()?.block_on(self_test::server::run(&addresses)).map(|()| String::new()),
         // As the agent has it.
         Traffic::Ask { command } => {
             let command = serde_json::from_str(&command).context("the test")?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let report = runtime.block_on(self_test::agent::run(&command))?;
+            let report = current_thread()?.block_on(self_test::agent::run(&command))?;
             Ok(format!("{}\n", serde_json::to_string(&report)?))
         }
     }
