@@ -13,11 +13,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use parent_vm::{EnclaveId, SELF_TEST_SERVERS, VSOCK_PORT};
 use self_test::{Command as Test, Direction, Report, Transport};
 
-use crate::guest::{SELF_TEST_SERVERS, VSOCK_PORT};
 use crate::host::{Lab, Options as Up, Parent, SELF_TEST_PORT};
-use crate::machine::EnclaveId;
 use crate::plan::Plan;
 use crate::progress::Phase;
 use native::Effort;

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use parent_vm::EnclaveId;
 use tracing_subscriber::EnvFilter;
 
 use crate::fault::FaultCommand;
 use crate::host::{Blind, Lab, Options};
-use crate::machine::EnclaveId;
 use crate::rogue::Rogue;
-use crate::{bench, guest, transcript};
+use crate::{bench, transcript};
 
 /// A Nitro host on a laptop: a parent and its enclaves in QEMU, on one vsock switch that can do wrong on command.
 #[derive(Debug, Parser)]
@@ -105,7 +105,7 @@ enum Verb {
     #[command(hide = true)]
     Hypervisor,
     #[command(flatten)]
-    OnParent(guest::Verb),
+    OnParent(parent_vm::Verb),
 }
 
 #[derive(Debug, Subcommand)]
@@ -230,7 +230,7 @@ pub fn main() -> Result<ExitCode> {
         Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
         Verb::Switch(options) => vsock_switch::run(options).map(|()| ExitCode::SUCCESS),
         Verb::Hypervisor => open()?.hypervisor(),
-        Verb::OnParent(verb) => print(&guest::run(verb)?),
+        Verb::OnParent(verb) => print(&parent_vm::run(verb)?),
     }
 }
 

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
+use parent_vm::{ENCLAVE_CIDS, EnclaveId};
 
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::payload::Programs;
 use crate::plan::Plan;
 use crate::process::{PARENT, Process, SSH, SWITCH};

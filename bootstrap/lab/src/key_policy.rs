@@ -5,10 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use attestation::Measurements;
+use parent_vm::{ENCLAVE_ROLE, WALLET_ROLE};
 use serde_json::json;
 use wallet::key_policy::{Enclave, KeyPolicy};
-
-use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
 
 /// Who manages the key. Nobody in the lab has this role.
 pub(crate) const ADMIN_ROLE: &str = "arn:aws:iam::111122223333:role/admin";
@@ -51,9 +50,9 @@ pub(crate) fn for_nobody() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use kms_stand_in::Config;
+    use parent_vm::{AWS_SERVERS, KEY_POLICY_PATH};
 
     use super::*;
-    use crate::guest::{AWS_SERVERS, KEY_POLICY_PATH};
     use crate::layout::Layout;
     use crate::project::Project;
     use crate::web_authority::WebAuthority;

@@ -5,16 +5,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::{
+    ALLOCATED, ALLOCATOR_PATH, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, EnclaveId, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH,
+    NITRO_CLI, Shipped, WG_SERVER, image_path, units,
+};
 use tar::{Builder, EntryType, Header};
 
-use crate::guest::{
-    ALLOCATED, ALLOCATOR_PATH, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, NITRO_CLI,
-    Shipped, WG_SERVER, image_path, units,
-};
 use crate::key_policy;
 use crate::layout::{Layout, WEB_CA_NAME};
-use crate::machine::EnclaveId;
-use crate::parent_config;
 use crate::project::Project;
 use crate::ssh;
 use crate::web_authority::WebAuthority;
@@ -164,8 +162,8 @@ fn append_parent_config(tar: &mut Builder<File>, project: &Project) -> Result<()
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         change(&text).with_context(|| format!("change {} for the lab", path.display()))
     };
-    let parent = changed("parent.toml", parent_config::parent)?;
-    let list = changed("dns-allow-list.txt", parent_config::allow_list)?;
+    let parent = changed("parent.toml", parent_vm::config::parent)?;
+    let list = changed("dns-allow-list.txt", parent_vm::config::allow_list)?;
     append(tar, "etc/wg-server/parent.toml", EntryType::Regular, 0o644, parent.as_bytes())?;
     for dir in ["etc/wg-server", "etc/wg-gateway"] {
         append(tar, &format!("{dir}/dns-allow-list.txt"), EntryType::Regular, 0o644, list.as_bytes())?;

@@ -10,14 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::{EnclaveId, OFF_LIST_NAME, SELF_TEST_SERVERS};
 use self_test::command::{Command as Test, Transfer};
 use self_test::{Report, Transport};
 
 use crate::cli::print;
 use crate::evidence;
-use crate::guest::{OFF_LIST_NAME, SELF_TEST_SERVERS};
 use crate::host::{Enclave, Lab, Options, Parent};
-use crate::machine::EnclaveId;
 use page::{amount, indented, tail};
 
 /// What to do next.

@@ -7,9 +7,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use parent_vm::EnclaveId;
 
 use crate::host::Lab;
-use crate::machine::EnclaveId;
 
 const POLL: Duration = Duration::from_millis(100);
 

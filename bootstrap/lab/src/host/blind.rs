@@ -6,13 +6,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::{ENCLAVE_CIDS, EnclaveId, GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER, WG_SERVER_SERVICE};
 use self_test::{Command as Test, Report};
 
 use super::enclave::SELF_TEST_PORT;
 use super::{Enclave, Lab, Parent};
 use crate::evidence;
-use crate::guest::{GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER, WG_SERVER_SERVICE};
-use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::payload;
 
 const STATUS: [&str; 5] = [WG_SERVER, "status", "--json", "--runtime-dir", "/run/wg-gateway"];

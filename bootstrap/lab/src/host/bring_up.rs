@@ -6,12 +6,11 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use parent_vm::{ENCLAVE_CIDS, EnclaveId};
 
 use super::{Lab, Parent};
 use crate::authority::Authority;
 use crate::fault::FaultCommand;
-use crate::guest;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::payload;
 use crate::plan::Plan;
 use crate::process::{PARENT, Process, SSH, SWITCH};
@@ -81,7 +80,7 @@ impl Lab {
                 .line(&format!("enclave {id}: first handshake {} after power-on", seconds(handshake.since_power_on)));
         }
         // It loads for seconds, which the tunnels need not wait for.
-        self.parent()?.release(guest::AWS_SERVICE)
+        self.parent()?.release(parent_vm::AWS_SERVICE)
     }
 
     /// Says what runs already; an error if a piece of it has died.
@@ -158,7 +157,7 @@ impl Lab {
             vsock_path: layout.guest_socket_path(Cid::PARENT),
             console_path: layout.console_path(PARENT),
             ssh_port,
-            hypervisor: (guest::HYPERVISOR, hypervisor.map(OsStr::to_owned).into()),
+            hypervisor: (parent_vm::HYPERVISOR, hypervisor.map(OsStr::to_owned).into()),
         }
     }
 
@@ -180,7 +179,7 @@ impl Lab {
         let dir = self.layout.process_dir();
         let process = Process::start(&dir, PARENT, &qemu.parent(machine), &self.layout.log_path(PARENT))?;
         let parent = Parent::new(&self.layout, ssh.clone());
-        let ready = |text: &str| text.lines().find(|line| line.starts_with(guest::READY)).map(str::to_owned);
+        let ready = |text: &str| text.lines().find(|line| line.starts_with(parent_vm::READY)).map(str::to_owned);
         let said = parent
             .console()
             .wait("parent", PARENT_PATIENCE, || process.expect_running(), ready)

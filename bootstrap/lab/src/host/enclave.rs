@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use parent_vm::{EnclaveId, WG_SERVER};
 use self_test::{Command as Test, Report};
 
 use super::{GRACE, Lab};
 use crate::console::Console;
 use crate::evidence;
-use crate::guest::{self, WG_SERVER};
 use crate::layout::Layout;
-use crate::machine::EnclaveId;
 use crate::plan::Plan;
 use crate::process::Process;
 use crate::qemu::EnclaveMachine;
@@ -86,7 +85,7 @@ impl<'lab> Enclave<'lab> {
         let _lock = self.lab.lock()?;
         let was_running = self.is_running()?;
         // Also one that has ended is started again until its service is stopped.
-        self.lab.parent()?.hold(&guest::enclave_service(self.id))?;
+        self.lab.parent()?.hold(&parent_vm::enclave_service(self.id))?;
         let end = Instant::now() + GRACE;
         while self.is_running()? {
             ensure!(Instant::now() < end, "enclave {} runs on without its process in the parent", self.id);
@@ -211,9 +210,9 @@ impl<'lab> Enclave<'lab> {
 
     /// Has the parent start it, by its service; returns when its machine runs.
     pub(super) fn boot(&self, plan: &Plan, eif: Option<&Path>) -> Result<()> {
-        let service = guest::enclave_service(self.id);
+        let service = parent_vm::enclave_service(self.id);
         let parent = self.lab.parent()?;
-        parent.install(&guest::image_path(self.id), &image(plan, eif)?)?;
+        parent.install(&parent_vm::image_path(self.id), &image(plan, eif)?)?;
         // It is there when the enclave has booted; one that cannot, is seen by its console.
         parent.output(&["systemctl", "start", "--no-block", &service])?;
         let end = Instant::now() + START_PATIENCE;

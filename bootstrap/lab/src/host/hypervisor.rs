@@ -1,6 +1,6 @@
 //! The lab's part of nitro-cli: runs the machine of an enclave for as long as a process in the parent holds its stream.
 //!
-//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`crate::guest::HYPERVISOR`], the connection as its
+//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`parent_vm::HYPERVISOR`], the connection as its
 //! standard input and output.
 
 use std::fs::File;
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nitro_cli::hypervisor::{End, Event, Start, receive, send};
+use parent_vm::EnclaveId;
 
 use super::enclave::Machine;
 use super::{GRACE, Lab};
-use crate::machine::EnclaveId;
 use crate::plan::Plan;
 use crate::process::Process;
 

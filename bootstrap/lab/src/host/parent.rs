@@ -6,14 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::{EnclaveId, WG_SERVER};
 use self_test::{Command as Test, Report};
 use sha2::{Digest, Sha256};
 
 use crate::console::Console;
 use crate::evidence;
-use crate::guest::{self, WG_SERVER};
 use crate::layout::Layout;
-use crate::machine::EnclaveId;
 use crate::payload;
 use crate::plan::Plan;
 use crate::process::PARENT;
@@ -87,7 +86,7 @@ impl Parent {
     /// # Errors
     /// The parent cannot be reached.
     pub fn wg_server_log(&self) -> Result<String> {
-        self.service_log(guest::WG_SERVER_SERVICE)
+        self.service_log(parent_vm::WG_SERVER_SERVICE)
     }
 
     /// Sends a signal (`TERM`, `KILL`, ...) to a service: `wg-server`, `internet-dns`. One that ends is started again.
@@ -104,7 +103,7 @@ impl Parent {
     /// It does not end in order.
     pub fn hold(&self, service: &str) -> Result<()> {
         let line = "touch \"$2\" && systemctl stop \"$1\"";
-        self.output(&["sh", "-c", line, "sh", service, &guest::held_path(service)]).map(drop)
+        self.output(&["sh", "-c", line, "sh", service, &parent_vm::held_path(service)]).map(drop)
     }
 
     /// As [`Parent::hold`], but kills it first, which leaves wg0 and its sessions.
@@ -122,7 +121,7 @@ impl Parent {
     /// It does not start.
     pub fn release(&self, service: &str) -> Result<()> {
         let line = "rm -f \"$2\" && systemctl start \"$1\"";
-        self.output(&["sh", "-c", line, "sh", service, &guest::held_path(service)]).map(drop)
+        self.output(&["sh", "-c", line, "sh", service, &parent_vm::held_path(service)]).map(drop)
     }
 
     /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that, unless it is held.
@@ -135,7 +134,7 @@ impl Parent {
              systemctl restart \"$1\" || exit
              for i in $(seq 300); do ! \"$2\" status >/dev/null 2>&1 || exit 0; sleep 0.1; done
              echo 'it does not serve' >&2; exit 1";
-        self.output(&["sh", "-c", anew, "sh", guest::WG_SERVER_SERVICE, WG_SERVER])
+        self.output(&["sh", "-c", anew, "sh", parent_vm::WG_SERVER_SERVICE, WG_SERVER])
             .context("start wg-server anew")
             .map(drop)
     }
@@ -147,10 +146,19 @@ impl Parent {
     pub fn set_key_policy(&self, json: &str) -> Result<()> {
         let replace = "cp \"$2\" \"$2.old\" && printf %s \"$1\" >\"$2\" || exit
             \"$3\" check --config \"$4\" >/dev/null || { mv \"$2.old\" \"$2\"; exit 1; }";
-        self.output(&["sh", "-c", replace, "sh", json, guest::KEY_POLICY_PATH, guest::KMS, guest::KMS_CONFIG_PATH])
-            .context("replace the key policy")?;
-        self.hold(guest::KMS_SERVICE)?;
-        self.release(guest::KMS_SERVICE)?;
+        self.output(&[
+            "sh",
+            "-c",
+            replace,
+            "sh",
+            json,
+            parent_vm::KEY_POLICY_PATH,
+            parent_vm::KMS,
+            parent_vm::KMS_CONFIG_PATH,
+        ])
+        .context("replace the key policy")?;
+        self.hold(parent_vm::KMS_SERVICE)?;
+        self.release(parent_vm::KMS_SERVICE)?;
         self.wait_aws()
     }
 
@@ -159,7 +167,7 @@ impl Parent {
     /// # Errors
     /// One of its services does not within a minute.
     pub fn wait_aws(&self) -> Result<()> {
-        for server in &guest::AWS_SERVERS {
+        for server in &parent_vm::AWS_SERVERS {
             let serves = "for i in $(seq 120); do
                   [ -z \"$(ip netns exec internet ss -Hltn \"src $1 and sport = :443\")\" ] || exit 0
                   sleep 0.5

@@ -4,11 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
+use parent_vm::{ENCLAVE_CIDS, EnclaveId};
 use serde::Serialize;
 
 use super::Lab;
 use crate::evidence;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId};
 use crate::plan::Plan;
 use crate::process::{PARENT, Process, SWITCH};
 

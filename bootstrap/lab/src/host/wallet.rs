@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use parent_vm::{ENCLAVE_ROLE, WALLET_ROLE};
 use serde_json::Value;
 
 use super::Parent;
-use crate::guest::{ENCLAVE_ROLE, WALLET_ROLE};
 use crate::key_policy::ADMIN_ROLE;
 use crate::payload;
 

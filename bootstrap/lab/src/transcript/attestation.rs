@@ -3,13 +3,13 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::EnclaveId;
 use serde_json::Value;
 
 use super::page::indented;
 use super::{Transcript, body, title};
 use crate::evidence;
 use crate::host::Enclave;
-use crate::machine::EnclaveId;
 use crate::payload;
 use crate::plan::Plan;
 use crate::rogue::Rogue;

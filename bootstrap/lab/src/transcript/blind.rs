@@ -1,14 +1,13 @@
 //! The tunnel that the parent cannot look into.
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::{EnclaveId, SELF_TEST_SERVERS};
 use self_test::Command as Test;
 
 use super::page::indented;
 use super::{DATAGRAM, SEED, Transcript, body, title, transfer, transferred};
 use crate::evidence;
-use crate::guest::SELF_TEST_SERVERS;
 use crate::host::Blind;
-use crate::machine::EnclaveId;
 
 const ENCLAVE: EnclaveId = EnclaveId::SECOND;
 const TRANSFER: u64 = 1 << 20;

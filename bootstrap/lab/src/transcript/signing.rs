@@ -1,12 +1,12 @@
 //! What all of it is for: a key that only this image gets, and a signature with it.
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::EnclaveId;
 use serde_json::{Value, json};
 
 use super::page::indented;
 use super::{Transcript, body, title};
 use crate::host::{URL, Wallet};
-use crate::machine::EnclaveId;
 use crate::rogue::{self, Rogue};
 
 /// The place of the changed image; without a forward, so that the client asks it in the tunnel.

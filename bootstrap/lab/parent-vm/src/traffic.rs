@@ -9,7 +9,7 @@ use super::{current_thread, runtime};
 
 /// Run by the benchmark, on the parent.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Traffic {
+pub enum Traffic {
     /// Serve tests on these addresses until stopped
     Serve {
         /// `ADDRESS:PORT`

@@ -13,28 +13,28 @@
 use super::units::{Unit, in_internet};
 
 /// The stand-in.
-pub(crate) const KMS_SERVICE: &str = "internet-kms";
+pub const KMS_SERVICE: &str = "internet-kms";
 /// moto.
-pub(crate) const AWS_SERVICE: &str = "internet-aws";
+pub const AWS_SERVICE: &str = "internet-aws";
 /// Where the stand-in listens.
 const KMS_ADDRESS: &str = "198.51.100.90";
 /// Its configuration, beside the files that it names.
-pub(crate) const KMS_CONFIG_PATH: &str = "/run/lab/internet/kms.toml";
+pub const KMS_CONFIG_PATH: &str = "/run/lab/internet/kms.toml";
 /// Who may do what with its key.
-pub(crate) const KEY_POLICY_PATH: &str = "/run/lab/internet/key-policy.json";
+pub const KEY_POLICY_PATH: &str = "/run/lab/internet/key-policy.json";
 /// The program.
-pub(crate) const KMS: &str = "/payload/bin/kms-stand-in";
+pub const KMS: &str = "/payload/bin/kms-stand-in";
 /// moto's program.
-pub(crate) const AWS: &str = "/payload/bin/aws.py";
+pub const AWS: &str = "/payload/bin/aws.py";
 /// The role of the parent's instance, for which the metadata service has credentials.
-pub(crate) const ENCLAVE_ROLE: &str = "arn:aws:iam::111122223333:role/default-role";
+pub const ENCLAVE_ROLE: &str = "arn:aws:iam::111122223333:role/default-role";
 /// The role of who manages keys.
-pub(crate) const WALLET_ROLE: &str = "arn:aws:iam::111122223333:role/wallet";
+pub const WALLET_ROLE: &str = "arn:aws:iam::111122223333:role/wallet";
 
 const METADATA_ADDRESS: &str = "169.254.169.254";
 
 /// Where the servers' certificates and private keys are: `NAME.crt` and `NAME.key` in the lab's internet.
-pub(crate) const SERVERS: [Server; 2] = [
+pub const SERVERS: [Server; 2] = [
     Server { file_stem: "kms", address: KMS_ADDRESS, names: &["kms.eu-central-1.amazonaws.com"] },
     Server {
         file_stem: "aws",
@@ -50,18 +50,22 @@ pub(crate) const SERVERS: [Server; 2] = [
 
 /// One that speaks HTTPS.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Server {
+pub struct Server {
     file_stem: &'static str,
-    pub(crate) address: &'static str,
-    pub(crate) names: &'static [&'static str],
+    /// Where it listens, on port 443.
+    pub address: &'static str,
+    /// What it is called; the first is the one that a signer asks.
+    pub names: &'static [&'static str],
 }
 
 impl Server {
-    pub(crate) fn certificate_path(&self) -> String {
+    /// Its certificate, in PEM.
+    pub fn certificate_path(&self) -> String {
         format!("/run/lab/internet/{}.crt", self.file_stem)
     }
 
-    pub(crate) fn key_path(&self) -> String {
+    /// Its private key, in PEM.
+    pub fn key_path(&self) -> String {
         format!("/run/lab/internet/{}.key", self.file_stem)
     }
 }

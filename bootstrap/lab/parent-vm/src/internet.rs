@@ -13,14 +13,14 @@ use super::network::command;
 /// Where self-test servers listen, TCP and UDP.
 const SELF_TEST_PORT: u16 = 7008;
 /// The self-test servers.
-pub(crate) const SELF_TEST_SERVERS: [SocketAddr; 2] = [
+pub const SELF_TEST_SERVERS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10)), SELF_TEST_PORT),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0x10)), SELF_TEST_PORT),
 ];
 /// Where the parent itself serves raw vsock streams, the reference of the benchmark.
-pub(crate) const VSOCK_PORT: u32 = 7009;
+pub const VSOCK_PORT: u32 = 7009;
 /// A name that exists, but is not on the lab's allow-list.
-pub(crate) const OFF_LIST_NAME: &str = "off-list.example";
+pub const OFF_LIST_NAME: &str = "off-list.example";
 
 const NAMED_CONF: &str = r#"options {
     directory "/run/lab/internet";
@@ -92,8 +92,8 @@ pub(super) fn write() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::aws;
-    use crate::parent_config;
+    use crate::aws;
+    use crate::config;
 
     #[test]
     fn the_zone_has_what_the_lab_names() {
@@ -110,7 +110,7 @@ mod tests {
                 assert!(ROOT_ZONE.contains(&format!("\n{name}. A {}\n", server.address)), "{name}");
             }
         }
-        let list = parent_config::allow_list(include_str!("../../../../config/parent/dns-allow-list.txt")).unwrap();
+        let list = config::allow_list(include_str!("../../../../config/parent/dns-allow-list.txt")).unwrap();
         for name in aws::SERVERS.iter().filter_map(|server| server.names.first()) {
             assert!(list.lines().any(|line| line == *name), "{name}");
         }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_name_off_the_list_is_off_the_list() {
-        let list = parent_config::allow_list(include_str!("../../../../config/parent/dns-allow-list.txt")).unwrap();
+        let list = config::allow_list(include_str!("../../../../config/parent/dns-allow-list.txt")).unwrap();
         assert!(list.lines().any(|line| line == "aws.com"));
         assert!(!list.contains(OFF_LIST_NAME));
     }

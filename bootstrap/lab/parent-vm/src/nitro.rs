@@ -7,27 +7,27 @@ use anyhow::{Context, Result};
 
 use super::network::command;
 use super::units::Unit;
-use crate::machine::{ENCLAVE_CIDS, EnclaveId};
+use crate::enclave_id::{ENCLAVE_CIDS, EnclaveId};
 
 /// The stand-in, in the place of AWS's.
-pub(crate) const NITRO_CLI: &str = "/usr/bin/nitro-cli";
+pub const NITRO_CLI: &str = "/usr/bin/nitro-cli";
 /// `/etc/enclave/enclave.env`, with what `config/aws.toml` has.
-pub(crate) const ENCLAVE_ENVIRONMENT: &str = "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n";
+pub const ENCLAVE_ENVIRONMENT: &str = "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n";
 /// Where the allocator's configuration is.
-pub(crate) const ALLOCATOR_PATH: &str = "/etc/nitro_enclaves/allocator.yaml";
+pub const ALLOCATOR_PATH: &str = "/etc/nitro_enclaves/allocator.yaml";
 /// The allocator's configuration, the same.
-pub(crate) const ALLOCATED: &str = "---\nmemory_mib: 512\ncpu_count: 2\n";
+pub const ALLOCATED: &str = "---\nmemory_mib: 512\ncpu_count: 2\n";
 /// Who may start enclaves.
 const GROUP: &str = "ne";
 const DEVICE: &str = "/dev/nitro_enclaves";
 
 /// The service of an enclave: the one that ships, or one like it.
-pub(crate) fn service(id: EnclaveId) -> String {
+pub fn service(id: EnclaveId) -> String {
     if id == EnclaveId::FIRST { "enclave".to_owned() } else { id.name() }
 }
 
 /// What it boots.
-pub(crate) fn image_path(id: EnclaveId) -> String {
+pub fn image_path(id: EnclaveId) -> String {
     format!("/usr/local/lib/enclave/{}.eif", service(id))
 }
 

@@ -21,7 +21,7 @@ const NAMES: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// The file that ships has not what is to be changed.
-pub(crate) fn parent(shipped: &str) -> Result<String> {
+pub fn parent(shipped: &str) -> Result<String> {
     edit(&edit(shipped, &OPERATOR)?, &LAB)
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn parent(shipped: &str) -> Result<String> {
 ///
 /// # Errors
 /// As [`parent`].
-pub(crate) fn allow_list(shipped: &str) -> Result<String> {
+pub fn allow_list(shipped: &str) -> Result<String> {
     edit(shipped, &NAMES)
 }
 
@@ -44,13 +44,13 @@ fn edit(text: &str, changes: &[(&str, &str)]) -> Result<String> {
 mod tests {
     use super::*;
 
-    const PARENT: &str = include_str!("../../../config/parent/parent.toml");
+    const PARENT: &str = include_str!("../../../../config/parent/parent.toml");
 
     #[test]
     fn the_files_that_ship_can_be_changed_as_the_documents_say() {
         let text = parent(PARENT).unwrap();
         assert!(!text.contains("uplink = \"eth0\"") && text.contains("\nto = \"203.0.113.2:443\"\n"), "{text}");
-        let list = allow_list(include_str!("../../../config/parent/dns-allow-list.txt")).unwrap();
+        let list = allow_list(include_str!("../../../../config/parent/dns-allow-list.txt")).unwrap();
         assert!(list.lines().any(|line| line == "secretsmanager.eu-central-1.amazonaws.com"), "{list}");
     }
 

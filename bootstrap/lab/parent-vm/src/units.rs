@@ -5,37 +5,41 @@
 use super::{PROGRAM, RUN_DIR, WG_SERVER, allocator, aws, nitro};
 
 /// The parent's daemon, for everything but blind mode.
-pub(crate) const WG_SERVER_SERVICE: &str = "wg-server";
+pub const WG_SERVER_SERVICE: &str = "wg-server";
 /// The parent's part of blind mode.
-pub(crate) const RELAY_SERVICE: &str = "wg-relay";
+pub const RELAY_SERVICE: &str = "wg-relay";
 /// The gateway of blind mode, in the lab's internet.
-pub(crate) const GATEWAY_SERVICE: &str = "wg-gateway";
+pub const GATEWAY_SERVICE: &str = "wg-gateway";
 
 /// What makes the namespaces and files of all others.
 const SET_UP: &str = "lab-internet.service";
 
 /// One service.
 #[derive(Clone, Debug)]
-pub(crate) struct Unit {
+pub struct Unit {
     /// Without `.service`.
-    pub(crate) name: String,
-    pub(crate) text: String,
+    pub name: String,
+    /// The unit file.
+    pub text: String,
     /// What differs from the text: a drop-in.
-    pub(crate) changes: Option<String>,
+    pub changes: Option<String>,
     /// Started at boot; the others when they are asked for.
-    pub(crate) is_enabled: bool,
+    pub is_enabled: bool,
 }
 
 /// The texts of the units that ship.
 #[derive(Debug)]
-pub(crate) struct Shipped {
-    pub(crate) wg_server: String,
-    pub(crate) wg_named: String,
-    pub(crate) enclave: String,
+pub struct Shipped {
+    /// `wg-server.service`.
+    pub wg_server: String,
+    /// `wg-named.service`.
+    pub wg_named: String,
+    /// `enclave.service`.
+    pub enclave: String,
 }
 
 /// All of them; without those that ship, the parent is an instance at its first boot.
-pub(crate) fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
+pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     let https = |name, address: &str| {
         let files = "-cert /run/lab/internet/https.crt -key /run/lab/internet/https.key";
         in_internet(name, &format!("/usr/bin/openssl s_server -quiet -www -accept {address} {files}"), "")
@@ -75,7 +79,7 @@ pub(crate) fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
 }
 
 /// While this file is there, the service is not started by others that want it.
-pub(crate) fn held_path(service: &str) -> String {
+pub fn held_path(service: &str) -> String {
     format!("{RUN_DIR}/{service}.held")
 }
 

@@ -10,10 +10,17 @@
 //!
 //! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
 
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
+)]
+
 mod allocator;
 mod aws;
-mod files;
+pub mod config;
+mod enclave_id;
 mod hypervisor;
+mod internet;
 mod network;
 mod nitro;
 mod record;
@@ -31,36 +38,34 @@ use clap::Subcommand;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::machine::EnclaveId;
-use traffic::Traffic;
-
-pub(crate) use aws::{
-    AWS, AWS_SERVICE, ENCLAVE_ROLE, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_SERVICE, SERVERS as AWS_SERVERS,
+pub use aws::{
+    AWS, AWS_SERVICE, ENCLAVE_ROLE, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_SERVICE, SERVERS as AWS_SERVERS, Server,
     WALLET_ROLE,
 };
-pub(crate) use files::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
-pub(crate) use hypervisor::ADDRESS as HYPERVISOR;
-pub(crate) use nitro::{
-    ALLOCATED, ALLOCATOR_PATH, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service,
-};
-pub(crate) use units::{GATEWAY_SERVICE, RELAY_SERVICE, Shipped, WG_SERVER_SERVICE, all as units, held_path};
+pub use enclave_id::{ENCLAVE_CIDS, EnclaveId};
+pub use hypervisor::ADDRESS as HYPERVISOR;
+pub use internet::{OFF_LIST_NAME, SELF_TEST_SERVERS, VSOCK_PORT};
+pub use nitro::{ALLOCATED, ALLOCATOR_PATH, ENCLAVE_ENVIRONMENT, NITRO_CLI, image_path, service as enclave_service};
+pub use record::Options as RecordOptions;
+pub use traffic::Traffic;
+pub use units::{GATEWAY_SERVICE, RELAY_SERVICE, Shipped, Unit, WG_SERVER_SERVICE, all as units, held_path};
 
 /// The line on the parent's console that `lab up` waits for.
-pub(crate) const READY: &str = "lab: parent ready";
+pub const READY: &str = "lab: parent ready";
 /// Where the lab's files are.
-pub(crate) const RUN_DIR: &str = "/run/lab";
+pub const RUN_DIR: &str = "/run/lab";
 /// Where logs are that are not the journal's.
-pub(crate) const LOG_DIR: &str = "/var/log/lab";
+pub const LOG_DIR: &str = "/var/log/lab";
 const PROGRAM: &str = "/payload/bin/lab";
 /// The parent's daemon, where an instance has it.
-pub(crate) const WG_SERVER: &str = "/usr/local/bin/wg-server";
+pub const WG_SERVER: &str = "/usr/local/bin/wg-server";
 const WG_SERVER_USER: &str = "wg-server";
 /// `dns.user` of what ships.
 const NAMED_USER: &str = "wg-named";
 
 /// The verbs that run on the parent only.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub enum Verb {
     /// What runs inside the parent
     #[command(hide = true, subcommand)]
     ParentVm(Part),
@@ -92,7 +97,7 @@ pub(crate) enum Verb {
 
 /// What a unit of the parent runs.
 #[derive(Clone, Copy, Debug, Subcommand)]
-pub(crate) enum Part {
+pub enum Part {
     /// Make the lab's internet, and what wg-server needs of its host
     SetUp {
         /// Without what user data does
@@ -111,7 +116,7 @@ pub(crate) enum Part {
 ///
 /// # Errors
 /// Those of the verb.
-pub(crate) fn run(verb: Verb) -> Result<String> {
+pub fn run(verb: Verb) -> Result<String> {
     match verb {
         Verb::ParentVm(part) => part.run(),
         Verb::Traffic(traffic) => traffic::run(traffic),
@@ -151,7 +156,7 @@ fn set_up(is_first_boot: bool) -> Result<()> {
         fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;
     }
     network::set_up().context("the lab's internet")?;
-    files::write().context("the lab's internet")?;
+    internet::write().context("the lab's internet")?;
     nitro::set_up().context("what nitro-cli's package brings")?;
     if is_first_boot {
         return Ok(());

@@ -6,11 +6,11 @@ use std::str::FromStr;
 use tunnel::port::Cid;
 
 /// Context ids that the switch has a socket for; the first enclave gets the first.
-pub(crate) const ENCLAVE_CIDS: std::ops::RangeInclusive<u32> = 16..=23;
+pub const ENCLAVE_CIDS: std::ops::RangeInclusive<u32> = 16..=23;
 
 /// Which enclave, by its CID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EnclaveId(pub(crate) Cid);
+pub struct EnclaveId(Cid);
 
 impl EnclaveId {
     /// The first enclave of every lab.
@@ -20,7 +20,7 @@ impl EnclaveId {
     pub const SECOND: Self = Self(Cid(*ENCLAVE_CIDS.start() + 1));
 
     /// The first `count` enclaves, or as many as a lab may have.
-    pub(crate) fn first(count: usize) -> impl Iterator<Item = Self> {
+    pub fn first(count: usize) -> impl Iterator<Item = Self> {
         ENCLAVE_CIDS.map(|cid| Self(Cid(cid))).take(count)
     }
 
@@ -30,7 +30,7 @@ impl EnclaveId {
     }
 
     /// `enclave-16`: the name of its process and its logs.
-    pub(crate) fn name(self) -> String {
+    pub fn name(self) -> String {
         format!("enclave-{self}")
     }
 }

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whom to record, and what to offer.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// CID of the enclave
     cid: u32,
     /// The gateway's public key; its own, so that nothing but the time is wrong when the answer is given again

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 /// The host, in the parent's network to it.
-pub(crate) const ADDRESS: &str = "10.0.2.100:16";
+pub const ADDRESS: &str = "10.0.2.100:16";
 
 /// Carries until the listener fails.
 pub(super) async fn serve() -> Result<()> {
