@@ -50,7 +50,8 @@ pub(crate) fn for_nobody() -> Result<String> {
 #[cfg(test)]
 mod tests {
     use kms_stand_in::Config;
-    use parent_vm::{AWS_SERVERS, KEY_POLICY_PATH};
+    use parent_vm::AWS_SERVERS;
+    use parent_vm::paths::{KEY_POLICY_PATH, ROOT_PATH};
 
     use super::*;
     use crate::layout::Layout;
@@ -88,7 +89,7 @@ mod tests {
         crate::authority::Authority::new(now).unwrap().save(&layout).unwrap();
         let text = fs::read_to_string(Project::find(None).unwrap().internet_dir().join("kms.toml")).unwrap();
         let root = layout.root_path();
-        let text = text.replace("/etc/wg-server/lab-root.pem", root.to_str().unwrap());
+        let text = text.replace(ROOT_PATH, root.to_str().unwrap());
         let put = |path: &str, text: &str| fs::write(dir.path().join(path.rsplit('/').next().unwrap()), text).unwrap();
         let measurements_path = dir.path().join("measurements.json");
         fs::write(&measurements_path, measurements(PCR0)).unwrap();

@@ -5,20 +5,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use parent_vm::{
-    ALLOCATED, ALLOCATOR_PATH, AWS, AWS_SERVERS, ENCLAVE_ENVIRONMENT, EnclaveId, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH,
-    NITRO_CLI, Shipped, WG_SERVER, image_path, units,
+use parent_vm::paths::{
+    ALLOCATOR_PATH, AWS, GATEWAY_CONFIG_PATH, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, LAB, MEASUREMENTS_PATH, NITRO_CLI,
+    RELAY_CONFIG_PATH, ROOT_PATH, WALLET, WEB_CA_PATH, WG_SERVER,
 };
+use parent_vm::{ALLOCATED, AWS_SERVERS, ENCLAVE_ENVIRONMENT, EnclaveId, Shipped, image_path, units};
 use tar::{Builder, EntryType, Header};
 
 use crate::key_policy;
-use crate::layout::{Layout, WEB_CA_NAME};
+use crate::layout::Layout;
 use crate::project::Project;
 use crate::ssh;
 use crate::web_authority::WebAuthority;
 
-/// Whom the instance's `aws` believes.
-const AWS_CLI_CONFIG: &str = "[default]\nca_bundle = /payload/web-ca.pem\n";
 const UNIT_DIR: &str = "etc/systemd/system";
 
 /// The programs that the parent runs.
@@ -85,15 +84,15 @@ pub(crate) fn write(
     append_units(&mut tar, project, eif_path.is_some())?;
     let internet_dir = project.internet_dir();
     let mut files = vec![
-        ("payload/bin/lab".into(), programs.lab.clone(), 0o755),
-        ("payload/bin/wallet".into(), programs.wallet.clone(), 0o755),
+        (inside(LAB), programs.lab.clone(), 0o755),
+        (inside(WALLET), programs.wallet.clone(), 0o755),
         (inside(NITRO_CLI), programs.nitro_cli.clone(), 0o755),
         (inside(KMS), programs.kms_stand_in.clone(), 0o755),
         (inside(AWS), internet_dir.join("aws.py"), 0o755),
         (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),
-        (format!("payload/{WEB_CA_NAME}"), layout.web_ca_path(), 0o644),
+        (inside(WEB_CA_PATH), layout.web_ca_path(), 0o644),
         // In the place of AWS's, which wg-server knows by itself.
-        ("etc/wg-server/lab-root.pem".into(), layout.root_path(), 0o644),
+        (inside(ROOT_PATH), layout.root_path(), 0o644),
     ];
     let policy = match eif_path {
         Some(eif_path) => {
@@ -142,15 +141,17 @@ fn append_installed(
     Ok([
         (inside(WG_SERVER), programs.wg_server.clone(), 0o755),
         (inside(&image_path(EnclaveId::FIRST)), eif_path.to_owned(), 0o644),
-        ("etc/wg-server/measurements.json".into(), measurements_of(eif_path)?, 0o644),
-        ("etc/wg-server/relay.toml".into(), blind_dir.join("relay.toml"), 0o644),
-        ("etc/wg-gateway/gateway.toml".into(), blind_dir.join("gateway.toml"), 0o644),
+        (inside(MEASUREMENTS_PATH), measurements_of(eif_path)?, 0o644),
+        (inside(RELAY_CONFIG_PATH), blind_dir.join("relay.toml"), 0o644),
+        (inside(GATEWAY_CONFIG_PATH), blind_dir.join("gateway.toml"), 0o644),
     ])
 }
 
 /// What user data finds on Amazon Linux, and not on Debian.
 fn append_first_boot(tar: &mut Builder<File>, project: &Project) -> Result<[Source; 2]> {
-    append(tar, "root/.aws/config", EntryType::Regular, 0o644, AWS_CLI_CONFIG.as_bytes())?;
+    // The authority that the instance's `aws` trusts.
+    let aws_config = format!("[default]\nca_bundle = {WEB_CA_PATH}\n");
+    append(tar, "root/.aws/config", EntryType::Regular, 0o644, aws_config.as_bytes())?;
     let dir = project.ec2_dir();
     let programs = [("usr/bin/dnf", "dnf"), ("opt/aws/bin/cfn-signal", "cfn-signal")];
     Ok(programs.map(|(path, name)| (path.to_owned(), dir.join(name), 0o755)))

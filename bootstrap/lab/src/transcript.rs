@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use parent_vm::paths::QUERY_LOG_PATH;
 use parent_vm::{EnclaveId, OFF_LIST_NAME, SELF_TEST_SERVERS};
 use self_test::command::{Command as Test, Transfer};
 use self_test::{Report, Transport};
@@ -150,7 +151,7 @@ impl Transcript<'_> {
         let refused = evidence::queries(&log, OFF_LIST_NAME, &self.addresses);
         ensure!(!refused.is_empty(), "no query for {OFF_LIST_NAME} in BIND's log:\n{log}");
         body(&format!(
-            "Its query log (/var/log/wg-server/query.log):\n{}\
+            "Its query log ({QUERY_LOG_PATH}):\n{}\
              A name that exists, but is not on the list, is denied ({}):\n{}",
             indented(tail(&lines, 3)),
             answer.code.as_deref().unwrap_or("no address"),

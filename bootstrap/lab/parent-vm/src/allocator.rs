@@ -6,8 +6,8 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::units::{Unit, unit};
-use super::{PROGRAM, nitro};
+use crate::paths::{ALLOCATOR_PATH, LAB};
+use crate::units::{Unit, unit};
 
 /// The unit's name, and its verb.
 const NAME: &str = "nitro-enclaves-allocator";
@@ -24,14 +24,14 @@ struct Request {
 
 /// The service.
 pub(super) fn service() -> Unit {
-    let service = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} parent-vm allocate\n");
+    let service = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart={LAB} parent-vm allocate\n");
     Unit { is_enabled: false, ..unit(NAME, "", &service) }
 }
 
 /// What the service does; it says what it did.
 pub(super) fn allocate() -> Result<String> {
-    let text = fs::read_to_string(nitro::ALLOCATOR_PATH).with_context(|| format!("read {}", nitro::ALLOCATOR_PATH))?;
-    let request = Request::parse(&text).context(nitro::ALLOCATOR_PATH)?;
+    let text = fs::read_to_string(ALLOCATOR_PATH).with_context(|| format!("read {}", ALLOCATOR_PATH))?;
+    let request = Request::parse(&text).context(ALLOCATOR_PATH)?;
     request.ensure_is_there()?;
     Ok(format!("set aside for enclaves: {request}"))
 }
@@ -85,6 +85,7 @@ impl fmt::Display for Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nitro::ALLOCATED;
 
     fn error(text: &str) -> String {
         let refused = Request::parse(text).and_then(Request::ensure_is_there);
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_user_data_writes_can_be_set_aside() {
-        let request = Request::parse(nitro::ALLOCATED).unwrap();
+        let request = Request::parse(ALLOCATED).unwrap();
         assert_eq!(request, Request { memory_mib: 512, cpus: 2 });
         request.ensure_is_there().unwrap();
     }

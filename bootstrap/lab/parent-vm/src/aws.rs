@@ -10,7 +10,8 @@
 //! `HttpPutResponseHopLimit` says. An enclave is one hop behind its parent, so 1, a frequent default, leaves it without
 //! credentials; 2 is right. Here the answers travel two hops, and no more.
 
-use super::units::{Unit, in_internet};
+use crate::paths::{AWS, INTERNET_DIR, KMS, KMS_CONFIG_PATH};
+use crate::units::{Unit, in_internet};
 
 /// The stand-in.
 pub const KMS_SERVICE: &str = "internet-kms";
@@ -18,14 +19,6 @@ pub const KMS_SERVICE: &str = "internet-kms";
 pub const AWS_SERVICE: &str = "internet-aws";
 /// Where the stand-in listens.
 const KMS_ADDRESS: &str = "198.51.100.90";
-/// Its configuration, beside the files that it names.
-pub const KMS_CONFIG_PATH: &str = "/run/lab/internet/kms.toml";
-/// Who may do what with its key.
-pub const KEY_POLICY_PATH: &str = "/run/lab/internet/key-policy.json";
-/// The program.
-pub const KMS: &str = "/payload/bin/kms-stand-in";
-/// moto's program.
-pub const AWS: &str = "/payload/bin/aws.py";
 /// The role of the parent's instance, for which the metadata service has credentials.
 pub const ENCLAVE_ROLE: &str = "arn:aws:iam::111122223333:role/default-role";
 /// The role of who manages keys.
@@ -61,12 +54,12 @@ pub struct Server {
 impl Server {
     /// Its certificate, in PEM.
     pub fn certificate_path(&self) -> String {
-        format!("/run/lab/internet/{}.crt", self.file_stem)
+        format!("{INTERNET_DIR}/{}.crt", self.file_stem)
     }
 
     /// Its private key, in PEM.
     pub fn key_path(&self) -> String {
-        format!("/run/lab/internet/{}.key", self.file_stem)
+        format!("{INTERNET_DIR}/{}.key", self.file_stem)
     }
 }
 

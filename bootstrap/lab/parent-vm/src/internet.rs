@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result};
 
-use super::network::command;
+use crate::network::command;
+use crate::paths::INTERNET_DIR;
 
 /// Where self-test servers listen, TCP and UDP.
 const SELF_TEST_PORT: u16 = 7008;
@@ -77,7 +78,7 @@ const HTTPS_KEY: [&str; 16] = [
 /// Writes them.
 pub(super) fn write() -> Result<()> {
     for (name, content) in [("named.conf", NAMED_CONF), ("root.zone", ROOT_ZONE)] {
-        let path = format!("/run/lab/internet/{name}");
+        let path = format!("{INTERNET_DIR}/{name}");
         fs::write(&path, content).with_context(|| format!("write {path}"))?;
     }
     // Who is in the internet asks its name server: ip-netns(8) binds its file over the parent's, which has to be there for it.
@@ -85,7 +86,7 @@ pub(super) fn write() -> Result<()> {
     fs::create_dir_all("/etc/netns/internet").context("make /etc/netns/internet")?;
     fs::write("/etc/netns/internet/resolv.conf", "nameserver 198.51.100.53\n").context("write resolv.conf")?;
     // named writes beside its zone.
-    fs::set_permissions("/run/lab/internet", fs::Permissions::from_mode(0o777)).context("open /run/lab/internet")?;
+    fs::set_permissions(INTERNET_DIR, fs::Permissions::from_mode(0o777)).context("open the folder to named")?;
     command(&[&HTTPS_KEY[..], &["-out", "/run/lab/internet/https.crt"]].concat())
 }
 

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::paths::RUN_DIR;
+
 /// Batches of ip(8), each for a network of its own: a command each would take seconds where the processor is emulated.
 const PARENT: &str = "
 netns add internet
@@ -60,9 +62,9 @@ pub(super) fn set_up() -> Result<()> {
 
 /// Has ip(8) do all lines; it says which one went wrong.
 fn batch(program: &[&str], lines: &str) -> Result<()> {
-    let path = "/run/lab/ip-batch";
-    fs::write(path, lines).with_context(|| format!("write {path}"))?;
-    command(&[program, &["-batch", path]].concat())
+    let path = format!("{RUN_DIR}/ip-batch");
+    fs::write(&path, lines).with_context(|| format!("write {path}"))?;
+    command(&[program, &["-batch", &path]].concat())
 }
 
 /// Runs a program to its end.

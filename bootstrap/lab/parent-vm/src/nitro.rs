@@ -5,16 +5,13 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 
-use super::network::command;
-use super::units::Unit;
 use crate::enclave_id::{ENCLAVE_CIDS, EnclaveId};
+use crate::network::command;
+use crate::paths::NITRO_CLI;
+use crate::units::Unit;
 
-/// The stand-in, in the place of AWS's.
-pub const NITRO_CLI: &str = "/usr/bin/nitro-cli";
 /// `/etc/enclave/enclave.env`, with what `config/aws.toml` has.
 pub const ENCLAVE_ENVIRONMENT: &str = "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n";
-/// Where the allocator's configuration is.
-pub const ALLOCATOR_PATH: &str = "/etc/nitro_enclaves/allocator.yaml";
 /// The allocator's configuration, the same.
 pub const ALLOCATED: &str = "---\nmemory_mib: 512\ncpu_count: 2\n";
 /// Who may start enclaves.

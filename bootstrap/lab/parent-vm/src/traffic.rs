@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
-use super::{current_thread, runtime};
+use crate::runtime::{current_thread, multi_thread};
 
 /// Run by the benchmark, on the parent.
 #[derive(Debug, Subcommand)]
@@ -30,7 +30,9 @@ pub enum Traffic {
 pub(crate) fn run(traffic: Traffic) -> Result<String> {
     match traffic {
         // As the lab's internet has it.
-        Traffic::Serve { addresses } => runtime()?.block_on(self_test::server::run(&addresses)).map(|()| String::new()),
+        Traffic::Serve { addresses } => {
+            multi_thread()?.block_on(self_test::server::run(&addresses)).map(|()| String::new())
+        }
         // As the agent has it.
         Traffic::Ask { command } => {
             let command = serde_json::from_str(&command).context("the test")?;

@@ -2,7 +2,8 @@
 //!
 //! The gateway and the relay of blind mode are the unit that ships, `wg-server.service`, under other names and with what differs.
 
-use super::{PROGRAM, RUN_DIR, WG_SERVER, allocator, aws, nitro};
+use crate::paths::{GATEWAY_CONFIG_PATH, INTERNET_DIR, LAB, RELAY_CONFIG_PATH, RUN_DIR, WG_SERVER};
+use crate::{allocator, aws, nitro};
 
 /// The parent's daemon, for everything but blind mode.
 pub const WG_SERVER_SERVICE: &str = "wg-server";
@@ -41,23 +42,23 @@ pub struct Shipped {
 /// All of them; without those that ship, the parent is an instance at its first boot.
 pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     let https = |name, address: &str| {
-        let files = "-cert /run/lab/internet/https.crt -key /run/lab/internet/https.key";
+        let files = format!("-cert {INTERNET_DIR}/https.crt -key {INTERNET_DIR}/https.key");
         in_internet(name, &format!("/usr/bin/openssl s_server -quiet -www -accept {address} {files}"), "")
     };
     let option = if shipped.is_some() { "" } else { " --first-boot" };
     let set_up = format!(
-        "Type=oneshot\nRemainAfterExit=yes\nExecStart={PROGRAM} parent-vm set-up{option}\nStandardError=journal+console\n"
+        "Type=oneshot\nRemainAfterExit=yes\nExecStart={LAB} parent-vm set-up{option}\nStandardError=journal+console\n"
     );
     let ssh = "Type=notify\nExecStart=/usr/sbin/sshd -D -f /etc/ssh/sshd_config.lab\nRuntimeDirectory=sshd\nKillMode=process\n";
-    let serve = format!("ExecStart={PROGRAM} parent-vm serve\nStandardError=journal+console\n");
+    let serve = format!("ExecStart={LAB} parent-vm serve\nStandardError=journal+console\n");
     let mut units = vec![
         unit("lab-internet", "Before=network-online.target\n", &set_up),
         unit("lab-ssh", "", ssh),
         unit("lab-parent", &format!("Requires={SET_UP}\nAfter={SET_UP} lab-ssh.service\n"), &serve),
-        in_internet("internet-dns", "/usr/sbin/named -f -c /run/lab/internet/named.conf", ""),
+        in_internet("internet-dns", &format!("/usr/sbin/named -f -c {INTERNET_DIR}/named.conf"), ""),
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
-        in_internet("internet-self-test", &format!("{PROGRAM} parent-vm internet"), ""),
+        in_internet("internet-self-test", &format!("{LAB} parent-vm internet"), ""),
         allocator::service(),
     ];
     units.extend(aws::units());
@@ -98,9 +99,11 @@ pub(super) fn unit(name: &str, order: &str, service: &str) -> Unit {
 
 /// As docs/operations.md says of the parents of a gateway elsewhere.
 fn relay() -> String {
-    let command = format!("{WG_SERVER} relay --config /etc/wg-server/relay.toml");
-    let mut changes =
-        changes_of(RELAY_SERVICE, &format!("{WG_SERVER} relay --check --config /etc/wg-server/relay.toml"), &command);
+    let mut changes = changes_of(
+        RELAY_SERVICE,
+        &format!("{WG_SERVER} relay --check --config {RELAY_CONFIG_PATH}"),
+        &format!("{WG_SERVER} relay --config {RELAY_CONFIG_PATH}"),
+    );
     changes.push_str("AmbientCapabilities=\nCapabilityBoundingSet=\n");
     changes.push_str("AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n");
     changes
@@ -108,11 +111,10 @@ fn relay() -> String {
 
 /// Another host, which here is a namespace.
 fn gateway() -> String {
-    let config = "/etc/wg-gateway/gateway.toml";
     let mut changes = changes_of(
         GATEWAY_SERVICE,
-        &format!("{WG_SERVER} check --config {config}"),
-        &format!("{WG_SERVER} run --config {config}"),
+        &format!("{WG_SERVER} check --config {GATEWAY_CONFIG_PATH}"),
+        &format!("{WG_SERVER} run --config {GATEWAY_CONFIG_PATH}"),
     );
     changes.push_str("NetworkNamespacePath=/run/netns/gateway\n");
     // It starts named itself, as a gateway may.

@@ -9,6 +9,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
+use parent_vm::paths::LAB;
 use self_test::{Command as Test, Report};
 
 use crate::host::Parent;
@@ -123,8 +124,7 @@ impl<'parent> Site<'parent> {
     /// What went wrong with it.
     pub(super) fn test_reference(&self, test: &Test) -> Result<Report> {
         let json = serde_json::to_string(test)?;
-        let line =
-            self.parent.output(&["ip", "netns", "exec", "bench-a", "/payload/bin/lab", "traffic", "ask", &json])?;
+        let line = self.parent.output(&["ip", "netns", "exec", "bench-a", LAB, "traffic", "ask", &json])?;
         serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))
     }
 }

@@ -6,7 +6,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use parent_vm::{ENCLAVE_CIDS, EnclaveId, GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER, WG_SERVER_SERVICE};
+use parent_vm::paths::{GATEWAY_MEASUREMENTS_PATH, GATEWAY_PRIVATE_KEY_PATH, GATEWAY_RUNTIME_DIR, LAB, WG_SERVER};
+use parent_vm::{ENCLAVE_CIDS, EnclaveId, GATEWAY_SERVICE, RELAY_SERVICE, WG_SERVER_SERVICE};
 use self_test::{Command as Test, Report};
 
 use super::enclave::SELF_TEST_PORT;
@@ -14,7 +15,7 @@ use super::{Enclave, Lab, Parent};
 use crate::evidence;
 use crate::payload;
 
-const STATUS: [&str; 5] = [WG_SERVER, "status", "--json", "--runtime-dir", "/run/wg-gateway"];
+const STATUS: [&str; 5] = [WG_SERVER, "status", "--json", "--runtime-dir", GATEWAY_RUNTIME_DIR];
 /// How long a service may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
@@ -45,7 +46,7 @@ impl<'lab> Blind<'lab> {
     /// No lab is up, or a program that does not start.
     pub fn begin(lab: &'lab Lab) -> Result<Self> {
         let parent = lab.parent()?;
-        let key = parent.shell("wg pubkey </etc/wg-gateway/private.key")?;
+        let key = parent.shell(&format!("wg pubkey <{GATEWAY_PRIVATE_KEY_PATH}"))?;
         let eif_path = lab.progress.phase("the image that pins the gateway's key", |phase| {
             let dir = lab.layout.blind_dir();
             let from = lab.project.blind_dir().join("enclave");
@@ -53,7 +54,7 @@ impl<'lab> Blind<'lab> {
             config.edit(|text| pin(key.trim(), text))?;
             lab.project.image(&[], &config, &dir, phase)
         })?;
-        parent.write("/etc/wg-gateway/measurements.json", &payload::measurements_of(&eif_path)?)?;
+        parent.write(GATEWAY_MEASUREMENTS_PATH, &payload::measurements_of(&eif_path)?)?;
         lab.progress.phase("the gateway, and the parent's relay", |_| {
             parent.hold(WG_SERVER_SERVICE)?;
             parent.release(GATEWAY_SERVICE)?;
@@ -113,7 +114,7 @@ impl<'lab> Blind<'lab> {
     /// # Errors
     /// It does not run.
     pub fn status(&self) -> Result<String> {
-        self.output(&[WG_SERVER, "status", "--runtime-dir", "/run/wg-gateway"])
+        self.output(&[WG_SERVER, "status", "--runtime-dir", GATEWAY_RUNTIME_DIR])
     }
 
     /// Has an enclave's self-test agent do a test; asked through the tunnel, from the gateway.
@@ -125,7 +126,7 @@ impl<'lab> Blind<'lab> {
         let addresses = evidence::leased_addresses(&status, id.cid())?;
         let address = addresses.first().with_context(|| format!("the gateway has no enclave {id}:\n{status}"))?;
         let agent = SocketAddr::new(*address, SELF_TEST_PORT).to_string();
-        let line = self.output(&["/payload/bin/lab", "self-test", &agent, &serde_json::to_string(test)?])?;
+        let line = self.output(&[LAB, "self-test", &agent, &serde_json::to_string(test)?])?;
         serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))
     }
 

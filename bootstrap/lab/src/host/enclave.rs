@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use parent_vm::{EnclaveId, WG_SERVER};
+use parent_vm::EnclaveId;
+use parent_vm::paths::{LAB, WG_SERVER};
 use self_test::{Command as Test, Report};
 
 use super::{GRACE, Lab};
@@ -170,7 +171,7 @@ impl<'lab> Enclave<'lab> {
         let gateway = parent.output(&["wg", "show", "wg0", "public-key"])?;
         let addresses = self.addresses()?;
         parent.hold_killed("wg-server")?;
-        let mut command: Vec<_> = ["/payload/bin/lab", "record"].map(str::to_owned).into();
+        let mut command: Vec<_> = [LAB, "record"].map(str::to_owned).into();
         command.extend([self.id.to_string(), gateway.trim().to_owned()]);
         command.extend(addresses.iter().map(ToString::to_string));
         let answer = parent.output(&command);

@@ -6,7 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use parent_vm::{EnclaveId, WG_SERVER};
+use parent_vm::EnclaveId;
+use parent_vm::paths::{
+    KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_FAULT_PATH, LAB, MEASUREMENTS_PATH, QUERY_LOG_PATH, WG_SERVER,
+};
 use self_test::{Command as Test, Report};
 use sha2::{Digest, Sha256};
 
@@ -78,7 +81,7 @@ impl Parent {
     /// # Errors
     /// The parent cannot be reached.
     pub fn query_log(&self) -> Result<String> {
-        self.shell("cat /var/log/wg-server/query.log 2>/dev/null || true")
+        self.shell(&format!("cat {QUERY_LOG_PATH} 2>/dev/null || true"))
     }
 
     /// What wg-server logged.
@@ -129,7 +132,7 @@ impl Parent {
     /// # Errors
     /// An image without measurements beside it, or wg-server does not serve within half a minute.
     pub fn trust(&self, eif: &Path) -> Result<()> {
-        self.write("/etc/wg-server/measurements.json", &payload::measurements_of(eif)?)?;
+        self.write(MEASUREMENTS_PATH, &payload::measurements_of(eif)?)?;
         let anew = "systemctl is-active --quiet \"$1\" || exit 0
              systemctl restart \"$1\" || exit
              for i in $(seq 300); do ! \"$2\" status >/dev/null 2>&1 || exit 0; sleep 0.1; done
@@ -146,17 +149,8 @@ impl Parent {
     pub fn set_key_policy(&self, json: &str) -> Result<()> {
         let replace = "cp \"$2\" \"$2.old\" && printf %s \"$1\" >\"$2\" || exit
             \"$3\" check --config \"$4\" >/dev/null || { mv \"$2.old\" \"$2\"; exit 1; }";
-        self.output(&[
-            "sh",
-            "-c",
-            replace,
-            "sh",
-            json,
-            parent_vm::KEY_POLICY_PATH,
-            parent_vm::KMS,
-            parent_vm::KMS_CONFIG_PATH,
-        ])
-        .context("replace the key policy")?;
+        self.output(&["sh", "-c", replace, "sh", json, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH])
+            .context("replace the key policy")?;
         self.hold(parent_vm::KMS_SERVICE)?;
         self.release(parent_vm::KMS_SERVICE)?;
         self.wait_aws()
@@ -183,10 +177,9 @@ impl Parent {
     /// # Errors
     /// The parent cannot be reached.
     pub fn set_kms_fault(&self, fault: Option<&str>) -> Result<()> {
-        let path = "/run/lab/internet/kms-fault.toml";
         match fault {
-            Some(fault) => self.output(&["sh", "-c", "printf '%s\\n' \"$1\" >\"$2\"", "sh", fault, path]),
-            None => self.output(&["rm", "-f", path]),
+            Some(fault) => self.output(&["sh", "-c", "printf '%s\\n' \"$1\" >\"$2\"", "sh", fault, KMS_FAULT_PATH]),
+            None => self.output(&["rm", "-f", KMS_FAULT_PATH]),
         }
         .map(drop)
     }
@@ -266,8 +259,7 @@ impl Parent {
     /// # Errors
     /// What the agent says went wrong.
     pub fn self_test(&self, agent: std::net::SocketAddr, test: &Test) -> Result<Report> {
-        let line =
-            self.output(&["/payload/bin/lab", "self-test", &agent.to_string(), &serde_json::to_string(test)?])?;
+        let line = self.output(&[LAB, "self-test", &agent.to_string(), &serde_json::to_string(test)?])?;
         serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))
     }
 

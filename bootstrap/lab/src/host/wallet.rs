@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use parent_vm::paths::{ROOT_PATH, WALLET, WEB_CA_PATH};
 use parent_vm::{ENCLAVE_ROLE, WALLET_ROLE};
 use serde_json::Value;
 
@@ -19,9 +20,6 @@ const CONTEXT: &str = "purpose=lab";
 const KEY_PATH: &str = "/run/lab/wallet.key";
 const REQUEST_PATH: &str = "/run/lab/wallet-request.json";
 const MEASUREMENTS_PATH: &str = "/run/lab/wallet-measurements.json";
-/// Who vouches for AWS in the lab's internet.
-const AWS_CA: &str = "/payload/web-ca.pem";
-const ROOT_PATH: &str = "/etc/wg-server/lab-root.pem";
 /// TEST ONLY, and the same in `internet/kms.toml`.
 const ENVIRONMENT: [&str; 4] = [
     "AWS_ACCESS_KEY_ID=ASIATESTONLYWALLET00",
@@ -88,7 +86,7 @@ impl Wallet {
     /// As [`Parent::output`].
     pub fn set_key_for(&self, secret_id: &str, context: &str) -> Result<String> {
         let what = ["set-key", "--secret-id", secret_id, "--key-arn", KEY_ARN, "--context", context];
-        self.run(&[&what[..], &["--aws-ca", AWS_CA, KEY_PATH]].concat())
+        self.run(&[&what[..], &["--aws-ca", WEB_CA_PATH, KEY_PATH]].concat())
     }
 
     /// The ciphertext that is stored, in base64.
@@ -96,7 +94,7 @@ impl Wallet {
     /// # Errors
     /// As [`Parent::output`].
     pub fn key(&self, secret_id: &str) -> Result<String> {
-        let stored = self.run(&["get-key", "--secret-id", secret_id, "--aws-ca", AWS_CA])?;
+        let stored = self.run(&["get-key", "--secret-id", secret_id, "--aws-ca", WEB_CA_PATH])?;
         Ok(stored.trim().to_owned())
     }
 
@@ -105,7 +103,7 @@ impl Wallet {
     /// # Errors
     /// As [`Wallet::sign`].
     pub fn generate_key(&self, url: &str, secret_id: &str) -> Result<String> {
-        let what = ["generate-key", "--json", "--secret-id", secret_id, "--aws-ca", AWS_CA];
+        let what = ["generate-key", "--json", "--secret-id", secret_id, "--aws-ca", WEB_CA_PATH];
         address_in(&self.run(&[&what[..], &enclave(url)].concat())?)
     }
 
@@ -157,7 +155,7 @@ impl Wallet {
     fn run(&self, arguments: &[&str]) -> Result<String> {
         let start: &[&str] = if self.is_in_tunnel { &["env"] } else { &["ip", "netns", "exec", "internet", "env"] };
         let name = format!("wallet {}", arguments.first().unwrap_or(&""));
-        self.parent.output_of(&name, &[start, &ENVIRONMENT, &["/payload/bin/wallet"], arguments].concat())
+        self.parent.output_of(&name, &[start, &ENVIRONMENT, &[WALLET], arguments].concat())
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use parent_vm::EnclaveId;
+use parent_vm::paths::WG_SERVER;
 use serde_json::Value;
 
 use super::page::indented;
@@ -22,7 +23,7 @@ impl Transcript<'_> {
     pub(super) fn attestation(&self) -> Result<()> {
         title(2, "the enclave proves which image it is, and becomes a peer for that")?;
         let id = EnclaveId::FIRST;
-        let status = self.parent.output(&["/usr/local/bin/wg-server", "status"])?;
+        let status = self.parent.output(&[WG_SERVER, "status"])?;
         let proved =
             evidence::attested(&status, id.cid()).with_context(|| format!("no attested enclave in:\n{status}"))?;
         let root = status.lines().find(|line| line.trim().starts_with("trust root: "));
