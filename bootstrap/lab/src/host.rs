@@ -2,6 +2,7 @@
 
 mod blind;
 mod bring_up;
+mod capture;
 mod enclave;
 mod hypervisor;
 mod parent;
@@ -23,8 +24,9 @@ use crate::process::{PARENT, Process, SSH, SWITCH};
 use crate::progress::Progress;
 use crate::project::Project;
 
-pub use blind::{Blind, Captures};
+pub use blind::Blind;
 pub use bring_up::Options;
+pub use capture::Captures;
 pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
 pub use parent::Parent;

@@ -79,7 +79,9 @@ impl Transcript<'_> {
         let kernel = evidence::first_handshake(&console).context("the console has no first handshake")?;
         let cid = EnclaveId::FIRST.cid();
         let described = self.parent.output(&["nitro-cli", "describe-enclaves"])?;
-        let name = evidence::running_enclave(&described, cid).with_context(|| format!("read {described}"))?;
+        let name = evidence::running_enclave(&described, cid)
+            .with_context(|| format!("read {described}"))?
+            .with_context(|| format!("nitro-cli has no running enclave {cid}:\n{described}"))?;
         let boot: Vec<_> = console.lines().filter(|line| line.contains("INFO boot: ")).collect();
         let list = self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         body(&format!(

@@ -210,9 +210,11 @@ impl Parent {
     /// False of a service that will not start any more.
     pub(super) fn is_starting(&self, service: &str) -> Result<bool> {
         let state = self.output(&["systemctl", "show", "--property=ActiveState,Job", "--value", service])?;
-        let mut state = state.lines();
-        let (state, job) = (state.next().unwrap_or_default(), state.next().unwrap_or_default());
-        Ok(!job.trim().is_empty() && job != "0" || !matches!(state, "inactive" | "failed"))
+        let mut lines = state.lines();
+        let state = lines.next().with_context(|| format!("systemctl shows no state of {service}"))?;
+        // Without a job systemd prints 0, or nothing.
+        let has_job = lines.next().is_some_and(|job| !matches!(job.trim(), "" | "0"));
+        Ok(has_job || !matches!(state, "inactive" | "failed"))
     }
 
     /// The end of what a service and systemd say of it.
@@ -247,6 +249,7 @@ impl Parent {
     pub fn attest(&self, enclave: EnclaveId, arguments: &[&str]) -> Result<Result<String, String>> {
         let status = self.output(&[WG_SERVER, "status", "--json"])?;
         let document = evidence::document(&status, enclave.cid())
+            .with_context(|| format!("read {status}"))?
             .with_context(|| format!("wg-server has no document of enclave {enclave}:\n{status}"))?;
         let attest = "base64 -d >/run/lab/document <<END\n$1\nEND\nshift; exec /usr/local/bin/wg-server attest \"$@\" /run/lab/document";
         let output = self.ssh.output(&[&["sh", "-c", attest, "sh", &document], arguments].concat())?;
