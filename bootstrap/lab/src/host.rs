@@ -18,9 +18,9 @@ use parent_vm::{ENCLAVE_CIDS, EnclaveId};
 
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::payload::Programs;
 use crate::plan::Plan;
 use crate::process::{PARENT, Process, SSH, SWITCH};
+use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::project::Project;
 

@@ -21,6 +21,7 @@ mod measured_config;
 mod payload;
 mod plan;
 mod process;
+mod programs;
 mod progress;
 mod project;
 mod qemu;

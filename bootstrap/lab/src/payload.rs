@@ -14,52 +14,12 @@ use tar::{Builder, EntryType, Header};
 
 use crate::key_policy;
 use crate::layout::Layout;
+use crate::programs::Programs;
 use crate::project::Project;
 use crate::ssh;
 use crate::web_authority::WebAuthority;
 
 const UNIT_DIR: &str = "etc/systemd/system";
-
-/// The programs that the parent runs.
-#[derive(Clone, Debug)]
-pub(crate) struct Programs {
-    /// This program.
-    pub(crate) lab: PathBuf,
-    /// The parent's daemon.
-    pub(crate) wg_server: PathBuf,
-    /// What starts enclaves.
-    pub(crate) nitro_cli: PathBuf,
-    /// KMS of the lab's internet.
-    pub(crate) kms_stand_in: PathBuf,
-    /// The signer's client.
-    pub(crate) wallet: PathBuf,
-}
-
-impl Programs {
-    /// The programs beside `lab` (this program unless named).
-    ///
-    /// # Errors
-    /// One of them is not there.
-    pub(crate) fn beside(lab: Option<&Path>) -> Result<Self> {
-        let lab = match lab {
-            Some(lab) => lab.to_owned(),
-            None => std::env::current_exe().context("find this program")?,
-        };
-        let find = |name: &str| {
-            let path = lab.with_file_name(name);
-            ensure!(path.is_file(), "there is no {}: run `make lab`", path.display());
-            Ok(path)
-        };
-        let nitro_cli = find("nitro-cli")?;
-        Ok(Self {
-            wg_server: find("wg-server")?,
-            nitro_cli,
-            kms_stand_in: find("kms-stand-in")?,
-            wallet: find("wallet")?,
-            lab,
-        })
-    }
-}
 
 /// Writes the tar file. Enclaves of the image `eif_path` will be the ones that wg-server takes for peers and that KMS decrypts for. Without
 /// it, the parent is an instance at its first boot: there is nothing of ours in it, and nobody may use the key.
