@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::results::{Key, Results, Subject};
+use super::results::{Key, Ratio, Relay, Results, Subject};
 use super::table::{caution, name};
 
 const WIDTH: f64 = 900.0;
@@ -77,11 +77,14 @@ pub(super) fn svg(results: &Results) -> String {
 }
 
 fn goodput(results: &Results) -> Panel {
-    let group = |ratio: &super::results::Ratio| {
+    let group = |ratio: &Ratio| {
         let least = ratio.veth.min(ratio.vsock);
         let bar = |colour, value: f64| Bar { colour, value: value / least, text: format!("{:.2}", value / least) };
         Group {
-            label: format!("{}, {}", name(ratio.key), ratio.key.mtu.unwrap_or_default()),
+            label: ratio
+                .key
+                .mtu
+                .map_or_else(|| name(ratio.key).to_owned(), |mtu| format!("{}, {mtu}", name(ratio.key))),
             bars: vec![bar(TUNNEL, ratio.tunnel), bar(VETH, ratio.veth), bar(VSOCK, ratio.vsock)],
         }
     };
@@ -109,20 +112,8 @@ fn round_trips(results: &Results) -> Panel {
 }
 
 fn relay_cpu(results: &Results) -> Panel {
-    let group = |relay: &super::results::Relay| Group {
-        label: format!("{} bytes", relay.bytes),
-        bars: vec![
-            Bar {
-                colour: TUNNEL,
-                value: relay.cpu_seconds_per_gb,
-                text: format!("{:.2} = {:.2} of the loop", relay.cpu_seconds_per_gb, relay.cpu_ratio),
-            },
-            Bar {
-                colour: PLAIN,
-                value: relay.plain_cpu_seconds_per_gb,
-                text: format!("{:.2}", relay.plain_cpu_seconds_per_gb),
-            },
-        ],
+    let group = |relay: &Relay| {
+        beside_plain(relay, relay.cpu_seconds_per_gb, relay.plain_cpu_seconds_per_gb, relay.cpu_ratio, 2)
     };
     Panel {
         title: "The relay's cost on the host, without machines, by size of datagram".to_owned(),
@@ -132,25 +123,25 @@ fn relay_cpu(results: &Results) -> Panel {
 }
 
 fn relay_rate(results: &Results) -> Panel {
-    let group = |relay: &super::results::Relay| Group {
-        label: format!("{} bytes", relay.bytes),
-        bars: vec![
-            Bar {
-                colour: TUNNEL,
-                value: relay.datagrams_per_second,
-                text: format!("{:.0} = {:.2} of the loop", relay.datagrams_per_second, relay.rate_ratio),
-            },
-            Bar {
-                colour: PLAIN,
-                value: relay.plain_datagrams_per_second,
-                text: format!("{:.0}", relay.plain_datagrams_per_second),
-            },
-        ],
+    let group = |relay: &Relay| {
+        beside_plain(relay, relay.datagrams_per_second, relay.plain_datagrams_per_second, relay.rate_ratio, 0)
     };
     Panel {
         title: "The relay's rate on the host, without machines, by size of datagram".to_owned(),
         axis: "datagrams per second, one direction (longer is better)",
         groups: results.relay.iter().map(group).collect(),
+    }
+}
+
+/// What the relay needs or does, above that of the plain loop.
+fn beside_plain(relay: &Relay, ours: f64, plain: f64, ratio: f64, digits: usize) -> Group {
+    let bar = |colour, value, text| Bar { colour, value, text };
+    Group {
+        label: format!("{} bytes", relay.bytes),
+        bars: vec![
+            bar(TUNNEL, ours, format!("{ours:.digits$} = {ratio:.2} of the loop")),
+            bar(PLAIN, plain, format!("{plain:.digits$}")),
+        ],
     }
 }
 
@@ -217,20 +208,21 @@ fn short(value: f64) -> String {
 
 fn text(out: &mut String, x: f64, y: f64, anchor: &str, size: f64, weight: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    // To a String: nothing can go wrong, here and below.
     writeln!(
         out,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" font-weight=\"{weight}\" fill=\"{INK}\">{words}</text>"
     )
-    .ok();
+    .expect("a String takes every line");
 }
 
 fn rect(out: &mut String, x: f64, y: f64, width: f64, height: f64, fill: &str) {
-    writeln!(out, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\"/>").ok();
+    writeln!(out, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\"/>")
+        .expect("a String takes every line");
 }
 
 fn line(out: &mut String, x1: f64, y1: f64, x2: f64, y2: f64, stroke: &str) {
-    writeln!(out, "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{stroke}\"/>").ok();
+    writeln!(out, "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{stroke}\"/>")
+        .expect("a String takes every line");
 }
 
 #[cfg(test)]
