@@ -118,8 +118,8 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
 /// The host's one-minute load average.
 fn load() -> Result<f64> {
     let text = fs::read_to_string("/proc/loadavg").context("read /proc/loadavg")?;
-    let first = text.split(' ').next().unwrap_or_default();
-    first.parse().with_context(|| format!("read {text:?}"))
+    let first = text.split_once(' ').and_then(|(first, _)| first.parse().ok());
+    first.with_context(|| format!("read /proc/loadavg: {text:?}; expected a number first, such as 0.25"))
 }
 
 fn in_lab(lab: &Lab, options: &Options) -> Result<Vec<(Key, f64)>> {

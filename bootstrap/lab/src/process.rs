@@ -153,7 +153,7 @@ impl Process {
         if self.is_running() {
             return Ok(());
         }
-        let log = fs::read_to_string(&self.log_path).unwrap_or_default();
+        let log = fs::read_to_string(&self.log_path).unwrap_or_else(|error| error.to_string());
         bail!("{} has ended; the last lines of {}:\n{}", self.name, self.log_path.display(), last_lines(&log, 12))
     }
 }

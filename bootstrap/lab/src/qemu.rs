@@ -76,7 +76,7 @@ impl Qemu {
     pub(crate) fn new(dir: PathBuf, kernel_path: &Path) -> Result<Self> {
         let mut qemu = Self { dir, accelerator: Accelerator::Kvm };
         let wants_tcg = std::env::var_os("ENCLAVE_LAB_ACCEL").is_some_and(|named| named == "tcg");
-        if wants_tcg || !Path::new("/dev/kvm").exists() || !has_virtualisation() || !qemu.boots(kernel_path)? {
+        if wants_tcg || !Path::new("/dev/kvm").exists() || !has_virtualisation()? || !qemu.boots(kernel_path)? {
             qemu.accelerator = Accelerator::Tcg;
         }
         Ok(qemu)
@@ -183,9 +183,9 @@ impl Qemu {
 }
 
 /// Whether the processor says that it can; a /dev/kvm without that exists, and boots nothing.
-fn has_virtualisation() -> bool {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    cpuinfo.split_ascii_whitespace().any(|word| word == "vmx" || word == "svm")
+fn has_virtualisation() -> Result<bool> {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
+    Ok(cpuinfo.split_ascii_whitespace().any(|word| word == "vmx" || word == "svm"))
 }
 
 fn boxed(stream: impl Read + Send + 'static) -> Box<dyn Read + Send> {

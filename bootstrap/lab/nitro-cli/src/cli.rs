@@ -132,8 +132,12 @@ fn wanted(options: RunEnclave) -> Result<Wanted> {
         return Err(Failure::new(Number::InvalidArgument, what));
     }
     let stem = options.eif_path.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let Some(name) = options.enclave_name.or(stem) else {
+        let what = format!("--eif-path: {} is not a file; expected one like enclave.eif", options.eif_path.display());
+        return Err(Failure::new(Number::InvalidArgument, what));
+    };
     Ok(Wanted {
-        name: options.enclave_name.or(stem).unwrap_or_default(),
+        name,
         eif_path: options.eif_path,
         cid,
         memory_mib: options.memory,
@@ -199,6 +203,15 @@ mod tests {
         };
         let wanted = wanted(options).unwrap();
         assert_eq!((&*wanted.name, wanted.cid, &*wanted.cpu_ids), ("hello", None, &[1, 2][..]));
+    }
+
+    #[test]
+    fn an_image_path_without_a_file_name_is_refused() {
+        let Verb::RunEnclave(options) = parse("run-enclave --eif-path /a/.. --cpu-count 2 --memory 64").unwrap() else {
+            panic!("another verb");
+        };
+        let failure = wanted(options).unwrap_err().to_string();
+        assert!(failure.starts_with("[ E03 ] --eif-path: /a/.. is not a file"), "{failure}");
     }
 
     #[test]

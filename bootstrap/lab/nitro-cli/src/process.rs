@@ -89,7 +89,7 @@ fn start(wanted: &Wanted) -> Result<(Enclave, Description)> {
     let heartbeat = Heartbeat::listen()?;
     let start = Start {
         cid,
-        cpus: u32::try_from(wanted.cpu_ids.len()).unwrap_or(u32::MAX),
+        cpus: u32::try_from(wanted.cpu_ids.len()).expect("a command line has fewer words"),
         memory_mib: wanted.memory_mib,
         is_debug: wanted.is_debug,
         image_bytes,

@@ -40,7 +40,10 @@ pub(crate) fn path(enclave_id: &str) -> PathBuf {
 /// What all processes say that answer, and how many do not. A socket with nobody behind it goes.
 pub(crate) fn describe_all() -> Result<(Vec<Description>, usize)> {
     let entries = fs::read_dir(DIR).map_err(Failure::of(Number::ReadFromDisk, format!("list {DIR}")))?;
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(Failure::of(Number::ReadFromDisk, format!("list {DIR}")))?.path());
+    }
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "sock"));
     paths.sort();
     let mut found = Vec::new();
@@ -77,5 +80,5 @@ pub(crate) fn free_name(name: &str, taken: &[Description]) -> String {
     if !is_taken(name) {
         return name.to_owned();
     }
-    (1..).map(|index| format!("{name}_{index}")).find(|name| !is_taken(name)).unwrap_or_default()
+    (1..).map(|index| format!("{name}_{index}")).find(|name| !is_taken(name)).expect("fewer enclaves than numbers")
 }

@@ -22,7 +22,7 @@ pub(super) fn plain(results: &Results) -> String {
         let columns = table.rows.first().map_or(0, Vec::len);
         let widths: Vec<_> = (0..columns)
             .map(|column| table.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max())
-            .map(Option::unwrap_or_default)
+            .map(|width| width.expect("the first row has every column"))
             .collect();
         for row in &table.rows {
             let cells: Vec<_> = row.iter().zip(&widths).enumerate().map(align).collect();

@@ -90,7 +90,7 @@ impl Lab {
                 bail!("the lab in {} was not started completely: `lab down`, then `lab up`", self.dir().display());
             };
             process.expect_running().context("a piece of the lab has died: `lab down`, then `lab up`")?;
-            let age = process.age().unwrap_or_default();
+            let age = process.age().with_context(|| format!("{name} has just ended"))?;
             self.progress.line(&format!("{name} already runs, since {}", seconds(age)));
         }
         for id in EnclaveId::first(ENCLAVE_CIDS.count()) {

@@ -60,7 +60,7 @@ impl Wallet {
     /// As [`Parent::output`].
     pub fn keygen(&self) -> Result<String> {
         self.parent.output(&["rm", "-f", KEY_PATH])?;
-        address_in(&self.run(&["keygen", "--json", "--out", KEY_PATH])?)
+        address_in(&self.run("keygen", &["--json", "--out", KEY_PATH])?)
     }
 
     /// Takes a key, in hex, in place of a new one.
@@ -85,8 +85,8 @@ impl Wallet {
     /// # Errors
     /// As [`Parent::output`].
     pub fn set_key_for(&self, secret_id: &str, context: &str) -> Result<String> {
-        let what = ["set-key", "--secret-id", secret_id, "--key-arn", KEY_ARN, "--context", context];
-        self.run(&[&what[..], &["--aws-ca", WEB_CA_PATH, KEY_PATH]].concat())
+        let what = ["--secret-id", secret_id, "--key-arn", KEY_ARN, "--context", context];
+        self.run("set-key", &[&what[..], &["--aws-ca", WEB_CA_PATH, KEY_PATH]].concat())
     }
 
     /// The ciphertext that is stored, in base64.
@@ -94,7 +94,7 @@ impl Wallet {
     /// # Errors
     /// As [`Parent::output`].
     pub fn key(&self, secret_id: &str) -> Result<String> {
-        let stored = self.run(&["get-key", "--secret-id", secret_id, "--aws-ca", WEB_CA_PATH])?;
+        let stored = self.run("get-key", &["--secret-id", secret_id, "--aws-ca", WEB_CA_PATH])?;
         Ok(stored.trim().to_owned())
     }
 
@@ -103,8 +103,8 @@ impl Wallet {
     /// # Errors
     /// As [`Wallet::sign`].
     pub fn generate_key(&self, url: &str, secret_id: &str) -> Result<String> {
-        let what = ["generate-key", "--json", "--secret-id", secret_id, "--aws-ca", WEB_CA_PATH];
-        address_in(&self.run(&[&what[..], &enclave(url)].concat())?)
+        let what = ["--json", "--secret-id", secret_id, "--aws-ca", WEB_CA_PATH];
+        address_in(&self.run("generate-key", &[&what[..], &enclave(url)].concat())?)
     }
 
     /// Has KMS decrypt for enclaves of the trusted image only; the policy.
@@ -113,8 +113,8 @@ impl Wallet {
     /// As [`Parent::set_key_policy`].
     pub fn set_policy(&self) -> Result<String> {
         let who = ["--role", ENCLAVE_ROLE, "--admin", ADMIN_ROLE, "--encryptor", WALLET_ROLE];
-        let what = ["policy", "--measurements", MEASUREMENTS_PATH, "--context", CONTEXT, "--allow-generate"];
-        let policy = self.run(&[&what[..], &who].concat())?;
+        let what = ["--measurements", MEASUREMENTS_PATH, "--context", CONTEXT, "--allow-generate"];
+        let policy = self.run("policy", &[&what[..], &who].concat())?;
         self.parent.set_key_policy(&policy)?;
         Ok(policy)
     }
@@ -124,7 +124,7 @@ impl Wallet {
     /// # Errors
     /// It proves something else than the trusted image, or nothing.
     pub fn verify(&self, url: &str) -> Result<String> {
-        self.run(&[&["verify"][..], &enclave(url)].concat())
+        self.run("verify", &enclave(url))
     }
 
     /// Has a transaction signed: the answer's two fields, or as an error what the enclave says.
@@ -134,7 +134,7 @@ impl Wallet {
     pub fn sign(&self, url: &str, request: &Value) -> Result<(String, String)> {
         let write = "printf %s \"$1\" >\"$2\"";
         self.parent.output(&["sh", "-c", write, "sh", &request.to_string(), REQUEST_PATH])?;
-        let answer = self.run(&[&["sign", REQUEST_PATH][..], &enclave(url)].concat())?;
+        let answer = self.run("sign", &[&[REQUEST_PATH][..], &enclave(url)].concat())?;
         let answer: Value = serde_json::from_str(&answer).with_context(|| format!("read {answer:?}"))?;
         let field = |name: &str| {
             let text = answer.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -152,10 +152,10 @@ impl Wallet {
         Ok(self.parent.output(&python)?.trim().to_owned())
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<String> {
+    fn run(&self, verb: &str, arguments: &[&str]) -> Result<String> {
         let start: &[&str] = if self.is_in_tunnel { &["env"] } else { &["ip", "netns", "exec", "internet", "env"] };
-        let name = format!("wallet {}", arguments.first().unwrap_or(&""));
-        self.parent.output_of(&name, &[start, &ENVIRONMENT, &[WALLET], arguments].concat())
+        let words = [start, &ENVIRONMENT, &[WALLET, verb], arguments].concat();
+        self.parent.output_of(&format!("wallet {verb}"), &words)
     }
 }
 

@@ -34,7 +34,8 @@ impl Transcript<'_> {
         let measurements: Value = serde_json::from_slice(&fs::read(&path).context("read the measurements")?)?;
         let mut foretold = Vec::new();
         for name in MEASURED {
-            let value = measurements.get(name).and_then(Value::as_str).unwrap_or_default();
+            let value = measurements.get(name).and_then(Value::as_str);
+            let value = value.with_context(|| format!("no {name} in {}", path.display()))?;
             foretold.push(format!("{name}: {value}"));
             ensure!(
                 proved.iter().any(|line| line.eq_ignore_ascii_case(&format!("{name}: {value}"))),

@@ -7,7 +7,7 @@ pub(super) fn indented(lines: &[&str]) -> String {
 
 /// The last of them.
 pub(super) fn tail<'a, 'text>(lines: &'a [&'text str], count: usize) -> &'a [&'text str] {
-    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default()
+    lines.get(lines.len().saturating_sub(count)..).expect("starts at the length at most")
 }
 
 /// `8 MiB`.

@@ -34,7 +34,8 @@ impl Transcript<'_> {
         title(10, "a key that KMS opens for this image only, and a signature with it")?;
         let wallet = Wallet::trusting(self.parent.clone(), &self.lab.eif_path()?)?;
         let policy = wallet.set_policy().context("wallet policy")?;
-        let condition = policy.lines().find(|line| line.contains("ImageSha384")).unwrap_or_default();
+        let condition = policy.lines().find(|line| line.contains("ImageSha384"));
+        let condition = condition.with_context(|| format!("no condition on the image in the key policy:\n{policy}"))?;
         let address = wallet.keygen().context("wallet keygen")?;
         // A secret of its own: the lab may have been shown before, and a key that is there is not replaced.
         let secret_id = format!("lab/{address}");
