@@ -1,4 +1,4 @@
-//! `lab bench`: throughput and latency of the tunnel beside what bounds them, in one run.
+//! `lab bench`: throughput and latency of the tunnel, and of its reference paths, in one run.
 //!
 //! docs/benchmark.md says what is compared with what, and why.
 
@@ -23,35 +23,35 @@ use native::Effort;
 use results::{Conditions, Key, Kind, MTUS, Results, Subject};
 use site::{GATEWAY, Site, VETH};
 
-/// What the enclave's packets to the internet have: `default_route_mtu` of the lab's configuration.
+/// MTU of the enclave's packets to the internet: `default_route_mtu` in the lab's configuration.
 const DEFAULT_ROUTE_MTU: u16 = 1500;
 /// `mtu` of the lab's configurations.
 const TUNNEL_MTU: u16 = 15360;
 const ROUND_TRIPS: u32 = 200;
-/// Above this, somebody else's work is measured too.
+/// With a higher load, other work on the host is measured as well.
 const QUIET: f64 = 1.0;
 
 /// What to measure, and where the results go.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How often everything is measured, in turns
+    /// Repetitions of each measurement, interleaved
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     repetitions: u32,
-    /// How long each of them sends
+    /// Seconds of traffic in each
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
-    /// Print the results for programs, write no files
+    /// Print the results as JSON, and write no files
     #[arg(long)]
     json: bool,
-    /// Write table and plot of earlier results (results.json) instead of measuring
+    /// Write the table and the plot of earlier results (a results.json) instead of measuring
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// An enclave image [default: built from bootstrap/lab/config/enclave]
+    /// Enclave image [default: built from bootstrap/lab/config/enclave]
     #[arg(long)]
     eif: Option<PathBuf>,
 }
 
-/// Measures, and writes `docs/benchmark/` and the table in `docs/benchmark.md`; what to print.
+/// Measures, and writes `docs/benchmark/` and the table in `docs/benchmark.md`. Returns what to print.
 ///
 /// # Errors
 /// The measurement that went wrong, or a file that cannot be written.
@@ -68,7 +68,7 @@ pub(crate) fn run(lab: &Lab, options: &Options) -> Result<String> {
     }
     write(&lab.project.root().join("docs"), &results)?;
     Ok(format!(
-        "{}\ndocs/benchmark.md, docs/benchmark/results.json and results.svg are written.\n",
+        "{}\nWrote docs/benchmark.md, docs/benchmark/results.json and docs/benchmark/results.svg.\n",
         table::plain(&results)
     ))
 }
@@ -89,15 +89,16 @@ fn write(docs_dir: &Path, results: &Results) -> Result<()> {
 fn measure(lab: &Lab, options: &Options) -> Result<Results> {
     let load = load()?;
     if load > QUIET {
-        lab.progress.line(&format!("the host is busy (load {load:.2}): the numbers will be worse and less even"));
+        lab.progress.line(&format!(
+            "the host is busy (load {load:.2}; expected at most {QUIET:.2}): the results will be worse and vary more"
+        ));
     }
     let effort = Effort { repetitions: options.repetitions, seconds: 1 };
-    let relay = lab
-        .progress
-        .phase("the relay on the host, without machines", |phase| native::relay(&lab.project, effort, phase))?;
+    let relay =
+        lab.progress.phase("the relay on the host, without VMs", |phase| native::relay(&lab.project, effort, phase))?;
     let signer = lab
         .progress
-        .phase("the signer on the host, without machines", |phase| native::signer(&lab.project, effort, phase))?;
+        .phase("the signer on the host, without VMs", |phase| native::signer(&lab.project, effort, phase))?;
     let was_up = lab.layout.exists();
     lab.up(&Up { eif: options.eif.clone(), ..Up::default() })?;
     let is_kvm = Plan::load(&lab.layout)?.is_kvm;
@@ -124,7 +125,7 @@ fn load() -> Result<f64> {
 
 fn in_lab(lab: &Lab, options: &Options) -> Result<Vec<(Key, f64)>> {
     let parent = lab.parent()?;
-    // moto takes its part of the processors while it loads.
+    // moto keeps a processor busy while it loads.
     parent.wait_aws()?;
     let address = *lab.enclave(EnclaveId::FIRST).addresses()?.first().context("the enclave has no address")?;
     let site = Site::set_up(&parent)?;
@@ -152,7 +153,7 @@ struct Bench<'lab> {
 }
 
 impl Bench<'_> {
-    /// Everything once: what is compared is measured one right after the other, so that drift hits all alike.
+    /// Measures everything once. What is compared is measured in succession, so that drift affects both.
     fn repetition(&self, phase: &Phase, samples: &mut Vec<(Key, f64)>) -> Result<()> {
         let mut measure = |subject, kind, mtu| -> Result<()> {
             let key = Key { subject, kind, mtu };
@@ -172,7 +173,7 @@ impl Bench<'_> {
                 measure(Subject::Gateway, kind, Some(mtu))?;
             }
         }
-        // The tunnel's MTU was set last, and is its own.
+        // The loop has left the tunnel at its own MTU.
         self.site.set_reference_mtu(DEFAULT_ROUTE_MTU)?;
         for kind in [Kind::Up, Kind::Down] {
             measure(Subject::Veth, kind, Some(DEFAULT_ROUTE_MTU))?;

@@ -16,14 +16,14 @@ use crate::host::{Blind, Lab, Options};
 use crate::rogue::Rogue;
 use crate::{bench, transcript};
 
-/// A Nitro host on a laptop: a parent and its enclaves in QEMU, on one vsock switch that can do wrong on command.
+/// A Nitro host on a laptop: a parent and its enclaves in QEMU, on a vsock switch that injects faults
 #[derive(Debug, Parser)]
 #[command(name = "lab", version)]
 struct Arguments {
-    /// The lab's folder [default: $ENCLAVE_LAB_DIR, or enclave-wireguard/lab in $XDG_STATE_HOME or ~/.local/state]
+    /// Folder of the lab [default: $ENCLAVE_LAB_DIR, or enclave-wireguard/lab in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, global = true)]
     dir: Option<PathBuf>,
-    /// The project's checkout [default: the one that this program lies in]
+    /// Checkout of the project [default: the one that contains this program]
     #[arg(long, global = true)]
     project: Option<PathBuf>,
     #[command(subcommand)]
@@ -32,38 +32,38 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Boot the parent and enclaves, wait until the tunnels are up, say where things are
+    /// Boot the parent and its enclaves, wait for their tunnels, and print the status
     Up {
-        /// How many enclaves
+        /// Number of enclaves
         #[arg(long, default_value_t = 1)]
         enclaves: usize,
-        /// What the switch does wrong from the start, in the words of `lab fault`: "stall --port 820 --for 5s"
-        #[arg(long = "fault", value_name = "WORDS")]
+        /// Inject a fault from the start, in the syntax of `lab fault`: "stall --port 820 --for 5s"
+        #[arg(long = "fault", value_name = "FAULT")]
         faults: Vec<FaultCommand>,
-        /// An enclave image [default: built from bootstrap/lab/config/enclave]
+        /// Enclave image [default: built from bootstrap/lab/config/enclave]
         #[arg(long)]
         eif: Option<PathBuf>,
-        /// A parent as EC2 gives it, at its first boot: nothing of this project is installed, and there are no enclaves
+        /// Boot the parent as EC2 does the first time: nothing of this project is installed, and there are no enclaves
         #[arg(long, conflicts_with_all = ["enclaves", "eif"])]
         bare: bool,
         /// Do not wait for the tunnels
         #[arg(long)]
         no_wait: bool,
     },
-    /// Stop everything, leave nothing behind
+    /// Stop everything and remove the lab's folder
     Down,
-    /// What runs, since when, and the tunnels' state
+    /// Show what is running, for how long, and the state of the tunnels
     Status {
-        /// For programs
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Run a command on the parent; its exit status is ours
+    /// Run a command on the parent, and exit with its status
     Exec {
-        /// `parent`
+        /// Where to run it: parent
         #[arg(value_parser = ["parent"])]
         machine: String,
-        /// The command and its arguments, as they are
+        /// Command and arguments, passed on unchanged
         #[arg(required = true, last = true)]
         command: Vec<String>,
     },
@@ -72,36 +72,36 @@ enum Verb {
         /// CID of the enclave
         #[arg(default_value_t = EnclaveId::FIRST)]
         enclave: EnclaveId,
-        /// Go on as it grows
+        /// Keep printing until the enclave ends
         #[arg(short, long)]
         follow: bool,
     },
-    /// Have the vsock switch do something wrong
+    /// Inject a fault into the vsock
     #[command(subcommand)]
     Fault(FaultCommand),
-    /// Start and stop enclaves, as nitro-cli would
+    /// Start, stop and replace enclaves
     #[command(subcommand)]
     Enclave(EnclaveVerb),
-    /// Blind mode: the gateway moves to a host of the lab's internet, the parent only carries
+    /// Switch blind mode on or off: the gateway is a host of the lab's internet, and the parent only relays
     #[command(subcommand)]
     Blind(BlindVerb),
-    /// Have wg-server take enclaves of this image for peers, and no others
+    /// Accept only enclaves that run this image
     Trust {
-        /// The image; its measurements.json is beside it
+        /// Image, with its measurements.json in the same folder
         eif: PathBuf,
     },
-    /// Bring the lab up and show, step by step, that the tunnel works
+    /// Boot the lab and show in ten steps that everything works
     Run {
-        /// An enclave image [default: built from bootstrap/lab/config/enclave]
+        /// Enclave image [default: built from bootstrap/lab/config/enclave]
         #[arg(long)]
         eif: Option<PathBuf>,
     },
-    /// Measure throughput and latency beside their references, write docs/benchmark/
+    /// Measure throughput and latency against reference paths, and write docs/benchmark/
     Bench(bench::Options),
-    /// The vsock switch
+    /// Run the vsock switch
     #[command(hide = true)]
     Switch(vsock_switch::Options),
-    /// Run the machine of an enclave for a nitro-cli in the parent
+    /// Run the VM of an enclave for nitro-cli in the parent
     #[command(hide = true)]
     Hypervisor,
     #[command(flatten)]
@@ -110,65 +110,65 @@ enum Verb {
 
 #[derive(Debug, Subcommand)]
 enum BlindVerb {
-    /// Start the gateway and the parent's relay, and boot an enclave whose image pins the gateway's key
+    /// Start the gateway and the parent's relay, and boot an enclave whose image has the gateway's key
     On {
-        /// Its CID
+        /// CID of the enclave
         #[arg(default_value_t = EnclaveId::SECOND)]
         enclave: EnclaveId,
     },
-    /// Terminate that enclave, and put the parent's own gateway back
+    /// Terminate that enclave, and start the parent's own gateway again
     Off {
-        /// Its CID
+        /// CID of the enclave
         #[arg(default_value_t = EnclaveId::SECOND)]
         enclave: EnclaveId,
     },
 }
 
-/// What to look at in blind mode.
-const BLIND_WAYS_ON: &str = "
-  target/release/lab exec parent -- ip netns exec gateway wg show                   the gateway's side of the tunnel
-  target/release/lab exec parent -- tcpdump -n -i uplink0 not port 22               what the parent sees of it
+/// What to try in blind mode.
+const BLIND_NEXT_STEPS: &str = "
+  target/release/lab exec parent -- ip netns exec gateway wg show                   show the gateway's side of the tunnel
+  target/release/lab exec parent -- tcpdump -n -i uplink0 not port 22               show what the parent sees of it
   target/release/lab exec parent -- /usr/local/bin/wg-server status --runtime-dir /run/wg-gateway
-  target/release/lab blind off                                                      back to the parent's own gateway
+  target/release/lab blind off                                                      return to the parent's own gateway
 ";
 
 #[derive(Debug, Subcommand)]
 enum EnclaveVerb {
     /// Boot an enclave
     Start {
-        /// Its CID
+        /// CID of the enclave
         #[arg(default_value_t = EnclaveId::FIRST)]
         enclave: EnclaveId,
-        /// Its image [default: the one of `lab up`]
+        /// Image [default: the one of `lab up`]
         #[arg(long)]
         eif: Option<PathBuf>,
     },
     /// Terminate an enclave
     Stop {
-        /// Its CID
+        /// CID of the enclave
         #[arg(default_value_t = EnclaveId::FIRST)]
         enclave: EnclaveId,
     },
-    /// Boot one that the gateway must refuse in the place of an enclave, show what the gateway says
+    /// Replace an enclave with one that the gateway must refuse, and print the gateway's reason
     Rogue {
-        /// What is wrong with it
+        /// What the new enclave does
         rogue: Rogue,
-        /// Its CID
+        /// CID of the enclave
         #[arg(default_value_t = EnclaveId::FIRST)]
         enclave: EnclaveId,
     },
-    /// Terminate it and boot it anew
+    /// Terminate an enclave, and boot it again
     Restart {
-        /// Its CID
+        /// CID of the enclave
         #[arg(default_value_t = EnclaveId::FIRST)]
         enclave: EnclaveId,
-        /// Its image [default: the one of `lab up`]
+        /// Image [default: the one of `lab up`]
         #[arg(long)]
         eif: Option<PathBuf>,
     },
 }
 
-/// Does what the command line says.
+/// Runs the command line.
 ///
 /// # Errors
 /// Those of the verb.
@@ -182,11 +182,11 @@ pub fn main() -> Result<ExitCode> {
             let lab = open()?;
             let enclaves = if bare { 0 } else { enclaves };
             lab.up(&Options { enclaves, faults, eif, wait: !no_wait, is_bare: bare })?;
-            print(&format!("{}{}", lab.status()?, transcript::WAYS_ON))
+            print(&format!("{}{}", lab.status()?, transcript::NEXT_STEPS))
         }
         Verb::Down => match open()?.down()? {
-            true => print("the lab is down, its folder is removed\n"),
-            false => print("no lab is up\n"),
+            true => print("the lab is down, and its folder is removed\n"),
+            false => print("no lab is running\n"),
         },
         Verb::Status { json } => {
             let status = open()?.status()?;
@@ -198,17 +198,19 @@ pub fn main() -> Result<ExitCode> {
         Verb::Fault(fault) => print(&format!("{}\n", open()?.fault(&fault)?)),
         Verb::Enclave(EnclaveVerb::Start { enclave, eif }) => start(&open()?, enclave, eif),
         Verb::Enclave(EnclaveVerb::Stop { enclave }) => match open()?.enclave(enclave).stop()? {
-            true => print(&format!("enclave {enclave} is terminated\n")),
-            false => print(&format!("enclave {enclave} does not run\n")),
+            true => print(&format!("enclave {enclave} terminated\n")),
+            false => print(&format!("enclave {enclave} is not running\n")),
         },
         Verb::Enclave(EnclaveVerb::Rogue { rogue, enclave }) => {
             let reason = open()?.enclave(enclave).replace(rogue)?;
-            print(&format!("the gateway refuses enclave {enclave}: {reason}\n"))
+            print(&format!("the gateway refused enclave {enclave}: {reason}\n"))
         }
         Verb::Blind(BlindVerb::On { enclave }) => {
             let lab = open()?;
             Blind::begin(&lab)?.boot(enclave)?;
-            print(&format!("enclave {enclave} has a tunnel to 192.0.2.10, which its image pins\n{BLIND_WAYS_ON}"))
+            print(&format!(
+                "enclave {enclave} has a tunnel to the gateway 192.0.2.10, whose key is in its image\n{BLIND_NEXT_STEPS}"
+            ))
         }
         Verb::Blind(BlindVerb::Off { enclave }) => {
             let lab = open()?;
@@ -218,7 +220,7 @@ pub fn main() -> Result<ExitCode> {
         }
         Verb::Trust { eif } => {
             open()?.parent()?.trust(&eif)?;
-            print(&format!("wg-server takes enclaves of {} for peers, and no others\n", eif.display()))
+            print(&format!("wg-server now accepts only enclaves that run {}\n", eif.display()))
         }
         Verb::Enclave(EnclaveVerb::Restart { enclave, eif }) => {
             let lab = open()?;
@@ -239,17 +241,17 @@ fn start(lab: &Lab, id: EnclaveId, eif: Option<PathBuf>) -> Result<ExitCode> {
     enclave.start(eif.as_deref())?;
     let handshake = enclave.wait_tunnel()?;
     let seconds = handshake.since_kernel_start.as_secs_f64();
-    print(&format!("enclave {id} runs, its tunnel came up {seconds:.2} s after its kernel started\n"))
+    print(&format!("enclave {id} is running; its tunnel was up {seconds:.2} s after its kernel started\n"))
 }
 
 fn exec(lab: &Lab, command: &[String]) -> Result<ExitCode> {
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let status = lab.parent()?.command(command, is_terminal).status().context("run ssh")?;
-    // ssh has the command's status, or 255 if it did not get that far; a signal of its own has none.
+    // ssh exits with the command's status, or with 255 if it could not run it. Killed by a signal, it has no status.
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// To stdout; a reader that leaves early is no error.
+/// Writes to stdout. A reader that leaves early is not an error.
 pub(crate) fn print(text: &str) -> Result<ExitCode> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),

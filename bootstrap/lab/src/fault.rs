@@ -1,4 +1,4 @@
-//! `lab fault`: words of the command line to requests of the switch's control socket.
+//! `lab fault`: from the command line to requests on the control socket of the switch.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -17,59 +17,59 @@ use crate::host::Lab;
 pub enum FaultCommand {
     /// Show guests, connections and faults as JSON
     List,
-    /// Reset the connections that match, now
+    /// Reset matching connections now
     Reset(Where),
-    /// Deliver nothing of a direction
+    /// Stop delivery in one direction
     Stall {
-        /// Where
+        /// Which connections
         #[command(flatten)]
         at: Where,
         /// How long
         #[command(flatten)]
         lasts: Lasts,
     },
-    /// Deliver a direction at this rate
+    /// Limit the rate of one direction
     Slow {
         /// Bytes per second
         #[arg(long)]
         rate: NonZeroU64,
-        /// Where
+        /// Which connections
         #[command(flatten)]
         at: Where,
         /// How long
         #[command(flatten)]
         lasts: Lasts,
     },
-    /// Deliver a direction byte by byte
+    /// Deliver one direction byte by byte
     Dribble {
-        /// Where
+        /// Which connections
         #[command(flatten)]
         at: Where,
         /// How long
         #[command(flatten)]
         lasts: Lasts,
     },
-    /// Turn over one bit, once
+    /// Flip one bit, once
     Flip {
-        /// Bytes from now on that stay as they are
+        /// Number of bytes to deliver unchanged first
         #[arg(long, default_value_t = 0)]
         after: u64,
-        /// Where
+        /// Which connections
         #[command(flatten)]
         at: Where,
     },
-    /// Cut a connection, once
+    /// Reset one connection in the middle, once
     Cut {
-        /// Bytes from now on that arrive
+        /// Number of bytes to deliver first
         #[arg(long, default_value_t = 0)]
         after: u64,
-        /// Where
+        /// Which connections
         #[command(flatten)]
         at: Where,
     },
-    /// Refuse new connections, as if nobody listened
+    /// Refuse new connections, as if nothing were listening
     Refuse {
-        /// Where
+        /// Which connections
         #[command(flatten)]
         at: Where,
         /// How long
@@ -78,12 +78,12 @@ pub enum FaultCommand {
     },
     /// End one fault, or all
     Clear {
-        /// Its number
+        /// Number of the fault [default: all]
         id: Option<u32>,
     },
 }
 
-/// Which direction of which connections; what is not given matches all.
+/// Which direction of which connections. An option that is not given matches all.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Where {
     /// CID of the sender (the parent is 3)
@@ -100,12 +100,12 @@ pub struct Where {
 /// How long a fault lasts.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Lasts {
-    /// Such as 5s; until `lab fault clear` if not given
+    /// Duration, such as 5s [default: until `lab fault clear`]
     #[arg(long = "for", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
 }
 
-/// The words of one fault, as behind `lab up --fault`.
+/// One fault as `lab up --fault` takes it.
 #[derive(Parser)]
 #[command(name = "--fault", no_binary_name = true, disable_help_flag = true)]
 struct Words {
@@ -122,16 +122,16 @@ impl FromStr for FaultCommand {
 }
 
 impl Lab {
-    /// Asks the switch; its answer as text.
+    /// Sends a request to the switch; its answer as text.
     ///
     /// # Errors
     /// No lab is up, or the switch refuses.
     pub fn fault(&self, command: &FaultCommand) -> Result<String> {
         match vsock_switch::ask(&self.layout.socket_dir(), &command.request())? {
-            Response::Done { connections, fault: Some(id) } => {
-                Ok(format!("fault {id} concerns {connections} connections now; `lab fault clear {id}` ends it"))
-            }
-            Response::Done { connections, fault: None } => Ok(format!("done for {connections} connections")),
+            Response::Done { connections, fault: Some(id) } => Ok(format!(
+                "fault {id} is active, on {connections} connections now; end it with `lab fault clear {id}`"
+            )),
+            Response::Done { connections, fault: None } => Ok(format!("done, on {connections} connections")),
             Response::State(state) => Ok(serde_json::to_string_pretty(&state)?),
             Response::Refused { reason } => bail!("the switch refuses: {reason}"),
         }

@@ -1,4 +1,4 @@
-//! `lab run`: brings the lab up and shows, in ten steps, that everything really works.
+//! `lab run`: boots the lab and shows in ten steps that everything works.
 
 mod attestation;
 mod blind;
@@ -21,17 +21,17 @@ use crate::host::{Enclave, Lab, Options, Parent};
 use page::{amount, indented, tail};
 
 /// What to do next.
-pub(crate) const WAYS_ON: &str = "
-How to go on:
-  target/release/lab console -f                 what the enclave says
-  target/release/lab exec parent -- wg show     any command on the parent
-  target/release/lab fault --help               make the vsock misbehave
-  target/release/lab blind on                   move the gateway away from the parent
-  target/release/lab status                     what runs
+pub(crate) const NEXT_STEPS: &str = "
+Next steps:
+  target/release/lab console -f                 follow the enclave's console
+  target/release/lab exec parent -- wg show     run a command on the parent
+  target/release/lab fault --help               inject faults into the vsock
+  target/release/lab blind on                   move the gateway to another host
+  target/release/lab status                     show what is running
   target/release/lab down                       stop everything
 ";
 
-/// As `wg show` prints a pre-shared key that is there.
+/// How `wg show` prints a pre-shared key.
 const HIDDEN: &str = "preshared key: (hidden)";
 const GATEWAY: &str = "203.0.113.1";
 const NAME: &str = "aws.com";
@@ -40,7 +40,7 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(30);
 /// In each direction, by family.
 const IPV4_TRANSFER: u64 = 4 << 20;
 const IPV6_TRANSFER: u64 = 1 << 20;
-/// With IPv6 and UDP headers less than the uplink's 1420.
+/// Fits in the tunnel's path MTU of 1420 with IPv6 and UDP headers.
 const DATAGRAM: u16 = 1340;
 const SEED: u64 = 0x5eed;
 
@@ -52,7 +52,7 @@ struct Transcript<'lab> {
     addresses: Vec<IpAddr>,
 }
 
-/// Shows all steps; an error names the one that went wrong.
+/// Runs all steps. An error names the step.
 pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
     lab.up(&Options { eif, ..Options::default() }).context("step 1 of 10, an enclave boots and its tunnel comes up")?;
     let enclave = lab.enclave(EnclaveId::FIRST);
@@ -69,12 +69,12 @@ pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
     shown.impostors().context("step 8 of 10, impostors are refused")?;
     shown.blind_mode().context("step 9 of 10, blind mode")?;
     shown.signing().context("step 10 of 10, signing")?;
-    print(&format!("\nAll ten steps happened as shown.\n{WAYS_ON}")).map(drop)
+    print(&format!("\nAll ten steps passed.\n{NEXT_STEPS}")).map(drop)
 }
 
 impl Transcript<'_> {
     fn boot(&self) -> Result<()> {
-        title(1, "QEMU's nitro-enclave machine boots our image; the tunnel comes up")?;
+        title(1, "the enclave boots in QEMU's nitro-enclave machine, and its tunnel comes up")?;
         let console = self.enclave.console().text()?;
         let kernel = evidence::first_handshake(&console).context("the console has no first handshake")?;
         let cid = EnclaveId::FIRST.cid();
@@ -85,10 +85,10 @@ impl Transcript<'_> {
         let boot: Vec<_> = console.lines().filter(|line| line.contains("INFO boot: ")).collect();
         let list = self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         body(&format!(
-            "The enclave's boot, from its console:\n{}\
-             enclave.service started it, and nitro-cli saw its heartbeat: `nitro-cli describe-enclaves` has {name} as RUNNING.\n\
-             wg-server gave the enclave with CID {cid} the addresses {list}.\n\
-             Power-on to first WireGuard handshake: {:.2} s by the enclave's kernel clock.\n",
+            "Boot messages on the enclave's console:\n{}\
+             enclave.service started the enclave. `nitro-cli describe-enclaves` lists it as {name}, RUNNING.\n\
+             wg-server leased the addresses {list} to the enclave with CID {cid}.\n\
+             The first WireGuard handshake was {:.2} s after the start of the enclave's kernel.\n",
             indented(&boot),
             kernel.as_secs_f64(),
         ))
@@ -98,7 +98,7 @@ impl Transcript<'_> {
         title(3, "kernel WireGuard on both sides")?;
         let console = self.enclave.console();
         let theirs = self.parent.wg_show()?;
-        // The keys may just have been renewed: the console is a second behind.
+        // After a renewal of keys, the console is a second behind the parent.
         let is_peer = |ours: &String| field(ours, "public key: ").is_some_and(|key| theirs.contains(key));
         let ours = console.wait(
             "`wg show` with a handshake and a key that is a peer of the parent",
@@ -117,16 +117,16 @@ impl Transcript<'_> {
             ensure!(text.contains(HIDDEN), "the {side}'s wg0 has no pre-shared key:\n{text}");
         }
         body(&format!(
-            "In the enclave (its console; there is no shell to run wg in):\n{}\n\
+            "In the enclave (from its console, since it has no shell):\n{}\n\
              On the parent (wg show wg0):\n{}\n\
-             Each is the other's peer, with a pre-shared key that ML-KEM-768 carried.\n",
+             Each side has the other as its peer. The pre-shared key comes from ML-KEM-768.\n",
             indented(&ours.lines().collect::<Vec<_>>()),
             indented(&theirs.lines().collect::<Vec<_>>()),
         ))
     }
 
     fn pings(&self) -> Result<()> {
-        title(4, "the enclave pings its gateway and a host in the internet")?;
+        title(4, "the enclave pings its gateway and a host on the internet")?;
         for target in [GATEWAY, NAME] {
             let find = |text: &str| evidence::ping(text, target).map(|lines| indented(&lines));
             let what = format!("answered ping of {target}");
@@ -137,13 +137,13 @@ impl Transcript<'_> {
     }
 
     fn names(&self) -> Result<()> {
-        title(5, "BIND on the parent resolves the names on its list, and logs them")?;
+        title(5, "BIND on the parent resolves names on the allow-list, and logs every query")?;
         let off_list = Test::Resolve { name: format!("{OFF_LIST_NAME}.") };
         let report = self.enclave.self_test(&off_list)?;
         let Report::Resolved(answer) = report else { return unexpected(&report) };
         ensure!(
             answer.addresses.is_empty(),
-            "{OFF_LIST_NAME} is not on the list, but resolves to {:?}",
+            "{OFF_LIST_NAME} is not on the allow-list, but resolves to {:?}",
             answer.addresses
         );
         let log = self.parent.query_log()?;
@@ -153,8 +153,8 @@ impl Transcript<'_> {
         let refused = evidence::queries(&log, OFF_LIST_NAME, &self.addresses);
         ensure!(!refused.is_empty(), "no query for {OFF_LIST_NAME} in BIND's log:\n{log}");
         body(&format!(
-            "Its query log ({QUERY_LOG_PATH}):\n{}\
-             A name that exists, but is not on the list, is denied ({}):\n{}",
+            "BIND's query log ({QUERY_LOG_PATH}):\n{}\
+             A name that exists but is not on the allow-list does not resolve ({}):\n{}",
             indented(tail(&lines, 3)),
             answer.code.as_deref().unwrap_or("no address"),
             indented(tail(&refused, 1)),
@@ -162,7 +162,7 @@ impl Transcript<'_> {
     }
 
     fn transfers(&self) -> Result<()> {
-        title(6, "data between the enclave and a host in the internet, through NAT, hashed at both ends")?;
+        title(6, "the enclave exchanges data with a host on the internet through NAT, hashed at both ends")?;
         for server in SELF_TEST_SERVERS {
             let bytes = if server.is_ipv4() { IPV4_TRANSFER } else { IPV6_TRANSFER };
             let tcp = Test::Tcp { server, bytes, seed: SEED };
@@ -211,10 +211,10 @@ fn transfer(protocol: &str, server: SocketAddr, transfer: &Transfer) -> String {
 }
 
 fn unexpected<T>(report: &Report) -> Result<T> {
-    anyhow::bail!("the agent sent another report than asked for: {report:?}")
+    anyhow::bail!("unexpected report from the agent: {report:?}")
 }
 
-/// What `wg show` has behind a field's name, the first time.
+/// The value of a field, where `wg show` prints it first.
 fn field<'text>(text: &'text str, name: &str) -> Option<&'text str> {
     text.lines().find_map(|line| line.trim().strip_prefix(name))
 }

@@ -13,12 +13,12 @@ use crate::host::Lab;
 
 const POLL: Duration = Duration::from_millis(100);
 
-/// Shows the console so far, or until the enclave ends.
+/// Prints the console so far; with `follow`, until the enclave ends.
 pub(super) fn show(lab: &Lab, id: EnclaveId, follow: bool) -> Result<ExitCode> {
     let enclave = lab.enclave(id);
     let path = enclave.console().path().to_owned();
-    let mut file =
-        File::open(&path).with_context(|| format!("no console of enclave {id} (`lab status` says what runs)"))?;
+    let mut file = File::open(&path)
+        .with_context(|| format!("enclave {id} has no console (`lab status` shows what is running)"))?;
     let mut out = std::io::stdout();
     loop {
         let was_running = enclave.is_running()?;

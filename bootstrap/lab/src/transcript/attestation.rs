@@ -1,4 +1,4 @@
-//! What makes an enclave a peer, and three that are not made one.
+//! An enclave that becomes a peer, and three that the gateway refuses.
 
 use std::fs;
 
@@ -15,57 +15,60 @@ use crate::payload;
 use crate::plan::Plan;
 use crate::rogue::Rogue;
 
-/// The place of those to be refused.
+/// The enclave that is replaced by those to refuse.
 const SECOND: EnclaveId = EnclaveId::SECOND;
 const MEASURED: [&str; 3] = ["PCR0", "PCR1", "PCR2"];
 
 impl Transcript<'_> {
     pub(super) fn attestation(&self) -> Result<()> {
-        title(2, "the enclave proves which image it is, and becomes a peer for that")?;
+        title(2, "the enclave proves which image it runs, and wg-server adds it as a peer")?;
         let id = EnclaveId::FIRST;
         let status = self.parent.output(&[WG_SERVER, "status"])?;
         let proved =
             evidence::attested(&status, id.cid()).with_context(|| format!("no attested enclave in:\n{status}"))?;
         let root = status.lines().find(|line| line.trim().starts_with("trust root: "));
         let root = root.with_context(|| format!("no trust root in:\n{status}"))?;
-        ensure!(root.contains("NOT AWS"), "the lab's root is taken for AWS's: {root}");
+        ensure!(root.contains("NOT AWS"), "wg-server takes the lab's root for AWS's: {root}");
 
         let path = payload::measurements_of(&Plan::load(&self.lab.layout)?.eif_path)?;
         let measurements: Value = serde_json::from_slice(&fs::read(&path).context("read the measurements")?)?;
-        let mut foretold = Vec::new();
+        let mut computed = Vec::new();
         for name in MEASURED {
             let value = measurements.get(name).and_then(Value::as_str);
             let value = value.with_context(|| format!("no {name} in {}", path.display()))?;
-            foretold.push(format!("{name}: {value}"));
+            computed.push(format!("{name}: {value}"));
             ensure!(
                 proved.iter().any(|line| line.eq_ignore_ascii_case(&format!("{name}: {value}"))),
-                "{name} should be {value}, and the enclave proved {proved:?}"
+                "the enclave proved {proved:?}; expected {name}: {value}"
             );
         }
         body(&format!(
-            "What it proved (wg-server status), by a document that its security module signed over a nonce of wg-server's:\n{}\
-             What the build foretold ({}):\n{}\
-             They are the same, so wg-server added its key. The document is signed by this lab's own certificates:\n{}\
-             wg-server on EC2 trusts AWS's root unless it is told otherwise, and would refuse it:\n{}",
+            "Its attestation document, signed over a nonce from wg-server (wg-server status):\n{}\
+             The measurements that the build computed ({}):\n{}\
+             They match, so wg-server added the enclave's key. The document leads to this lab's own root:\n{}\
+             By default, wg-server trusts only AWS's root, and refuses the same document:\n{}",
             indented(&proved),
             path.display(),
-            indented(&foretold.iter().map(String::as_str).collect::<Vec<_>>()),
+            indented(&computed.iter().map(String::as_str).collect::<Vec<_>>()),
             indented(&[root.trim()]),
             indented(&[self.refusal_without_root()?.trim()]),
         ))
     }
 
-    /// What `wg-server attest` says of the enclave's document when nobody names a root.
+    /// Why `wg-server attest` refuses the enclave's document without `--root`.
     fn refusal_without_root(&self) -> Result<String> {
-        self.parent.attest(EnclaveId::FIRST, &[])?.err().context("AWS's root vouches for the lab's document")
+        self.parent
+            .attest(EnclaveId::FIRST, &[])?
+            .err()
+            .context("wg-server accepts the lab's document under AWS's root")
     }
 
     pub(super) fn changed_image(&self) -> Result<()> {
-        title(7, "an enclave with one changed character of configuration is refused")?;
+        title(7, "wg-server refuses an image with one changed character")?;
         let reason = self.refused(Rogue::ChangedConfig)?;
         ensure!(reason.contains("PCR2"), "refused, but not by PCR2: {reason}");
         body(&format!(
-            "The same program, but one letter of a comment in enclave.toml. Its document is genuine; its console:\n{}\
+            "The image differs in one letter of a comment in enclave.toml. Its document is genuine. Its console:\n{}\
              wg-server's log:\n{}",
             indented(&[&format!("the gateway refuses this enclave: {reason}")]),
             indented(&[&self.logged(&reason)?]),
@@ -73,7 +76,7 @@ impl Transcript<'_> {
     }
 
     pub(super) fn impostors(&self) -> Result<()> {
-        title(8, "another program is refused, and so is what an enclave once answered")?;
+        title(8, "wg-server refuses another program, and a replayed answer")?;
         let other = self.refused(Rogue::OtherImage)?;
         ensure!(other.contains("PCR"), "refused, but not by PCRs: {other}");
         self.lab.enclave(SECOND).start(None)?;
@@ -81,14 +84,14 @@ impl Transcript<'_> {
         let replay = self.refused(Rogue::Replay)?;
         ensure!(replay.contains("nonce"), "refused, but not for its nonce: {replay}");
         body(&format!(
-            "A program that speaks the protocol and tells the truth in a genuine document:\n{}\
-             The same program with keys and document that the right enclave gave a moment ago, to another nonce:\n{}",
+            "Another program that speaks the protocol and has a genuine document of its own:\n{}\
+             The same program, replaying the keys and the document that the right enclave sent for an earlier nonce:\n{}",
             indented(&[&other]),
             indented(&[&replay]),
         ))
     }
 
-    /// What the gateway says to it; nothing of it stays.
+    /// Boots it in the place of the second enclave, and terminates it; the gateway's reason.
     fn refused(&self, rogue: Rogue) -> Result<String> {
         let enclave: Enclave<'_> = self.lab.enclave(SECOND);
         let reason = enclave.replace(rogue)?;
@@ -99,6 +102,6 @@ impl Transcript<'_> {
     fn logged(&self, reason: &str) -> Result<String> {
         let log = self.parent.wg_server_log()?;
         let line = log.lines().rev().find(|line| line.contains(reason));
-        line.map(str::to_owned).with_context(|| format!("no `{reason}` in wg-server's log"))
+        line.map(str::to_owned).with_context(|| format!("wg-server's log does not have `{reason}`"))
     }
 }

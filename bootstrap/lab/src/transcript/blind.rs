@@ -1,4 +1,4 @@
-//! The tunnel that the parent cannot look into.
+//! Blind mode: a tunnel that does not terminate on the parent.
 
 use anyhow::{Context, Result, ensure};
 use parent_vm::{EnclaveId, SELF_TEST_SERVERS};
@@ -11,12 +11,12 @@ use crate::host::Blind;
 
 const ENCLAVE: EnclaveId = EnclaveId::SECOND;
 const TRANSFER: u64 = 1 << 20;
-/// `aws.com` in a question to a name server (RFC 1035, section 3.1), as long as nobody encrypts it.
+/// `aws.com` in a DNS query in plain text (RFC 1035, section 3.1).
 const QUESTION: &str = "\u{3}aws\u{3}com";
 
 impl Transcript<'_> {
     pub(super) fn blind_mode(&self) -> Result<()> {
-        title(9, "blind mode: the gateway is a host in the internet, and the parent carries what it cannot read")?;
+        title(9, "blind mode: the gateway is another host, and the parent relays only ciphertext")?;
         let shown = Blind::begin(self.lab).and_then(|blind| self.show(&blind));
         self.lab.enclave(ENCLAVE).stop()?;
         Blind::end(self.lab)?;
@@ -36,13 +36,13 @@ impl Transcript<'_> {
         let carried = carried.context("no transfer")?;
         ensure!(
             captures.seen_by_gateway > 0,
-            "the gateway's wg0 has no question for aws.com: the capture proves nothing"
+            "the capture of the gateway's wg0 has no query for aws.com, so it proves nothing"
         );
-        ensure!(captures.seen_by_parent == 0, "the parent saw {} questions for aws.com", captures.seen_by_parent);
+        ensure!(captures.seen_by_parent == 0, "the parent saw {} queries for aws.com", captures.seen_by_parent);
         let unexpected = captures.unexpected();
         ensure!(unexpected.is_empty(), "the parent saw more than ciphertext: {unexpected:?}");
         let interfaces = self.parent.output(&["ip", "-o", "link", "show", "type", "wireguard"])?;
-        ensure!(interfaces.is_empty(), "the parent has WireGuard of its own: {interfaces}");
+        ensure!(interfaces.is_empty(), "the parent has a WireGuard interface: {interfaces}");
 
         let status = blind.status()?;
         let proved =
@@ -51,11 +51,11 @@ impl Transcript<'_> {
         let conversations: Vec<_> =
             captures.conversations().into_iter().map(|(what, count)| format!("{count:6} packets  {what}")).collect();
         body(&format!(
-            "The gateway, 192.0.2.10, has its key in the enclave's image, and wg-server there verified what the enclave proved:\n{}\
-             Its wg0 (wg show wg0):\n{}\
+            "The enclave's image has the public key of the gateway, 192.0.2.10. wg-server there verified the document:\n{}\
+             The gateway's side of the tunnel (wg show wg0):\n{}\
              {}\
-             Meanwhile tcpdump on all of the parent's interfaces saw:\n{}\
-             The enclave's question for aws.com is {} times in a capture of the gateway's wg0, and not once in the parent's.\n",
+             Meanwhile, tcpdump on all interfaces of the parent captured:\n{}\
+             The enclave's query for aws.com is {} times in the capture of the gateway's wg0, and never in the parent's.\n",
             indented(&proved),
             indented(&wg.lines().collect::<Vec<_>>()),
             transfer("UDP", server, &carried),

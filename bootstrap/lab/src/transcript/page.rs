@@ -1,11 +1,11 @@
-//! How evidence looks on the page.
+//! How the transcript shows evidence.
 
-/// Lines, four spaces in.
+/// Lines indented by four spaces.
 pub(super) fn indented(lines: &[&str]) -> String {
     lines.iter().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect()
 }
 
-/// The last of them.
+/// The last `count` lines.
 pub(super) fn tail<'a, 'text>(lines: &'a [&'text str], count: usize) -> &'a [&'text str] {
     lines.get(lines.len().saturating_sub(count)..).expect("starts at the length at most")
 }

@@ -1,4 +1,4 @@
-//! What all of it is for: a key that only this image gets, and a signature with it.
+//! A key that KMS decrypts for one image, and a signature with it.
 
 use anyhow::{Context, Result, ensure};
 use parent_vm::EnclaveId;
@@ -9,7 +9,7 @@ use super::{Transcript, body, title};
 use crate::host::{URL, Wallet};
 use crate::rogue::{self, Rogue};
 
-/// The place of the changed image; without a forward, so that the client asks it in the tunnel.
+/// Runs the changed image. No port is forwarded to it, so the client connects through the tunnel.
 const CHANGED: EnclaveId = EnclaveId::SECOND;
 
 /// An EIP-1559 transaction of a hundredth of an ether.
@@ -31,25 +31,25 @@ fn request(secret_id: &str) -> Value {
 
 impl Transcript<'_> {
     pub(super) fn signing(&self) -> Result<()> {
-        title(10, "a key that KMS opens for this image only, and a signature with it")?;
+        title(10, "the enclave signs with a key that KMS decrypts for this image only")?;
         let wallet = Wallet::trusting(self.parent.clone(), &self.lab.eif_path()?)?;
         let policy = wallet.set_policy().context("wallet policy")?;
         let condition = policy.lines().find(|line| line.contains("ImageSha384"));
         let condition = condition.with_context(|| format!("no condition on the image in the key policy:\n{policy}"))?;
         let address = wallet.keygen().context("wallet keygen")?;
-        // A secret of its own: the lab may have been shown before, and a key that is there is not replaced.
+        // A new secret for each run: an earlier run may have left one, and set-key does not replace a key.
         let secret_id = format!("lab/{address}");
         let stored = wallet.set_key(&secret_id).context("wallet set-key")?;
         let verified = wallet.verify(URL).context("wallet verify")?;
         let (transaction, hash) = wallet.sign(URL, &request(&secret_id)).context("wallet sign")?;
         let signer = wallet.signer_of(&transaction).context("eth-account")?;
-        ensure!(signer == address, "eth-account says that {signer} signed, expected {address}");
+        ensure!(signer == address, "eth-account recovered the signer {signer}; expected {address}");
         body(&format!(
-            "KMS's key policy (wallet policy) lets the enclave's role decrypt under one condition:\n{}\
-             A new key (wallet keygen), which goes encrypted into Secrets Manager (wallet set-key):\n{}\
-             From the lab's internet, through the parent's port 443, the enclave proves itself (wallet verify):\n{}\
-             and signs (wallet sign) an EIP-1559 transaction:\n{}\
-             eth-account says that it is signed by {signer}, which is that key.\n",
+            "The key policy lets the enclave's role decrypt on one condition (wallet policy):\n{}\
+             A new key is stored in Secrets Manager, encrypted (wallet keygen, wallet set-key):\n{}\
+             A client in the lab's internet verifies the enclave through port 443 of the parent (wallet verify):\n{}\
+             The enclave signs an EIP-1559 transaction (wallet sign):\n{}\
+             eth-account recovers the signer from it: {signer}, the address of that key.\n",
             indented(&[condition.trim()]),
             indented(&stored.lines().collect::<Vec<_>>()),
             indented(&verified.lines().collect::<Vec<_>>()),
@@ -57,15 +57,14 @@ impl Transcript<'_> {
         ))?;
         let refusal = self.refused_by_kms(&request(&secret_id))?;
         body(&format!(
-            "An image with one changed character of configuration, which wg-server is told to let in and the client to trust:\n{}\
-             KMS does not: the key stays shut.\n",
+            "wg-server and the client now accept an image with one changed character. KMS does not decrypt for it:\n{}",
             indented(&[&refusal]),
         ))
     }
 
-    /// Until the lab's own enclave is a peer again: wg-server took its keys away with the trust.
+    /// Waits until the lab's own enclave is a peer again: wg-server removed its keys when its image was not accepted.
     fn wait_back(&self) -> Result<()> {
-        // Without a peer a ping fails at once.
+        // A ping without a peer fails at once.
         let answers = "for i in $(seq 120); do
               ! ping -c 1 -W 1 \"$1\" >/dev/null 2>&1 || exit 0
               sleep 0.5
@@ -74,7 +73,7 @@ impl Transcript<'_> {
         self.parent.output(&["sh", "-c", answers, "sh", &address]).context("wait for the lab's own enclave").map(drop)
     }
 
-    /// What an enclave of the changed image answers, when everybody but KMS trusts it.
+    /// KMS's refusal for an enclave of the changed image, which wg-server and the client accept.
     fn refused_by_kms(&self, request: &Value) -> Result<String> {
         let eif = self.lab.progress.phase("the changed image", |phase| {
             rogue::build(Rogue::ChangedConfig, &[], &self.lab.project, &self.lab.layout, phase)
@@ -93,9 +92,9 @@ impl Transcript<'_> {
         enclave.stop()?;
         self.parent.trust(&self.lab.eif_path()?)?;
         self.wait_back()?;
-        let Err(error) = refusal? else { anyhow::bail!("KMS opened the key for a changed image") };
+        let Err(error) = refusal? else { anyhow::bail!("KMS decrypted the key for a changed image") };
         let said = format!("{error:#}");
         let refusal = said.lines().find(|line| line.contains("KMS: AccessDenied"));
-        Ok(refusal.with_context(|| format!("refused, but not by KMS: {said}"))?.to_owned())
+        Ok(refusal.with_context(|| format!("expected a refusal by KMS: {said}"))?.to_owned())
     }
 }
