@@ -1,10 +1,11 @@
-//! The certificate authority that plays AWS's: what signs the documents of the lab's enclaves, and the root to trust for it.
+//! The certificate authority in the place of AWS's: its root is what wg-server in the lab trusts, and its leaf signs
+//! the documents of the lab's enclaves.
 //!
 //! ```text
-//! root (key gone) -> intermediate (key gone) -> module: signs documents, inside QEMU
+//! root (key dropped) -> intermediate (key dropped) -> module: signs documents, inside QEMU
 //! ```
 //!
-//! Every lab makes its own. Only the module's key outlives the making, and that not the lab.
+//! Every lab makes its own. Only the module's key is kept, until `lab down`.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
@@ -20,15 +21,15 @@ use rcgen::{
 
 use crate::layout::Layout;
 
-/// AWS's modules have three hours, and a hypervisor that renews them; nobody renews a lab's, and one that was left running
-/// over a week-end still works.
+/// AWS's certificates are valid for three hours, and the hypervisor renews them. Nothing renews a lab's, and a lab that
+/// runs over a weekend should still work.
 const LEAF_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// The parent's clock may be behind this machine's.
 const SKEW: Duration = Duration::from_mins(5);
 /// In the subject of every certificate.
 const ORGANISATION: &str = "TEST ONLY enclave-wireguard lab";
 
-/// What documents are signed with, and their chain.
+/// The key that signs documents, and its certificate chain.
 #[derive(Debug)]
 pub(crate) struct Authority {
     root: Certificate,
@@ -64,7 +65,7 @@ impl Authority {
         Ok(Self { root: root.as_ref().clone(), intermediate: intermediate.as_ref().clone(), leaf, leaf_key })
     }
 
-    /// Writes what QEMU's module reads into `layout`'s folder for it, and the root for the parent beside it.
+    /// Writes the files for QEMU's module, and the root for the parent.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -84,7 +85,7 @@ impl Authority {
     }
 }
 
-/// Of a certificate that is valid from `now`, with a subject that says what it is.
+/// Parameters of a certificate that is valid from `now`. Its subject says that it is for tests only.
 pub(crate) fn params(name: &str, now: SystemTime) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new()).context("certificate parameters")?;
     params.distinguished_name.remove(DnType::CommonName);
@@ -126,7 +127,7 @@ mod tests {
         (dir, layout)
     }
 
-    /// What QEMU's module makes of the folder.
+    /// A document as QEMU's module signs it with these files.
     fn document(layout: &Layout, time: SystemTime) -> Vec<u8> {
         let read = |name: &str| fs::read(layout.signer_dir().join(name)).unwrap();
         let mut payload = Encoder::new(Vec::new());

@@ -1,4 +1,4 @@
-//! What an enclave wrote to its console, and what can be read from it.
+//! The console of an enclave or of the parent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::process::last_lines;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// One console, a file that grows.
+/// A console: a file that grows.
 #[derive(Clone, Debug)]
 pub struct Console {
     path: PathBuf,
@@ -22,7 +22,7 @@ impl Console {
         Self { path }
     }
 
-    /// Its file.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -30,7 +30,7 @@ impl Console {
     /// Everything so far.
     ///
     /// # Errors
-    /// A file that cannot be read; one that is not there yet is empty.
+    /// A file that cannot be read. A file that does not exist yet is empty.
     pub fn text(&self) -> Result<String> {
         match fs::read(&self.path) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).replace('\r', "")),
@@ -39,12 +39,12 @@ impl Console {
         }
     }
 
-    /// Waits until `find` finds something in the lines so far: one that is still being written is not among them.
+    /// Waits until `find` finds something in the complete lines so far.
     ///
-    /// `is_alive` is asked now and then; its error ends the wait.
+    /// Calls `is_alive` between two looks; its error ends the wait.
     ///
     /// # Errors
-    /// Nothing found in time, with the last lines of the console.
+    /// Nothing found within `patience`, with the last lines of the console.
     pub fn wait<T>(
         &self,
         what: &str,

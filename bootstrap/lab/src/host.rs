@@ -1,4 +1,4 @@
-//! A Nitro host: its verbs, for the command line and for tests.
+//! The verbs of the host, for the command line and for tests.
 
 mod blind;
 mod bring_up;
@@ -33,10 +33,10 @@ pub use parent::Parent;
 pub use status::Status;
 pub use wallet::{URL, Wallet};
 
-/// A machine that is told to stop has nothing to save.
+/// A VM has nothing to save when it stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// One lab, up or not.
+/// One lab, running or not.
 #[derive(Debug)]
 pub struct Lab {
     pub(crate) layout: Layout,
@@ -46,11 +46,11 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The lab in `dir` (default: see the manual), from the checkout `project` (default: around this program), with the
-    /// programs beside `program` (default: this one).
+    /// The lab in `dir`, from the checkout `project`, with the programs in the folder of `program`. By default, the
+    /// folder is the user's, and the checkout and the program are those of the program that runs.
     ///
     /// # Errors
-    /// A folder that cannot hold a lab, no checkout, or no wg-server.
+    /// A folder that cannot hold a lab, a missing checkout, or a missing program.
     pub fn open(dir: Option<PathBuf>, project: Option<PathBuf>, program: Option<PathBuf>) -> Result<Self> {
         Ok(Self {
             layout: Layout::new(dir)?,
@@ -60,7 +60,7 @@ impl Lab {
         })
     }
 
-    /// Stops everything and leaves nothing behind. False if there was nothing.
+    /// Stops everything and removes the lab's folder. False if there was no lab.
     ///
     /// # Errors
     /// A process that does not stop, or a file that cannot be removed.
@@ -68,7 +68,7 @@ impl Lab {
         let lock = self.lock()?;
         let existed = self.layout.exists();
         if existed {
-            // The parent first, which would start others in the place of enclaves that end.
+            // The parent first: it would restart enclaves that end.
             let enclaves = EnclaveId::first(ENCLAVE_CIDS.count()).map(EnclaveId::name);
             for name in [PARENT.to_owned()].into_iter().chain(enclaves).chain([SSH, SWITCH].map(str::to_owned)) {
                 if let Some(process) = self.process(&name)? {
@@ -81,12 +81,12 @@ impl Lab {
         Ok(existed)
     }
 
-    /// Runs `meanwhile` while the switch stands still, as a hypervisor does that has something else to do.
+    /// Runs `meanwhile` while the switch is stopped, as a hypervisor is that is not scheduled.
     ///
     /// # Errors
-    /// No switch runs.
+    /// No lab is running.
     pub fn freeze_switch<T>(&self, meanwhile: impl FnOnce() -> T) -> Result<T> {
-        let switch = self.process(SWITCH)?.context("no lab is up: `lab up`")?;
+        let switch = self.process(SWITCH)?.context("no lab is running: start one with `lab up`")?;
         switch.signal(Signal::SIGSTOP)?;
         let result = meanwhile();
         switch.signal(Signal::SIGCONT)?;
@@ -96,20 +96,20 @@ impl Lab {
     /// The parent.
     ///
     /// # Errors
-    /// No lab is up.
+    /// No lab is running.
     pub fn parent(&self) -> Result<Parent> {
         Parent::of(&self.layout)
     }
 
-    /// The image that enclaves boot unless told otherwise; its measurements are beside it.
+    /// The image that enclaves boot by default, with its measurements in the same folder.
     ///
     /// # Errors
-    /// No lab is up.
+    /// No lab is running.
     pub fn eif_path(&self) -> Result<PathBuf> {
         Ok(Plan::load(&self.layout)?.eif_path)
     }
 
-    /// One of the enclaves, running or not.
+    /// An enclave, running or not.
     pub fn enclave(&self, id: EnclaveId) -> Enclave<'_> {
         Enclave::new(self, id)
     }
@@ -120,7 +120,7 @@ impl Lab {
     }
 
     pub(crate) fn lock(&self) -> Result<Lock> {
-        Lock::take(&self.layout.lock_path(), || self.progress.line("another `lab` is at work here: waiting for it"))
+        Lock::take(&self.layout.lock_path(), || self.progress.line("waiting for another `lab` command to finish"))
     }
 
     pub(crate) fn process(&self, name: &str) -> Result<Option<Process>> {

@@ -1,4 +1,4 @@
-//! The policy that the key of the lab's KMS has at first, as `wallet policy` writes it: enclaves of one image decrypt.
+//! The first policy of the key in the lab's KMS, as `wallet policy` writes it: only enclaves of one image decrypt.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +9,13 @@ use parent_vm::{ENCLAVE_ROLE, WALLET_ROLE};
 use serde_json::json;
 use wallet::key_policy::{Enclave, KeyPolicy};
 
-/// Who manages the key. Nobody in the lab has this role.
+/// The role that manages the key. Nothing in the lab assumes it.
 pub(crate) const ADMIN_ROLE: &str = "arn:aws:iam::111122223333:role/admin";
 
 /// The policy for an image with these measurements, as JSON.
 ///
 /// # Errors
-/// A file that is not what `eif build` or nitro-cli writes, or measurements of zeros.
+/// A file that `eif build` or nitro-cli did not write, or measurements of zeros.
 pub(crate) fn for_measurements(path: &Path) -> Result<String> {
     let reading = || format!("read {}", path.display());
     let measurements = Measurements::parse(&fs::read_to_string(path).with_context(reading)?).with_context(reading)?;
@@ -30,10 +30,10 @@ pub(crate) fn for_measurements(path: &Path) -> Result<String> {
     Ok(policy.to_json())
 }
 
-/// The policy of a key that nobody uses yet.
+/// The policy of a key that no enclave may use yet.
 ///
 /// # Errors
-/// None: the role's name is in this program.
+/// None: the role is a constant.
 pub(crate) fn for_nobody() -> Result<String> {
     Ok(serde_json::to_string_pretty(&json!({
         "Version": "2012-10-17",
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// All that the payload brings for KMS, but for the paths, as the stand-in reads it.
+    /// The payload's files for KMS, except for their paths, as the stand-in reads them.
     #[test]
     fn the_stand_in_takes_the_lab_s_configuration_with_policy_and_certificate() {
         let dir = tempfile::tempdir().unwrap();

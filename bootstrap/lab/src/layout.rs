@@ -1,4 +1,4 @@
-//! Where a lab keeps its state: one folder, which `lab down` removes.
+//! The folder of a lab, which `lab down` removes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tunnel::port::Cid;
 
-/// In every folder of a lab, and in no other: what may be removed.
+/// Marks a folder as a lab's, which may be removed.
 const MARKER: &str = ".enclave-wireguard-lab";
-/// `sun_path` of Linux's `sockaddr_un`, without the final zero.
+/// Length of `sun_path` in Linux's `sockaddr_un`, without the final zero.
 const MAX_SOCKET_PATH: usize = 107;
-/// The certificate of the web authority, in the lab's folder and in the enclaves' measured configuration.
+/// The web authority's certificate, in the lab's folder and in the enclaves' measured configuration.
 pub(crate) const WEB_CA_NAME: &str = "web-ca.pem";
 
 /// The folder of one lab.
@@ -21,10 +21,10 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The folder named, or the default for this user (see [`default_dir`]).
+    /// The given folder, or the user's default (see [`default_dir`]).
     ///
     /// # Errors
-    /// A path so long that the sockets in it would have no valid address.
+    /// A path that is too long for the sockets in it.
     pub(crate) fn new(dir: Option<PathBuf>) -> Result<Self> {
         let dir = match dir {
             Some(dir) => std::path::absolute(dir)?,
@@ -34,7 +34,7 @@ impl Layout {
         let longest = layout.guest_socket_path(Cid(u32::from(u16::MAX)));
         ensure!(
             longest.as_os_str().len() <= MAX_SOCKET_PATH,
-            "{} is longer than the {MAX_SOCKET_PATH} bytes that a Unix socket's path may have: choose a shorter folder with --dir",
+            "{} is too long for a Unix socket; expected at most {MAX_SOCKET_PATH} bytes: choose a shorter folder with --dir",
             longest.display()
         );
         Ok(layout)
@@ -45,14 +45,14 @@ impl Layout {
         &self.dir
     }
 
-    /// Makes the folder for a new lab.
+    /// Creates the folder for a new lab.
     ///
     /// # Errors
-    /// A folder that has something else in it.
+    /// A folder with other files.
     pub(crate) fn create(&self) -> Result<()> {
         let dir = &self.dir;
         if dir.exists() && !self.exists() && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            bail!("{} has files that are not a lab's: choose another folder with --dir", dir.display());
+            bail!("{} has files that are not a lab's; expected an empty folder: choose one with --dir", dir.display());
         }
         for dir in [dir, &self.process_dir(), &self.log_dir(), &self.socket_dir(), &self.ssh_dir()] {
             fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
@@ -67,7 +67,7 @@ impl Layout {
         self.dir.join(MARKER).is_file()
     }
 
-    /// Removes the folder with all that is in it; nothing if it is not a lab's.
+    /// Removes the folder with its content. Does nothing if it is not a lab's.
     ///
     /// # Errors
     /// A file that cannot be removed.
@@ -78,19 +78,19 @@ impl Layout {
         fs::remove_dir_all(&self.dir).with_context(|| format!("remove {}", self.dir.display()))
     }
 
-    /// Held while a verb changes the lab. Beside the folder, so that it outlives it.
+    /// The lock file, beside the folder, so that `lab down` can hold it to the end.
     pub(crate) fn lock_path(&self) -> PathBuf {
         let mut path = OsString::from(&self.dir);
         path.push(".lock");
         path.into()
     }
 
-    /// What the lab was started with.
+    /// The [`Plan`](crate::plan::Plan).
     pub(crate) fn plan_path(&self) -> PathBuf {
         self.dir.join("lab.json")
     }
 
-    /// One file per process of the lab.
+    /// One file for each process of the lab.
     pub(crate) fn process_dir(&self) -> PathBuf {
         self.dir.join("processes")
     }
@@ -99,17 +99,17 @@ impl Layout {
         self.dir.join("log")
     }
 
-    /// What a process wrote to stdout and stderr.
+    /// stdout and stderr of a process.
     pub(crate) fn log_path(&self, process: &str) -> PathBuf {
         self.log_dir().join(format!("{process}.log"))
     }
 
-    /// What a machine wrote to its serial console.
+    /// The serial console of a VM.
     pub(crate) fn console_path(&self, machine: &str) -> PathBuf {
         self.log_dir().join(format!("{machine}.console"))
     }
 
-    /// What an enclave boots, as the parent gave it.
+    /// The image of an enclave, as nitro-cli sent it.
     pub(crate) fn image_path(&self, enclave: &str) -> PathBuf {
         self.dir.join(format!("{enclave}.eif"))
     }
@@ -118,12 +118,12 @@ impl Layout {
         self.dir.join("s")
     }
 
-    /// vhost-user socket of the switch for one guest.
+    /// The switch's vhost-user socket for one guest.
     pub(crate) fn guest_socket_path(&self, cid: Cid) -> PathBuf {
         vsock_switch::guest_socket_path(&self.socket_dir(), cid)
     }
 
-    /// Control socket of the switch: faults.
+    /// The switch's control socket.
     pub(crate) fn control_socket_path(&self) -> PathBuf {
         vsock_switch::control_socket_path(&self.socket_dir())
     }
@@ -132,7 +132,7 @@ impl Layout {
         self.dir.join("ssh")
     }
 
-    /// OpenSSH appends 17 characters of its own while it connects.
+    /// Short: OpenSSH appends 17 characters while it connects.
     pub(crate) fn ssh_socket_path(&self) -> PathBuf {
         self.socket_dir().join("m")
     }
@@ -145,7 +145,7 @@ impl Layout {
         self.dir.join("eif")
     }
 
-    /// What the enclaves' image measures as its configuration.
+    /// The measured configuration of the enclaves' image.
     pub(crate) fn config_dir(&self) -> PathBuf {
         self.eif_dir().join("config")
     }
@@ -160,26 +160,26 @@ impl Layout {
         self.dir.join("blind")
     }
 
-    /// What the enclaves' security modules sign documents with.
+    /// The key and the certificates of the enclaves' security modules.
     pub(crate) fn signer_dir(&self) -> PathBuf {
         self.dir.join("signer")
     }
 
-    /// The certificate that documents of this lab lead to.
+    /// The root of this lab's attestation documents.
     pub(crate) fn root_path(&self) -> PathBuf {
         self.dir.join("lab-root.pem")
     }
 
-    /// The certificate that AWS's servers in the lab's internet lead to.
+    /// The root of AWS's servers in the lab's internet.
     pub(crate) fn web_ca_path(&self) -> PathBuf {
         self.dir.join(WEB_CA_NAME)
     }
 }
 
-/// `$ENCLAVE_LAB_DIR`, or `enclave-wireguard/lab` in `$XDG_STATE_HOME`, which is `~/.local/state` unless set.
+/// `$ENCLAVE_LAB_DIR`, or `enclave-wireguard/lab` in `$XDG_STATE_HOME` [default: `~/.local/state`].
 ///
 /// # Errors
-/// None of these variables and no `$HOME`.
+/// Neither these variables nor `$HOME` is set.
 fn default_dir(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(dir) = set("ENCLAVE_LAB_DIR") {

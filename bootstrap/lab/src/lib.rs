@@ -2,10 +2,7 @@
 //!
 //! [`Lab`] has the verbs of the command line as functions, for tests.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 mod authority;
 mod bench;

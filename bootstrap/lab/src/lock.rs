@@ -1,4 +1,4 @@
-//! One verb at a time: a lock file that the kernel releases however its holder ends.
+//! A lock file, so that one verb runs at a time. The kernel releases it when its holder ends.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -36,14 +36,14 @@ impl Lock {
                 }
                 Err((_, errno)) => return Err(errno).with_context(|| format!("lock {}", path.display())),
             };
-            // The holder before may have removed the file, and another may have made a new one.
+            // The previous holder may have removed the file, and another process may have created a new one.
             if fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|locked| now.ino() == locked.ino())) {
                 return Ok(Self { file, path: path.into() });
             }
         }
     }
 
-    /// Releases the lock and leaves no file behind.
+    /// Releases the lock and removes the file.
     pub(crate) fn remove(self) -> Result<()> {
         fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))?;
         drop(self.file);

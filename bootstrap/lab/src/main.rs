@@ -7,7 +7,7 @@ fn main() -> ExitCode {
     match lab::cli::main() {
         Ok(code) => code,
         Err(error) => {
-            // With stderr gone there is nobody to tell.
+            // If stderr is closed, the error cannot be reported.
             drop(writeln!(std::io::stderr(), "error: {error:#}"));
             ExitCode::FAILURE
         }

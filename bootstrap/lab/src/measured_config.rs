@@ -1,4 +1,5 @@
-//! The measured configuration of one lab's enclaves: the checkout's, the self-test agent, and what only this lab has.
+//! The measured configuration of one lab's enclaves: the checkout's, with the self-test agent and this lab's web
+//! authority.
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
@@ -9,20 +10,20 @@ use anyhow::{Context, Result};
 
 use crate::layout::{Layout, WEB_CA_NAME};
 
-/// What the enclave reads.
+/// The enclave's configuration file.
 const MAIN_NAME: &str = "enclave.toml";
 /// The program that `enclave.toml` runs as a service, and the package that it is built from.
 pub(crate) const SELF_TEST_NAME: &str = "self-test";
 
-/// A folder that an image is built from.
+/// A folder with the configuration for an image.
 #[derive(Debug)]
 pub(crate) struct MeasuredConfig {
     dir: PathBuf,
 }
 
 impl MeasuredConfig {
-    /// Copies the checkout's folder `from` to `dir`, and adds the program `self_test` and the certificate of this lab's web
-    /// authority; what was in `dir` goes.
+    /// Copies the checkout's folder `from` to `dir`, and adds the program `self_test` and the certificate of this lab's
+    /// web authority. Removes the previous content of `dir`.
     ///
     /// # Errors
     /// A file that cannot be read or written.
@@ -44,10 +45,10 @@ impl MeasuredConfig {
         Ok(config)
     }
 
-    /// A folder without a file; what was in `dir` goes.
+    /// An empty folder. Removes the previous content of `dir`.
     ///
     /// # Errors
-    /// A folder that cannot be made.
+    /// A folder that cannot be created.
     pub(crate) fn empty(dir: PathBuf) -> Result<Self> {
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -59,7 +60,7 @@ impl MeasuredConfig {
         Ok(Self { dir })
     }
 
-    /// Writes a file; one of that name goes.
+    /// Writes or replaces a file.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -68,7 +69,7 @@ impl MeasuredConfig {
         fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))
     }
 
-    /// Changes what the enclave reads.
+    /// Changes the enclave's configuration file.
     ///
     /// # Errors
     /// A file that cannot be read or written, or those of `change`.

@@ -21,8 +21,9 @@ use crate::web_authority::WebAuthority;
 
 const UNIT_DIR: &str = "etc/systemd/system";
 
-/// Writes the tar file. Enclaves of the image `eif_path` will be the ones that wg-server takes for peers and that KMS decrypts for. Without
-/// it, the parent is an instance at its first boot: there is nothing of ours in it, and nobody may use the key.
+/// Writes the tar file. wg-server will accept, and KMS will decrypt for, enclaves of the image `eif_path`. Without an
+/// image, the parent is an instance at its first boot: nothing of this project is installed, and no enclave may use
+/// the key.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -34,7 +35,7 @@ pub(crate) fn write(
     web: &WebAuthority,
 ) -> Result<()> {
     let path = layout.payload_path();
-    // It has private keys.
+    // 0600: it has private keys.
     let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("write {}", path.display()))?;
     let mut tar = Builder::new(file);
@@ -51,7 +52,7 @@ pub(crate) fn write(
         (inside(AWS), internet_dir.join("aws.py"), 0o755),
         (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),
         (inside(WEB_CA_PATH), layout.web_ca_path(), 0o644),
-        // In the place of AWS's, which wg-server knows by itself.
+        // In the place of AWS's root, which is built into wg-server.
         (inside(ROOT_PATH), layout.root_path(), 0o644),
     ];
     let policy = match eif_path {
@@ -107,7 +108,7 @@ fn append_installed(
     ])
 }
 
-/// What user data finds on Amazon Linux, and not on Debian.
+/// What user data finds on Amazon Linux, but not on Debian.
 fn append_first_boot(tar: &mut Builder<File>, project: &Project) -> Result<[Source; 2]> {
     // The authority that the instance's `aws` trusts.
     let aws_config = format!("[default]\nca_bundle = {WEB_CA_PATH}\n");
@@ -162,17 +163,17 @@ fn append_units(tar: &mut Builder<File>, project: &Project, is_installed: bool) 
     Ok(())
 }
 
-/// What `eif build` writes beside an image.
+/// The measurements that `eif build` writes beside an image.
 ///
 /// # Errors
-/// An image without.
+/// An image without measurements.
 pub(crate) fn measurements_of(eif_path: &Path) -> Result<PathBuf> {
     let path = eif_path.with_file_name("measurements.json");
     ensure!(path.is_file(), "there is no {}: `make eif` writes it together with the image", path.display());
     Ok(path)
 }
 
-/// The parent's path as the tar file has it.
+/// A path of the parent as a name in the tar file.
 fn inside(path: &str) -> String {
     path.trim_start_matches('/').to_owned()
 }
@@ -182,7 +183,7 @@ fn append(tar: &mut Builder<File>, name: &str, kind: EntryType, mode: u32, bytes
     tar.append_data(&mut header, name, bytes).with_context(|| format!("put {name} into the payload"))
 }
 
-/// Of what is root's.
+/// A header of a file that belongs to root.
 fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);

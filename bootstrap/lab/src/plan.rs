@@ -1,4 +1,4 @@
-//! What a lab was started with, so that later verbs can go on from there.
+//! How a lab was started, for later verbs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use crate::qemu::{Accelerator, Qemu};
 /// The content of `lab.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    /// On the host's loopback.
+    /// The port of the parent's sshd on the host's loopback.
     pub(crate) ssh_port: u16,
     pub(crate) qemu_dir: PathBuf,
     pub(crate) is_kvm: bool,
-    /// The image that enclaves boot unless told otherwise.
+    /// The image that enclaves boot by default.
     pub(crate) eif_path: PathBuf,
 }
 
@@ -26,10 +26,10 @@ impl Plan {
         fs::write(&path, serde_json::to_vec_pretty(self)?).with_context(|| format!("write {}", path.display()))
     }
 
-    /// The plan of a lab that is up, or was.
+    /// The plan of a lab.
     ///
     /// # Errors
-    /// No lab, or one whose start was not finished.
+    /// No lab, or one that did not start completely.
     pub(crate) fn load(layout: &Layout) -> Result<Self> {
         let path = layout.plan_path();
         let bytes = fs::read(&path)

@@ -1,4 +1,4 @@
-//! Processes that outlive the command that started them, and that are stopped by nobody's name but their own.
+//! Processes that outlive the command that started them. Each is identified by more than its pid.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -22,29 +22,29 @@ pub(crate) const SSH: &str = "ssh";
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// A process that was started for a lab, as its file remembers it.
+/// A process of a lab, as its file describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     /// `switch`, `parent`, `enclave-16`.
     pub(crate) name: String,
     /// Process id.
     pub(crate) pid: i32,
-    /// Clock ticks between the machine's boot and this process's start: a pid alone may be another's by now.
+    /// Start time in clock ticks since the host's boot: the pid alone may belong to another process by now.
     start_ticks: u64,
-    /// The boot that both belong to.
+    /// The host's boot that the pid and the start time belong to.
     boot_id: String,
-    /// What it writes to stdout and stderr.
+    /// Its stdout and stderr.
     pub(crate) log_path: PathBuf,
 }
 
 impl Process {
-    /// Starts `command` in a session of its own, writes its output to `log_path` and remembers it in `dir`.
+    /// Starts `command` in a new session with its output in `log_path`, and describes it in a file in `dir`.
     ///
     /// # Errors
-    /// A program that is not there, or a file that cannot be written.
+    /// A program that does not exist, or a file that cannot be written.
     pub(crate) fn start(dir: &Path, name: &str, command: &Command, log_path: &Path) -> Result<Self> {
         let log = File::create(log_path).with_context(|| format!("write {}", log_path.display()))?;
-        // setsid(1) becomes the program: the pid stays.
+        // setsid(1) executes the program, so the pid stays the same.
         let mut detached = Command::new("setsid");
         detached.arg(command.get_program()).args(command.get_args());
         for (variable, value) in command.get_envs() {
@@ -63,7 +63,7 @@ impl Process {
         let process = Self {
             name: name.into(),
             pid,
-            start_ticks: start_ticks(pid).context("the process ended at once")?,
+            start_ticks: start_ticks(pid).context("the process ended immediately")?,
             boot_id: boot_id()?,
             log_path: log_path.into(),
         };
@@ -72,7 +72,7 @@ impl Process {
         Ok(process)
     }
 
-    /// The process remembered in `dir` under that name.
+    /// The process of that name in `dir`.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -85,16 +85,16 @@ impl Process {
         }
     }
 
-    /// True while exactly this process runs.
+    /// True while exactly this process is running.
     pub(crate) fn is_running(&self) -> bool {
-        // Buries it if it was our child; ECHILD otherwise.
+        // Reaps the process if it is our child. Otherwise this is ECHILD.
         match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(_) | Err(_) => {}
         }
         boot_id().is_ok_and(|id| id == self.boot_id) && start_ticks(self.pid) == Some(self.start_ticks)
     }
 
-    /// How long it has been running; `None` if it is not.
+    /// How long it has been running; `None` if it has ended.
     pub(crate) fn age(&self) -> Option<Duration> {
         if !self.is_running() {
             return None;
@@ -109,17 +109,17 @@ impl Process {
     /// Sends it a signal.
     ///
     /// # Errors
-    /// It does not run any more.
+    /// It has ended.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         self.expect_running()?;
         kill(Pid::from_raw(self.pid), signal)
             .with_context(|| format!("send {signal} to {} (pid {})", self.name, self.pid))
     }
 
-    /// Asks it to end, insists after `grace`, and forgets it.
+    /// Sends SIGTERM, after `grace` SIGKILL, and removes the file of the process.
     ///
     /// # Errors
-    /// A process that survives even that.
+    /// A process that survives both.
     pub(crate) fn stop(&self, dir: &Path, grace: Duration) -> Result<()> {
         for (signal, patience) in [(Signal::SIGTERM, grace), (Signal::SIGKILL, Duration::from_secs(10))] {
             if !self.is_running() {
@@ -139,7 +139,7 @@ impl Process {
         }
         let path = dir.join(format!("{}.json", self.name));
         match fs::remove_file(&path) {
-            // Somebody else has stopped it at the same time.
+            // Another command stopped it at the same time.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => removed.with_context(|| format!("remove {}", path.display())),
         }

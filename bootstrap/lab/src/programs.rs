@@ -1,4 +1,4 @@
-//! The programs that the parent runs: all of the workspace's, from one folder.
+//! The workspace's programs that the parent runs.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,19 @@ pub(crate) struct Programs {
     pub(crate) lab: PathBuf,
     /// The parent's daemon.
     pub(crate) wg_server: PathBuf,
-    /// What starts enclaves.
+    /// The stand-in for nitro-cli.
     pub(crate) nitro_cli: PathBuf,
-    /// KMS of the lab's internet.
+    /// The stand-in for KMS.
     pub(crate) kms_stand_in: PathBuf,
     /// The signer's client.
     pub(crate) wallet: PathBuf,
 }
 
 impl Programs {
-    /// The programs beside `lab` (this program unless named).
+    /// The programs in the folder of `lab` [default: this program].
     ///
     /// # Errors
-    /// One of them is not there.
+    /// One of them does not exist.
     pub(crate) fn beside(lab: Option<&Path>) -> Result<Self> {
         let lab = match lab {
             Some(lab) => lab.to_owned(),

@@ -1,4 +1,4 @@
-//! What a person sees while the lab works: one line per phase, with its time.
+//! Progress on stderr: one line for each phase, with its time.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub(crate) struct Progress {
     is_terminal: bool,
 }
 
-/// A phase that is under way.
+/// A running phase.
 #[derive(Debug)]
 pub(crate) struct Phase {
     bar: Option<ProgressBar>,
@@ -27,7 +27,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Shows `what` while `work` goes on, and then how long it took.
+    /// Shows `what` while `work` runs, and then the time that it took.
     ///
     /// # Errors
     /// Those of `work`.
@@ -41,7 +41,7 @@ impl Progress {
         if let Some(bar) = phase.bar {
             bar.finish_and_clear();
         }
-        let end = if result.is_ok() { "" } else { "  << this step went wrong" };
+        let end = if result.is_ok() { "" } else { "  << this step failed" };
         self.line(&format!("{what}  ({}){end}", seconds(start.elapsed())));
         result
     }
@@ -54,7 +54,7 @@ impl Progress {
 }
 
 impl Phase {
-    /// What the phase is at.
+    /// Shows the present step of the phase.
     pub(crate) fn note(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(format!("{}: {}", self.what, text.trim())),
@@ -77,7 +77,7 @@ fn spinner() -> ProgressBar {
     bar
 }
 
-/// A reader of stderr that has gone away is no reason to stop.
+/// Prints a line. A closed stderr is not an error.
 fn show(line: &str) {
     drop(writeln!(std::io::stderr(), "{line}"));
 }

@@ -1,4 +1,4 @@
-//! The checkout that the lab belongs to, and what its scripts build.
+//! The checkout that the lab belongs to, and its build scripts.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ pub(crate) struct Project {
     root: PathBuf,
 }
 
-/// What the machines boot from.
+/// What the VMs boot from.
 #[derive(Clone, Debug)]
 pub(crate) struct Artefacts {
     /// Has `bin/qemu-system-x86_64` and `firmware/`.
@@ -27,19 +27,19 @@ pub(crate) struct Artefacts {
 }
 
 impl Project {
-    /// The folder named, or the nearest one above this program that is a checkout, or where it was built.
+    /// The given folder, or the nearest checkout above this program, or the one that it was built in.
     ///
     /// # Errors
     /// No such folder.
     pub(crate) fn find(named: Option<PathBuf>) -> Result<Self> {
         if let Some(root) = named {
-            ensure!(is_root(&root), "{} is not this project's checkout", root.display());
+            ensure!(is_root(&root), "{} is not a checkout of this project", root.display());
             return Ok(Self { root: std::path::absolute(root)? });
         }
         let program = env::current_exe().context("find this program")?;
         let built_in = Path::new(env!("CARGO_MANIFEST_DIR"));
         let found = program.ancestors().chain(built_in.ancestors()).find(|dir| is_root(dir));
-        let root = found.context("this program lies outside of its project's checkout: name it with --project")?;
+        let root = found.context("this program is not in a checkout of its project: give one with --project")?;
         Ok(Self { root: root.into() })
     }
 
@@ -56,7 +56,7 @@ impl Project {
     /// Builds, or finds in the cache, QEMU and the parent's system.
     ///
     /// # Errors
-    /// A script that goes wrong, with what it said.
+    /// A script that fails, with the end of its output.
     pub(crate) fn artefacts(&self, phase: &Phase) -> Result<Artefacts> {
         Ok(Artefacts {
             qemu_dir: self.built_by("bootstrap/lab/qemu/build.sh", phase)?,
@@ -64,12 +64,12 @@ impl Project {
         })
     }
 
-    /// The measured configuration of the lab's enclaves, but for what each lab has of its own.
+    /// The measured configuration of the lab's enclaves, without the web authority of each lab.
     pub(crate) fn config_dir(&self) -> PathBuf {
         self.lab_dir().join("config/enclave")
     }
 
-    /// Everything that blind mode needs: of the gateway, of the parent, and in `enclave` what is measured.
+    /// Configuration of blind mode: the gateway's, the relay's, and in `enclave` the measured one.
     pub(crate) fn blind_dir(&self) -> PathBuf {
         self.lab_dir().join("config/blind")
     }
@@ -84,20 +84,20 @@ impl Project {
         self.root.join("bootstrap/aws/systemd")
     }
 
-    /// What stands for Amazon Linux's own at an instance's first boot.
+    /// Stand-ins for programs of Amazon Linux at the first boot.
     pub(crate) fn ec2_dir(&self) -> PathBuf {
         self.lab_dir().join("ec2")
     }
 
-    /// What is run in the lab's internet and does not have to be built.
+    /// Scripts and configuration of the lab's internet.
     pub(crate) fn internet_dir(&self) -> PathBuf {
         self.lab_dir().join("internet")
     }
 
-    /// Builds an enclave image into `out_dir`, measurements beside it; the image's path.
+    /// Builds an enclave image and its measurements into `out_dir`; the image's path.
     ///
     /// # Errors
-    /// A script that goes wrong, with what it said.
+    /// A script that fails, with the end of its output.
     pub(crate) fn image(
         &self,
         flags: &[&str],
@@ -109,7 +109,7 @@ impl Project {
         script.args(flags).arg(config.dir()).arg(out_dir);
         last_line(&mut script, phase)?;
         let eif = out_dir.join("enclave.eif");
-        ensure!(eif.is_file(), "bootstrap/eif/image.sh ended well, but made no {}", eif.display());
+        ensure!(eif.is_file(), "bootstrap/eif/image.sh succeeded without writing {}", eif.display());
         Ok(eif)
     }
 
@@ -142,7 +142,7 @@ impl Project {
         let path = self.root.join(script);
         let line = last_line(&mut Command::new(path), phase)?;
         let dir = PathBuf::from(line);
-        ensure!(dir.is_dir(), "{script} names {} as its result, which is no folder", dir.display());
+        ensure!(dir.is_dir(), "{script} printed {} as its result; expected a folder", dir.display());
         Ok(dir)
     }
 }
@@ -151,7 +151,7 @@ fn is_root(dir: &Path) -> bool {
     dir.join("bootstrap/lab/parent/build.sh").is_file() && dir.join("Cargo.toml").is_file()
 }
 
-/// Runs a script, shows what it says on stderr, and returns its last line of stdout.
+/// Runs a script, shows its stderr, and returns the last line of its stdout.
 fn last_line(script: &mut Command, phase: &Phase) -> Result<String> {
     let name = script.get_program().to_string_lossy().into_owned();
     let mut child = script
@@ -176,7 +176,7 @@ fn last_line(script: &mut Command, phase: &Phase) -> Result<String> {
     });
     let status = child.wait().with_context(|| format!("wait for {name}"))?;
     if !status.success() {
-        bail!("{name} ended with {status}; it said last:\n{}", crate::process::last_lines(&said.join("\n"), 20));
+        bail!("{name}: {status}; the end of its output:\n{}", crate::process::last_lines(&said.join("\n"), 20));
     }
     Ok(last)
 }

@@ -1,4 +1,4 @@
-//! The command lines of the two kinds of machines.
+//! QEMU's command lines for the parent and for enclaves.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tunnel::port::Cid;
 
-/// A kernel on working KVM needs about a second to miss its disk.
+/// On working KVM, a kernel without a disk panics within about a second.
 const KVM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How QEMU translates, and which processor the guests see: one that is cheap to emulate.
+/// Options for emulation, with a processor that is cheap to emulate.
 ///
-/// Linux asks only an Intel processor for the rate of its clock; without one, an enclave's timers are 4 ms ticks. It isolates page
-/// tables on Intel's unless the model (28, an early Atom) never speculated, and without PCID, which TCG lacks, that flushes the
-/// translations at each system call. Translated `rep movsb` and AVX are slower than what Linux takes in their place.
+/// Linux reads the TSC's rate only from an Intel processor; without the rate, an enclave's timers tick every 4 ms. On
+/// Intel processors that speculate, Linux isolates page tables. Without PCID, which TCG lacks, that flushes the TLB at
+/// each system call. Model 28, an early Atom, does not speculate. Emulated `rep movsb` and AVX are slower than the
+/// code that Linux uses without them.
 pub const TCG: [&str; 4] = [
     "-accel",
     "tcg",
@@ -28,9 +29,9 @@ pub const TCG: [&str; 4] = [
 /// What runs the guests' instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accelerator {
-    /// The processor.
+    /// The host's processor.
     Kvm,
-    /// QEMU's translator; works anywhere.
+    /// QEMU's emulation, which works on any host.
     Tcg,
 }
 
@@ -44,9 +45,9 @@ pub(crate) struct ParentMachine {
     pub(crate) payload_path: PathBuf,
     pub(crate) vsock_path: PathBuf,
     pub(crate) console_path: PathBuf,
-    /// On the host's loopback, forwarded to the parent's sshd.
+    /// Port on the host's loopback that is forwarded to the parent's sshd.
     pub(crate) ssh_port: u16,
-    /// An address of the parent's network to its host, and the command that is started for each connection to it.
+    /// An address in the parent's network to the host, and the command to run for each connection to it.
     pub(crate) hypervisor: (&'static str, Vec<OsString>),
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct EnclaveMachine {
     pub(crate) memory_mib: u64,
     pub(crate) vsock_path: PathBuf,
     pub(crate) console_path: PathBuf,
-    /// What its security module signs documents with.
+    /// The key and the certificates of its security module.
     pub(crate) signer_dir: PathBuf,
 }
 
@@ -71,8 +72,8 @@ pub(crate) struct Qemu {
 }
 
 impl Qemu {
-    /// Finds out whether this machine can run guests by itself: some have a `/dev/kvm` that makes machines, but no Linux
-    /// gets far in them. `kernel_path` is the kernel to try; `$ENCLAVE_LAB_ACCEL` set to `tcg` spares the attempt.
+    /// Tries whether KVM works here. Some hosts have a `/dev/kvm` that creates VMs, but Linux does not boot in them.
+    /// `kernel_path` is the kernel to try. With `$ENCLAVE_LAB_ACCEL` set to `tcg` nothing is tried.
     pub(crate) fn new(dir: PathBuf, kernel_path: &Path) -> Result<Self> {
         let mut qemu = Self { dir, accelerator: Accelerator::Kvm };
         let wants_tcg = std::env::var_os("ENCLAVE_LAB_ACCEL").is_some_and(|named| named == "tcg");
@@ -88,19 +89,19 @@ impl Qemu {
         command
             .args(["-machine", "q35,memory-backend=memory"])
             .args(["-m", "1G", "-smp", "2"])
-            // Shared: the switch reads and writes the guest's rings.
+            // Shared, because the switch reads and writes the guest's rings.
             .args(["-object", "memory-backend-memfd,id=memory,size=1G,share=on"])
             .arg("-kernel")
             .arg(&machine.kernel_path)
             .arg("-initrd")
             .arg(&machine.initrd_path)
-            // no_timer_check: an emulated timer may be late on a busy host, and the kernel would take it for broken.
+            // no_timer_check: on a busy host an emulated timer may be late, and the kernel would call it broken.
             .args(["-append", "console=ttyS0 quiet loglevel=4 panic=1 no_timer_check"])
             .args([OsString::from("-drive"), drive("root", &machine.rootfs_path)])
             .args(["-device", "virtio-blk-pci,drive=root"])
             .args([OsString::from("-drive"), drive("payload", &machine.payload_path)])
             .args(["-device", "virtio-blk-pci,drive=payload"])
-            // Nothing in the parent reaches the host's network; only ssh comes in, and nitro-cli goes out.
+            // The parent does not reach the host's network. Only ssh comes in, and only nitro-cli's streams go out.
             .args([OsString::from("-netdev"), host_network(machine)])
             .args(["-device", "virtio-net-pci,netdev=ssh,romfile="])
             .args(["-device", "virtio-rng-pci"])
@@ -115,9 +116,9 @@ impl Qemu {
         command
             .args(["-machine", &format!("nitro-enclave,vsock=vsock,id=lab-{}", machine.cid)])
             .args(["-m", &format!("{}M", machine.memory_mib), "-smp", &machine.cpus.to_string()])
-            // The machine makes the module itself. This form of -global takes the value as it is, commas included.
+            // The machine type creates the module. This form of -global takes a value with commas.
             .args([OsString::from("-global"), global("virtio-nsm-device", "signer", &machine.signer_dir)])
-            // What `reboot=k` resets the machine with; without it some reboots go past -no-reboot.
+            // `reboot=k` resets the VM with it; without it, -no-reboot misses some reboots.
             .args(["-device", "i8042"])
             .arg("-kernel")
             .arg(&machine.eif_path)
@@ -137,7 +138,7 @@ impl Qemu {
         command
     }
 
-    /// True if a kernel without any disk gets as far as missing one.
+    /// True if a kernel without a disk gets as far as the panic about it.
     fn boots(&self, kernel_path: &Path) -> Result<bool> {
         let mut child = self
             .command()
@@ -149,16 +150,16 @@ impl Qemu {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("start QEMU to see whether KVM works")?;
+            .context("start QEMU to try KVM")?;
         let (sender, lines) = mpsc::channel();
         let readers = [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].map(|stream| {
             let sender = sender.clone();
-            // Ends when QEMU does, which is below.
+            // Ends with QEMU, which is killed below.
             std::thread::spawn(move || {
                 for line in
                     stream.into_iter().flat_map(|stream| BufReader::new(stream).split(b'\n')).map_while(Result::ok)
                 {
-                    // Nobody listens any more once the question is answered.
+                    // The receiver is gone once the answer is known.
                     sender.send(String::from_utf8_lossy(&line).into_owned()).ok();
                 }
             })
@@ -182,7 +183,7 @@ impl Qemu {
     }
 }
 
-/// Whether the processor says that it can; a /dev/kvm without that exists, and boots nothing.
+/// Whether the processor has virtualisation. Some hosts have a `/dev/kvm` without it, in which nothing boots.
 fn has_virtualisation() -> Result<bool> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").context("read /proc/cpuinfo")?;
     Ok(cpuinfo.split_ascii_whitespace().any(|word| word == "vmx" || word == "svm"))
@@ -206,12 +207,12 @@ fn console(command: &mut Command, path: &Path) {
     command.args(["-serial", "chardev:console"]);
 }
 
-/// QEMU's option syntax: a comma in a value is written twice.
+/// A path in QEMU's option syntax, which doubles commas.
 fn with_path(prefix: &str, path: &Path) -> OsString {
     format!("{prefix}{}", path.to_string_lossy().replace(',', ",,")).into()
 }
 
-/// A property of every device of a kind.
+/// A property of every device of a driver.
 fn global(driver: &str, property: &str, path: &Path) -> OsString {
     let mut text = OsString::from(format!("{driver}.{property}="));
     text.push(path);

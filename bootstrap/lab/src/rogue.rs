@@ -9,21 +9,21 @@ use crate::measured_config::MeasuredConfig;
 use crate::progress::Phase;
 use crate::project::Project;
 
-/// What is wrong with an enclave.
+/// An enclave that the gateway must refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Rogue {
-    /// The very image, but for one character in a comment of its configuration
+    /// Run the image with one changed character in a comment of its configuration
     ChangedConfig,
-    /// Answers with what the enclave in its place once answered, keys and document
+    /// Replay the keys and the document that the enclave sent before
     Replay,
-    /// Another program: its document is good and fresh, and says what it is
+    /// Run another program, with a genuine document of its own
     OtherImage,
 }
 
-/// Builds the image; `recording` is what a replay answers.
+/// Builds the image; `recording` is the answer to replay.
 ///
 /// # Errors
-/// A script that goes wrong, with what it said.
+/// A script that fails, with the end of its output.
 pub(crate) fn build(
     rogue: Rogue,
     recording: &[u8],
@@ -56,10 +56,10 @@ pub(crate) fn build(
 fn change(text: &str) -> Result<String> {
     let mut bytes = text.as_bytes().to_vec();
     ensure!(change_comment(&mut bytes), "no comment to change");
-    String::from_utf8(bytes).context("a letter in another case is another byte of ASCII")
+    String::from_utf8(bytes).context("changing the case of an ASCII letter keeps UTF-8 valid")
 }
 
-/// Changes the first letter of the first comment into the other case; false if there is none.
+/// Changes the case of the first letter in the first comment. False if there is none.
 fn change_comment(text: &mut [u8]) -> bool {
     let mut comments = text.split_mut(|byte| *byte == b'\n').filter(|line| line.starts_with(b"#"));
     let letter = comments.find_map(|line| line.iter_mut().find(|byte| byte.is_ascii_alphabetic()));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::layout::Layout;
 
-/// Keys of one lab, made by ssh-keygen, and the way to its parent.
+/// The ssh client of one lab: its keys and its connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Ssh {
     dir: PathBuf,
@@ -17,7 +17,7 @@ pub(crate) struct Ssh {
     port: u16,
 }
 
-/// What the parent's sshd needs, by name in `/payload/ssh`.
+/// Files for the parent's sshd: the name in `/payload/ssh`, and the file in the lab's folder.
 pub(crate) const PAYLOAD: [(&str, &str); 2] =
     [("ssh_host_ed25519_key", "host_key"), ("authorized_keys", "client_key.pub")];
 
@@ -26,7 +26,7 @@ impl Ssh {
         Self { dir: layout.ssh_dir(), socket_path: layout.ssh_socket_path(), port }
     }
 
-    /// Makes the keys of both sides.
+    /// Creates the keys of both sides.
     pub(crate) fn make_keys(&self) -> Result<()> {
         for name in ["host_key", "client_key"] {
             let path = self.dir.join(name);
@@ -45,14 +45,14 @@ impl Ssh {
         fs::write(self.dir.join("known_hosts"), known).context("write known_hosts")
     }
 
-    /// The connection that all others share; runs until the parent goes down.
+    /// The connection that all commands share. It runs until the parent shuts down.
     pub(crate) fn master(&self) -> Command {
         let mut command = self.base();
         command.args(["-M", "-N", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6", "root@127.0.0.1"]);
         command
     }
 
-    /// A command with exactly these arguments, whatever characters they have.
+    /// A command with exactly these arguments, whatever characters they contain.
     pub(crate) fn command(&self, arguments: &[impl AsRef<str>]) -> Command {
         let mut command = self.base();
         command.args(["-o", "ControlMaster=no", "root@127.0.0.1"]).arg(shell_line(arguments));
@@ -66,7 +66,7 @@ impl Ssh {
         command
     }
 
-    /// Runs a command and takes what it writes.
+    /// Runs a command; its output.
     pub(crate) fn output(&self, arguments: &[impl AsRef<str>]) -> Result<Output> {
         self.command(arguments).stdin(Stdio::null()).output().context("run ssh")
     }
@@ -90,13 +90,13 @@ impl Ssh {
     }
 }
 
-/// A TCP port of the host's loopback that nobody uses now.
+/// A free TCP port on the host's loopback.
 pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?.port())
 }
 
-/// What a POSIX shell reads as exactly these words.
+/// Quotes arguments for a POSIX shell.
 fn shell_line(arguments: &[impl AsRef<str>]) -> String {
     let quote = |word: &str| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);

@@ -1,6 +1,6 @@
-//! The certificate authority that plays Amazon's: what AWS's servers in the lab's internet prove their names with.
+//! The certificate authority in the place of Amazon's, for AWS's servers in the lab's internet.
 //!
-//! Every lab makes its own. Its key is never written, and gone when `lab up` ends: what was not signed then never will be.
+//! Every lab makes its own. The key is never written to a file, and is dropped when `lab up` ends.
 
 use std::fs;
 use std::time::SystemTime;
@@ -21,7 +21,7 @@ pub(crate) struct WebAuthority {
     now: SystemTime,
 }
 
-/// What one server proves its names with, as PEM.
+/// One server's certificate and key, as PEM.
 pub(crate) struct Identity {
     pub(crate) certificate: String,
     /// Secret.
@@ -41,7 +41,7 @@ impl WebAuthority {
         Ok(Self { root, now })
     }
 
-    /// Writes the certificate that the lab's enclaves, and whoever else asks its AWS, have to trust.
+    /// Writes the authority's certificate, for the enclaves and for other clients of AWS in the lab.
     ///
     /// # Errors
     /// A file that cannot be written.
@@ -53,7 +53,7 @@ impl WebAuthority {
     /// A new key for a server with these names, and its certificate.
     ///
     /// # Errors
-    /// Those of the cryptography library, or a name that no server can have.
+    /// Those of the cryptography library, or an invalid name.
     pub(crate) fn issue(&self, names: &[&str]) -> Result<Identity> {
         let mut leaf = authority::params(names.first().context("a server without a name")?, self.now)?;
         for name in names {
@@ -97,7 +97,7 @@ mod tests {
         (dir, authority, layout.web_ca_path())
     }
 
-    /// What a client says that trusts this certificate.
+    /// Verifies as a client that trusts `root`.
     fn verify(root: &str, identity: &Identity, name: &str, time: SystemTime) -> Result<(), rustls::Error> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(root.as_bytes()).unwrap())?;

@@ -4,7 +4,7 @@
 //! `run-enclave` leaves one process, which holds the enclave: it ends with it, and the enclave with the process. The other verbs ask
 //! these processes, by their sockets in `/run/nitro_enclaves`.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed, as it should"))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed"))]
 
 pub mod cli;
 mod command;

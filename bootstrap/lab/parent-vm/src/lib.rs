@@ -10,10 +10,7 @@
 //!
 //! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 mod allocator;
 mod aws;

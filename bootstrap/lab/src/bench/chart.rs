@@ -1,4 +1,4 @@
-//! The results as a picture: horizontal bars, each measurement with its references below it. Values in, SVG out.
+//! The results as SVG: horizontal bars, each measurement above its references.
 
 use std::fmt::Write as _;
 
@@ -6,13 +6,13 @@ use super::results::{Key, Ratio, Relay, Results, Subject};
 use super::table::{caution, name};
 
 const WIDTH: f64 = 900.0;
-/// Where bars begin: labels are to the left.
+/// Left end of the bars; labels are to the left.
 const LEFT: f64 = 230.0;
-/// Where the longest bar ends: its value is to the right.
+/// Right end of the longest bar; its value is to the right.
 const RIGHT: f64 = 720.0;
 const BAR: f64 = 13.0;
 const GROUP_GAP: f64 = 10.0;
-/// Title above the bars, and axis with its label below them.
+/// Height of the title above the bars, and of the axis below them.
 const PANEL_HEAD: f64 = 34.0;
 const PANEL_FOOT: f64 = 58.0;
 
@@ -30,7 +30,7 @@ struct Colour {
     legend: &'static str,
 }
 
-/// Bars with one scale.
+/// Bars on one scale.
 struct Panel {
     title: String,
     /// With its unit.
@@ -49,7 +49,7 @@ struct Bar {
     text: String,
 }
 
-/// The picture as a whole file.
+/// The SVG file.
 pub(super) fn svg(results: &Results) -> String {
     let panels: Vec<_> = [goodput(results), round_trips(results), relay_cpu(results), relay_rate(results)]
         .into_iter()
@@ -146,7 +146,7 @@ fn beside_plain(relay: &Relay, ours: f64, plain: f64, ratio: f64, digits: usize)
 }
 
 impl Panel {
-    /// Draws it from `top` down; where the next one begins.
+    /// Draws the panel from `top` down; the top of the next one.
     fn draw(&self, out: &mut String, top: f64) -> f64 {
         text(out, 20.0, top + 16.0, "start", 14.0, "bold", &self.title);
         let longest = self.groups.iter().flat_map(|group| &group.bars).map(|bar| bar.value).fold(0.0, f64::max);
@@ -187,7 +187,7 @@ impl Group {
     }
 }
 
-/// Between ticks: 1, 2 or 5 times a power of ten, so that there are at most six.
+/// The distance between ticks: 1, 2 or 5 times a power of ten, for at most six ticks.
 fn step(longest: f64) -> f64 {
     if !longest.is_finite() || longest <= 0.0 {
         return 1.0;

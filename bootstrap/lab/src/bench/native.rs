@@ -1,4 +1,4 @@
-//! The benchmarks that need no machines: the relay's and the signer's own, on the host itself.
+//! The benchmarks of the relay and the signer, which run on the host without VMs.
 
 use std::process::{Command, Stdio};
 
@@ -17,17 +17,17 @@ pub(super) struct Effort {
     pub(super) seconds: u32,
 }
 
-/// Builds the relay's if need be, and runs it.
+/// Builds and runs the relay's benchmark.
 ///
 /// # Errors
-/// No cargo, a build or a run that goes wrong, or other output than this version understands.
+/// cargo is missing, the build or the run fails, or the output has another form.
 pub(super) fn relay(project: &Project, effort: Effort, phase: &Phase) -> Result<Vec<Relay>> {
     let relay: Vec<Relay> = parse(&run(project, ["tunnel", "relay"], effort, phase)?)?;
     ensure!(!relay.is_empty(), "the relay's benchmark measured nothing");
     Ok(relay)
 }
 
-/// The same of the signer's.
+/// Builds and runs the signer's benchmark.
 ///
 /// # Errors
 /// As [`relay`].
@@ -47,7 +47,7 @@ fn run(project: &Project, [package, bench]: [&str; 2], effort: Effort, phase: &P
         .context("run cargo")?;
     ensure!(
         output.status.success(),
-        "the benchmark {bench} of {package} ended with {}; it said last:\n{}",
+        "the benchmark {bench} of {package}: {}; the end of its output:\n{}",
         output.status,
         crate::process::last_lines(&String::from_utf8_lossy(&output.stderr), 20)
     );

@@ -1,33 +1,33 @@
-//! What was measured, and what follows from it: medians and ratios. No input, no output.
+//! The measurements, their medians and ratios.
 
 use serde::{Deserialize, Serialize};
 
-/// Of the path to the enclave itself; the ordinary size of an uplink's packets; and in between, jumbo frames of EC2.
+/// MTUs to measure: the smallest, which fits an uplink of 1500; EC2's jumbo frames; and the tunnel's own.
 pub(super) const MTUS: [u16; 3] = [1420, 8920, 15360];
-/// What is aimed at: goodput over the smaller of its two references.
+/// The goal: goodput over the smaller of its two references.
 pub(super) const GOAL: f64 = 0.8;
 
-/// Everything that one run found; the content of `results.json`.
+/// The results of one run: the content of `results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Results {
     pub(super) conditions: Conditions,
-    /// Of the lab: each kind of measurement with one sample per repetition.
+    /// Each measurement in the lab, with one sample for each repetition.
     pub(super) lab: Vec<Series>,
-    /// Computed from `lab`; there for readers of the file.
+    /// Computed from `lab`, for readers of the file.
     pub(super) ratios: Vec<Ratio>,
-    /// Of the relay without machines, on the host itself.
+    /// The relay's benchmark on the host.
     pub(super) relay: Vec<Relay>,
-    /// Of the signer, likewise.
+    /// The signer's benchmark on the host.
     pub(super) signer: Signer,
 }
 
-/// What the numbers depend on.
+/// The conditions of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Conditions {
     pub(super) repetitions: u32,
-    /// Of sending, per sample.
+    /// Seconds of traffic in each sample.
     pub(super) seconds: u32,
-    /// Processors of the host.
+    /// Number of processors of the host.
     pub(super) processors: usize,
     /// The host's one-minute load average before the first measurement.
     pub(super) load: f64,
@@ -35,11 +35,11 @@ pub(super) struct Conditions {
     pub(super) accelerator: String,
 }
 
-/// What carries the bytes.
+/// The path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Subject {
-    /// The tunnel, to the parent's address in it.
+    /// The tunnel, to the parent's address.
     Gateway,
     /// The tunnel, then address translation, to the lab's internet.
     Internet,
@@ -49,7 +49,7 @@ pub(super) enum Subject {
     Vsock,
 }
 
-/// What is counted, as the enclave sees it.
+/// What is measured, as the enclave sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Kind {
@@ -57,7 +57,7 @@ pub(super) enum Kind {
     Up,
     /// Mbit/s of application data, received.
     Down,
-    /// Median of many round trips, in ms.
+    /// Median round trip in ms.
     RoundTrip,
 }
 
@@ -66,11 +66,11 @@ pub(super) enum Kind {
 pub(super) struct Key {
     pub(super) subject: Subject,
     pub(super) kind: Kind,
-    /// What TCP sees; absent for vsock.
+    /// MTU of the TCP connection; absent for vsock.
     pub(super) mtu: Option<u16>,
 }
 
-/// All samples of one kind.
+/// All samples of one measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Series {
     #[serde(flatten)]
@@ -79,7 +79,7 @@ pub(super) struct Series {
     pub(super) samples: Vec<f64>,
 }
 
-/// Goodput of the tunnel beside its references.
+/// Goodput of the tunnel, and of its references.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ratio {
     #[serde(flatten)]
@@ -91,12 +91,12 @@ pub(super) struct Ratio {
     pub(super) vsock: f64,
     /// `tunnel` over the smaller of the two.
     pub(super) ratio: f64,
-    /// The ratio of each repetition by itself.
+    /// The lowest ratio of a single repetition, and the highest.
     pub(super) lowest: f64,
     pub(super) highest: f64,
 }
 
-/// Medians of the relay's own benchmark for one size of datagram, as it prints them.
+/// Medians of the relay's benchmark for one size of datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Relay {
     pub(super) bytes: u32,
@@ -109,7 +109,7 @@ pub(super) struct Relay {
     pub(super) rate_ratio: f64,
 }
 
-/// Medians of the signer's own benchmark, as it prints them: rates per second.
+/// Medians of the signer's benchmark: rates per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Signer {
     pub(super) repetitions: u32,
@@ -123,7 +123,7 @@ pub(super) struct Signer {
 }
 
 impl Results {
-    /// Sorts samples into series, in the order of their first appearance.
+    /// Groups samples into series, in the order of their first appearance.
     pub(super) fn new(conditions: Conditions, samples: &[(Key, f64)], relay: Vec<Relay>, signer: Signer) -> Self {
         let mut lab: Vec<Series> = Vec::new();
         for (key, value) in samples {
@@ -139,7 +139,7 @@ impl Results {
         Self { conditions, lab, ratios, relay, signer }
     }
 
-    /// Round trips over that of D2; nothing if that was not measured.
+    /// Median round trips over D2's; none without D2.
     pub(super) fn round_trip_ratios(&self) -> Vec<(Key, f64)> {
         let trips = || self.lab.iter().filter(|series| series.key.kind == Kind::RoundTrip);
         let Some(reference) = trips().find(|series| series.key.subject == Subject::Veth && series.median > 0.0) else {
@@ -149,7 +149,7 @@ impl Results {
     }
 }
 
-/// The middle value, or the mean of the two in the middle; none of nothing.
+/// The median: the middle value, or the mean of the two in the middle.
 pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -189,7 +189,7 @@ fn ratio(lab: &[Series], tunnel: &Series) -> Option<Ratio> {
     })
 }
 
-/// Goodput over the smaller of its references; 0 if that is 0, since nothing was measured then.
+/// Goodput over the smaller of its references; 0 if that is 0, which means not measured.
 fn over(goodput: f64, veth: f64, vsock: f64) -> f64 {
     let least = veth.min(vsock);
     if least > 0.0 { goodput / least } else { 0.0 }
@@ -201,7 +201,7 @@ pub(super) mod tests {
 
     const UP: Key = Key { subject: Subject::Gateway, kind: Kind::Up, mtu: Some(15360) };
 
-    /// Three repetitions of everything, with figures that are easy to check.
+    /// Three repetitions of everything, with numbers that are easy to check.
     pub(in crate::bench) fn sample() -> Results {
         let conditions =
             Conditions { repetitions: 3, seconds: 2, processors: 2, load: 0.25, accelerator: "tcg".to_owned() };

@@ -1,7 +1,7 @@
-//! What the benchmark sets up on the parent, and takes away again.
+//! The benchmark's namespaces and servers on the parent.
 //!
 //! ```text
-//! enclave -- tunnel -- wg0 203.0.113.1:7010 (served for the benchmark's time) -- uplink -- 198.51.100.10:7008
+//! enclave -- tunnel -- wg0 203.0.113.1:7010 (during the benchmark) -- uplink -- 198.51.100.10:7008
 //!
 //! namespace bench-a: wg0 192.0.2.129 -- veth-a 192.0.2.1 == 192.0.2.2 veth-b -- wg0 192.0.2.130:7010 :namespace bench-b
 //! ```
@@ -19,10 +19,10 @@ const PORT: u16 = 7010;
 pub(super) const GATEWAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), PORT);
 /// The far end of the reference.
 pub(super) const VETH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 130)), PORT);
-/// `mtu` of the lab's configurations, to go back to.
+/// `mtu` of the lab's configurations, to restore.
 const TUNNEL_MTU: u16 = 15360;
 
-/// wg-server lets enclaves reach the parent for DNS and ping only: one rule more, found again by its comment.
+/// wg-server lets enclaves reach only DNS and ping on the parent, so this adds a rule, with a comment to find it by.
 const SET_UP: &str = "set -eu
 umask 077
 cd /run/lab
@@ -59,7 +59,7 @@ tail /var/log/lab/bench-*.log >&2
 exit 1
 ";
 
-/// Of whatever is there.
+/// Removes whatever exists.
 const TEAR_DOWN: &str = "cd /run/lab
 for name in bench-gateway bench-veth; do
   [ ! -e $name.pid ] || kill $(cat $name.pid) || true
@@ -74,34 +74,34 @@ for handle in $(nft -a list chain inet wg_server enclaves_to_parent | sed -n 's/
 done
 ";
 
-/// The parent, made ready for the benchmark.
+/// The parent, ready for the benchmark.
 #[derive(Debug)]
 pub(super) struct Site<'parent> {
     parent: &'parent Parent,
 }
 
 impl<'parent> Site<'parent> {
-    /// Sets everything up, after clearing away what a benchmark that was stopped has left.
+    /// Sets everything up, after removing what an interrupted benchmark has left.
     ///
     /// # Errors
-    /// A step of it.
+    /// The step that failed.
     pub(super) fn set_up(parent: &'parent Parent) -> Result<Self> {
         let site = Self { parent };
         site.tear_down()?;
-        parent.shell(SET_UP).context("set the references up")?;
+        parent.shell(SET_UP).context("set up the reference paths")?;
         Ok(site)
     }
 
-    /// Takes it away again.
+    /// Removes everything.
     ///
     /// # Errors
     /// The parent cannot be reached.
     pub(super) fn tear_down(&self) -> Result<()> {
         self.set_tunnel_mtu(TUNNEL_MTU)?;
-        self.parent.shell(TEAR_DOWN).map(drop).context("take the references away")
+        self.parent.shell(TEAR_DOWN).map(drop).context("remove the reference paths")
     }
 
-    /// The parent's side of the tunnel decides: its TCP announces that size to the enclave, whose packets then have it too.
+    /// Sets the MTU of the parent's wg0. TCP there announces a matching segment size to the enclave, which keeps to it.
     ///
     /// # Errors
     /// No wg0.
@@ -109,19 +109,19 @@ impl<'parent> Site<'parent> {
         self.parent.shell(&format!("ip link set wg0 mtu {mtu}")).map(drop)
     }
 
-    /// Both ends of the reference.
+    /// Sets the MTU at both ends of the reference.
     ///
     /// # Errors
-    /// No reference.
+    /// There is no reference.
     pub(super) fn set_reference_mtu(&self, mtu: u16) -> Result<()> {
         let set = |side| format!("ip -n bench-{side} link set wg0 mtu {mtu}");
         self.parent.shell(&format!("{} && {}", set("a"), set("b"))).map(drop)
     }
 
-    /// Does a test from the near end of the reference.
+    /// Runs a test from the near end of the reference.
     ///
     /// # Errors
-    /// What went wrong with it.
+    /// The test's error.
     pub(super) fn test_reference(&self, test: &Test) -> Result<Report> {
         let json = serde_json::to_string(test)?;
         let line = self.parent.output(&["ip", "netns", "exec", "bench-a", LAB, "traffic", "ask", &json])?;

@@ -1,14 +1,14 @@
-//! The results as tables: for a terminal, and for the manual between its markers.
+//! The results as tables, for a terminal and for docs/benchmark.md.
 
 use anyhow::{Context, Result};
 
 use super::results::{GOAL, Key, Kind, Results, Subject};
 
-/// Around the generated part of the manual.
+/// Markers around the generated part of docs/benchmark.md.
 const BEGIN: &str = "<!-- results: begin; written by `lab bench`, not by hand -->";
 const END: &str = "<!-- results: end -->";
 
-/// Rows under a title; the first row names the columns.
+/// A title and rows; the first row names the columns.
 struct Table {
     title: String,
     rows: Vec<Vec<String>>,
@@ -32,12 +32,12 @@ pub(super) fn plain(results: &Results) -> String {
     text
 }
 
-/// Words to the left, numbers to the right.
+/// Aligns words to the left and numbers to the right.
 fn align((column, (cell, width)): (usize, (&String, &usize))) -> String {
     if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
 }
 
-/// For the manual.
+/// For docs/benchmark.md.
 pub(super) fn markdown(results: &Results) -> String {
     let mut text = format!("{}\n", conditions(results));
     for table in tables(results) {
@@ -52,7 +52,7 @@ pub(super) fn markdown(results: &Results) -> String {
     text
 }
 
-/// The manual with these results in the place of the former ones.
+/// The manual with these results instead of the previous ones.
 ///
 /// # Errors
 /// A manual without the two markers.
@@ -156,7 +156,7 @@ fn signer(results: &Results) -> Table {
     Table { title, rows }
 }
 
-/// What a row or a group of bars is about.
+/// The name of a row, or of a group of bars.
 pub(super) const fn name(key: Key) -> &'static str {
     match (key.subject, key.kind) {
         (Subject::Gateway, Kind::Up) => "to the gateway",
@@ -170,7 +170,7 @@ pub(super) const fn name(key: Key) -> &'static str {
     }
 }
 
-/// What a person sees while it is measured.
+/// The label of a measurement while it runs.
 pub(super) fn label(key: Key) -> String {
     let kind = match key.kind {
         Kind::Up => "Mbit/s up",

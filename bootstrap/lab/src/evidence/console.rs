@@ -2,26 +2,25 @@
 
 use std::time::Duration;
 
-/// The kernel's time of the first handshake's line.
+/// The kernel's time of the first handshake.
 pub(crate) fn first_handshake(console: &str) -> Option<Duration> {
     let line = console.lines().find(|line| line.contains("first handshake"))?;
     stamp(line)
 }
 
-/// The time in front of a line: `[    1.234567] ...`.
+/// The time at the start of a line: `[    1.234567] ...`.
 fn stamp(line: &str) -> Option<Duration> {
     let (time, _) = line.strip_prefix('[')?.split_once(']')?;
     Duration::try_from_secs_f64(time.trim().parse().ok()?).ok()
 }
 
-/// What the gateway said of this enclave: the reason of its first refusal, or, as an error, the line that says that it was
-/// taken for a peer.
+/// The reason of the gateway's first refusal, or, as an error, the line that shows that there was none.
 pub(crate) fn gateway_verdict(console: &str) -> Option<Result<String, String>> {
     console.lines().find_map(|line| {
         let reason = ["the gateway refuses this enclave: ", "impostor: refused: "]
             .iter()
             .find_map(|start| line.split_once(start).map(|(_, reason)| reason))
-            // The relay says after the reason how long the stream lived.
+            // The relay's line continues with the age of the stream.
             .map(|reason| reason.rsplit_once(" lived=").map_or(reason, |(reason, _)| reason));
         let is_end =
             ["impostor: accepted", "impostor: error: ", "first handshake"].iter().any(|text| line.contains(text));
@@ -29,14 +28,14 @@ pub(crate) fn gateway_verdict(console: &str) -> Option<Result<String, String>> {
     })
 }
 
-/// The last `wg show` text of a console that has a handshake in it.
+/// The console's last `wg show` output with a handshake.
 pub(crate) fn wg_show(console: &str) -> Option<String> {
     let lines: Vec<_> = console.lines().collect();
     let starts = lines.iter().enumerate().filter(|(_, line)| line.starts_with("interface: ")).map(|(index, _)| index);
     starts.filter_map(|start| block(lines.get(start..)?)).rfind(|block| block.contains("latest handshake: "))
 }
 
-/// An interface line and what belongs to it: its fields, and its peers after an empty line each.
+/// An interface line with its fields, and its peers, which follow an empty line each.
 fn block(lines: &[&str]) -> Option<String> {
     let mut text = format!("{}\n", lines.first()?);
     let mut rest = lines.iter().skip(1).peekable();
@@ -51,7 +50,7 @@ fn block(lines: &[&str]) -> Option<String> {
     Some(text)
 }
 
-/// The first answered and finished ping of `target` (an address, or a name), from its `PING` line to its statistics.
+/// The first finished and answered ping of `target`, from its `PING` line to its statistics.
 pub(crate) fn ping<'text>(console: &'text str, target: &str) -> Option<Vec<&'text str>> {
     let start = format!("PING {target} (");
     let lines: Vec<_> = console.lines().collect();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// BIND's lines for a name that one of `clients` asked for.
+/// The log's lines for queries of `name` from one of `clients`.
 pub(crate) fn queries<'text>(log: &'text str, name: &str, clients: &[IpAddr]) -> Vec<&'text str> {
     let of_client = |line: &str| clients.iter().any(|client| line.contains(&format!(" {client}#")));
     log.lines().filter(|line| line.contains(&format!(": query: {name} IN ")) && of_client(line)).collect()

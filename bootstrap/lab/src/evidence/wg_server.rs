@@ -43,7 +43,7 @@ pub(crate) fn document(report: &str, cid: Cid) -> serde_json::Result<Option<Stri
     Ok(of(report, cid)?.find_map(|enclave| enclave.attested).map(|attested| attested.document))
 }
 
-/// What `wg-server status` says that an enclave proved: `PCR0: 00...` and so on.
+/// The lines of `wg-server status` about an enclave's document: `PCR0: 00...` and so on.
 pub(crate) fn attested(status: &str, cid: Cid) -> Option<Vec<&str>> {
     let of_enclave = status.split("\nenclave: ").find_map(|block| block.strip_prefix(&format!("CID {cid}\n")))?;
     let is_of_document =

@@ -1,4 +1,4 @@
-//! Blind mode: the gateway is a host of the lab's internet, and the parent only carries.
+//! Blind mode: the gateway is a host of the lab's internet, and the parent only relays.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use crate::evidence;
 use crate::payload;
 
 const STATUS: [&str; 5] = [WG_SERVER, "status", "--json", "--runtime-dir", GATEWAY_RUNTIME_DIR];
-/// How long a service may take until it serves.
+/// For a service to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
 
-/// A lab in blind mode, until [`Blind::end`], which is for whoever holds the lab to call.
+/// A lab in blind mode. The caller ends it with [`Blind::end`].
 #[derive(Debug)]
 pub struct Blind<'lab> {
     lab: &'lab Lab,
@@ -30,14 +30,15 @@ pub struct Blind<'lab> {
 }
 
 impl<'lab> Blind<'lab> {
-    /// Puts `wg-server relay` in the place of the parent's wg-server, starts the gateway, and builds an image that pins its key.
+    /// Builds an image with the gateway's key, and replaces the parent's wg-server by a gateway on another host and
+    /// `wg-server relay` on the parent.
     ///
     /// # Errors
-    /// No lab is up, or a program that does not start.
+    /// No lab is running, or a service does not start.
     pub fn begin(lab: &'lab Lab) -> Result<Self> {
         let parent = lab.parent()?;
         let key = parent.shell(&format!("wg pubkey <{GATEWAY_PRIVATE_KEY_PATH}"))?;
-        let eif_path = lab.progress.phase("the image that pins the gateway's key", |phase| {
+        let eif_path = lab.progress.phase("build an image with the gateway's key", |phase| {
             let dir = lab.layout.blind_dir();
             let from = lab.project.blind_dir().join("enclave");
             let config = lab.project.measured_config(&from, &lab.layout, dir.join("config"), phase)?;
@@ -45,7 +46,7 @@ impl<'lab> Blind<'lab> {
             lab.project.image(&[], &config, &dir, phase)
         })?;
         parent.write(GATEWAY_MEASUREMENTS_PATH, &payload::measurements_of(&eif_path)?)?;
-        lab.progress.phase("the gateway, and the parent's relay", |_| {
+        lab.progress.phase("start the gateway, and the relay on the parent", |_| {
             parent.hold(WG_SERVER_SERVICE)?;
             parent.release(GATEWAY_SERVICE)?;
             parent.release(RELAY_SERVICE)?;
@@ -55,11 +56,11 @@ impl<'lab> Blind<'lab> {
         Ok(Self { lab, parent, eif_path })
     }
 
-    /// Puts the parent's own wg-server back, and waits until the enclaves that run have found it. Those of blind mode never will: stop
-    /// them before.
+    /// Starts the parent's own wg-server again, and waits until the running enclaves are its peers. Stop enclaves of
+    /// blind mode first: they accept only the other gateway.
     ///
     /// # Errors
-    /// No lab is up, a program that does not stop, or an enclave that does not come back.
+    /// No lab is running, a service does not stop, or an enclave does not become a peer.
     pub fn end(lab: &Lab) -> Result<()> {
         let parent = lab.parent()?;
         parent.hold(RELAY_SERVICE)?;
@@ -73,20 +74,20 @@ impl<'lab> Blind<'lab> {
         Ok(())
     }
 
-    /// The image that pins the gateway's key; its measurements are beside it.
+    /// The image with the gateway's key, with its measurements in the same folder.
     pub fn eif_path(&self) -> &Path {
         &self.eif_path
     }
 
-    /// Boots an enclave of that image in the place of `id`, and waits for its tunnel.
+    /// Replaces the enclave `id` with one of that image, and waits for its tunnel.
     ///
     /// # Errors
-    /// It does not come up.
+    /// The enclave does not boot, or its tunnel does not come up.
     pub fn boot(&self, id: EnclaveId) -> Result<Enclave<'lab>> {
         let enclave = self.lab.enclave(id);
         enclave.stop()?;
         enclave.start(Some(&self.eif_path))?;
-        self.lab.progress.phase("its tunnel", |_| enclave.wait_tunnel())?;
+        self.lab.progress.phase("wait for the tunnel", |_| enclave.wait_tunnel())?;
         Ok(enclave)
     }
 
@@ -99,33 +100,33 @@ impl<'lab> Blind<'lab> {
         self.parent.output(&["ip", "netns", "exec", "gateway"].into_iter().chain(words).collect::<Vec<_>>())
     }
 
-    /// What wg-server on the gateway shows.
+    /// `wg-server status` on the gateway.
     ///
     /// # Errors
-    /// It does not run.
+    /// wg-server is not running there.
     pub fn status(&self) -> Result<String> {
         self.output(&[WG_SERVER, "status", "--runtime-dir", GATEWAY_RUNTIME_DIR])
     }
 
-    /// Has an enclave's self-test agent do a test; asked through the tunnel, from the gateway.
+    /// Runs a test on an enclave's self-test agent, from the gateway through the tunnel.
     ///
     /// # Errors
-    /// What the agent says went wrong.
+    /// The agent's error.
     pub fn self_test(&self, id: EnclaveId, test: &Test) -> Result<Report> {
         let status = self.output(&STATUS)?;
         let addresses = evidence::leased_addresses(&status, id.cid())?;
-        let address = addresses.first().with_context(|| format!("the gateway has no enclave {id}:\n{status}"))?;
+        let address = addresses.first().with_context(|| format!("the gateway knows no enclave {id}:\n{status}"))?;
         let agent = SocketAddr::new(*address, SELF_TEST_PORT).to_string();
         let line = self.output(&[LAB, "self-test", &agent, &serde_json::to_string(test)?])?;
         serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))
     }
 
-    /// Captures on the parent and on the gateway's wg0 while something runs, and looks for `text` in the packets of both.
+    /// Captures packets on the parent and on the gateway's wg0 while `meanwhile` runs, and counts `text` in both.
     ///
     /// # Errors
-    /// tcpdump does not start, or those of `meanwhile`.
+    /// tcpdump does not start, or the error of `meanwhile`.
     pub fn capture(&self, text: &str, meanwhile: impl FnOnce() -> Result<()>) -> Result<Captures> {
-        // In the parent's own namespace: all of its interfaces but the one that the lab's commands come in by.
+        // All interfaces of the parent, without the ssh connection that carries the lab's commands.
         self.parent.shell(
             "cd /run/lab && rm -f parent.pcap gateway.pcap
              tcpdump -q -U -i any -w parent.pcap 'not tcp port 22' </dev/null >/dev/null 2>parent.tcpdump & echo $! >parent.tcpdump.pid
@@ -155,7 +156,7 @@ impl<'lab> Blind<'lab> {
     }
 }
 
-/// Until wg-server has verified its document, and seen its handshake.
+/// Waits until wg-server has verified the enclave's document.
 fn wait_peer(parent: &Parent, id: EnclaveId) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -167,13 +168,13 @@ fn wait_peer(parent: &Parent, id: EnclaveId) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > end {
-            bail!("enclave {id} does not find the parent's wg-server:\n{}", status?);
+            bail!("enclave {id} is not a peer of the parent's wg-server:\n{}", status?);
         }
         sleep(POLL);
     }
 }
 
-/// The configuration of blind mode with the gateway's real key.
+/// Replaces the key in the configuration of blind mode.
 fn pin(key: &str, text: &str) -> Result<String> {
     let line = text.lines().find(|line| line.starts_with("gateway_key = ")).context("no gateway_key to replace")?;
     ensure!(!key.is_empty(), "the gateway has no key");

@@ -1,4 +1,4 @@
-//! `lab up`: from nothing to tunnels that are up.
+//! `lab up`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ use tunnel::port::Cid;
 /// How to bring a lab up.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many.
+    /// Number of enclaves.
     pub enclaves: usize,
-    /// What the switch does wrong from the start.
+    /// Faults to inject from the start.
     pub faults: Vec<FaultCommand>,
-    /// The enclaves' image; built from the lab's configuration unless given.
+    /// The enclaves' image; by default one is built from the lab's configuration.
     pub eif: Option<PathBuf>,
     /// Whether to wait for the tunnels.
     pub wait: bool,
-    /// Whether the parent is an instance at its first boot, with nothing of ours in it.
+    /// Whether the parent is at its first boot, with nothing of this project installed.
     pub is_bare: bool,
 }
 
@@ -46,16 +46,16 @@ const PARENT_PATIENCE: Duration = Duration::from_secs(120);
 const SSH_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Lab {
-    /// Boots what does not run yet, and waits until the tunnels are up.
+    /// Boots what is not running yet, and waits for the tunnels.
     ///
     /// # Errors
-    /// The step that went wrong, with the last words of who did it. What runs goes on running, to be looked at.
+    /// The step that failed, with the last lines of its log. What is running keeps running, for you to look at.
     pub fn up(&self, options: &Options) -> Result<()> {
         if options.is_bare && options.enclaves > 0 {
-            bail!("a bare parent has no enclaves: --enclaves 0");
+            bail!("a bare parent has no enclaves; expected --enclaves 0");
         }
         if options.enclaves > ENCLAVE_CIDS.count() {
-            bail!("a lab has at most {} enclaves", ENCLAVE_CIDS.count());
+            bail!("--enclaves: a lab has at most {} enclaves", ENCLAVE_CIDS.count());
         }
         let lock = self.lock()?;
         if self.layout.exists() {
@@ -79,25 +79,25 @@ impl Lab {
             self.progress
                 .line(&format!("enclave {id}: first handshake {} after power-on", seconds(handshake.since_power_on)));
         }
-        // It loads for seconds, which the tunnels need not wait for.
+        // moto takes seconds to load; the tunnels do not need it.
         self.parent()?.release(parent_vm::AWS_SERVICE)
     }
 
-    /// Says what runs already; an error if a piece of it has died.
+    /// Reports what is running. It is an error if a process of the lab has ended.
     fn check_running(&self) -> Result<()> {
         for name in [SWITCH, PARENT] {
             let Some(process) = self.process(name)? else {
-                bail!("the lab in {} was not started completely: `lab down`, then `lab up`", self.dir().display());
+                bail!("the lab in {} did not start completely: run `lab down`, then `lab up`", self.dir().display());
             };
-            process.expect_running().context("a piece of the lab has died: `lab down`, then `lab up`")?;
+            process.expect_running().context("a process of the lab has ended: run `lab down`, then `lab up`")?;
             let age = process.age().with_context(|| format!("{name} has just ended"))?;
-            self.progress.line(&format!("{name} already runs, since {}", seconds(age)));
+            self.progress.line(&format!("{name} is already running, for {}", seconds(age)));
         }
         for id in EnclaveId::first(ENCLAVE_CIDS.count()) {
             if let Some(process) = self.process(&id.name())? {
                 match process.age() {
-                    Some(age) => self.progress.line(&format!("enclave {id} already runs, since {}", seconds(age))),
-                    None => self.progress.line(&format!("enclave {id} has ended: `lab console {id}` shows why")),
+                    Some(age) => self.progress.line(&format!("enclave {id} is already running, for {}", seconds(age))),
+                    None => self.progress.line(&format!("enclave {id} has ended; `lab console {id}` shows why")),
                 }
             }
         }
@@ -105,7 +105,8 @@ impl Lab {
     }
 
     fn boot_host(&self, options: &Options) -> Result<()> {
-        let artefacts = self.progress.phase("QEMU and the parent's system", |phase| self.project.artefacts(phase))?;
+        let artefacts =
+            self.progress.phase("build or find QEMU and the parent's system", |phase| self.project.artefacts(phase))?;
         self.layout.create()?;
         let now = SystemTime::now();
         Authority::new(now).and_then(|authority| authority.save(&self.layout)).context("the lab's CA")?;
@@ -113,9 +114,9 @@ impl Lab {
         web.save(&self.layout)?;
         let eif_path = match &options.eif {
             Some(path) => std::path::absolute(path)?,
-            // Nobody boots it.
+            // Not built: a bare parent has no enclaves.
             None if options.is_bare => self.layout.eif_dir().join("enclave.eif"),
-            None => self.progress.phase("the enclave's image", |phase| {
+            None => self.progress.phase("build the enclave's image", |phase| {
                 let (from, dir) = (self.project.config_dir(), self.layout.config_dir());
                 let config = self.project.measured_config(&from, &self.layout, dir, phase)?;
                 self.project.image(&[], &config, &self.layout.eif_dir(), phase)
@@ -123,7 +124,7 @@ impl Lab {
         };
         let ssh_port = ssh::free_port()?;
         let kernel_path = artefacts.parent_dir.join("vmlinuz");
-        let qemu = self.progress.phase("look whether KVM works", |_| Qemu::new(artefacts.qemu_dir, &kernel_path))?;
+        let qemu = self.progress.phase("check whether KVM works", |_| Qemu::new(artefacts.qemu_dir, &kernel_path))?;
         let ssh = Ssh::new(&self.layout, ssh_port);
         ssh.make_keys()?;
         payload::write(&self.layout, &self.project, &self.programs, (!options.is_bare).then_some(&*eif_path), &web)?;
@@ -131,7 +132,8 @@ impl Lab {
         for fault in &options.faults {
             self.fault(fault)?;
         }
-        let how = if qemu.accelerator == Accelerator::Kvm { "with KVM" } else { "with TCG, there is no working KVM" };
+        let how =
+            if qemu.accelerator == Accelerator::Kvm { "with KVM" } else { "with TCG, because KVM does not work here" };
         let machine = self.parent_machine(&artefacts.parent_dir, ssh_port);
         self.progress
             .phase(&format!("boot the parent ({how})"), |phase| self.boot_parent(&qemu, &machine, &ssh, phase))?;
@@ -183,14 +185,14 @@ impl Lab {
         let said = parent
             .console()
             .wait("parent", PARENT_PATIENCE, || process.expect_running(), ready)
-            .with_context(|| format!("QEMU's own words are in {}", process.log_path.display()))?;
+            .with_context(|| format!("QEMU's output is in {}", process.log_path.display()))?;
         phase.note(&said);
         let process = Process::start(&dir, SSH, &ssh.master(), &self.layout.log_path(SSH))?;
         wait("connection to the parent's sshd", SSH_PATIENCE, &process, || ssh.has_master())
     }
 }
 
-/// Polls until `is_done`, as long as the process runs.
+/// Polls until `is_done`, while the process is running.
 fn wait(what: &str, patience: Duration, process: &Process, is_done: impl Fn() -> bool) -> Result<()> {
     let end = std::time::Instant::now() + patience;
     while !is_done() {

@@ -1,20 +1,20 @@
-//! What passed the parent and the gateway of blind mode at the same time, as tcpdump prints it.
+//! Packets that tcpdump captured on the parent and on the gateway of blind mode at the same time.
 
 use std::collections::BTreeMap;
 
-/// What passed two places at the same time.
+/// Two captures of the same traffic.
 #[derive(Clone, Debug)]
 pub struct Captures {
-    /// Packets on all of the parent's interfaces, as tcpdump prints them; without the lab's own commands.
+    /// Packets on all interfaces of the parent as tcpdump prints them, without those of the lab's own commands.
     pub parent: String,
-    /// How often the traffic had the text that it was asked to have, on the parent.
+    /// How often the text occurs in the parent's packets.
     pub seen_by_parent: usize,
-    /// The same on the gateway's wg0.
+    /// How often the text occurs in the packets of the gateway's wg0.
     pub seen_by_gateway: usize,
 }
 
 impl Captures {
-    /// Which conversations there were on the parent: `UDP 198.51.100.2 > 192.0.2.10.51820`, each with its number of packets.
+    /// The parent's conversations, such as `UDP 198.51.100.2 > 192.0.2.10 port 51820`, with their number of packets.
     pub fn conversations(&self) -> Vec<(String, usize)> {
         let mut found = BTreeMap::new();
         for line in self.parent.lines() {
@@ -23,7 +23,7 @@ impl Captures {
         found.into_iter().collect()
     }
 
-    /// Those that are neither WireGuard's datagrams nor a control stream between parent and gateway.
+    /// The parent's conversations other than WireGuard datagrams and a control stream with the gateway.
     pub fn unexpected(&self) -> Vec<String> {
         let is_expected = |what: &str| {
             let is_between = what.contains("198.51.100.2") && what.contains("192.0.2.10");
@@ -36,7 +36,8 @@ impl Captures {
     }
 }
 
-/// `uplink0 Out IP 198.51.100.2.40000 > 192.0.2.10.51820: UDP, length 148`, without the ports that the kernel chose.
+/// The conversation of a line such as `uplink0 Out IP 198.51.100.2.40000 > 192.0.2.10.51820: UDP, length 148`, without
+/// the ports that the kernel chose.
 fn conversation(line: &str) -> String {
     let Some((ends, what)) = line.split_once(": ") else { return line.to_owned() };
     let Some((from, to)) = ends.split_once(" > ") else { return line.to_owned() };
@@ -45,7 +46,7 @@ fn conversation(line: &str) -> String {
     format!("{} {} > {}", protocol.to_uppercase(), well_known(from), well_known(to))
 }
 
-/// `ADDRESS.PORT` as tcpdump has it: the port is named if somebody listens on it.
+/// `ADDRESS.PORT` as tcpdump prints it, with its port only if a server listens there.
 fn well_known(end: &str) -> String {
     let port_dots = if end.contains(':') { 1 } else { 4 };
     match end.rsplit_once('.').filter(|_| end.matches('.').count() == port_dots) {

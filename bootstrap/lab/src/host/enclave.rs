@@ -1,4 +1,4 @@
-//! One enclave: what nitro-cli does with it, and what it shows.
+//! One enclave: its service on the parent, its VM on the host, its console.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -23,9 +23,8 @@ use crate::qemu::EnclaveMachine;
 use crate::rogue::{self, Rogue};
 
 const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
-/// From the start of its service until its machine runs: the parent measures the image in between.
+/// From the start of the service to the start of the VM. The parent measures the image in between.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// How often to look.
 const POLL: Duration = Duration::from_millis(50);
 /// `self_test.port` of the lab's measured configuration.
 pub(crate) const SELF_TEST_PORT: u16 = 7007;
@@ -37,7 +36,7 @@ pub struct Enclave<'lab> {
     id: EnclaveId,
 }
 
-/// What an enclave's machine is made of.
+/// The VM that nitro-cli asks for.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) image_path: PathBuf,
@@ -45,12 +44,12 @@ pub(super) struct Machine {
     pub(super) memory_mib: u64,
 }
 
-/// When a tunnel came up.
+/// The time until a tunnel was up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Handshake {
-    /// By the host's clock, from the start of QEMU to the console's line.
+    /// From the start of QEMU, by the host's clock.
     pub since_power_on: Duration,
-    /// By the enclave's kernel.
+    /// From the start of the enclave's kernel, by its own clock.
     pub since_kernel_start: Duration,
 }
 
@@ -59,10 +58,10 @@ impl<'lab> Enclave<'lab> {
         Self { lab, id }
     }
 
-    /// Starts it; does nothing if it runs.
+    /// Starts the enclave. Does nothing if it is running.
     ///
     /// # Errors
-    /// No lab is up, or QEMU does not start.
+    /// No lab is running, or QEMU does not start.
     pub fn start(&self, eif: Option<&Path>) -> Result<()> {
         let _lock = self.lab.lock()?;
         let plan = Plan::load(&self.lab.layout)?;
@@ -70,32 +69,32 @@ impl<'lab> Enclave<'lab> {
         if self.is_running()? { Ok(()) } else { self.boot(&plan, eif) }
     }
 
-    /// Looks for the image that [`Enclave::start`] would boot, before anything is ended for it.
+    /// Checks that the image for [`Enclave::start`] exists, before an enclave is stopped for it.
     ///
     /// # Errors
-    /// No lab is up, or there is no such file.
+    /// No lab is running, or there is no such file.
     pub fn check_image(&self, eif: Option<&Path>) -> Result<()> {
         image(&Plan::load(&self.lab.layout)?, eif).map(drop)
     }
 
-    /// Stops its service, and so ends it: `nitro-cli terminate-enclave` does not ask. False if it did not run.
+    /// Stops the enclave's service, which terminates the enclave. False if it was not running.
     ///
     /// # Errors
-    /// It does not stop.
+    /// The enclave does not stop.
     pub fn stop(&self) -> Result<bool> {
         let _lock = self.lab.lock()?;
         let was_running = self.is_running()?;
-        // Also one that has ended is started again until its service is stopped.
+        // Also if the enclave has ended: its service would restart it.
         self.lab.parent()?.hold(&parent_vm::enclave_service(self.id))?;
         let end = Instant::now() + GRACE;
         while self.is_running()? {
-            ensure!(Instant::now() < end, "enclave {} runs on without its process in the parent", self.id);
+            ensure!(Instant::now() < end, "enclave {} is still running, without its process in the parent", self.id);
             sleep(POLL);
         }
         Ok(was_running)
     }
 
-    /// True while its machine runs.
+    /// True while the enclave's VM is running.
     ///
     /// # Errors
     /// A state file that cannot be read.
@@ -103,15 +102,15 @@ impl<'lab> Enclave<'lab> {
         Ok(self.process()?.is_some_and(|process| process.is_running()))
     }
 
-    /// Its console since it was last started.
+    /// The console since the last start.
     pub fn console(&self) -> Console {
         Console::new(self.console_path())
     }
 
-    /// Waits for `text` on the console; the line that has it.
+    /// Waits for a console line with `text`, and returns it.
     ///
     /// # Errors
-    /// Not within `patience`, or the machine has ended.
+    /// No such line within `patience`, or the enclave has ended.
     pub fn wait_console(&self, text: &str, patience: Duration) -> Result<String> {
         let find = |console: &str| console.lines().find(|line| line.contains(text)).map(str::to_owned);
         self.console().wait(
@@ -125,46 +124,46 @@ impl<'lab> Enclave<'lab> {
     /// Waits until the tunnel is up.
     ///
     /// # Errors
-    /// Not within a minute, or the machine has ended; with the last lines of the console.
+    /// The tunnel is not up within a minute, or the enclave has ended. With the last lines of the console.
     pub fn wait_tunnel(&self) -> Result<Handshake> {
         let what = format!("tunnel of enclave {}", self.id);
         let since_kernel_start =
             self.console().wait(&what, TUNNEL_PATIENCE, || self.expect_running(), evidence::first_handshake)?;
-        let process = self.process()?.context("the enclave is gone")?;
+        let process = self.process()?.context("the enclave has no VM")?;
         let since_power_on = process.age().context("the enclave has ended")?;
         Ok(Handshake { since_power_on, since_kernel_start })
     }
 
-    /// Ends it and boots, in its place, one that the gateway must refuse; the gateway's reason.
+    /// Replaces the enclave with one that the gateway must refuse; the gateway's reason.
     ///
     /// # Errors
-    /// The gateway takes it for a peer, or it cannot be booted. For a replay: the enclave to be replayed does not run.
+    /// The gateway accepts it, or it does not boot. For a replay: the enclave to record is not running.
     pub fn replace(&self, rogue: Rogue) -> Result<String> {
         let progress = &self.lab.progress;
         let recording = match rogue {
             Rogue::Replay => progress.phase("record an answer of the enclave", |_| self.record())?,
             Rogue::ChangedConfig | Rogue::OtherImage => Vec::new(),
         };
-        let eif = progress.phase("the image to be refused", |phase| {
+        let eif = progress.phase("build the image to refuse", |phase| {
             rogue::build(rogue, &recording, &self.lab.project, &self.lab.layout, phase)
         })?;
         self.stop()?;
         self.start(Some(&eif))?;
-        progress.phase("the gateway's verdict", |_| self.wait_refusal())
+        progress.phase("wait for the gateway's verdict", |_| self.wait_refusal())
     }
 
-    /// Waits until the gateway has refused it; the reason, as the console has it.
+    /// Waits until the gateway refuses the enclave; the reason on the console.
     ///
     /// # Errors
-    /// Not within a minute, or the gateway takes it for a peer.
+    /// No refusal within a minute, or the gateway accepts the enclave.
     pub fn wait_refusal(&self) -> Result<String> {
         let what = format!("verdict on enclave {}", self.id);
         let verdict =
             self.console().wait(&what, TUNNEL_PATIENCE, || self.expect_running(), evidence::gateway_verdict)?;
-        verdict.map_err(|line| anyhow!("enclave {} was not refused: {line}", self.id))
+        verdict.map_err(|line| anyhow!("the gateway did not refuse enclave {}: {line}", self.id))
     }
 
-    /// What it answers to a gateway that is not wg-server. Sessions go on meanwhile, as after a crash of wg-server.
+    /// Records the enclave's answer to another gateway than wg-server. Sessions stay up, as after a crash of wg-server.
     fn record(&self) -> Result<Vec<u8>> {
         self.expect_running()?;
         let parent = self.lab.parent()?;
@@ -179,54 +178,58 @@ impl<'lab> Enclave<'lab> {
         STANDARD.decode(answer?.trim()).context("read the recorded answer")
     }
 
-    /// Its addresses in the tunnel, as wg-server leased them.
+    /// The addresses that wg-server leased to the enclave.
     ///
     /// # Errors
-    /// wg-server does not know it (yet).
+    /// wg-server has no lease for it, or not yet.
     pub fn addresses(&self) -> Result<Vec<IpAddr>> {
         let text = self.lab.parent()?.output(&[WG_SERVER, "status", "--json"])?;
         let addresses = evidence::leased_addresses(&text, self.id.cid()).with_context(|| format!("read {text}"))?;
         if addresses.is_empty() {
-            bail!("wg-server has no address for enclave {}: is its tunnel up? (`lab status`)", self.id);
+            bail!("wg-server has no address for enclave {}: check with `lab status` that its tunnel is up", self.id);
         }
         Ok(addresses)
     }
 
-    /// Has its self-test agent do a test.
+    /// Runs a test on the enclave's self-test agent.
     ///
     /// # Errors
-    /// What the agent says went wrong.
+    /// The agent's error.
     pub fn self_test(&self, test: &Test) -> Result<Report> {
         let address = *self.addresses()?.first().context("no address")?;
         self.lab.parent()?.self_test(SocketAddr::new(address, SELF_TEST_PORT), test)
     }
 
-    /// An error with its last words if it has ended.
+    /// An error with the last lines of its log if the enclave has ended.
     pub(crate) fn expect_running(&self) -> Result<()> {
         let process = self.process()?;
         process
-            .with_context(|| format!("enclave {} was never started: `lab enclave start {0}`", self.id))?
+            .with_context(|| format!("enclave {} was never started: start it with `lab enclave start {0}`", self.id))?
             .expect_running()
     }
 
-    /// Has the parent start it, by its service; returns when its machine runs.
+    /// Starts the enclave's service on the parent, and returns when the VM is running.
     pub(super) fn boot(&self, plan: &Plan, eif: Option<&Path>) -> Result<()> {
         let service = parent_vm::enclave_service(self.id);
         let parent = self.lab.parent()?;
         parent.install(&parent_vm::image_path(self.id), &image(plan, eif)?)?;
-        // It is there when the enclave has booted; one that cannot, is seen by its console.
+        // The job ends when the enclave has booted. If it does not boot, its console says why.
         parent.output(&["systemctl", "start", "--no-block", &service])?;
         let end = Instant::now() + START_PATIENCE;
         while !self.is_running()? {
             if Instant::now() > end || !parent.is_starting(&service)? {
-                bail!("{service} starts no enclave {}; it said last:\n{}", self.id, parent.last_words(&service)?);
+                bail!(
+                    "{service} did not start enclave {}; the end of its log:\n{}",
+                    self.id,
+                    parent.last_words(&service)?
+                );
             }
             sleep(POLL);
         }
         Ok(())
     }
 
-    /// Starts its machine.
+    /// Starts the VM.
     pub(super) fn power_on(&self, plan: &Plan, machine: Machine) -> Result<Process> {
         let layout: &Layout = &self.lab.layout;
         match fs::remove_file(self.console_path()) {
@@ -257,7 +260,7 @@ impl<'lab> Enclave<'lab> {
     }
 }
 
-/// The image that is named, or that of `lab up`.
+/// The given image, or that of `lab up`.
 fn image(plan: &Plan, eif: Option<&Path>) -> Result<PathBuf> {
     let path = match eif {
         Some(path) => std::path::absolute(path)?,

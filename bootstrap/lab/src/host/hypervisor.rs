@@ -1,4 +1,4 @@
-//! The lab's part of nitro-cli: runs the machine of an enclave for as long as a process in the parent holds its stream.
+//! `lab hypervisor`: runs the VM of an enclave while a nitro-cli process in the parent holds its stream.
 //!
 //! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`parent_vm::HYPERVISOR`], the connection as its
 //! standard input and output.
@@ -19,24 +19,23 @@ use super::{GRACE, Lab};
 use crate::plan::Plan;
 use crate::process::Process;
 
-/// How soon an enclave that ends by itself is noticed.
 const POLL: Duration = Duration::from_millis(20);
-/// No image of this project has a tenth of it.
+/// Ten times the size of an image of this project.
 const MAX_IMAGE_BYTES: u64 = 128 << 20;
 
 impl Lab {
-    /// Serves one stream: standard input and output.
+    /// Serves one stream on standard input and output.
     ///
     /// # Errors
-    /// A stream that is cut off, or says something else than nitro-cli does. The machine is stopped before.
+    /// A stream that ends early or is not nitro-cli's. The VM is stopped first.
     pub fn hypervisor(&self) -> Result<ExitCode> {
         let mut input = BufReader::new(io::stdin());
-        let Some(start) = receive::<Start>(&mut input).context("read what is wanted")? else {
+        let Some(start) = receive::<Start>(&mut input).context("read nitro-cli's request")? else {
             return Ok(ExitCode::SUCCESS);
         };
         let mut image = input.by_ref().take(start.image_bytes);
         let power_on = self.power_on(&start, &mut image);
-        // Whoever still writes hears no answer.
+        // nitro-cli reads the answer only after it has written the whole image.
         io::copy(&mut image, &mut io::sink()).context("read the image")?;
         let process = match power_on {
             Ok(process) => process,
@@ -52,24 +51,21 @@ impl Lab {
         if process.is_running() {
             process.stop(&self.layout.process_dir(), GRACE)?;
         }
-        // Whoever has hung up has no need of it.
+        // nitro-cli may have closed the stream.
         said.and_then(|()| say(&Event::Ended)).or(Ok(())).map(|()| ExitCode::SUCCESS)
     }
 
     fn power_on(&self, start: &Start, image: &mut impl Read) -> Result<Process> {
         let id: EnclaveId = start.cid.to_string().parse().map_err(anyhow::Error::msg)?;
-        ensure!(
-            !start.is_debug,
-            "the lab has no enclaves in debug mode: `lab console` shows the consoles of all others, too"
-        );
+        ensure!(!start.is_debug, "the lab has no debug mode: `lab console` shows the console of every enclave");
         ensure!(
             start.image_bytes <= MAX_IMAGE_BYTES,
-            "the image has {} bytes, a lab takes {MAX_IMAGE_BYTES}",
+            "the image has {} bytes; expected at most {MAX_IMAGE_BYTES}",
             start.image_bytes
         );
         let enclave = self.enclave(id);
         if enclave.is_running()? {
-            bail!("CID {id} has an enclave that runs");
+            bail!("CID {id} is in use by a running enclave");
         }
         let image_path = self.layout.image_path(&id.name());
         let mut file = File::create(&image_path).with_context(|| format!("write {}", image_path.display()))?;
@@ -81,11 +77,11 @@ impl Lab {
         )
     }
 
-    /// Returns when the machine has ended, or has to.
+    /// Returns when the VM has ended, or nitro-cli asks to end it.
     fn watch(&self, process: &Process, mut input: impl BufRead + Send + 'static) {
         let (sender, asked) = mpsc::channel();
         thread::spawn(move || {
-            // A stream that is cut off, or is nonsense, ends the machine as well.
+            // A stream that ends, or that is not nitro-cli's, ends the VM as well.
             match receive::<End>(&mut input).map(|_| sender.send(())) {
                 Ok(_) | Err(_) => {}
             }

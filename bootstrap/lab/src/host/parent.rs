@@ -1,4 +1,4 @@
-//! The parent as tests and verbs use it.
+//! Commands on the parent, and its services.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::process::PARENT;
 use crate::ssh::Ssh;
 
-/// The parent's machine, which is up.
+/// The running parent.
 #[derive(Clone, Debug)]
 pub struct Parent {
     ssh: Ssh,
@@ -38,29 +38,29 @@ impl Parent {
         Ok(Self::new(layout, Ssh::new(layout, plan.ssh_port)))
     }
 
-    /// A command to run as the caller likes, with exactly these arguments.
+    /// A command with exactly these arguments, for the caller to run.
     pub fn command(&self, arguments: &[impl AsRef<str>], is_terminal: bool) -> Command {
         if is_terminal { self.ssh.interactive(arguments) } else { self.ssh.command(arguments) }
     }
 
-    /// What a command writes to stdout.
+    /// Runs a command; its stdout.
     ///
     /// # Errors
-    /// Another exit status than 0, with what it wrote to stderr.
+    /// An exit status other than 0, with the command's stderr.
     pub fn output(&self, arguments: &[impl AsRef<str>]) -> Result<String> {
         let line = arguments.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
         self.output_of(&line, arguments)
     }
 
-    /// As [`Parent::output`], with another name in the error than the command's line.
+    /// As [`Parent::output`], with `name` in errors.
     pub(super) fn output_of(&self, name: &str, arguments: &[impl AsRef<str>]) -> Result<String> {
         let output = self.ssh.output(arguments)?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "on the parent: {name}: {}: {}", output.status, stderr.trim());
-        String::from_utf8(output.stdout).with_context(|| format!("on the parent: {name}: its output is no text"))
+        String::from_utf8(output.stdout).with_context(|| format!("on the parent: {name}: its output is not UTF-8"))
     }
 
-    /// As [`Parent::output`] of a shell's command line.
+    /// As [`Parent::output`], for a shell command.
     ///
     /// # Errors
     /// As [`Parent::output`].
@@ -68,10 +68,10 @@ impl Parent {
         self.output(&["sh", "-c", line])
     }
 
-    /// What `wg show wg0` prints.
+    /// The output of `wg show wg0`.
     ///
     /// # Errors
-    /// No wg0.
+    /// There is no wg0.
     pub fn wg_show(&self) -> Result<String> {
         self.output(&["wg", "show", "wg0"])
     }
@@ -84,7 +84,7 @@ impl Parent {
         self.shell(&format!("cat {QUERY_LOG_PATH} 2>/dev/null || true"))
     }
 
-    /// What wg-server logged.
+    /// wg-server's log.
     ///
     /// # Errors
     /// The parent cannot be reached.
@@ -92,24 +92,24 @@ impl Parent {
         self.service_log(parent_vm::WG_SERVER_SERVICE)
     }
 
-    /// Sends a signal (`TERM`, `KILL`, ...) to a service: `wg-server`, `internet-dns`. One that ends is started again.
+    /// Sends a signal (`TERM`, `KILL`) to a service such as `wg-server`. systemd restarts a service that ends.
     ///
     /// # Errors
-    /// The service does not run.
+    /// The service is not running.
     pub fn signal(&self, service: &str, signal: &str) -> Result<()> {
         self.output(&["systemctl", "kill", "--kill-whom=main", "--signal", signal, service]).map(drop)
     }
 
-    /// Stops a service until [`Parent::release`]: enclaves that start want wg-server, and do not get it either.
+    /// Stops a service, and keeps it stopped until [`Parent::release`], also for units that want it.
     ///
     /// # Errors
-    /// It does not end in order.
+    /// The service does not stop.
     pub fn hold(&self, service: &str) -> Result<()> {
         let line = "touch \"$2\" && systemctl stop \"$1\"";
         self.output(&["sh", "-c", line, "sh", service, &parent_vm::held_path(service)]).map(drop)
     }
 
-    /// As [`Parent::hold`], but kills it first, which leaves wg0 and its sessions.
+    /// As [`Parent::hold`], but kills the service first. wg-server then leaves wg0 and its sessions.
     ///
     /// # Errors
     /// As [`Parent::hold`].
@@ -118,34 +118,34 @@ impl Parent {
         self.hold(service)
     }
 
-    /// Starts a service that does not run.
+    /// Starts a stopped service.
     ///
     /// # Errors
-    /// It does not start.
+    /// The service does not start.
     pub fn release(&self, service: &str) -> Result<()> {
         let line = "rm -f \"$2\" && systemctl start \"$1\"";
         self.output(&["sh", "-c", line, "sh", service, &parent_vm::held_path(service)]).map(drop)
     }
 
-    /// Has wg-server take enclaves of this image for peers, and no others; it starts anew for that, unless it is held.
+    /// Makes wg-server accept only enclaves that run this image. Restarts wg-server, unless it is held.
     ///
     /// # Errors
-    /// An image without measurements beside it, or wg-server does not serve within half a minute.
+    /// An image without measurements in its folder, or wg-server is not up within 30 s.
     pub fn trust(&self, eif: &Path) -> Result<()> {
         self.write(MEASUREMENTS_PATH, &payload::measurements_of(eif)?)?;
-        let anew = "systemctl is-active --quiet \"$1\" || exit 0
+        let restart = "systemctl is-active --quiet \"$1\" || exit 0
              systemctl restart \"$1\" || exit
              for i in $(seq 300); do ! \"$2\" status >/dev/null 2>&1 || exit 0; sleep 0.1; done
-             echo 'it does not serve' >&2; exit 1";
-        self.output(&["sh", "-c", anew, "sh", parent_vm::WG_SERVER_SERVICE, WG_SERVER])
-            .context("start wg-server anew")
+             echo 'not up within 30 s' >&2; exit 1";
+        self.output(&["sh", "-c", restart, "sh", parent_vm::WG_SERVER_SERVICE, WG_SERVER])
+            .context("restart wg-server")
             .map(drop)
     }
 
-    /// Has KMS in the lab's internet decide by this key policy from now on; it starts anew for that, with the same key.
+    /// Replaces the key policy of KMS in the lab's internet. Restarts KMS, with the same key.
     ///
     /// # Errors
-    /// A policy that the stand-in does not take: the old one stays. And as [`Parent::wait_aws`].
+    /// A policy that the stand-in refuses; the old one stays. And as [`Parent::wait_aws`].
     pub fn set_key_policy(&self, json: &str) -> Result<()> {
         let replace = "cp \"$2\" \"$2.old\" && printf %s \"$1\" >\"$2\" || exit
             \"$3\" check --config \"$4\" >/dev/null || { mv \"$2.old\" \"$2\"; exit 1; }";
@@ -156,10 +156,10 @@ impl Parent {
         self.wait_aws()
     }
 
-    /// Waits until AWS in the lab's internet serves, which starts beside everything else and takes its time.
+    /// Waits until all AWS services of the lab's internet accept connections.
     ///
     /// # Errors
-    /// One of its services does not within a minute.
+    /// One of them does not within a minute.
     pub fn wait_aws(&self) -> Result<()> {
         for server in &parent_vm::AWS_SERVERS {
             let serves = "for i in $(seq 120); do
@@ -172,7 +172,7 @@ impl Parent {
         Ok(())
     }
 
-    /// Has the lab's KMS do wrong as `fault` says, in the words of its fault file; nothing: no longer.
+    /// Injects a fault into the lab's KMS, in the syntax of its fault file. `None` ends it.
     ///
     /// # Errors
     /// The parent cannot be reached.
@@ -184,13 +184,13 @@ impl Parent {
         .map(drop)
     }
 
-    /// Writes what a text file of the host holds into one of the parent.
+    /// Copies a text file from the host to the parent.
     pub(super) fn write(&self, path: &str, from: &Path) -> Result<()> {
         let text = fs::read_to_string(from).with_context(|| format!("read {}", from.display()))?;
         self.output(&["sh", "-c", "printf %s \"$1\" >\"$2\"", "sh", &text, path]).map(drop)
     }
 
-    /// Makes a file of the parent's the same as one of the host's.
+    /// Copies a file from the host to the parent, unless it is there.
     pub(super) fn install(&self, path: &str, from: &Path) -> Result<()> {
         let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
         let sum = format!("{:x}", Sha256::digest(&bytes));
@@ -207,7 +207,7 @@ impl Parent {
         Ok(())
     }
 
-    /// False of a service that will not start any more.
+    /// False if the service has ended or failed, and no job will start it.
     pub(super) fn is_starting(&self, service: &str) -> Result<bool> {
         let state = self.output(&["systemctl", "show", "--property=ActiveState,Job", "--value", service])?;
         let mut lines = state.lines();
@@ -217,12 +217,12 @@ impl Parent {
         Ok(has_job || !matches!(state, "inactive" | "failed"))
     }
 
-    /// The end of what a service and systemd say of it.
+    /// The end of a service's log.
     pub(super) fn last_words(&self, service: &str) -> Result<String> {
         self.output(&["journalctl", "--no-pager", "--quiet", "--output=cat", "--lines=20", "--unit", service])
     }
 
-    /// What a service logged: `wg-gateway`, `wg-relay`.
+    /// The log of a service, such as `wg-gateway`.
     ///
     /// # Errors
     /// The parent cannot be reached.
@@ -230,7 +230,7 @@ impl Parent {
         self.output(&["journalctl", "--no-pager", "--output=cat", "--unit", service])
     }
 
-    /// Waits until a service has said something since it was last started.
+    /// Waits until a service has logged `text` since its last start.
     pub(super) fn wait_log(&self, service: &str, text: &str, patience: Duration) -> Result<()> {
         let line = "life=$(systemctl show -P InvocationID \"$2\")
                     said() { journalctl --no-pager --output=cat \"_SYSTEMD_INVOCATION_ID=$life\" \"$@\"; }
@@ -242,10 +242,10 @@ impl Parent {
             .map(drop)
     }
 
-    /// What `wg-server attest` says of the document that an enclave got its present keys for, or why it refuses it.
+    /// `wg-server attest` on the document of an enclave's present keys: its output, or as an error its refusal.
     ///
     /// # Errors
-    /// The enclave is no peer, or the parent cannot be reached.
+    /// The enclave is not a peer, or the parent cannot be reached.
     pub fn attest(&self, enclave: EnclaveId, arguments: &[&str]) -> Result<Result<String, String>> {
         let status = self.output(&[WG_SERVER, "status", "--json"])?;
         let document = evidence::document(&status, enclave.cid())
@@ -257,10 +257,10 @@ impl Parent {
         Ok(if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) })
     }
 
-    /// Has the self-test agent on `agent` (an enclave's `ADDRESS:PORT`) do a test.
+    /// Runs a test on the self-test agent at `agent`.
     ///
     /// # Errors
-    /// What the agent says went wrong.
+    /// The agent's error.
     pub fn self_test(&self, agent: std::net::SocketAddr, test: &Test) -> Result<Report> {
         let line = self.output(&[LAB, "self-test", &agent.to_string(), &serde_json::to_string(test)?])?;
         serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))

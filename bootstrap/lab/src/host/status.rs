@@ -12,18 +12,18 @@ use crate::evidence;
 use crate::plan::Plan;
 use crate::process::{PARENT, Process, SWITCH};
 
-/// What runs.
+/// The state of a lab.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// The lab's folder.
     pub dir: std::path::PathBuf,
-    /// False if there is no lab in it.
+    /// Whether there is a lab in it.
     pub exists: bool,
-    /// Forwarded to the parent's sshd.
+    /// The host's port that is forwarded to the parent's sshd.
     pub ssh_port: Option<u16>,
-    /// Switch, parent, then enclaves.
+    /// The switch, the parent, and the enclaves.
     pub pieces: Vec<Piece>,
-    /// The parent's wg0, as `wg show` prints it; absent if it has none.
+    /// `wg show wg0` on the parent; absent if there is no wg0.
     pub wg_show: Option<String>,
 }
 
@@ -32,16 +32,16 @@ pub struct Status {
 pub struct Piece {
     /// `switch`, `parent`, `enclave-16`.
     pub name: String,
-    /// Its process id while it runs.
+    /// Its process id while it is running.
     pub pid: Option<i32>,
     /// Seconds since its start; absent if it has ended.
     pub age_seconds: Option<u64>,
-    /// Enclaves: seconds between the kernel's start and the first handshake; absent while there was none.
+    /// For enclaves: seconds from the start of the kernel to the first handshake; absent before it.
     pub first_handshake_seconds: Option<f64>,
 }
 
 impl Lab {
-    /// What runs, since when, and the tunnels' state.
+    /// The running processes, their age, and the state of the tunnels.
     ///
     /// # Errors
     /// A state file that cannot be read.
@@ -71,7 +71,7 @@ impl Lab {
 }
 
 impl Status {
-    /// True if there is a lab and all of it runs.
+    /// True if there is a lab and all its processes are running.
     pub fn is_healthy(&self) -> bool {
         self.exists && !self.pieces.is_empty() && self.pieces.iter().all(|piece| piece.pid.is_some())
     }
@@ -86,7 +86,7 @@ impl fmt::Display for Status {
         for piece in &self.pieces {
             write!(f, "  {:<12}", piece.name)?;
             match (piece.pid, piece.age_seconds) {
-                (Some(pid), Some(age)) => write!(f, "runs since {age} s (pid {pid})")?,
+                (Some(pid), Some(age)) => write!(f, "running for {age} s (pid {pid})")?,
                 _ => write!(f, "HAS ENDED: see {}/log", self.dir.display())?,
             }
             if let Some(seconds) = piece.first_handshake_seconds {

@@ -1,4 +1,4 @@
-//! `wallet`, as a client in the lab's internet runs it.
+//! `wallet`, run by a client in the lab's internet.
 
 use std::path::Path;
 
@@ -11,26 +11,26 @@ use super::Parent;
 use crate::key_policy::ADMIN_ROLE;
 use crate::payload;
 
-/// The signer, as the parent lets clients of its uplink in.
+/// The signer, through the port that the parent forwards from its uplink.
 pub const URL: &str = "https://198.51.100.2";
 /// The only key of the lab's KMS.
 const KEY_ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-/// As in the lab's measured configuration.
+/// The encryption context in the lab's measured configuration.
 const CONTEXT: &str = "purpose=lab";
 const KEY_PATH: &str = "/run/lab/wallet.key";
 const REQUEST_PATH: &str = "/run/lab/wallet-request.json";
 const MEASUREMENTS_PATH: &str = "/run/lab/wallet-measurements.json";
-/// TEST ONLY, and the same in `internet/kms.toml`.
+/// TEST ONLY. `internet/kms.toml` has the same.
 const ENVIRONMENT: [&str; 4] = [
     "AWS_ACCESS_KEY_ID=ASIATESTONLYWALLET00",
     "AWS_SECRET_ACCESS_KEY=TEST/ONLY/secret/of/the/wallets/role/000",
     "AWS_SESSION_TOKEN=TEST/ONLY/session/token/of/the/wallets/role",
     "AWS_REGION=eu-central-1",
 ];
-/// What eth-account makes of a signed transaction.
+/// Recovers the signer of a transaction with eth-account.
 const RECOVER: &str = "import sys; from eth_account import Account; print(Account.recover_transaction(sys.argv[1]))";
 
-/// A client that trusts one image.
+/// A client that accepts one image.
 #[derive(Clone, Debug)]
 pub struct Wallet {
     parent: Parent,
@@ -38,7 +38,7 @@ pub struct Wallet {
 }
 
 impl Wallet {
-    /// One that trusts enclaves of the image `eif`, which has its measurements beside it.
+    /// A client that accepts only enclaves that run `eif`, which has its measurements in the same folder.
     ///
     /// # Errors
     /// As [`Parent::wait_aws`].
@@ -48,13 +48,13 @@ impl Wallet {
         Ok(Self { parent, is_in_tunnel: false })
     }
 
-    /// The same as a client on the parent itself, which reaches enclaves by their own addresses.
+    /// The same client on the parent, from where it reaches enclaves at their own addresses.
     #[must_use]
     pub fn in_tunnel(self) -> Self {
         Self { is_in_tunnel: true, ..self }
     }
 
-    /// Makes a key; its address.
+    /// Creates a key; its address.
     ///
     /// # Errors
     /// As [`Parent::output`].
@@ -63,7 +63,7 @@ impl Wallet {
         address_in(&self.run("keygen", &["--json", "--out", KEY_PATH])?)
     }
 
-    /// Takes a key, in hex, in place of a new one.
+    /// Uses a given key, in hex, instead of a new one.
     ///
     /// # Errors
     /// As [`Parent::output`].
@@ -72,7 +72,7 @@ impl Wallet {
         self.parent.output(&["sh", "-c", write, "sh", key, KEY_PATH]).map(drop)
     }
 
-    /// Encrypts the key for the enclave's measured context and stores it; what `wallet` says.
+    /// Encrypts the key for the enclave's encryption context and stores it; the output of `wallet`.
     ///
     /// # Errors
     /// As [`Parent::output`].
@@ -80,7 +80,7 @@ impl Wallet {
         self.set_key_for(secret_id, CONTEXT)
     }
 
-    /// As [`Wallet::set_key`], for a context of the caller's: `name=value`.
+    /// As [`Wallet::set_key`], for another encryption context: `name=value`.
     ///
     /// # Errors
     /// As [`Parent::output`].
@@ -89,7 +89,7 @@ impl Wallet {
         self.run("set-key", &[&what[..], &["--aws-ca", WEB_CA_PATH, KEY_PATH]].concat())
     }
 
-    /// The ciphertext that is stored, in base64.
+    /// The stored ciphertext, in base64.
     ///
     /// # Errors
     /// As [`Parent::output`].
@@ -98,7 +98,7 @@ impl Wallet {
         Ok(stored.trim().to_owned())
     }
 
-    /// Has the enclave at `url` make a key, and stores its ciphertext; the key's address.
+    /// Lets the enclave at `url` create a key, and stores the ciphertext; the key's address.
     ///
     /// # Errors
     /// As [`Wallet::sign`].
@@ -107,7 +107,7 @@ impl Wallet {
         address_in(&self.run("generate-key", &[&what[..], &enclave(url)].concat())?)
     }
 
-    /// Has KMS decrypt for enclaves of the trusted image only; the policy.
+    /// Sets a key policy that decrypts only for enclaves of the accepted image; the policy.
     ///
     /// # Errors
     /// As [`Parent::set_key_policy`].
@@ -119,18 +119,18 @@ impl Wallet {
         Ok(policy)
     }
 
-    /// What the enclave at `url` proves.
+    /// Verifies the enclave at `url`; the output of `wallet`.
     ///
     /// # Errors
-    /// It proves something else than the trusted image, or nothing.
+    /// The enclave does not prove that it runs the accepted image.
     pub fn verify(&self, url: &str) -> Result<String> {
         self.run("verify", &enclave(url))
     }
 
-    /// Has a transaction signed: the answer's two fields, or as an error what the enclave says.
+    /// Lets the enclave at `url` sign a transaction; the signed transaction and its hash.
     ///
     /// # Errors
-    /// The enclave does not prove itself, or refuses.
+    /// The enclave does not prove that it runs the accepted image, or refuses to sign.
     pub fn sign(&self, url: &str, request: &Value) -> Result<(String, String)> {
         let write = "printf %s \"$1\" >\"$2\"";
         self.parent.output(&["sh", "-c", write, "sh", &request.to_string(), REQUEST_PATH])?;
@@ -143,10 +143,10 @@ impl Wallet {
         Ok((field("transaction_signed")?, field("transaction_hash")?))
     }
 
-    /// Whose signature a transaction has, by eth-account.
+    /// The signer of a transaction, recovered by eth-account.
     ///
     /// # Errors
-    /// It is no signed transaction.
+    /// It is not a signed transaction.
     pub fn signer_of(&self, transaction: &str) -> Result<String> {
         let python = ["env", "PYTHONPATH=/opt/python/eth-account", "python3", "-c", RECOVER, transaction];
         Ok(self.parent.output(&python)?.trim().to_owned())

@@ -65,10 +65,7 @@
 //! | `shaper`     | what a fault does to one direction: what to hold, when to let it go |
 //! | `packet`     | the header on the wire                                              |
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 mod buffer;
 mod connection;

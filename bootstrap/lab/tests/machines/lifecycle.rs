@@ -18,7 +18,7 @@ fn a_second_up_says_what_already_runs() {
     let output = shared.run(&["up", "--enclaves", "0"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("switch already runs") && said.contains("parent already runs"), "{said}");
+    assert!(said.contains("switch is already running") && said.contains("parent is already running"), "{said}");
 }
 
 #[test]

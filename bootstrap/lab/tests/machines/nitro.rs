@@ -90,7 +90,7 @@ fn what_cannot_be_has_the_number_and_the_status_of_aws_s_error_and_leaves_nothin
     let before = machine(&shared);
     // Who finds the error: the process that would hold the enclave, or nitro-cli before there is one.
     for (arguments, number, is_of_process, said) in [
-        (run_enclave("16", "512", image), 33, true, "CID 16 has an enclave that runs"),
+        (run_enclave("16", "512", image), 33, true, "CID 16 is in use by a running enclave"),
         (run_enclave("17", "16", image), 26, true, "the image needs a memory of 36 MiB, 16 are given"),
         (run_enclave("17", "512", "/no/such.eif"), 19, true, "/no/such.eif: No such file or directory"),
         (run_enclave("17", "512", "/etc/hostname"), 59, true, "/etc/hostname"),
