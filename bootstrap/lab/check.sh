@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that can be said about a change without running it. `--licences` adds cargo-deny (installed when missing).
+# The static checks of a change. `--licences` adds cargo-deny (installed when missing).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

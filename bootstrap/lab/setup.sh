@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes a fresh Debian 12 or 13 machine able to run the lab: packages, kernel, QEMU, parent, image, programs.
-# What is already there is left alone. `setup.sh --packages` stops after the packages.
+# Prepares a fresh Debian 12 or 13 for the lab: packages, kernel, QEMU, parent, image, programs. Builds only what is
+# missing. `setup.sh --packages` stops after the packages.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -17,7 +17,7 @@ install_packages() {
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
         if ! command -v sudo >/dev/null; then
-            say "these Debian packages are missing; as root: apt-get install --no-install-recommends ${missing[*]}"
+            say "these Debian packages are missing; install them as root: apt-get install --no-install-recommends ${missing[*]}"
             return 1
         fi
         as_root=(sudo)
@@ -40,14 +40,14 @@ install_packages
 require_rust
 [ "${1:-}" != --packages ] || exit 0
 
-# The parent's packages come over the network, while the others keep the processors busy.
+# In parallel: the parent's packages need the network, the other builds need the processors.
 bootstrap/lab/parent/build.sh >/dev/null &
 parent=$!
 bootstrap/lab/qemu/build.sh >/dev/null
 enclave-kernel/build.sh >/dev/null
 wait "$parent"
 say "building lab, eif, wg-server, wallet, kms-stand-in and nitro-cli"
-# As parts of the workspace, here and elsewhere, so that they share what they are built of.
+# With --workspace, here and elsewhere, so that all builds share their dependencies.
 cargo build --locked --release --workspace --bin lab --bin eif --bin wg-server --bin wallet --bin kms-stand-in --bin nitro-cli
 # What the lab's enclaves boot. The lab makes an image of them, with keys of its own.
 bootstrap/eif/image.sh --program orchestrator >/dev/null

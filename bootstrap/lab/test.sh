@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# The whole gate: static checks, unit tests, then the tests that need kernels, in the lab's VMs.
-# It ends with a table of its stages and their times.
+# The gate: static checks, unit tests, and the tests in the lab's VMs. Ends with a table of its stages and their times.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 table=
-running= # the stage that runs, since when, and the processor time that was used before it
+running= # the present stage, its start, and the processor time before it
 since=0
 cpu_before=0
 
@@ -45,14 +44,14 @@ print_table() {
 trap print_table EXIT
 
 build() {
-    # They come over the network, while the rest is built.
+    # In parallel: they need the network, the other builds need the processors.
     python_environments >/dev/null &
     local environments=$!
     bootstrap/lab/setup.sh
     wait "$environments"
 }
 
-# The CDK, and what bootstrap/aws/test.sh runs beside it.
+# For the CDK and for bootstrap/aws/test.sh.
 python_environments() {
     bootstrap/aws/venv.sh
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/moto-requirements.txt"
@@ -64,6 +63,6 @@ stage build build
 stage check bootstrap/lab/check.sh
 stage aws bootstrap/aws/test.sh
 stage unit-tests cargo test --locked --release --workspace
-# One lab, or two cores are too few for the VMs.
+# One test at a time: two cores are too few for the VMs of two labs.
 stage machines cargo test --locked --release --workspace --test machines -- --test-threads=1
 stage aws.md bootstrap/aws/tests/walk_through.sh

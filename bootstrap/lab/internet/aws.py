@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request, Response
 
 TOKEN_PATH = "/latest/api/token"
 ROLES_PATH = "/latest/meta-data/iam/security-credentials/"
-# As long as those of a real role.
+# The lifetime of a real role's credentials.
 LIFETIME_SECONDS = 6 * 60 * 60
 MAX_TTL_SECONDS = 6 * 60 * 60
 
@@ -83,7 +83,7 @@ def main():
         access_keys = tomllib.load(file)["access_keys"]
     [access_key] = [key for key in access_keys if key["principal"] == options.role]
     account, role = options.role.split(":")[4], options.role.rsplit("/", 1)[1]
-    # Secrets and callers are of the same account as KMS's key.
+    # The same account as that of the KMS key.
     os.environ["MOTO_ACCOUNT_ID"] = account
 
     moto = DomainDispatcherApplication(create_backend_app)
@@ -126,12 +126,12 @@ def warm_up(moto):
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--https", metavar="ADDRESS", required=True, help="where Secrets Manager, STS and S3 are, port 443")
-    parser.add_argument("--certificate", metavar="PATH", required=True, help="theirs")
-    parser.add_argument("--key", metavar="PATH", required=True, help="its private key")
-    parser.add_argument("--metadata", metavar="ADDRESS", required=True, help="where the metadata service is, port 80")
-    parser.add_argument("--kms-config", metavar="PATH", required=True, help="whose access keys are the credentials")
-    parser.add_argument("--role", metavar="ARN", required=True, help="the instance's role")
+    parser.add_argument("--https", metavar="ADDRESS", required=True, help="address of Secrets Manager, STS and S3, port 443")
+    parser.add_argument("--certificate", metavar="PATH", required=True, help="their certificate")
+    parser.add_argument("--key", metavar="PATH", required=True, help="private key of the certificate")
+    parser.add_argument("--metadata", metavar="ADDRESS", required=True, help="address of the metadata service, port 80")
+    parser.add_argument("--kms-config", metavar="PATH", required=True, help="configuration of kms-stand-in, for its access keys")
+    parser.add_argument("--role", metavar="ARN", required=True, help="role of the instance")
     return parser.parse_args()
 
 

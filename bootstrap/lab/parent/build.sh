@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the root file system of the lab's parent VM: Debian with systemd, started by lab-init. Needs no root.
+# Builds the root file system of the lab's parent VM: Debian with systemd, which lab-init starts. Runs without root.
 #
-#   build.sh             builds (or finds) it; the last line of stdout is the folder with
+#   build.sh             builds or finds it, and prints its folder in the last line of stdout:
 #                          vmlinuz, initrd.img   Debian's cloud kernel; boot them with `console=ttyS0`
-#                          rootfs.img            the first virtio disk; a squashfs, so it never changes
-#                          packages.manifest     what is installed, with versions
-#   build.sh --refresh   forgets what was built, and so takes the versions that the mirror has now
+#                          rootfs.img            the first virtio disk, a read-only squashfs
+#                          packages.manifest     the installed packages, with versions
+#   build.sh --refresh   builds it again, with the mirror's present versions
 #
-# The second virtio disk is the payload, see lab-init. Versions are not pinned: this is the part of the lab that stands for
-# somebody else's machine. What was used is in packages.manifest. What is of Python is pinned, by hash.
+# The second virtio disk is the payload, see lab-init. Debian's packages are not pinned, because the parent stands for
+# somebody else's machine; packages.manifest lists them. Python packages are pinned by hash.
 set -euo pipefail
 export LC_ALL=C
 
@@ -20,7 +20,7 @@ sh=$lab/../../enclave-kernel/sh
 # shellcheck source-path=SCRIPTDIR source=../../../enclave-kernel/sh/archive.sh
 . "$sh/archive.sh"
 
-release=trixie # its C library is the newest of the releases that wg-server is built on, so what they build runs in it
+release=trixie # the newest release that wg-server is built on: programs that were built on an older one run on it
 
 main() {
   artefact_begin parent "$here/build.sh" "$here/packages" "$here/lab-init" "$here/initrd-init" "$here/make-initrd" \
@@ -42,14 +42,14 @@ main() {
   archive_open "$work_dir/apt" "$release"
   install_packages
   phase "pack the root file system"
-  # lz4: what is read at boot unpacks fast even where the CPU is emulated.
+  # lz4 decompresses fast, also under emulation.
   # shellcheck disable=SC2016 # the arguments of the inner shell
   run_logged sh -c 'mksquashfs - "$2" -tar -comp lz4 -no-progress -quiet <"$1"' - "$work_dir/rootfs.tar" "$out_dir/rootfs.img"
   chmod 644 "$out_dir"/*
   artefact_publish
 }
 
-# This machine's Python may be another than the new system's: wheels for that one, compiled there.
+# Wheels for the new system's Python, which may differ from the host's, so they are compiled there.
 fetch_python() {
   local platform name options=()
   for platform in manylinux_2_34 manylinux_2_28 manylinux_2_17 manylinux2014; do
@@ -61,7 +61,7 @@ fetch_python() {
     run_logged "$work_dir/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes \
       --only-binary :all: --implementation cp --python-version 3.13 --abi cp313 --abi abi3 --abi none "${options[@]}" \
       --no-compile --target "$work_dir/python/$name" -r "$here/$name-requirements.txt"
-    # Programs that would look for this machine's Python.
+    # Programs that need the host's Python.
     rm -rf "$work_dir/python/$name/bin"
   done
 }
@@ -69,14 +69,14 @@ fetch_python() {
 install_packages() {
   local packages option options=()
   packages=$(awk '!/^#/ && NF {printf "%s%s", sep, $1; sep = ","}' "$here/packages")
-  # The machine's proxies, if it has any; the rest of its apt configuration is none of our business.
+  # The host's proxies, if there are any, but not the rest of its apt configuration.
   while read -r option; do
     options+=(--aptopt="$option")
   done < <(apt-config dump | grep -iE '^Acquire::(https?::)?proxy[^ ]* "[^"]+";$' || true)
 
   phase "install packages (about a minute); the log is $log_path"
-  # Hooks run as the root of the new system, which need not be root here; only upload and download act as who we are.
-  # INITRD=No: the kernel package would have one made that we do not use.
+  # Hooks run as root of the new system, which may be another user of the host; only upload and download run as that user.
+  # INITRD=No: the kernel package would build an initrd that is not used.
   # shellcheck disable=SC2016 # $1 is the hook's
   INITRD=No run_logged mmdebstrap --variant=essential --format=tar --include="$packages" \
     "${options[@]}" \

@@ -21,8 +21,8 @@ use rcgen::{
 
 use crate::layout::Layout;
 
-/// AWS's certificates are valid for three hours, and the hypervisor renews them. Nothing renews a lab's, and a lab that
-/// runs over a weekend should still work.
+/// AWS's certificates are valid for three hours, and the hypervisor renews them. Nothing renews a lab's, and a lab
+/// that runs over a weekend should still work.
 const LEAF_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// The parent's clock may be behind this machine's.
 const SKEW: Duration = Duration::from_mins(5);

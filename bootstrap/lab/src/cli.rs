@@ -43,7 +43,8 @@ enum Verb {
         /// Enclave image [default: built from bootstrap/lab/config/enclave]
         #[arg(long)]
         eif: Option<PathBuf>,
-        /// Boot the parent as EC2 does the first time: nothing of this project is installed, and there are no enclaves
+        /// Boot the parent as EC2 does the first time: nothing of this project is installed, and there are no
+        /// enclaves
         #[arg(long, conflicts_with_all = ["enclaves", "eif"])]
         bare: bool,
         /// Do not wait for the tunnels

@@ -16,8 +16,8 @@ const KVM_PATIENCE: Duration = Duration::from_secs(10);
 /// Options for emulation, with a processor that is cheap to emulate.
 ///
 /// Linux reads the TSC's rate only from an Intel processor; without the rate, an enclave's timers tick every 4 ms. On
-/// Intel processors that speculate, Linux isolates page tables. Without PCID, which TCG lacks, that flushes the TLB at
-/// each system call. Model 28, an early Atom, does not speculate. Emulated `rep movsb` and AVX are slower than the
+/// Intel processors that speculate, Linux isolates page tables. Without PCID, which TCG lacks, that flushes the TLB
+/// at each system call. Model 28, an early Atom, does not speculate. Emulated `rep movsb` and AVX are slower than the
 /// code that Linux uses without them.
 pub const TCG: [&str; 4] = [
     "-accel",

@@ -17,16 +17,16 @@ const REPLAY_PATH: &str = "/config/replay";
 const HONEST_PATH: &str = "/config/honest";
 const NSM_PATH: &str = "/dev/nsm";
 
-/// What is wrong with the answer.
+/// The flaw of the answer.
 pub(crate) enum Wrong {
-    /// It is another enclave's, given to another offer.
+    /// A replay: another enclave's answer to an earlier offer.
     Time(Box<Answer>),
-    /// Everything in it is true, but this is not the image that the gateway waits for.
+    /// A genuine answer of an image that the gateway does not accept.
     Image,
 }
 
 impl Wrong {
-    /// What the image says: `/config/replay` has the answer to give, `/config/honest` is there or not.
+    /// Reads the image's configuration: `/config/replay` has the answer to replay, or `/config/honest` exists.
     pub(crate) fn read() -> Result<Self> {
         match fs::read(REPLAY_PATH) {
             Ok(bytes) => {
@@ -48,9 +48,9 @@ impl Wrong {
     }
 }
 
-/// All that an orchestrator would do.
+/// The answer that an orchestrator would give.
 fn honest(offer: &Offer) -> Result<Answer> {
-    // Half of all bytes are a point of the curve, and nobody looks: no handshake is to come of it.
+    // Any bytes will do: there must not be a handshake with this key.
     let public_key = PublicKey(rand::random());
     let (_, kem_key) = Decapsulator::generate()?;
     let binding = Binding {

@@ -1,12 +1,12 @@
-//! The lab's hostile enclave: asks a gateway to be its peer, as an orchestrator does, but without the right to.
+//! The lab's hostile enclave: it asks a gateway to add it as a peer, as the orchestrator does, but must be refused.
 //!
-//! It is the `/init` of an image of its own; which wrong it does is what the image has in `/config`, see [`answer`]. What
-//! the gateway says goes on the console in one line, and the machine restarts, which ends it:
+//! It is the `/init` of its own image. The files in `/config` say what it does, see [`answer`]. It prints the
+//! gateway's verdict in one line on the console, and reboots, which ends the VM:
 //!
 //! ```text
 //! impostor: refused: the reason
 //! impostor: accepted
-//! impostor: error: what it could not even try
+//! impostor: error: why it got no verdict
 //! ```
 
 mod answer;
@@ -29,21 +29,21 @@ use tunnel::vsock::{self, Stream};
 
 use answer::Wrong;
 
-/// For anything that the parent has to do.
+/// For each step of the parent.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// wg-server may just be starting.
+/// Attempts to connect: wg-server may be starting.
 const CONNECTS: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
-/// What both sides of a heartbeat send (aws-nitro-enclaves-cli, enclave_proc).
+/// The heartbeat's byte in both directions (aws-nitro-enclaves-cli, enclave_proc).
 const BEAT: u8 = 0xB7;
 
 fn main() -> ExitCode {
     let verdict = run().unwrap_or_else(|error| format!("error: {error:#}"));
-    // A console that is gone has no reader either.
+    // If the console is gone, nothing can be reported.
     drop(writeln!(io::stderr(), "impostor: {verdict}"));
     tcdrain(io::stderr()).ok();
     if std::process::id() == 1 {
-        // Its success has no value, and its failure is the end of PID 1: the kernel panics, and restarts as well.
+        // It does not return. If it fails, the end of PID 1 panics the kernel, which reboots as well.
         reboot(RebootMode::RB_AUTOBOOT).ok();
     }
     ExitCode::FAILURE

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Number, Result};
 use crate::run::{self, PROCESS_VERB, Wanted};
 use crate::{eif, log, process, sockets};
 
-/// CIDs up to that of the host are not for enclaves: vsock(7).
+/// CIDs up to the host's are well known: vsock(7).
 const LAST_WELL_KNOWN_CID: u32 = 2;
 
 /// Runs and describes enclaves (the lab's stand-in for AWS's nitro-cli).
@@ -28,19 +28,19 @@ struct Arguments {
 enum Verb {
     /// Start an enclave
     RunEnclave(RunEnclave),
-    /// End an enclave
+    /// Terminate an enclave
     TerminateEnclave(Which),
-    /// Print the enclaves that run
+    /// Print the running enclaves
     DescribeEnclaves,
     /// Print an image's measurements
     DescribeEif {
-        /// The image
+        /// Image
         #[arg(long)]
         eif_path: PathBuf,
     },
     /// Show the console of an enclave in debug mode
     Console(Which),
-    /// What holds an enclave
+    /// Hold an enclave
     #[command(name = PROCESS_VERB, hide = true)]
     EnclaveProcess {
         /// `Wanted`, as JSON
@@ -50,25 +50,25 @@ enum Verb {
 
 #[derive(Args, Debug)]
 struct RunEnclave {
-    /// Its processors
+    /// Ids of its processors
     #[arg(long, num_args = 1.., conflicts_with = "cpu_count", required_unless_present = "cpu_count")]
     cpu_ids: Vec<u32>,
-    /// How many processors
+    /// Number of processors
     #[arg(long)]
     cpu_count: Option<u32>,
-    /// Its memory, in MiB
+    /// Memory in MiB
     #[arg(long)]
     memory: u64,
-    /// Its image
+    /// Image
     #[arg(long)]
     eif_path: PathBuf,
-    /// Its context id; 0 for one that is free
+    /// Context id; 0 for a free one
     #[arg(long)]
     enclave_cid: Option<u32>,
-    /// Zero its PCRs, and let its console be read
+    /// Debug mode: PCRs of zeros, and a readable console
     #[arg(long)]
     debug_mode: bool,
-    /// Its name [default: the image's]
+    /// Name [default: the image's]
     #[arg(long)]
     enclave_name: Option<String>,
 }
@@ -76,18 +76,18 @@ struct RunEnclave {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// By its id
+    /// Id of the enclave
     #[arg(long)]
     enclave_id: Option<String>,
-    /// By its name
+    /// Name of the enclave
     #[arg(long)]
     enclave_name: Option<String>,
-    /// Each of them
+    /// All enclaves
     #[arg(long)]
     all: bool,
 }
 
-/// Does what the command line says; the exit status is 0 or the number of the error.
+/// Runs the command line. The exit status is 0 or the number of the error.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match log::line(&format!("{arguments:?}")).and_then(|()| run(arguments.verb)) {
@@ -128,7 +128,7 @@ fn run(verb: Verb) -> Result<()> {
 fn wanted(options: RunEnclave) -> Result<Wanted> {
     let cid = options.enclave_cid.filter(|cid| *cid != 0);
     if cid.is_some_and(|cid| cid <= LAST_WELL_KNOWN_CID) {
-        let what = "--enclave-cid: CIDs up to 2 are well known, and of no enclave; expected 3 or more";
+        let what = "--enclave-cid: CIDs up to 2 are reserved; expected 3 or more";
         return Err(Failure::new(Number::InvalidArgument, what));
     }
     let stem = options.eif_path.file_stem().map(|name| name.to_string_lossy().into_owned());
@@ -154,7 +154,7 @@ fn ids(which: Which) -> Result<Vec<String>> {
     }
 }
 
-/// The lab's enclaves are never in debug mode: the lab has their consoles by itself.
+/// Always an error: the lab has no debug mode, and shows the consoles itself.
 fn console(id: &str) -> Result<()> {
     let enclave = ask(&sockets::path(id), Command::Describe)?;
     let what = match enclave.flags {
@@ -164,14 +164,14 @@ fn console(id: &str) -> Result<()> {
     Err(Failure::new(Number::ConsoleConnection, format!("connect to the console of {id}: {what}")))
 }
 
-/// One JSON object, as AWS's prints it.
+/// Prints one JSON value, as AWS's nitro-cli does.
 fn out(object: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(object).map_err(Failure::of(Number::Serde, "write JSON"))?;
     writeln!(std::io::stdout(), "{text}").map_err(Failure::of(Number::FileOperation, "write to standard output"))
 }
 
 fn err(text: &str) {
-    // There is nowhere else to say it.
+    // If stderr is closed, it cannot be reported.
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 

@@ -1,4 +1,4 @@
-//! What the other verbs say to a process that holds an enclave: one line each way.
+//! Commands to a process that holds an enclave: one line each way.
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, Number, Result};
 use crate::hypervisor::{receive, send};
 
-/// What is asked.
+/// A command.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The answer is a [`Description`].
+    /// Answered by a [`Description`].
     Describe,
-    /// The answer, when it has ended, is a [`Description`], too.
+    /// Answered by a [`Description`], when the enclave has ended.
     Terminate,
 }
 
-/// An element of what `describe-enclaves` prints.
+/// An element of the output of `describe-enclaves`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Description {
@@ -55,13 +55,13 @@ pub(crate) enum Flags {
     DebugMode,
 }
 
-/// Asks the process behind a socket.
+/// Sends a command to the process behind a socket.
 pub(crate) fn ask(socket: &Path, command: Command) -> Result<Description> {
-    let failed = || format!("ask the enclave's process by {}", socket.display());
+    let failed = || format!("send a command to the enclave's process on {}", socket.display());
     let mut stream = UnixStream::connect(socket).map_err(Failure::of(Number::Socket, failed()))?;
     send(&mut stream, &command).map_err(Failure::of(Number::Socket, failed()))?;
     let answer = receive(&mut BufReader::new(stream)).map_err(Failure::of(Number::Serde, failed()))?;
-    answer.ok_or_else(|| Failure::new(Number::EnclaveProcessConnection, format!("{}: it said nothing", failed())))
+    answer.ok_or_else(|| Failure::new(Number::EnclaveProcessConnection, format!("{}: no answer", failed())))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is in an image, as AWS's library for images reads it.
+//! The content of an image, as AWS's library reads it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(crate) struct Description {
     metadata: Option<Value>,
 }
 
-/// Looks at a signature, if the image has one; also says whether it is an image at all.
+/// Verifies the signature, if the image has one. Also fails if the file is not an image.
 pub(crate) fn check_signature(path: &Path) -> Result<()> {
     let failed = || Failure::of(Number::EifSignature, format!("the signature of the image {}", path.display()));
     let mut checker = PcrSignatureChecker::from_eif(&path.display().to_string()).map_err(failed())?;
@@ -68,7 +68,7 @@ pub(crate) fn describe(path: &Path) -> Result<Description> {
     })
 }
 
-/// `HashAlgorithm`, `PCR0`, `PCR1`, `PCR2`, and `PCR8` of one that is signed.
+/// `HashAlgorithm`, `PCR0`, `PCR1`, `PCR2`, and `PCR8` of a signed image.
 pub(crate) fn measurements(path: &Path) -> Result<BTreeMap<String, String>> {
     measure(&mut read(path)?, path)
 }

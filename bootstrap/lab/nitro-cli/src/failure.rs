@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where AWS explains the numbers.
+/// AWS's page about the numbers.
 const HELP: &str = "https://docs.aws.amazon.com/enclaves/latest/user/cli-errors.html";
 
-/// aws-nitro-enclaves-cli, `document_errors`: the number of the error that ends the program is its exit status, too.
+/// aws-nitro-enclaves-cli, `document_errors`. The number is also the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(crate) enum Number {
@@ -42,7 +42,7 @@ impl Failure {
         Self { number, what: what.into() }
     }
 
-    /// For `map_err`: what was tried, and the cause.
+    /// For `map_err`: what was attempted, and the cause.
     pub(crate) fn of<E: fmt::Display>(number: Number, what: impl fmt::Display) -> impl FnOnce(E) -> Self {
         move |cause| Self::new(number, format!("{what}: {cause}"))
     }
@@ -56,7 +56,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = format!("E{:02}", self.status());
-        // AWS's says more behind the error, too.
+        // As AWS's, with more lines after the error.
         write!(f, "[ {code} ] {}\n\nMore about {code}: {HELP}#{code}\n\nThe log is {}", self.what, crate::log::PATH)
     }
 }

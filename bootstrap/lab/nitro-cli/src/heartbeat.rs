@@ -1,4 +1,4 @@
-//! The byte that a booting enclave sends, and gets back.
+//! The heartbeat: the byte that a booting enclave sends and gets back.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -13,23 +13,23 @@ use crate::failure::{Failure, Number, Result};
 const PARENT_CID: u32 = 3;
 /// `ENCLAVE_READY_VSOCK_PORT`.
 const PORT: u32 = 9000;
-/// `enclave_proc`: the byte that both sides send.
+/// `enclave_proc`: the byte in both directions.
 const HEARTBEAT: u8 = 0xb7;
 /// `calculate_necessary_timeout`, for images of less than 6 GiB and less than 100 GiB of memory.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Where the byte is waited for.
+/// The listener for the byte.
 pub(crate) struct Heartbeat(VsockListener);
 
 impl Heartbeat {
-    /// One process at a time listens.
+    /// Only one process at a time can listen.
     pub(crate) fn listen() -> Result<Self> {
         let address = VsockAddr::new(PARENT_CID, PORT);
         let failed = Failure::of(Number::EnclaveBoot, "listen for the enclave's heartbeat: vsock port 9000");
         VsockListener::bind(&address).map(Self).map_err(failed)
     }
 
-    /// Waits for the byte of the enclave. As AWS's, it does not see an enclave end meanwhile.
+    /// Waits for the enclave's byte. Like AWS's, it does not notice if the enclave ends in the meantime.
     pub(crate) fn wait(self, cid: u32) -> Result<()> {
         let failed = |why: String| Failure::new(Number::EnclaveBoot, format!("wait for enclave {cid} to boot: {why}"));
         let end = Instant::now() + PATIENCE;

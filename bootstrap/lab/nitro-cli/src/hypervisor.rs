@@ -1,14 +1,14 @@
-//! What nitro-cli and the lab say to each other: a stream for each enclave, with lines of JSON.
+//! The protocol between nitro-cli and the lab's host: a stream for each enclave, with lines of JSON.
 //!
 //! ```text
 //! nitro-cli                         lab
 //! Start, then the image's bytes ->
 //!                                <- Started, or Refused
-//! End, if it is to end           ->
-//!                                <- Ended, whoever ended it
+//! End, to terminate it           ->
+//!                                <- Ended, for whatever reason
 //! ```
 //!
-//! A stream that ends, ends the enclave.
+//! The end of the stream terminates the enclave.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -17,37 +17,37 @@ use std::os::unix::net::UnixStream;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Where the parent's way to the lab begins.
+/// The parent's socket for streams to the host.
 pub const SOCKET_PATH: &str = "/run/lab/hypervisor.sock";
 
-/// The enclave that is wanted.
+/// A request to start an enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
     /// Its context id.
     pub cid: u32,
-    /// How many.
+    /// Number of processors.
     pub cpus: u32,
-    /// Its memory.
+    /// Its memory in MiB.
     pub memory_mib: u64,
-    /// Whether its PCRs are zeros and its console can be read.
+    /// Debug mode: PCRs of zeros, and a readable console.
     pub is_debug: bool,
-    /// Length of the image, which follows.
+    /// Length of the image, which follows the request.
     pub image_bytes: u64,
 }
 
-/// What nitro-cli says later.
+/// A request to terminate the enclave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End;
 
-/// What the lab says.
+/// A message from the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// Its machine runs.
+    /// The VM is running.
     Started,
-    /// There is no such machine, and why.
+    /// The VM does not start; the reason.
     Refused(String),
-    /// Its machine does not run any more.
+    /// The VM has ended.
     Ended,
 }
 
@@ -62,13 +62,13 @@ pub fn send(stream: &mut impl Write, message: &impl Serialize) -> io::Result<()>
     stream.flush()
 }
 
-/// Reads a line; nothing at the end of the stream.
+/// Reads a line; `None` at the end of the stream.
 ///
 /// # Errors
-/// Those of the stream, and a line that is something else.
+/// Those of the stream, and a line that is not such a message.
 pub fn receive<T: DeserializeOwned>(stream: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = String::new();
-    // No message is longer.
+    // Messages are shorter.
     let bytes = stream.take(64 << 10).read_line(&mut line)?;
     if bytes == 0 { Ok(None) } else { Ok(Some(serde_json::from_str(&line)?)) }
 }
@@ -80,7 +80,7 @@ pub(crate) struct Enclave {
 }
 
 impl Enclave {
-    /// Has the lab start an enclave of the image.
+    /// Asks the host to start an enclave of the image.
     pub(crate) fn start(start: &Start, image: &mut impl Read) -> io::Result<Self> {
         let mut stream = UnixStream::connect(SOCKET_PATH)?;
         send(&mut stream, start)?;
@@ -89,28 +89,28 @@ impl Enclave {
         match receive(&mut events)? {
             Some(Event::Started) => Ok(Self { events }),
             Some(Event::Refused(reason)) => Err(io::Error::other(reason)),
-            Some(Event::Ended) | None => Err(io::Error::other("the hypervisor said no more")),
+            Some(Event::Ended) | None => Err(io::Error::other("the hypervisor closed the stream")),
         }
     }
 
-    /// For whoever ends it.
+    /// A handle to terminate it.
     pub(crate) fn ender(&self) -> io::Result<Ender> {
         Ok(Ender(self.events.get_ref().try_clone()?))
     }
 
-    /// Returns when it has ended.
+    /// Returns when the enclave has ended.
     pub(crate) fn wait(mut self) -> io::Result<()> {
-        // Of a stream that is cut off, there is no more to be had either.
+        // The end of the stream also means that the enclave has ended.
         receive::<Event>(&mut self.events).map(drop)
     }
 }
 
-/// Ends an enclave.
+/// A handle to terminate an enclave.
 #[derive(Debug)]
 pub(crate) struct Ender(UnixStream);
 
 impl Ender {
-    /// [`Enclave::wait`] returns when it is done.
+    /// Terminates the enclave; [`Enclave::wait`] then returns.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         send(&mut self.0, &End)?;
         self.0.shutdown(Shutdown::Write)

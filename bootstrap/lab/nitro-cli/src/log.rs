@@ -10,7 +10,7 @@ use crate::failure::{Failure, Number, Result};
 
 pub(crate) const PATH: &str = "/var/log/nitro_enclaves/nitro_enclaves.log";
 
-/// Root makes it as well as the enclave's user, and each writes to it: AWS's opens it to all.
+/// Root or the enclave's user creates the file, and both write to it. AWS's nitro-cli opens it to all as well.
 const MODE: u32 = 0o766;
 
 /// Appends a line.

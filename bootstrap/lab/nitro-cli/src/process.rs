@@ -1,4 +1,4 @@
-//! The process that holds an enclave, from before it starts until it has ended.
+//! The process that holds an enclave, from before its start to its end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Write};
@@ -18,23 +18,23 @@ use crate::run::{Said, Wanted};
 use crate::sockets::Socket;
 use crate::{eif, log};
 
-/// What AWS's driver is reached by.
+/// The device of AWS's driver.
 const DEVICE: &str = "/dev/nitro_enclaves";
 /// aws-nitro-enclaves-cli: `ENCLAVE_MEMORY_EIF_SIZE_RATIO`.
 const MEMORY_PER_IMAGE: u64 = 4;
-/// That of an enclave whose CID nobody chose.
+/// The CID of an enclave without `--enclave-cid`.
 const DEFAULT_CID: u32 = 16;
 
-/// Returns when the enclave has ended. What goes wrong before it runs is said on standard output.
+/// Returns when the enclave has ended. Reports an error on standard output if it happens before the enclave runs.
 pub(crate) fn main(wanted: &Wanted) -> Result<()> {
-    // Who started it, ends before it does.
+    // The process that started this one ends first.
     setsid().map_err(Failure::of(Number::ProcessSpawn, "leave the session"))?;
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT]);
     signals.thread_block().map_err(Failure::of(Number::ProcessSpawn, "block signals"))?;
     let result = hold(wanted, signals);
     if let Err(failure) = &result {
         drop(log::line(&failure.to_string()));
-        // Nobody hears it once the enclave has run; otherwise run-enclave shows it, and it is not said twice.
+        // run-enclave shows it, so this process must not report it again. Once the enclave has run, nothing reads it.
         if say(&Said::Failed(failure.clone())).is_ok() {
             drop(close_streams());
         }
@@ -57,20 +57,20 @@ fn hold(wanted: &Wanted, signals: SigSet) -> Result<()> {
     let by_command = holder.clone();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // Who hung up needs no answer.
+            // The client may have closed its stream.
             drop(lock(&by_command).answer(stream));
         }
     });
     say(&Said::Running(run_info(&lock(&holder).description)))?;
     close_streams().map_err(Failure::of(Number::FileOperation, "open /dev/null"))?;
-    // A stream that is cut off is an enclave that has ended, too.
+    // The end of the stream also means that the enclave has ended.
     drop(enclave.wait());
     lock(&holder).has_ended();
     drop(socket);
     log::line("the enclave has ended")
 }
 
-/// Returns when it has booted.
+/// Returns when the enclave has booted.
 fn start(wanted: &Wanted) -> Result<(Enclave, Description)> {
     let path = &wanted.eif_path;
     let reading = || Failure::of(Number::FileOperation, format!("read the image {}", path.display()));
@@ -78,7 +78,7 @@ fn start(wanted: &Wanted) -> Result<(Enclave, Description)> {
     let image_bytes = image.metadata().map_err(reading())?.len();
     let needed_mib = image_bytes.div_ceil(1 << 20) * MEMORY_PER_IMAGE;
     if needed_mib > wanted.memory_mib {
-        let what = format!("the image needs a memory of {needed_mib} MiB, {} are given", wanted.memory_mib);
+        let what = format!("--memory: {} MiB; expected at least {needed_mib} MiB for this image", wanted.memory_mib);
         return Err(Failure::new(Number::InsufficientMemoryRequested, what));
     }
     let device = OpenOptions::new().read(true).write(true).open(DEVICE);
@@ -98,7 +98,7 @@ fn start(wanted: &Wanted) -> Result<(Enclave, Description)> {
         .map_err(Failure::of(Number::EnclaveStart, format!("start enclave {cid}")))?;
     let (ids, memory) = (&wanted.cpu_ids, wanted.memory_mib);
     say(&Said::Progress(format!("Started enclave with enclave-cid: {cid}, memory: {memory} MiB, cpu-ids: {ids:?}")))?;
-    // It boots meanwhile.
+    // Measures the image while the enclave boots.
     let measurements = eif::measurements(path)?;
     heartbeat.wait(cid)?;
     let description = Description {
@@ -116,7 +116,7 @@ fn start(wanted: &Wanted) -> Result<(Enclave, Description)> {
     Ok((enclave, description))
 }
 
-/// Who can end the enclave, and who waits for its end.
+/// The handle to terminate the enclave, and the clients that wait for its end.
 struct Holder {
     ender: Ender,
     description: Description,
@@ -138,7 +138,7 @@ impl Holder {
 
     fn end(&mut self) {
         self.description.state = State::Terminating;
-        // One whose stream is closed has ended already.
+        // If the stream is closed, the enclave has ended already.
         drop(self.ender.end());
     }
 
@@ -153,7 +153,7 @@ fn lock(holder: &Mutex<Holder>) -> MutexGuard<'_, Holder> {
     holder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What `run-enclave` prints.
+/// The output of `run-enclave`.
 fn run_info(description: &Description) -> serde_json::Value {
     json!({
         "EnclaveName": description.enclave_name,
@@ -168,12 +168,10 @@ fn run_info(description: &Description) -> serde_json::Value {
 
 fn say(what: &Said) -> Result<()> {
     let mut out = io::stdout().lock();
-    send(&mut out, what)
-        .and_then(|()| out.flush())
-        .map_err(Failure::of(Number::Socket, "answer who started this process"))
+    send(&mut out, what).and_then(|()| out.flush()).map_err(Failure::of(Number::Socket, "answer run-enclave"))
 }
 
-/// Whoever waits for the end of the output of who started this process, has it.
+/// Closes stdout and stderr, so that a reader of run-enclave's output sees its end.
 fn close_streams() -> io::Result<()> {
     let null = OpenOptions::new().write(true).open("/dev/null")?;
     dup2_stdout(&null)?;

@@ -1,4 +1,4 @@
-//! `run-enclave`: starts the process that holds the enclave, and shows what it says until the enclave has booted.
+//! `run-enclave`: starts the process that holds the enclave, and shows its messages until the enclave has booted.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,41 +11,41 @@ use crate::failure::{Failure, Number, Result};
 use crate::hypervisor::receive;
 use crate::sockets;
 
-/// Its arguments, as the process gets them.
+/// The arguments of the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Wanted {
     pub(crate) eif_path: PathBuf,
     pub(crate) name: String,
-    /// Nothing: one that is free.
+    /// Absent: a free one.
     pub(crate) cid: Option<u32>,
     pub(crate) memory_mib: u64,
     pub(crate) cpu_ids: Vec<u32>,
     pub(crate) is_debug: bool,
 }
 
-/// What the process says before it is alone.
+/// A message of the process until the enclave has booted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Said {
-    /// For standard error.
+    /// Progress, for standard error.
     Progress(String),
-    /// For standard output: the enclave runs.
+    /// The enclave is running. For standard output.
     Running(Value),
-    /// It does not: for standard error, too.
+    /// The enclave does not run. For standard error.
     Failed(Failure),
 }
 
-/// What AWS's says of a process that gave no description of an enclave.
+/// AWS's message about a process that did not describe an enclave.
 const FAILED: &str = "Failed connections: 1";
-/// The verb that a process is started with.
+/// The verb of the process.
 pub(crate) const PROCESS_VERB: &str = "enclave-process";
 
-/// What `run-enclave` prints; `show` takes the lines for standard error.
+/// Runs the verb; its output. `show` takes the lines for standard error.
 pub(crate) fn run(mut wanted: Wanted, mut show: impl FnMut(&str)) -> Result<Value> {
     let (running, _) = sockets::describe_all()?;
     wanted.name = sockets::free_name(&wanted.name, &running);
     let program = std::env::current_exe().map_err(Failure::of(Number::ProcessSpawn, "find this program"))?;
     let arguments = serde_json::to_string(&wanted).map_err(Failure::of(Number::Serde, "write the arguments"))?;
-    // It leaves this session by itself, and is PID 1's when this process ends.
+    // It leaves this session itself. When this process ends, PID 1 becomes its parent.
     let process =
         Command::new(program).arg(PROCESS_VERB).arg(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut process = process.map_err(Failure::of(Number::ProcessSpawn, "start the enclave's process"))?;
@@ -59,7 +59,8 @@ pub(crate) fn run(mut wanted: Wanted, mut show: impl FnMut(&str)) -> Result<Valu
     Err(Failure::new(Number::EnclaveProcessConnection, what))
 }
 
-/// What describes the enclave, if it runs. As AWS's, it shows the process's error, with its number, and goes on: that is not its own.
+/// The description of the enclave, if it runs. Like AWS's, it shows an error of the process with its number, and then
+/// exits with a number of its own.
 fn hear(mut said: impl BufRead, mut show: impl FnMut(&str)) -> Result<Option<Value>> {
     while let Some(what) = receive(&mut said).map_err(Failure::of(Number::Serde, "hear of the enclave's process"))? {
         match what {

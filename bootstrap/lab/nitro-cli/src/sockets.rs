@@ -1,4 +1,4 @@
-//! The processes that hold enclaves, by their sockets: `/run/nitro_enclaves/ENCLAVE-ID.sock`.
+//! The sockets of processes that hold enclaves: `/run/nitro_enclaves/ENCLAVE-ID.sock`.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -9,7 +9,7 @@ use crate::failure::{Failure, Number, Result};
 
 const DIR: &str = "/run/nitro_enclaves";
 
-/// One that others connect to while it is there.
+/// The socket of this process, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Socket {
     path: PathBuf,
@@ -27,7 +27,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // If it stays, whoever finds nobody behind it removes it.
+        // If it stays, the next `describe-enclaves` removes it.
         drop(fs::remove_file(&self.path));
     }
 }
@@ -37,7 +37,7 @@ pub(crate) fn path(enclave_id: &str) -> PathBuf {
     Path::new(DIR).join(format!("{enclave_id}.sock"))
 }
 
-/// What all processes say that answer, and how many do not. A socket with nobody behind it goes.
+/// The descriptions from all processes that answer, and the number of those that do not. Removes stale sockets.
 pub(crate) fn describe_all() -> Result<(Vec<Description>, usize)> {
     let entries = fs::read_dir(DIR).map_err(Failure::of(Number::ReadFromDisk, format!("list {DIR}")))?;
     let mut paths = Vec::new();
@@ -63,7 +63,7 @@ fn is_stale(path: &Path) -> bool {
     refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// Of those that run, the one with this name.
+/// The id of the running enclave with this name.
 pub(crate) fn id_of(name: &str) -> Result<String> {
     let (found, _) = describe_all()?;
     let mut ids = found.into_iter().filter(|enclave| enclave.enclave_name == name).map(|enclave| enclave.enclave_id);
@@ -74,7 +74,7 @@ pub(crate) fn id_of(name: &str) -> Result<String> {
     }
 }
 
-/// The name, or with a number behind it if one that runs has it already.
+/// The name, with a number appended if a running enclave has it.
 pub(crate) fn free_name(name: &str, taken: &[Description]) -> String {
     let is_taken = |name: &str| taken.iter().any(|enclave| enclave.enclave_name == name);
     if !is_taken(name) {

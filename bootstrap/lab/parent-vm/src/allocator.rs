@@ -1,5 +1,5 @@
-//! nitro-enclaves-allocator: reads its configuration as AWS's does, and refuses what no host has. Memory and processors are the host's
-//! here, and stay where they are.
+//! The stand-in for nitro-enclaves-allocator. It reads the configuration as AWS's does, and refuses more than the
+//! host has. It reserves nothing: memory and processors belong to the lab's host.
 
 use std::fmt;
 use std::fs;
@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::paths::{ALLOCATOR_PATH, LAB};
 use crate::units::{Unit, unit};
 
-/// The unit's name, and its verb.
+/// The unit's name.
 const NAME: &str = "nitro-enclaves-allocator";
-/// What a parent of 8 vCPUs and 16 GiB could never set aside.
+/// The memory of a parent with 8 vCPUs and 16 GiB.
 const MAX_MEMORY_MIB: u64 = 16_384;
 const MAX_CPUS: u64 = 8;
 
-/// What is asked for.
+/// The configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Request {
     memory_mib: u64,
@@ -28,16 +28,17 @@ pub(super) fn service() -> Unit {
     Unit { is_enabled: false, ..unit(NAME, "", &service) }
 }
 
-/// What the service does; it says what it did.
+/// Checks the configuration; what to print.
 pub(super) fn allocate() -> Result<String> {
     let text = fs::read_to_string(ALLOCATOR_PATH).with_context(|| format!("read {}", ALLOCATOR_PATH))?;
     let request = Request::parse(&text).context(ALLOCATOR_PATH)?;
     request.ensure_is_there()?;
-    Ok(format!("set aside for enclaves: {request}"))
+    Ok(format!("reserved for enclaves: {request}"))
 }
 
 impl Request {
-    /// The part of YAML that AWS's reads: behind `---`, a key and its value on each line that is no comment.
+    /// Reads the part of YAML that AWS's allocator reads: after `---`, a key and its value on each line, or a
+    /// comment.
     fn parse(text: &str) -> Result<Self> {
         let (mut memory_mib, mut cpus) = (None, None);
         let lines = text.lines().map(str::trim).zip(1_u32..).skip_while(|(line, _)| *line != "---").skip(1);
@@ -48,7 +49,7 @@ impl Request {
                 "memory_mib" => &mut memory_mib,
                 "cpu_count" => &mut cpus,
                 "cpu_pool" => {
-                    bail!("line {number}: cpu_pool: the lab has no processors to choose from; expected cpu_count")
+                    bail!("line {number}: cpu_pool: the lab does not choose processors; expected cpu_count")
                 }
                 _ => bail!("line {number}: unexpected key {key:?}; expected memory_mib or cpu_count"),
             };
@@ -66,11 +67,11 @@ impl Request {
 
     fn ensure_is_there(self) -> Result<()> {
         let Self { memory_mib, cpus } = self;
-        ensure!(cpus > 0, "cpu_count: 0 processors are asked for; expected 1 or more");
-        ensure!(cpus <= MAX_CPUS, "cpu_count: {cpus} processors are asked for, and this host has {MAX_CPUS}");
+        ensure!(cpus > 0, "cpu_count: 0; expected 1 or more");
+        ensure!(cpus <= MAX_CPUS, "cpu_count: {cpus}; expected at most {MAX_CPUS}, the processors of this host");
         ensure!(
             memory_mib <= MAX_MEMORY_MIB,
-            "memory_mib: {memory_mib} MiB are asked for, and only {MAX_MEMORY_MIB} could be set aside: this host has too little memory"
+            "memory_mib: {memory_mib}; expected at most {MAX_MEMORY_MIB}, the memory of this host"
         );
         Ok(())
     }
@@ -102,12 +103,11 @@ mod tests {
     #[test]
     fn as_much_as_the_host_has_can_be_set_aside_and_no_more() {
         assert_eq!(error("---\n# all of it\nmemory_mib: 16384\ncpu_count: \"8\"\n"), "nothing");
-        let expected =
-            "memory_mib: 16385 MiB are asked for, and only 16384 could be set aside: this host has too little memory";
+        let expected = "memory_mib: 16385; expected at most 16384, the memory of this host";
         assert_eq!(error("---\nmemory_mib: 16385\ncpu_count: 8\n"), expected);
-        let expected = "cpu_count: 9 processors are asked for, and this host has 8";
+        let expected = "cpu_count: 9; expected at most 8, the processors of this host";
         assert_eq!(error("---\nmemory_mib: 512\ncpu_count: 9\n"), expected);
-        assert!(error("---\nmemory_mib: 512\ncpu_count: 0\n").starts_with("cpu_count: 0 processors"));
+        assert!(error("---\nmemory_mib: 512\ncpu_count: 0\n").starts_with("cpu_count: 0; expected 1"));
     }
 
     #[test]

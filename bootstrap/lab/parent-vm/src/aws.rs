@@ -1,4 +1,5 @@
-//! AWS in the lab's internet: KMS is the stand-in of this project; Secrets Manager, STS, S3 and the instance's metadata are moto's.
+//! AWS in the lab's internet: this project's stand-in for KMS, and moto for Secrets Manager, STS, S3 and the
+//! instance's metadata.
 //!
 //! | address         | port | names                                                                           |
 //! |-----------------|------|---------------------------------------------------------------------------------|
@@ -6,27 +7,27 @@
 //! | 198.51.100.91   | 443  | secretsmanager, sts, s3 and *.s3 .eu-central-1.amazonaws.com                    |
 //! | 169.254.169.254 | 80   | none: the instance metadata service, version 2                                  |
 //!
-//! On EC2 the hypervisor answers at 169.254.169.254, and the answer to a request for a token travels as many hops as the instance's
-//! `HttpPutResponseHopLimit` says. An enclave is one hop behind its parent, so 1, a frequent default, leaves it without
-//! credentials; 2 is right. Here the answers travel two hops, and no more.
+//! On EC2 the hypervisor answers at 169.254.169.254. Its answer to a request for a token has a TTL of the instance's
+//! `HttpPutResponseHopLimit`. An enclave is one hop behind its parent, so it gets no credentials with a limit of 1, a
+//! frequent default. Here all answers have a TTL of 2.
 
 use crate::paths::{AWS, INTERNET_DIR, KMS, KMS_CONFIG_PATH};
 use crate::units::{Unit, in_internet};
 
-/// The stand-in.
+/// The service of the stand-in for KMS.
 pub const KMS_SERVICE: &str = "internet-kms";
-/// moto.
+/// The service of moto.
 pub const AWS_SERVICE: &str = "internet-aws";
-/// Where the stand-in listens.
+/// The address of the stand-in for KMS.
 const KMS_ADDRESS: &str = "198.51.100.90";
-/// The role of the parent's instance, for which the metadata service has credentials.
+/// The role of the parent instance. The metadata service has credentials for it.
 pub const ENCLAVE_ROLE: &str = "arn:aws:iam::111122223333:role/default-role";
-/// The role of who manages keys.
+/// The role that encrypts keys.
 pub const WALLET_ROLE: &str = "arn:aws:iam::111122223333:role/wallet";
 
 const METADATA_ADDRESS: &str = "169.254.169.254";
 
-/// Where the servers' certificates and private keys are: `NAME.crt` and `NAME.key` in the lab's internet.
+/// The HTTPS servers.
 pub const SERVERS: [Server; 2] = [
     Server { file_stem: "kms", address: KMS_ADDRESS, names: &["kms.eu-central-1.amazonaws.com"] },
     Server {
@@ -41,13 +42,13 @@ pub const SERVERS: [Server; 2] = [
     },
 ];
 
-/// One that speaks HTTPS.
+/// An HTTPS server.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
     file_stem: &'static str,
-    /// Where it listens, on port 443.
+    /// Its address; the port is 443.
     pub address: &'static str,
-    /// What it is called; the first is the one that a signer asks.
+    /// Its names; the signer uses the first.
     pub names: &'static [&'static str],
 }
 
@@ -71,7 +72,7 @@ pub(super) fn units() -> [Unit; 2] {
          --kms-config {KMS_CONFIG_PATH} --role {ENCLAVE_ROLE}",
         aws.address
     );
-    // It loads for seconds, which the tunnels need not wait for.
+    // Not at boot: it takes seconds to load, and the tunnels do not need it.
     let moto = Unit {
         is_enabled: false,
         ..in_internet(AWS_SERVICE, &moto, "Environment=PYTHONPATH=/opt/python/moto\nNice=10\n")

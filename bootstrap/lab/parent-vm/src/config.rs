@@ -1,31 +1,31 @@
-//! The parent's configuration: the files that ship, with the changes that docs/aws.md has an operator make, and one that makes a lab.
+//! The parent's configuration: the files that ship, with the edits of docs/aws.md and the lab's own root.
 
 use anyhow::{Result, ensure};
 
-/// No `nat.uplink`, and the forward to the signer.
+/// The operator's edits: no `nat.uplink`, and a forward to the signer.
 const OPERATOR: [(&str, &str); 3] = [
     ("\nuplink = \"eth0\"\n", "\n"),
     ("\n# [[nat.forwards]]\n# port = 443\n", "\n[[nat.forwards]]\nport = 443\n"),
     ("\n# to = \"203.0.113.2:443\"\n", "\nto = \"203.0.113.2:443\"\n"),
 ];
-/// No hardware of AWS vouches for the lab's enclaves.
+/// The lab's edit: its own root signs the documents of its enclaves.
 const LAB: [(&str, &str); 1] =
     [("\n# root_path = \"/etc/wg-server/lab-root.pem\"\n", "\nroot_path = \"/etc/wg-server/lab-root.pem\"\n")];
-/// What a signer asks in the region of the lab's key.
+/// The names that a signer needs in the region of the lab's key.
 const NAMES: [(&str, &str); 2] = [
     ("\n# kms.eu-central-1.amazonaws.com\n", "\nkms.eu-central-1.amazonaws.com\n"),
     ("\n# secretsmanager.eu-central-1.amazonaws.com\n", "\nsecretsmanager.eu-central-1.amazonaws.com\n"),
 ];
 
-/// `parent.toml`.
+/// The lab's `parent.toml`.
 ///
 /// # Errors
-/// The file that ships has not what is to be changed.
+/// The file that ships does not have the text to edit.
 pub fn parent(shipped: &str) -> Result<String> {
     edit(&edit(shipped, &OPERATOR)?, &LAB)
 }
 
-/// `dns-allow-list.txt`.
+/// The lab's `dns-allow-list.txt`.
 ///
 /// # Errors
 /// As [`parent`].
@@ -35,7 +35,7 @@ pub fn allow_list(shipped: &str) -> Result<String> {
 
 fn edit(text: &str, changes: &[(&str, &str)]) -> Result<String> {
     changes.iter().try_fold(text.to_owned(), |text, (from, to)| {
-        ensure!(text.matches(from).count() == 1, "expected {from:?} once in it, to be changed into {to:?}");
+        ensure!(text.matches(from).count() == 1, "expected {from:?} once, to replace it with {to:?}");
         Ok(text.replacen(from, to, 1))
     })
 }

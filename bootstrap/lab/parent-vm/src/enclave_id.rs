@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use tunnel::port::Cid;
 
-/// Context ids that the switch has a socket for; the first enclave gets the first.
+/// Context ids of enclaves: the switch has a socket for each. The first enclave has the first.
 pub const ENCLAVE_CIDS: std::ops::RangeInclusive<u32> = 16..=23;
 
-/// Which enclave, by its CID.
+/// An enclave of a lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EnclaveId(Cid);
 
@@ -48,7 +48,7 @@ impl FromStr for EnclaveId {
         let (first, last) = (ENCLAVE_CIDS.start(), ENCLAVE_CIDS.end());
         match text.strip_prefix("enclave-").unwrap_or(text).parse() {
             Ok(cid) if ENCLAVE_CIDS.contains(&cid) => Ok(Self(Cid(cid))),
-            Ok(_) | Err(_) => Err(format!("an enclave is named by its CID, {first} to {last}")),
+            Ok(_) | Err(_) => Err(format!("expected the CID of an enclave, {first} to {last}")),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Configuration of the servers in the lab's internet, and its addresses.
+//! The servers in the lab's internet: addresses and configuration.
 //!
-//! The name server answers at 169.254.169.253 as a VPC's own does: it knows no DNSSEC, so a question for signatures gets an answer without.
+//! The name server answers at 169.254.169.253, as a VPC's own does. It has no DNSSEC: a query for signatures gets an
+//! answer without them.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,16 +12,16 @@ use anyhow::{Context, Result};
 use crate::network::command;
 use crate::paths::INTERNET_DIR;
 
-/// Where self-test servers listen, TCP and UDP.
+/// Port of the self-test servers, TCP and UDP.
 const SELF_TEST_PORT: u16 = 7008;
 /// The self-test servers.
 pub const SELF_TEST_SERVERS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10)), SELF_TEST_PORT),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0x10)), SELF_TEST_PORT),
 ];
-/// Where the parent itself serves raw vsock streams, the reference of the benchmark.
+/// The parent's port for raw vsock streams, a reference of the benchmark.
 pub const VSOCK_PORT: u32 = 7009;
-/// A name that exists, but is not on the lab's allow-list.
+/// A name that exists, but is not on the allow-list.
 pub const OFF_LIST_NAME: &str = "off-list.example";
 
 const NAMED_CONF: &str = r#"options {
@@ -38,7 +39,7 @@ controls {};
 zone "." { type primary; file "root.zone"; };
 "#;
 
-/// Everything that this internet has; the root itself, so that all else does not exist.
+/// All names of the lab's internet. It is the root zone, so that no other name exists.
 const ROOT_ZONE: &str = "$TTL 60
 @ SOA ns.internet.example. root.internet.example. 1 3600 600 86400 5
 @ NS ns.internet.example.
@@ -75,17 +76,17 @@ const HTTPS_KEY: [&str; 16] = [
     "/run/lab/internet/https.key",
 ];
 
-/// Writes them.
+/// Writes the configuration, and a certificate for aws.com.
 pub(super) fn write() -> Result<()> {
     for (name, content) in [("named.conf", NAMED_CONF), ("root.zone", ROOT_ZONE)] {
         let path = format!("{INTERNET_DIR}/{name}");
         fs::write(&path, content).with_context(|| format!("write {path}"))?;
     }
-    // Who is in the internet asks its name server: ip-netns(8) binds its file over the parent's, which has to be there for it.
+    // ip-netns(8) binds the namespace's resolv.conf over the parent's, which must exist for that.
     fs::write("/etc/resolv.conf", "nameserver 169.254.169.253\n").context("write /etc/resolv.conf")?;
     fs::create_dir_all("/etc/netns/internet").context("make /etc/netns/internet")?;
     fs::write("/etc/netns/internet/resolv.conf", "nameserver 198.51.100.53\n").context("write resolv.conf")?;
-    // named writes beside its zone.
+    // named writes files beside its zone.
     fs::set_permissions(INTERNET_DIR, fs::Permissions::from_mode(0o777)).context("open the folder to named")?;
     command(&[&HTTPS_KEY[..], &["-out", "/run/lab/internet/https.crt"]].concat())
 }

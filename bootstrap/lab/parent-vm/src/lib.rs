@@ -1,14 +1,16 @@
-//! What runs inside the parent's machine beside what ships: what EC2 and AWS's packages bring, and the lab's internet.
+//! The parent VM, beside what ships: what EC2 and AWS's packages bring, and the lab's internet.
 //!
 //! ```text
-//! parent: wg0 203.0.113.1 -- uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .90 .91 :namespace `internet`
-//!                                                           inet1 192.0.2.1 ==veth== uplink0 192.0.2.10 :namespace `gateway`
+//! parent                     namespace `internet`                         namespace `gateway`
+//! wg0 203.0.113.1
+//! uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .90 .91
+//!                               inet1 192.0.2.1 ==========veth========= uplink0 192.0.2.10
 //! ```
 //!
-//! inet0 has 169.254.169.254 too, which the default routes of parent and gateway lead to, and wg-server translates as all else.
-//! In blind mode the parent has `wg-server relay` in place of its wg0, and wg0 is the gateway's.
+//! inet0 also has 169.254.169.254. The default routes of parent and gateway lead to it, and wg-server translates it
+//! like any other destination. In blind mode, `wg-server relay` runs on the parent, and wg0 is on the gateway.
 //!
-//! The namespace has no route to the enclaves' addresses: only what wg-server translates comes back.
+//! The namespace `internet` has no route to the enclaves' addresses, so only translated packets get an answer.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 

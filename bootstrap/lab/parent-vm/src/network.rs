@@ -1,4 +1,4 @@
-//! The namespaces that play the internet and a gateway in it, and the uplinks of parent and gateway.
+//! The namespaces `internet` and `gateway`, and the uplinks of parent and gateway.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::paths::RUN_DIR;
 
-/// Batches of ip(8), each for a network of its own: a command each would take seconds where the processor is emulated.
+/// Batches of ip(8), one for each namespace. With a command for each line they would take seconds under emulation.
 const PARENT: &str = "
 netns add internet
 netns add gateway
@@ -46,13 +46,13 @@ address add 192.0.2.1/24 dev inet1
 address add 2001:db8:200::1/64 dev inet1 nodad
 link set inet1 mtu 1500 up
 ";
-/// What forwards, and how far the answers of the metadata service travel.
+/// Forwarding, and the TTL of the metadata service's answers.
 const INTERNET_RULES: &str = "
 sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 nft 'table ip metadata { chain output { type filter hook output priority 0; ip saddr 169.254.169.254 ip ttl set 2; }; }'
 ";
 
-/// Makes all ends.
+/// Creates everything.
 pub(super) fn set_up() -> Result<()> {
     batch(&["ip"], PARENT)?;
     batch(&["ip", "-n", "gateway"], GATEWAY)?;
@@ -60,14 +60,14 @@ pub(super) fn set_up() -> Result<()> {
     command(&["ip", "netns", "exec", "internet", "sh", "-e", "-c", INTERNET_RULES])
 }
 
-/// Has ip(8) do all lines; it says which one went wrong.
+/// Runs a batch of ip(8), which reports the line of an error.
 fn batch(program: &[&str], lines: &str) -> Result<()> {
     let path = format!("{RUN_DIR}/ip-batch");
     fs::write(&path, lines).with_context(|| format!("write {path}"))?;
     command(&[program, &["-batch", &path]].concat())
 }
 
-/// Runs a program to its end.
+/// Runs a program, and waits for it.
 pub(super) fn command(words: &[&str]) -> Result<()> {
     let (program, arguments) = words.split_first().context("no program")?;
     let line = words.join(" ");

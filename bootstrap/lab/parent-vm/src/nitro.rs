@@ -1,4 +1,4 @@
-//! What AWS's packages for enclaves bring, and where the parent has what its enclaves are started with.
+//! What AWS's packages for enclaves bring, and the enclaves' services and images.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,28 +10,28 @@ use crate::network::command;
 use crate::paths::NITRO_CLI;
 use crate::units::Unit;
 
-/// `/etc/enclave/enclave.env`, with what `config/aws.toml` has.
+/// `/etc/enclave/enclave.env`, with the values of `config/aws.toml`.
 pub const ENCLAVE_ENVIRONMENT: &str = "ENCLAVE_CPUS=2\nENCLAVE_MEMORY_MIB=512\nENCLAVE_CID=16\n";
-/// The allocator's configuration, the same.
+/// The allocator's configuration, with the same values.
 pub const ALLOCATED: &str = "---\nmemory_mib: 512\ncpu_count: 2\n";
-/// Who may start enclaves.
+/// The group whose members may start enclaves.
 const GROUP: &str = "ne";
 const DEVICE: &str = "/dev/nitro_enclaves";
 
-/// The service of an enclave: the one that ships, or one like it.
+/// The service of an enclave: the one that ships, or a copy of it.
 pub fn service(id: EnclaveId) -> String {
     if id == EnclaveId::FIRST { "enclave".to_owned() } else { id.name() }
 }
 
-/// What it boots.
+/// The image of an enclave's service.
 pub fn image_path(id: EnclaveId) -> String {
     format!("/usr/local/lib/enclave/{}.eif", service(id))
 }
 
-/// Group, device and folders.
+/// Creates the group, the device and the folders.
 pub(super) fn set_up() -> Result<()> {
     command(&["groupadd", "--system", GROUP])?;
-    // The driver is AWS's. Whoever may not open its device, opens no device of this number.
+    // There is no driver. The device only needs permissions, so it has the number of one that exists.
     let number = fs::metadata("/dev/vsock").context("/dev/vsock")?.rdev();
     let (major, minor) = (nix::sys::stat::major(number).to_string(), nix::sys::stat::minor(number).to_string());
     command(&["mknod", "--mode=0660", DEVICE, "c", &major, &minor])?;
@@ -41,12 +41,12 @@ pub(super) fn set_up() -> Result<()> {
     command(&["chgrp", GROUP, DEVICE])
 }
 
-/// As user data does.
+/// Creates the enclaves' user, as user data does.
 pub(super) fn add_user() -> Result<()> {
     command(&["useradd", "--system", "--no-create-home", "--shell", "/sbin/nologin", "--gid", GROUP, "enclave"])
 }
 
-/// The enclaves' services; `shipped` is the text of the unit that ships.
+/// The enclaves' services; `shipped` is the unit file that ships.
 pub(super) fn enclaves(shipped: &str) -> Vec<Unit> {
     let first = Unit { name: service(EnclaveId::FIRST), text: shipped.to_owned(), changes: None, is_enabled: false };
     let mut units = vec![first];

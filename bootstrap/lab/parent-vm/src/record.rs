@@ -1,4 +1,4 @@
-//! A gateway that only listens: what a hostile parent can get out of an honest enclave, to be used later.
+//! `lab record`: a gateway that records an enclave's answer, as a hostile parent can, to replay it later.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tunnel::port::{Cid, Port};
 use tunnel::preface::{Preface, Role};
 use tunnel::vsock::{self, Stream};
 
-/// An enclave that has lost its gateway dials again every five seconds at least.
+/// An enclave without a gateway connects again within five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whom to record, and what to offer.
+/// Which enclave to record, and what to offer.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// CID of the enclave
     cid: u32,
-    /// The gateway's public key; its own, so that nothing but the time is wrong when the answer is given again
+    /// The gateway's public key, so that only the nonce is wrong in the replay
     gateway: PublicKey,
     /// The enclave's addresses
     #[arg(required = true)]
     addresses: Vec<IpAddr>,
 }
 
-/// The enclave's answer to an offer with a nonce of ours: the message without its length. wg-server must not run.
+/// The enclave's answer to an offer with another nonce: the message without its length. Stop wg-server first.
 ///
 /// # Errors
 /// No answer in time.

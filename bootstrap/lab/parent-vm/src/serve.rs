@@ -1,4 +1,4 @@
-//! `lab parent-vm serve`: raw vsock streams for the benchmark, and nitro-cli's way to the host.
+//! `lab parent-vm serve`: raw vsock streams for the benchmark, and nitro-cli's streams to the host.
 
 use std::fs;
 
@@ -23,10 +23,10 @@ pub(crate) async fn run() -> Result<()> {
     }
 }
 
-/// Says on the console that the parent is complete, but for wg-server, which says so itself.
+/// Announces on the console that the parent is ready, except for wg-server, which reports its own state.
 fn announce() -> Result<()> {
     let uptime = fs::read_to_string("/proc/uptime").context("read /proc/uptime")?;
     let (seconds, _) = uptime.split_once(' ').context("read /proc/uptime: expected two numbers")?;
-    // systemd leaves the console in the middle of a line.
+    // A new line first: systemd leaves the console in the middle of one.
     fs::write("/dev/console", format!("\n{READY} after {seconds} s\n")).context("write /dev/console")
 }

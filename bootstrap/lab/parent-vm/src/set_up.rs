@@ -11,7 +11,7 @@ const WG_SERVER_USER: &str = "wg-server";
 /// `dns.user` of what ships.
 const NAMED_USER: &str = "wg-named";
 
-/// Does it; at a first boot without what user data does.
+/// Sets the parent up; at a first boot without what user data does.
 pub(crate) fn run(is_first_boot: bool) -> Result<()> {
     for dir in [RUN_DIR, LOG_DIR, INTERNET_DIR] {
         fs::create_dir_all(dir).with_context(|| format!("make {dir}"))?;

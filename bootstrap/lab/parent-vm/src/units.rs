@@ -1,34 +1,34 @@
-//! The parent's units of systemd, beside those that ship: the lab's internet, the way in, and the places of blind mode.
+//! The parent's systemd units: the lab's internet, ssh, blind mode, and those that ship.
 //!
-//! The gateway and the relay of blind mode are the unit that ships, `wg-server.service`, under other names and with what differs.
+//! The gateway and the relay of blind mode are copies of `wg-server.service` with a drop-in.
 
 use crate::paths::{GATEWAY_CONFIG_PATH, INTERNET_DIR, LAB, RELAY_CONFIG_PATH, RUN_DIR, WG_SERVER};
 use crate::{allocator, aws, nitro};
 
-/// The parent's daemon, for everything but blind mode.
+/// The parent's wg-server.
 pub const WG_SERVER_SERVICE: &str = "wg-server";
-/// The parent's part of blind mode.
+/// The parent's relay in blind mode.
 pub const RELAY_SERVICE: &str = "wg-relay";
 /// The gateway of blind mode, in the lab's internet.
 pub const GATEWAY_SERVICE: &str = "wg-gateway";
 
-/// What makes the namespaces and files of all others.
+/// Creates the namespaces and files that the other units need.
 const SET_UP: &str = "lab-internet.service";
 
-/// One service.
+/// A service.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// Without `.service`.
+    /// Its name, without `.service`.
     pub name: String,
     /// The unit file.
     pub text: String,
-    /// What differs from the text: a drop-in.
+    /// A drop-in, with what differs from the unit file.
     pub changes: Option<String>,
-    /// Started at boot; the others when they are asked for.
+    /// Whether it starts at boot.
     pub is_enabled: bool,
 }
 
-/// The texts of the units that ship.
+/// The unit files that ship.
 #[derive(Debug)]
 pub struct Shipped {
     /// `wg-server.service`.
@@ -39,7 +39,7 @@ pub struct Shipped {
     pub enclave: String,
 }
 
-/// All of them; without those that ship, the parent is an instance at its first boot.
+/// All units. Without those that ship, the parent is an instance at its first boot.
 pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     let https = |name, address: &str| {
         let files = format!("-cert {INTERNET_DIR}/https.crt -key {INTERNET_DIR}/https.key");
@@ -79,12 +79,12 @@ pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     units
 }
 
-/// While this file is there, the service is not started by others that want it.
+/// While this file exists, the service does not start, also for units that want it.
 pub fn held_path(service: &str) -> String {
     format!("{RUN_DIR}/{service}.held")
 }
 
-/// A service of the lab's internet, which is started again whenever it ends.
+/// A service in the lab's internet, which systemd restarts whenever it ends.
 pub(super) fn in_internet(name: &str, command: &str, more: &str) -> Unit {
     let service = format!(
         "NetworkNamespacePath=/run/netns/internet\nExecStart={command}\nRestart=always\nRestartSec=0.2\n{more}"
@@ -97,7 +97,7 @@ pub(super) fn unit(name: &str, order: &str, service: &str) -> Unit {
     Unit { name: name.to_owned(), text, changes: None, is_enabled: true }
 }
 
-/// As docs/operations.md says of the parents of a gateway elsewhere.
+/// The relay, as docs/operations.md describes it for a gateway on another host.
 fn relay() -> String {
     let mut changes = changes_of(
         RELAY_SERVICE,
@@ -109,7 +109,7 @@ fn relay() -> String {
     changes
 }
 
-/// Another host, which here is a namespace.
+/// The gateway. Its host is a namespace here.
 fn gateway() -> String {
     let mut changes = changes_of(
         GATEWAY_SERVICE,
@@ -117,7 +117,7 @@ fn gateway() -> String {
         &format!("{WG_SERVER} run --config {GATEWAY_CONFIG_PATH}"),
     );
     changes.push_str("NetworkNamespacePath=/run/netns/gateway\n");
-    // It starts named itself, as a gateway may.
+    // Without wg-named.service, so that it starts named itself.
     let more = "CAP_SETUID CAP_SETGID CAP_KILL";
     changes.push_str(&format!("AmbientCapabilities={more}\nCapabilityBoundingSet={more}\nSystemCallFilter=@setuid\n"));
     changes

@@ -101,7 +101,8 @@ impl<'parent> Site<'parent> {
         self.parent.shell(TEAR_DOWN).map(drop).context("remove the reference paths")
     }
 
-    /// Sets the MTU of the parent's wg0. TCP there announces a matching segment size to the enclave, which keeps to it.
+    /// Sets the MTU of the parent's wg0. TCP there announces a matching segment size to the enclave, which keeps to
+    /// it.
     ///
     /// # Errors
     /// No wg0.

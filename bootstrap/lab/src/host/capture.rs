@@ -36,8 +36,8 @@ impl Captures {
     }
 }
 
-/// The conversation of a line such as `uplink0 Out IP 198.51.100.2.40000 > 192.0.2.10.51820: UDP, length 148`, without
-/// the ports that the kernel chose.
+/// The conversation of a line such as `uplink0 Out IP 198.51.100.2.40000 > 192.0.2.10.51820: UDP, length 148`,
+/// without the ports that the kernel chose.
 fn conversation(line: &str) -> String {
     let Some((ends, what)) = line.split_once(": ") else { return line.to_owned() };
     let Some((from, to)) = ends.split_once(" > ") else { return line.to_owned() };

@@ -163,7 +163,8 @@ impl<'lab> Enclave<'lab> {
         verdict.map_err(|line| anyhow!("the gateway did not refuse enclave {}: {line}", self.id))
     }
 
-    /// Records the enclave's answer to another gateway than wg-server. Sessions stay up, as after a crash of wg-server.
+    /// Records the enclave's answer to another gateway than wg-server. Sessions stay up, as after a crash of
+    /// wg-server.
     fn record(&self) -> Result<Vec<u8>> {
         self.expect_running()?;
         let parent = self.lab.parent()?;

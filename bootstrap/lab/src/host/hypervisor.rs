@@ -1,7 +1,7 @@
 //! `lab hypervisor`: runs the VM of an enclave while a nitro-cli process in the parent holds its stream.
 //!
-//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`parent_vm::HYPERVISOR`], the connection as its
-//! standard input and output.
+//! QEMU starts `lab hypervisor` for each TCP connection from the parent to [`parent_vm::HYPERVISOR`], the connection
+//! as its standard input and output.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -1,10 +1,10 @@
-//! The buffers of one descriptor chain, read or written from front to back.
+//! The buffers of one descriptor chain, read or written from the front.
 
 use virtio_queue::DescriptorChain;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
-/// The readable or the writable buffers of a chain, and how far they have been used up. Refilled for every
-/// chain, so that a packet costs no allocation.
+/// The readable or the writable buffers of a chain, and a position in them. Reused for every chain, so that a packet
+/// costs no allocation.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     spans: Vec<Span>,
@@ -13,16 +13,16 @@ pub(crate) struct Buffers {
     left: usize,
 }
 
-/// Guest memory that a chain points to and that is not checked yet.
+/// A range of guest memory, not checked yet.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: GuestAddress,
     len: usize,
 }
 
-/// A chain points outside the guest's memory, or has less in it than asked for.
+/// A chain points outside the guest's memory, or is too short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("buffers end or leave the guest's memory")]
+#[error("buffers are too short or outside the guest's memory")]
 pub(crate) struct BadBuffers;
 
 impl Buffers {
@@ -36,7 +36,7 @@ impl Buffers {
         self.fill(chain, true);
     }
 
-    /// Bytes left.
+    /// The number of bytes left.
     pub(crate) fn left(&self) -> usize {
         self.left
     }
@@ -119,7 +119,7 @@ impl Buffers {
         }
     }
 
-    /// The next bytes that are in one piece, at most `limit` and at least one.
+    /// The next contiguous bytes, at least 1 and at most `limit`.
     fn run<'m>(&self, memory: &'m GuestMemoryMmap, limit: usize) -> Result<VolatileSlice<'m>, BadBuffers> {
         let span = self.spans.get(self.current).ok_or(BadBuffers)?;
         match memory.get_slices(span.start, span.len.min(limit)).next() {

@@ -9,14 +9,14 @@ use super::fault::{ConnectionState, Traffic};
 use super::packet::{Address, Credit, Header};
 use super::shaper::Shaper;
 
-/// All open connections, each found by either of its ends' packets.
+/// All open connections.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     table: HashMap<Key, Connection>,
     opened: u64,
 }
 
-/// The two ends of a connection, in order, so that both directions have the same key.
+/// The two ends of a connection, sorted, so that both directions have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     low: Address,
@@ -33,34 +33,34 @@ pub(crate) struct Flow {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Counts up; tells it from an earlier one between the same ends.
+    /// Distinguishes it from an earlier connection between the same ends.
     pub(crate) number: u64,
     opener: Address,
     from_opener: Direction,
     from_listener: Direction,
 }
 
-/// What the switch knows of one direction.
+/// One direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Direction {
     packets: u64,
     bytes: u64,
-    /// The newest credit its sender announced.
+    /// The last credit that its sender announced.
     pub(crate) credit: Credit,
-    /// Present while a fault acts on it.
+    /// Present while a fault applies.
     pub(crate) shaper: Option<Box<Shaper>>,
 }
 
 impl Connections {
-    /// More at once are refused, so that a guest cannot make the table grow without a bound.
+    /// Further connections are refused, so that a guest cannot fill the memory.
     const LIMIT: usize = 16 * 1024;
 
-    /// Whether one more fits.
+    /// Whether another connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
         self.table.len() < Self::LIMIT
     }
 
-    /// Adds a connection that `flow.source` asks for, in place of one between the same ends.
+    /// Adds the connection that `flow.source` requests, instead of one between the same ends.
     pub(crate) fn open(&mut self, flow: Flow) -> u64 {
         self.opened += 1;
         let connection = Connection {
@@ -73,7 +73,7 @@ impl Connections {
         self.opened
     }
 
-    /// Takes one away.
+    /// Removes a connection.
     pub(crate) fn close(&mut self, key: Key) -> Option<Connection> {
         self.table.remove(&key)
     }
@@ -88,17 +88,17 @@ impl Connections {
         self.find(flow).map(|connection| connection.direction(flow.source))
     }
 
-    /// Whether this very connection is still open.
+    /// Whether the connection with this number is open.
     pub(crate) fn is_open(&self, flow: Flow, number: u64) -> bool {
         self.table.get(&flow.key()).is_some_and(|connection| connection.number == number)
     }
 
-    /// The keys of those that `matches`.
+    /// The keys of connections that `matches`.
     pub(crate) fn matching(&self, matches: impl Fn(Key) -> bool) -> Vec<Key> {
         self.table.keys().copied().filter(|&key| matches(key)).collect()
     }
 
-    /// All of them by age, for people.
+    /// The state of all connections, oldest first.
     pub(crate) fn states(&self) -> Vec<ConnectionState> {
         let mut sorted: Vec<_> = self.table.iter().collect();
         sorted.sort_by_key(|(_, connection)| connection.number);
@@ -115,21 +115,21 @@ impl Connections {
 }
 
 impl Connection {
-    /// The direction of what `source` sends.
+    /// The direction from `source`.
     pub(crate) fn direction(&mut self, source: Address) -> &mut Direction {
         if source == self.opener { &mut self.from_opener } else { &mut self.from_listener }
     }
 }
 
 impl Direction {
-    /// Counts a packet of the sender.
+    /// Counts a packet.
     pub(crate) fn count(&mut self, header: &Header) {
         self.packets += 1;
         self.bytes += header.payload_len as u64;
         self.credit = header.credit;
     }
 
-    /// The shaper, made where there is none.
+    /// The shaper, created if there is none.
     pub(crate) fn shape(&mut self, now: Instant) -> &mut Shaper {
         self.shaper.get_or_insert_with(|| Box::new(Shaper::new(now)))
     }
@@ -150,7 +150,7 @@ impl Key {
         [Flow { source: low, destination: high }, Flow { source: high, destination: low }]
     }
 
-    /// Whether a guest has an end of it.
+    /// Whether a guest has one of the ends.
     pub(crate) fn touches(self, cid: Cid) -> bool {
         self.low.cid == cid || self.high.cid == cid
     }
@@ -161,7 +161,7 @@ impl Key {
 }
 
 impl Flow {
-    /// The direction a packet belongs to.
+    /// The direction of a packet.
     pub(crate) fn of(header: &Header) -> Self {
         Self { source: header.source, destination: header.destination }
     }

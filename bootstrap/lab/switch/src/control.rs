@@ -11,9 +11,9 @@ use tracing::{debug, info};
 use super::fault::{Request, Response};
 use super::hub::Hub;
 
-/// Longest line either way. The state of 16 Ki connections fits.
+/// Longest line, either way: the state of 16 Ki connections fits.
 const MAX_LINE: u64 = 16 * 1024 * 1024;
-/// How long a client may take, and how long the switch may.
+/// For the client, and for the switch.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The control socket, in the switch's folder.
@@ -21,7 +21,10 @@ pub fn socket_path(dir: &Path) -> PathBuf {
     dir.join("switch.sock")
 }
 
-/// Asks the switch that runs in `dir`.
+/// Sends a request to the switch in `dir`.
+///
+/// # Errors
+/// No switch is running there, or it does not answer in time.
 pub fn ask(dir: &Path, request: &Request) -> anyhow::Result<Response> {
     let path = socket_path(dir);
     let exchange = || -> anyhow::Result<Response> {
@@ -35,7 +38,7 @@ pub fn ask(dir: &Path, request: &Request) -> anyhow::Result<Response> {
     exchange().with_context(|| format!("ask the switch on {}", path.display()))
 }
 
-/// Answers on the control socket, one client after the other, for ever.
+/// Answers on the control socket, one client after the other, until the socket fails.
 pub(crate) fn serve(listener: &UnixListener, hub: &Hub) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept().context("accept on the control socket")?;

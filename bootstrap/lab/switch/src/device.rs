@@ -20,7 +20,7 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 use super::hub::Hub;
 use super::ring::Rings;
 
-/// A vhost-user backend for one run of one guest.
+/// The vhost-user backend for one connection of QEMU.
 struct Device {
     cid: Cid,
     hub: Arc<Hub>,
@@ -28,7 +28,7 @@ struct Device {
     exit: Mutex<Option<(EventConsumer, EventNotifier)>>,
 }
 
-/// Serves a guest on the socket, and its next run when it has gone, for ever.
+/// Serves one guest after the other on the socket, until the socket fails.
 pub(crate) fn serve(cid: Cid, socket_path: &Path, hub: &Arc<Hub>) -> anyhow::Result<()> {
     let mut listener =
         Listener::new(socket_path, true).with_context(|| format!("listen on {}", socket_path.display()))?;
@@ -98,7 +98,7 @@ impl VhostUserBackend for Device {
     }
 
     fn set_event_idx(&self, _is_enabled: bool) {
-        // The library keeps it in the rings themselves.
+        // The library sets it in the rings.
     }
 
     /// The whole configuration of a vsock device is the guest's CID (virtio 1.2, 5.10.4).
@@ -122,7 +122,7 @@ impl VhostUserBackend for Device {
         Ok(())
     }
 
-    // An error would end the library's worker and leave the guest without one: there is none.
+    // Never an error: it would end the library's worker, and the guest would have none.
     fn handle_event(
         &self,
         _device_event: u16,

@@ -1,8 +1,8 @@
 //! Moves packets between the guests' rings as the router decides.
 //!
-//! Nothing is queued here: a packet stays in its sender's ring until it has been copied, once, into its
-//! receiver's buffers. When those run out it stays half delivered, and all that its sender queued behind it
-//! waits, control packets too. That is the back-pressure that guests see on a Nitro host.
+//! Nothing is queued here. A packet stays in its sender's ring until it has been copied, once, into its receiver's
+//! buffers. When those run out, the rest of it waits, and so does all that its sender queued behind it, control
+//! packets too. Guests on a Nitro host see the same back-pressure.
 
 use std::time::Instant;
 
@@ -21,11 +21,11 @@ use super::router::{Router, Verdict};
 pub(crate) struct Engine {
     router: Router,
     lines: Vec<Line>,
-    /// Who is served first: the guest behind the last one that could send, so that all take turns.
+    /// The guest to serve first: the one after the last that could send, so that all take turns.
     first: usize,
 }
 
-/// One guest's place, which it has while it is down as well.
+/// A guest's place. It exists while the guest is down as well.
 struct Line {
     cid: Cid,
     guest: Option<Guest>,
@@ -39,17 +39,18 @@ struct Guest {
     outgoing: Buffers,
     /// The buffers that it offered last.
     incoming: Buffers,
-    /// Something for this guest waits for buffers.
+    /// A packet for this guest waits for buffers.
     is_starved: bool,
-    /// Chains of the ring have been given back since its last interrupt.
+    /// Chains of the receive ring were returned since its last interrupt.
     has_used_receive: bool,
+    /// The same for the transmit ring.
     has_used_transmit: bool,
 }
 
 /// What the packet at the head of a guest's transmit ring waits for.
 #[derive(Clone, Copy)]
 enum Sending {
-    /// There is none, or the switch has not looked at it yet: the guest kicks when it sends.
+    /// There is no packet, or the switch has not looked at it yet. The guest kicks when it sends.
     Idle,
     /// The router: the packet stays in the ring.
     HeldUp,
@@ -67,13 +68,13 @@ struct Pending {
     left: usize,
 }
 
-/// What becomes of a chain that a guest sent.
+/// What to do with a chain that a guest sent.
 enum Accepted {
     /// It is a packet to deliver.
     Deliver(Pending),
-    /// It needs nothing more.
+    /// Give it back.
     Finished,
-    /// It waits for the router.
+    /// Leave it in the ring: the router makes it wait.
     HeldUp,
 }
 
@@ -95,9 +96,9 @@ enum Delivery {
 }
 
 impl Engine {
-    /// Packets taken from one guest before the next one has its turn and the guests are told.
+    /// Packets to take from one guest before the next guest's turn and the interrupts.
     const BATCH: usize = 32;
-    /// Rounds in one turn: after these, others may have the lock.
+    /// Rounds in one turn, after which other threads may have the lock.
     const ROUNDS: usize = 16;
 
     /// An engine for these guests, all down.
@@ -109,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// A guest's rings are ready. Does nothing if they were before.
+    /// A guest's rings are ready. Does nothing if the guest is up.
     pub(crate) fn guest_up(&mut self, cid: Cid, rings: &Rings) {
         if let Some(line) = self.lines.iter_mut().find(|line| line.cid == cid && line.guest.is_none()) {
             line.guest = Some(Guest::new(rings.clone()));
@@ -118,7 +119,7 @@ impl Engine {
         }
     }
 
-    /// A guest's rings are gone. After this they are not touched.
+    /// A guest's rings are gone. They are not used after this.
     pub(crate) fn guest_down(&mut self, cid: Cid) {
         if let Some(line) = self.lines.iter_mut().find(|line| line.cid == cid && line.guest.is_some()) {
             line.guest = None;
@@ -139,12 +140,12 @@ impl Engine {
         response
     }
 
-    /// When, after `now`, a turn is due even if no guest asks for one.
+    /// When, after `now`, a turn is due without a kick.
     pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         self.router.next_deadline(now)
     }
 
-    /// Moves what can be moved. True: there is more.
+    /// Moves packets. True if there is more to move.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         self.router.tick(now);
         for _ in 0..Self::ROUNDS {
@@ -166,7 +167,7 @@ impl Engine {
         true
     }
 
-    /// Delivers what the router itself has for a guest.
+    /// Delivers the router's own packets for a guest: resets, and what a fault held back.
     fn flush(&mut self, index: usize, now: Instant) -> bool {
         let Self { router, lines, .. } = self;
         let Some(Line { cid, guest: Some(guest) }) = lines.get_mut(index) else {
@@ -335,7 +336,7 @@ impl Engine {
                 .write_slice(&receiver_memory, &header.piece(piece).encode())
                 .and_then(|()| buffers.copy(memory, incoming, &receiver_memory, piece));
             let Ok(()) = written else {
-                // Its own buffers are outside its memory: it loses what it asked for, nobody else does.
+                // The receiver's buffers are outside its memory: it loses the packet.
                 give_back(&mut ring, &receiver_memory, head, 0);
                 return Delivery::Complete;
             };
@@ -347,7 +348,7 @@ impl Engine {
         }
     }
 
-    /// Tells the guests what has been used, where they want to know.
+    /// Interrupts the guests whose chains were given back.
     fn notify(&mut self) {
         for Line { cid, guest } in &mut self.lines {
             let Some(guest) = guest else {
@@ -362,7 +363,7 @@ impl Engine {
         }
     }
 
-    /// Asks the guests for a kick where one is needed. True: something has come meanwhile.
+    /// Asks for kicks where needed. True if a chain has come in the meantime.
     fn arm(&mut self) -> bool {
         let mut has_more = false;
         for Guest { rings, sending, is_starved, .. } in self.lines.iter().filter_map(|line| line.guest.as_ref()) {
@@ -403,13 +404,13 @@ impl Guest {
     }
 }
 
-/// Payload bytes of the next piece of a packet in a buffer of `capacity` bytes; `None` if the buffer is useless.
+/// Payload bytes of the next piece of a packet in a buffer of `capacity` bytes; `None` if not even one fits.
 fn piece_len(left: usize, capacity: usize) -> Option<usize> {
     let room = capacity.checked_sub(Header::LEN)?;
     (room > 0 || left == 0).then(|| left.min(room))
 }
 
-/// Bytes of a packet, header included.
+/// Length of a packet with its header.
 fn on_the_wire(payload_len: usize) -> u32 {
     u32::try_from(Header::LEN + payload_len).expect("a payload has at most MAX_PAYLOAD bytes")
 }

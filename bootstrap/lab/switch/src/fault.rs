@@ -1,4 +1,4 @@
-//! What `lab fault` asks of the switch and what it answers: one JSON value per line each way.
+//! Requests of `lab fault` and the switch's answers: one line of JSON each.
 //!
 //! ```text
 //! {"verb":"inject","fault":{"kind":"slow","bytes_per_second":1000},"filter":{"source":16,"port":820},"lasts":"5s"}
@@ -13,30 +13,30 @@ use tunnel::port::{Cid, Port};
 
 use super::packet::Address;
 
-/// One line of the control socket towards the switch.
+/// A request: one line of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// What runs: guests, connections, faults.
+    /// The state: guests, connections, faults.
     List,
-    /// Sends a reset to both ends of every connection that matches, now.
+    /// Sends a reset to both ends of every matching connection.
     Reset {
         /// Which connections.
         #[serde(default)]
         filter: Filter,
     },
-    /// Starts a fault, for present and future connections that match.
+    /// Starts a fault on matching connections, present and future.
     Inject {
-        /// What goes wrong.
+        /// The fault.
         fault: Fault,
-        /// Where.
+        /// Which packets.
         #[serde(default)]
         filter: Filter,
         /// How long; absent: until it fires (`flip`, `cut`) or is cleared.
         #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
         lasts: Option<Duration>,
     },
-    /// Ends one fault, or all. What was held back is delivered.
+    /// Ends one fault, or all. Packets that it held back are delivered.
     Clear {
         /// Number of the fault; absent: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,35 +44,36 @@ pub enum Request {
     },
 }
 
-/// What goes wrong. Except for `flip` and `cut` no byte is lost or changed, only late.
+/// A fault. Only `flip` and `cut` change or lose bytes; the others delay them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
-    /// Nothing of a direction is delivered; the sender runs out of credit. Credit messages pass.
+    /// Delivers nothing in one direction, until the sender runs out of credit. Credit packets pass.
     Stall,
-    /// A direction delivers this many bytes a second.
+    /// Limits the rate of one direction.
     Slow {
-        /// The rate.
+        /// The limit.
         bytes_per_second: NonZeroU64,
     },
-    /// A direction delivers its payload in packets of one byte.
+    /// Delivers the payload of one direction in packets of one byte.
     Dribble,
-    /// The lowest bit of the payload byte that follows the next `after_bytes` is turned over, once.
+    /// Flips the lowest bit of the payload byte after the next `after_bytes`, once.
     Flip {
-        /// Bytes from now on that stay as they are.
+        /// Payload bytes to deliver unchanged first.
         after_bytes: u64,
     },
-    /// A direction delivers `after_bytes` more; then both ends get a reset, once.
+    /// Delivers `after_bytes` more in one direction, then resets both ends, once.
     Cut {
-        /// Bytes from now on that arrive.
+        /// Payload bytes to deliver first.
         after_bytes: u64,
     },
-    /// Connection requests get a reset, as if nobody listened. The filter's port is the requested one.
+    /// Answers connection requests with a reset, as if nothing were listening. The filter's port is the requested
+    /// one.
     Refuse,
 }
 
-/// Which packets: those from `source` to `destination` on a connection with `port` at either end.
-/// What is absent matches everything, so an empty filter means both directions of all connections.
+/// Selects packets from `source` to `destination` on connections with `port` at either end. An absent field matches
+/// everything, so an empty filter selects both directions of all connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -87,62 +88,62 @@ pub struct Filter {
     pub port: Option<Port>,
 }
 
-/// One line of the control socket from the switch.
+/// An answer: one line of the control socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Response {
-    /// Carried out.
+    /// Done.
     Done {
-        /// How many present connections it concerns.
+        /// Number of present connections that match.
         connections: usize,
-        /// The number of the new fault.
+        /// Number of the new fault.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fault: Option<u32>,
     },
     /// The answer to `list`.
     State(State),
-    /// Not understood, or not possible.
+    /// The request is invalid or impossible.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// What runs.
+/// The state of the switch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// By CID.
+    /// Sorted by CID.
     pub guests: Vec<GuestState>,
-    /// By age.
+    /// Oldest first.
     pub connections: Vec<ConnectionState>,
-    /// By number.
+    /// Sorted by number.
     pub faults: Vec<FaultState>,
 }
 
-/// One guest.
+/// The state of a guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestState {
-    /// Its number.
+    /// Its CID.
     pub cid: Cid,
     /// Whether its driver is ready.
     pub is_up: bool,
-    /// Resets of the switch itself that wait for it to post buffers.
+    /// Resets from the switch that wait for receive buffers of this guest.
     pub waiting_resets: usize,
-    /// The guest whose missing buffers keep the switch from taking more from this one.
+    /// The guest whose missing receive buffers keep this one from sending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<Cid>,
-    /// Packets that were no packets: truncated, too long, inconsistent.
+    /// Malformed packets: truncated, too long, inconsistent.
     pub malformed: u64,
-    /// Packets under another guest's number.
+    /// Packets with another guest's CID as their source.
     pub spoofed: u64,
 }
 
-/// One connection.
+/// The state of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionState {
-    /// The end that asked for it.
+    /// The end that requested it.
     pub opener: Address,
-    /// The end that was asked.
+    /// The other end.
     pub listener: Address,
     /// What the opener sent.
     pub from_opener: Traffic,
@@ -150,10 +151,10 @@ pub struct ConnectionState {
     pub from_listener: Traffic,
 }
 
-/// What one end of a connection sent since it was opened.
+/// What one end of a connection has sent since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Packets, control included.
+    /// Packets, including control packets.
     pub packets: u64,
     /// Payload bytes.
     pub bytes: u64,
@@ -161,29 +162,29 @@ pub struct Traffic {
     pub held_bytes: usize,
 }
 
-/// One fault.
+/// The state of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultState {
-    /// Its number, for `clear`.
+    /// Number of the fault, for `clear`.
     pub id: u32,
-    /// What goes wrong.
+    /// The fault.
     pub fault: Fault,
-    /// Where.
+    /// Which packets.
     pub filter: Filter,
-    /// How long still; absent: until it fires or is cleared.
+    /// The time left; absent: until it fires or is cleared.
     #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub remaining: Option<Duration>,
 }
 
 impl Filter {
-    /// Whether it means what `source` sends to `destination`.
+    /// Whether it selects packets from `source` to `destination`.
     pub(crate) fn matches(&self, source: Address, destination: Address) -> bool {
         self.source.is_none_or(|cid| cid == source.cid)
             && self.destination.is_none_or(|cid| cid == destination.cid)
             && self.port.is_none_or(|port| port == source.port || port == destination.port)
     }
 
-    /// Whether it means this request for a connection.
+    /// Whether it selects this connection request.
     pub(crate) fn matches_request(&self, source: Address, destination: Address) -> bool {
         self.matches(source, destination) && self.port.is_none_or(|port| port == destination.port)
     }

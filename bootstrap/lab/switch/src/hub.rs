@@ -1,4 +1,4 @@
-//! The engine as the threads share it: guests' workers, the control socket, and a clock for what is due.
+//! The engine, shared by the guests' threads, the control socket, and a clock for deadlines.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,16 +9,16 @@ use super::engine::Engine;
 use super::fault::{Request, Response};
 use super::ring::Rings;
 
-/// The engine under one lock. Whoever has something for it to do runs it: no packet changes threads.
+/// The engine under one lock. The thread that has work for it runs it, so no packet changes threads.
 pub(crate) struct Hub {
     shared: Mutex<Shared>,
-    /// Wakes the clock when something is due earlier than it thinks.
+    /// Wakes the clock when a deadline is earlier than its alarm.
     earlier: Condvar,
 }
 
 struct Shared {
     engine: Engine,
-    /// What the clock sleeps for.
+    /// When the clock wakes up.
     alarm: Option<Instant>,
 }
 
@@ -28,13 +28,13 @@ impl Hub {
         Self { shared: Mutex::new(Shared { engine: Engine::new(cids), alarm: None }), earlier: Condvar::new() }
     }
 
-    /// A guest asks for attention.
+    /// A guest kicked.
     pub(crate) fn kick(&self, cid: Cid, rings: &Rings) {
         self.lock().engine.guest_up(cid, rings);
         self.run();
     }
 
-    /// A guest is gone; its rings are not touched any more when this returns.
+    /// A guest is gone. Its rings are not used after this returns.
     pub(crate) fn guest_down(&self, cid: Cid) {
         self.lock().engine.guest_down(cid);
         self.run();
@@ -47,11 +47,11 @@ impl Hub {
         response
     }
 
-    /// Runs the engine whenever something is due. Never returns.
+    /// Runs the engine at its deadlines. Never returns.
     pub(crate) fn keep_time(&self) -> ! {
         let mut shared = self.lock();
         loop {
-            // The same `now` for both: what was due by then has had its turn, what is due later is the alarm.
+            // The same `now` for both: the turn handles what was due, the alarm is for what is due later.
             let now = Instant::now();
             let has_more = shared.engine.turn(now);
             shared.alarm = shared.engine.next_deadline(now);

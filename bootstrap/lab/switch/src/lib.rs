@@ -90,25 +90,25 @@ use tunnel::port::Cid;
 
 use self::hub::Hub;
 
-/// Asks the switch that runs in a folder.
 pub use self::control::{ask, socket_path as control_socket_path};
-/// What can be asked, and the answers.
 pub use self::fault::{ConnectionState, Fault, FaultState, Filter, GuestState, Request, Response, State, Traffic};
-/// One end of a connection.
 pub use self::packet::Address;
 
-/// Where a switch lives and for whom.
+/// The folder and the guests of a switch.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The folder of its sockets.
+    /// Folder of its sockets
     #[arg(long)]
     pub dir: PathBuf,
-    /// A guest it serves; once for each.
+    /// CID of a guest; once for each guest
     #[arg(long = "cid", required = true, value_parser = parse_cid)]
     pub cids: Vec<Cid>,
 }
 
-/// Runs the switch until one of its parts cannot go on. Guests may come and go.
+/// Runs the switch until one of its parts fails. Guests may connect and disconnect.
+///
+/// # Errors
+/// The part that failed.
 pub fn run(options: Options) -> anyhow::Result<()> {
     let Options { dir, mut cids } = options;
     cids.sort_unstable();
@@ -142,7 +142,7 @@ pub fn guest_socket_path(dir: &Path, cid: Cid) -> PathBuf {
     dir.join(format!("vsock-{cid}.sock"))
 }
 
-/// Starts a part of the switch; when it ends, so does the switch.
+/// Starts a part of the switch. The switch ends when a part ends.
 fn start(
     name: String,
     ended: &mpsc::Sender<anyhow::Result<()>>,
@@ -163,6 +163,6 @@ fn start(
 fn parse_cid(text: &str) -> Result<Cid, String> {
     match text.parse() {
         Ok(cid @ 3..=0xffff_fffe) => Ok(Cid(cid)),
-        Ok(_) | Err(_) => Err("a guest's CID is a number from 3 to 4294967294".to_owned()),
+        Ok(_) | Err(_) => Err("expected a CID from 3 to 4294967294".to_owned()),
     }
 }

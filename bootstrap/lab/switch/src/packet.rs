@@ -1,4 +1,4 @@
-//! The virtio-vsock packet header, as guests write it and read it.
+//! The virtio-vsock packet header.
 
 use serde::{Deserialize, Serialize};
 use tunnel::port::{Cid, Port};
@@ -12,7 +12,7 @@ pub struct Address {
     pub port: Port,
 }
 
-/// What a packet is for (virtio 1.2, 5.10.6).
+/// The operation of a packet (virtio 1.2, 5.10.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Request,
@@ -24,12 +24,12 @@ pub(crate) enum Operation {
     CreditRequest,
 }
 
-/// How much the sender of a packet is ready to receive on that connection.
+/// How much the sender of a packet can receive on the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credit {
-    /// Size of its receive buffer.
+    /// Size of its receive buffer in bytes.
     pub(crate) buf_alloc: u32,
-    /// Bytes its application has taken out of it since the start, modulo 2^32.
+    /// Bytes that its application has taken out of the buffer since the connection began, modulo 2^32.
     pub(crate) fwd_cnt: u32,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Header {
     pub(crate) credit: Credit,
 }
 
-/// Why 44 bytes are no header.
+/// Why 44 bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeaderError {
     /// The upper half of a CID is in use.
@@ -131,7 +131,7 @@ impl Header {
         bytes
     }
 
-    /// The header of a piece of this packet. The credit stays: it is a state, not an increment.
+    /// The header of a piece of this packet. The credit is the same in each: it is a state, not an increment.
     pub(crate) fn piece(&self, payload_len: usize) -> Self {
         Self { payload_len, ..*self }
     }
@@ -184,7 +184,7 @@ fn narrow(cid: u64) -> Result<Cid, HeaderError> {
     }
 }
 
-/// What is left to read of a header.
+/// The rest of a header to read.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -195,7 +195,7 @@ impl Fields<'_> {
     }
 }
 
-/// What is left to write of a header.
+/// The rest of a header to write.
 struct FieldsMut<'a>(&'a mut [u8]);
 
 impl FieldsMut<'_> {

@@ -1,4 +1,4 @@
-//! Decides what happens to each packet: the switch without its rings, sockets and clocks.
+//! Decides what happens to each packet. No rings, sockets or clocks.
 
 mod faults;
 
@@ -23,31 +23,31 @@ pub(crate) struct Router {
     shaped: Vec<Flow>,
 }
 
-/// What to do with the packet at the head of a sender's queue.
+/// What to do with the packet at the head of a sender's ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Deliver it to its destination; `number` is its connection's if it has one, for [`Router::is_open`].
+    /// Deliver it. `number` is that of its connection, if there is one, for [`Router::is_open`].
     Forward { number: Option<u64> },
     /// Pass it to [`Router::hold`].
     Hold,
-    /// It ends here.
+    /// Drop it.
     Discard,
-    /// Leave it where it is, and everything behind it.
+    /// Leave it in the ring, with everything behind it.
     Wait,
 }
 
 #[derive(Debug, Default)]
 struct Guest {
     is_up: bool,
-    /// Resets made by the switch, oldest first.
+    /// Resets from the switch, oldest first.
     resets: VecDeque<Header>,
     malformed: u64,
     spoofed: u64,
 }
 
 impl Router {
-    /// A guest that takes none of its resets has nothing more taken from it. So many, because Linux 6.12
-    /// itself takes nothing while its answers wait in its send queue: a low limit would lock both for ever.
+    /// The switch takes nothing from a guest that leaves this many resets. The limit is high because Linux 6.12
+    /// receives nothing while its replies wait in its send queue: with a low limit, both would wait forever.
     const RESETS_LIMIT: usize = 16 * 1024;
 
     /// A switch for these guests, all down.
@@ -67,7 +67,7 @@ impl Router {
         }
     }
 
-    /// A guest is gone: whoever was connected to it gets a reset.
+    /// A guest is gone: the other ends of its connections get a reset.
     pub(crate) fn guest_down(&mut self, cid: Cid) {
         if let Some(guest) = self.guests.get_mut(&cid) {
             guest.is_up = false;
@@ -78,14 +78,14 @@ impl Router {
         }
     }
 
-    /// Counts a packet that was none.
+    /// Counts a malformed packet.
     pub(crate) fn malformed(&mut self, from: Cid) {
         if let Some(guest) = self.guests.get_mut(&from) {
             guest.malformed += 1;
         }
     }
 
-    /// Decides about the packet at the head of `from`'s queue, and counts it unless it has to wait.
+    /// Decides about the packet at the head of `from`'s ring, and counts it unless it has to wait.
     pub(crate) fn judge(&mut self, from: Cid, header: &Header, now: Instant) -> Verdict {
         let Some(sender) = self.guests.get_mut(&from) else {
             return Verdict::Discard;
@@ -114,7 +114,7 @@ impl Router {
             }
         }
         let Some(connection) = self.connections.find(flow) else {
-            // Its receiver knows no such connection either and answers for itself.
+            // The receiver does not know the connection either, and answers with a reset.
             return Verdict::Forward { number: None };
         };
         let number = Some(connection.number);
@@ -124,7 +124,7 @@ impl Router {
                 return Verdict::Wait;
             }
             direction.count(header);
-            // Credit is about the other direction, which a fault of this one must not stop.
+            // Credit is for the other direction, which a fault of this one must not stop.
             return match header.operation {
                 Operation::CreditUpdate | Operation::CreditRequest => Verdict::Forward { number },
                 Operation::Request | Operation::Response | Operation::Reset | Operation::Shutdown | Operation::Data => {
@@ -139,7 +139,7 @@ impl Router {
         Verdict::Forward { number }
     }
 
-    /// Takes over a packet that [`Self::judge`] said to hold.
+    /// Holds a packet, after [`Verdict::Hold`].
     pub(crate) fn hold(&mut self, header: Header, payload: Vec<u8>) {
         let direction = self.connections.direction(Flow::of(&header));
         if let Some(shaper) = direction.and_then(|direction| direction.shaper.as_mut()) {
@@ -147,12 +147,12 @@ impl Router {
         }
     }
 
-    /// Whether a packet that is being delivered still has the connection it had, if any.
+    /// Whether the connection of a packet that is being delivered is still open.
     pub(crate) fn is_open(&self, header: &Header, number: Option<u64>) -> bool {
         number.is_none_or(|number| self.connections.is_open(Flow::of(header), number))
     }
 
-    /// Whether [`Self::next_packet`] has something for `to`.
+    /// Whether [`Self::next_packet`] has a packet for `to`.
     pub(crate) fn has_packet(&mut self, to: Cid, now: Instant) -> bool {
         let Some(guest) = self.guests.get(&to) else {
             return false;
@@ -165,14 +165,14 @@ impl Router {
             })
     }
 
-    /// Takes out the next packet that the switch itself has for `to`, of at most `room` payload bytes.
+    /// Takes the next packet of the switch itself for `to`, with at most `room` payload bytes.
     pub(crate) fn next_packet(&mut self, to: Cid, room: usize, now: Instant) -> Option<Packet> {
         loop {
             if let Some(header) = self.guests.get_mut(&to)?.resets.pop_front() {
                 return Some(Packet { header, payload: Vec::new() });
             }
             let (index, flow, release) = self.release(to, room, now)?;
-            // The next turn begins behind this one, so that no direction starves another.
+            // The next turn begins after this direction, so that none starves another.
             self.shaped.get_mut(index..)?.rotate_left(1);
             match release {
                 Release::Cut { fault } => {
@@ -196,7 +196,8 @@ impl Router {
         }
     }
 
-    /// When, after `now`, [`Self::tick`] or a held packet is due. What is due already waits for a receiver.
+    /// When, after `now`, [`Self::tick`] or a held packet is due. A packet that is due already waits for its
+    /// receiver.
     pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
         let connections = &mut self.connections;
         let held = self.shaped.iter().filter_map(|&flow| connections.direction(flow)?.shaper.as_ref()?.ready_at());
@@ -258,7 +259,7 @@ impl Router {
         }
     }
 
-    /// Answers a packet that goes nowhere with a reset, unless it is one.
+    /// Answers an undeliverable packet with a reset, unless it is a reset.
     fn refuse(&mut self, header: &Header) -> Verdict {
         if header.operation != Operation::Reset {
             let answer = Header::reset(header.destination, header.source, header.socket_type);
@@ -269,7 +270,7 @@ impl Router {
         Verdict::Discard
     }
 
-    /// Ends a connection: a reset for both ends that are still there.
+    /// Ends a connection, with a reset for each end that is up.
     fn reset(&mut self, key: Key) {
         self.forget(key);
         for Flow { source, destination } in key.flows() {
@@ -279,7 +280,7 @@ impl Router {
         }
     }
 
-    /// Takes a connection out of the books, with what was held of it.
+    /// Removes a connection, with its held packets.
     fn forget(&mut self, key: Key) {
         if self.connections.close(key).is_some() {
             self.shaped.retain(|flow| flow.key() != key);
@@ -317,7 +318,7 @@ impl Router {
         }
     }
 
-    /// Brings the shaper of a direction in line with the faults that are active.
+    /// Updates the shaper of a direction to the active faults.
     fn reshape(&mut self, flow: Flow, now: Instant) {
         let (shape, marks) = self.faults.on(flow);
         let Some(direction) = self.connections.direction(flow) else {
@@ -332,7 +333,7 @@ impl Router {
         }
     }
 
-    /// Takes the shaper away from a direction that needs none any more.
+    /// Removes the shaper from a direction that needs none.
     fn relax(&mut self, flow: Flow) {
         if let Some(direction) = self.connections.direction(flow)
             && direction.shaper.as_ref().is_some_and(|shaper| shaper.is_idle())
@@ -343,7 +344,7 @@ impl Router {
     }
 }
 
-/// Whether a filter means either direction of a connection.
+/// Whether a filter selects either direction of a connection.
 fn is_touched(filter: &Filter, key: Key) -> bool {
     key.flows().iter().any(|flow| filter.matches(flow.source, flow.destination))
 }

@@ -1,4 +1,4 @@
-//! One direction of one connection while a fault acts on it: what it holds back, and when it lets go.
+//! One direction of one connection while a fault applies: which packets to hold, and when to release them.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -17,7 +17,7 @@ pub(crate) struct Shaper {
     refilled: Instant,
 }
 
-/// The lasting faults of a direction.
+/// The faults of a direction that last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) is_stalled: bool,
@@ -25,14 +25,14 @@ pub(crate) struct Shape {
     pub(crate) rate: Option<NonZeroU64>,
 }
 
-/// A fault that strikes once, at a byte of the stream.
+/// A fault that strikes once, at one byte of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The fault it comes from.
+    /// Number of the fault.
     pub(crate) fault: u32,
     /// What it does.
     pub(crate) strike: Strike,
-    /// Bytes that pass before.
+    /// Payload bytes that pass first.
     pub(crate) after_bytes: u64,
 }
 
@@ -42,21 +42,21 @@ pub(crate) enum Strike {
     Cut,
 }
 
-/// A packet as its receiver gets it.
+/// A packet for its receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) header: Header,
     pub(crate) payload: Vec<u8>,
 }
 
-/// What comes out of a direction.
+/// What a direction releases.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// This packet, and the faults that struck it, which are now spent.
+    /// A packet, and the faults that struck it, which are over.
     Packet { packet: Packet, spent: Vec<u32> },
-    /// The end of the connection: this fault cut it.
+    /// A fault cuts the connection.
     Cut { fault: u32 },
-    /// Nothing for now.
+    /// Nothing yet.
     Nothing,
 }
 
@@ -68,15 +68,15 @@ struct Held {
 }
 
 impl Shaper {
-    /// Above this nothing more is taken from the sender. A receive buffer is 4 MiB at most in the lab, so
-    /// that the sender runs out of credit before: other connections of the same guest go on.
+    /// The switch takes nothing from the sender while more is held. Receive buffers in the lab have at most 4 MiB, so
+    /// a sender runs out of credit first, and the guest's other connections continue.
     const HOLD_LIMIT: usize = 8 * 1024 * 1024;
-    /// What a packet costs besides its payload.
+    /// Memory of a packet besides its payload.
     const PACKET_COST: usize = 128;
-    /// A slow direction delivers in steps of this, rather than byte by byte.
+    /// A slow direction delivers in steps of this length, not byte by byte.
     const STEP: Duration = Duration::from_millis(20);
 
-    /// A direction without faults, holding nothing.
+    /// A direction without faults or packets.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             shape: Shape::default(),
@@ -88,7 +88,7 @@ impl Shaper {
         }
     }
 
-    /// Changes what acts on the direction. A mark that is known already keeps its count.
+    /// Changes the faults of the direction. A known mark keeps its count.
     pub(crate) fn reshape(&mut self, shape: Shape, marks: &[Mark], now: Instant) {
         if self.shape.rate != shape.rate {
             self.tokens = 0;
@@ -101,12 +101,12 @@ impl Shaper {
             .collect();
     }
 
-    /// Whether it may be taken away: no fault, nothing held.
+    /// Whether it has no fault and holds nothing.
     pub(crate) fn is_idle(&self) -> bool {
         self.shape == Shape::default() && self.marks.is_empty() && self.held.is_empty()
     }
 
-    /// Whether one more packet may be pushed.
+    /// Whether another packet may be pushed.
     pub(crate) fn has_room(&self) -> bool {
         self.held_bytes + self.held.len() * Self::PACKET_COST < Self::HOLD_LIMIT
     }
@@ -122,12 +122,12 @@ impl Shaper {
         self.held.push_back(Held { header, payload, sent: 0 });
     }
 
-    /// Whether [`Self::release`] would give something.
+    /// Whether [`Self::release`] has something.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
         self.ready_at().is_some_and(|at| at <= now)
     }
 
-    /// When [`Self::release`] will give something, unless something changes before.
+    /// When [`Self::release`] will have something, unless the faults change.
     pub(crate) fn ready_at(&self) -> Option<Instant> {
         let head = self.held.front()?;
         if self.shape.is_stalled {
@@ -140,7 +140,7 @@ impl Shaper {
         Some(self.refilled + time_for(missing, rate))
     }
 
-    /// Takes out the next packet of at most `room` payload bytes (at least 1).
+    /// Takes the next packet, with at most `room` payload bytes (at least 1).
     pub(crate) fn release(&mut self, room: usize, now: Instant) -> Release {
         if !self.is_ready(now) {
             return Release::Nothing;
@@ -182,7 +182,7 @@ impl Shaper {
         Release::Packet { packet: Packet { header, payload }, spent }
     }
 
-    /// Moves the marks on by this payload, and strikes it where one falls into it.
+    /// Applies the marks that fall into this payload, and counts it towards the others.
     fn strike(&mut self, payload: &mut [u8]) -> Vec<u32> {
         let mut spent = Vec::new();
         for mark in &mut self.marks {
@@ -197,7 +197,7 @@ impl Shaper {
         spent
     }
 
-    /// Bytes that a slow direction waits for.
+    /// Bytes of the next step of a slow direction.
     fn next_step(&self, head: &Held, rate: NonZeroU64) -> u64 {
         let mut left = (head.payload.len() - head.sent) as u64;
         if self.shape.is_dribbling {
@@ -213,7 +213,7 @@ impl Shaper {
         };
         let earned = bytes_in(now.saturating_duration_since(self.refilled), rate);
         if earned > 0 {
-            // Only the time that whole bytes took, or a low rate would lose the rest each time.
+            // Only the time of whole bytes, or a low rate would lose the remainder each time.
             self.refilled += time_for(earned, rate);
             self.tokens = (self.tokens + earned).min(bytes_in(Self::STEP * 4, rate).max(1));
         }

@@ -1,4 +1,4 @@
-//! Who becomes a peer: an enclave of the image that the operator names, that proves it now; and no other.
+//! wg-server adds only enclaves that prove, now, that they run the image that the operator accepts.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn peers(parent: &Parent) -> String {
     parent.output(&["wg", "show", "wg0", "peers"]).unwrap()
 }
 
-/// Boots a rogue as the second enclave; what the gateway says, and what of it wg-server logs.
+/// Boots a rogue as the second enclave; the gateway's reason on the console, and wg-server's log line.
 fn refused(shared: &SharedLab, rogue: Rogue) -> (String, String) {
     let parent = shared.lab.parent().unwrap();
     let logged = parent.wg_server_log().unwrap().len();
@@ -32,7 +32,7 @@ fn one_changed_letter_of_configuration_is_refused_by_pcr2() {
     for text in [&reason, &logged] {
         assert!(text.contains("PCR2 is ") && text.contains("another configuration"), "{text}");
     }
-    // An enclave of another test may be gone in between.
+    // An enclave of another test may have ended in the meantime.
     let after = peers(&parent);
     let is_new = |key: &&str| !before.lines().any(|known| known == *key);
     assert_eq!(after.lines().find(is_new), None, "a new peer: {after}");
@@ -57,15 +57,15 @@ fn what_an_enclave_once_answered_is_refused_for_its_nonce() {
 }
 
 #[test]
-fn the_document_of_a_running_enclave_has_the_pcrs_that_the_build_foretold() {
+fn the_document_of_a_running_enclave_has_the_pcrs_that_the_build_computed() {
     let shared = lab_with(1);
     let parent = shared.lab.parent().unwrap();
     let said = parent.attest(EnclaveId::FIRST, &ROOT).unwrap().unwrap();
     let measurements = parent.output(&["cat", "/etc/wg-server/measurements.json"]).unwrap();
     for name in ["PCR0", "PCR1", "PCR2"] {
-        let foretold = measurements.split(&format!("\"{name}\": \"")).nth(1).unwrap().split('"').next().unwrap();
-        assert_eq!(foretold.len(), 96);
-        assert!(said.contains(foretold), "{name} is not {foretold}:\n{said}");
+        let computed = measurements.split(&format!("\"{name}\": \"")).nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(computed.len(), 96);
+        assert!(said.contains(computed), "{name} is not {computed}:\n{said}");
     }
     assert!(said.contains("NOT AWS"), "{said}");
 }
@@ -91,7 +91,7 @@ fn an_enclave_whose_module_cannot_sign_gets_no_document_and_no_tunnel() {
     assert!(line.contains("InternalError"), "{line}");
     let said = fs::read_to_string(shared.lab.dir().join("log/enclave-17.log")).unwrap();
     assert!(said.contains("virtio-nsm: no document: signer ") && said.contains("key.pem"), "{said}");
-    // The key is read anew for each document.
+    // The module reads the key again for each document.
     enclave.wait_tunnel().unwrap();
     enclave.stop().unwrap();
 }

@@ -1,4 +1,5 @@
-//! AWS in the lab's internet: who asks it gets answers of AWS's form, by AWS's names, under this lab's web CA and no other.
+//! AWS in the lab's internet: responses in AWS's form, under AWS's names, with certificates of this lab's web CA
+//! only.
 
 use std::fs;
 
@@ -18,7 +19,7 @@ const WALLET: [&str; 2] = [
 const METADATA: &str = "http://169.254.169.254/latest";
 const TOKEN_TTL: [&str; 2] = ["-H", "X-aws-ec2-metadata-token-ttl-seconds: 60"];
 
-/// What curl on the parent prints: the answer's body and, in a last line, its status. Waits for servers that are not up yet.
+/// curl on the parent: the response's body and, in a last line, its status. Waits for servers that are not up yet.
 fn curl(parent: &Parent, arguments: &[&str]) -> String {
     let patience = ["--retry", "60", "--retry-delay", "1", "--retry-connrefused", "--max-time", "60"];
     let base = ["curl", "--silent", "--show-error", "--write-out", "\n%{http_code}"];
@@ -26,7 +27,7 @@ fn curl(parent: &Parent, arguments: &[&str]) -> String {
     parent.output(&command).unwrap()
 }
 
-/// Asks a server under its name as a client does that trusts only the lab's web CA.
+/// A request to a server under its name, from a client that trusts only the lab's web CA.
 fn https(parent: &Parent, name: &str, arguments: &[&str]) -> String {
     let address = if name == KMS { "198.51.100.90" } else { "198.51.100.91" };
     let resolved = format!("{name}:443:{address}");
@@ -40,7 +41,7 @@ fn signed(parent: &Parent, name: &str, target: &str, body: &str) -> String {
     signed_by(WALLET, &[], parent, name, target, body)
 }
 
-/// As [`https`], signed with `id:secret` and the header with the session's token.
+/// As [`https`], signed with `id:secret`, with the header of the session token.
 fn signed_by(
     [user, token]: [&str; 2],
     options: &[&str],
@@ -57,7 +58,7 @@ fn signed_by(
     https(parent, name, &[&arguments[..], options].concat())
 }
 
-/// One request, whatever the answer is.
+/// One request, whatever the response is.
 fn encrypt(parent: &Parent) -> String {
     let body = format!(r#"{{"KeyId":"{KEY}","Plaintext":"aGVsbG8=","EncryptionContext":{{"purpose":"lab"}}}}"#);
     signed_by(WALLET, &["--retry", "0"], parent, KMS, "TrentService.Encrypt", &body)
@@ -67,7 +68,7 @@ fn wait_for_kms(parent: &Parent) {
     https(parent, KMS, &[]);
 }
 
-/// One answer of the metadata service, with a token.
+/// One response of the metadata service to a request with a token.
 fn metadata(parent: &Parent, path: &str) -> String {
     let token = curl(parent, &[&["-X", "PUT", &format!("{METADATA}/api/token")][..], &TOKEN_TTL].concat());
     let token = token.strip_suffix("\n200").expect("a token");
@@ -181,7 +182,7 @@ fn nobody_else_s_ca_vouches_for_the_servers() {
     let shared = lab_with(0);
     let parent = shared.lab.parent().unwrap();
     for (name, address) in [(KMS, "198.51.100.90"), (SECRETS, "198.51.100.91"), (STS, "198.51.100.91")] {
-        // A server that is up, with the right CA.
+        // Waits until the server is up, with the right CA.
         https(&parent, name, &[]);
         let with_debian_s = format!("curl -s --resolve {name}:443:{address} https://{name}/ >/dev/null; echo $?");
         // curl(1): 60 is a certificate that no known CA has signed.
@@ -189,7 +190,7 @@ fn nobody_else_s_ca_vouches_for_the_servers() {
     }
     let on_host = fs::read_to_string(shared.lab.dir().join("web-ca.pem")).unwrap();
     assert_eq!(parent.output(&["cat", "/payload/web-ca.pem"]).unwrap(), on_host);
-    // An image that was built before has another CA's, or none.
+    // An image that was built earlier has another lab's CA, or none.
     if std::env::var_os("ENCLAVE_LAB_EIF").is_none() {
         assert_eq!(fs::read_to_string(shared.lab.dir().join("eif/config/web-ca.pem")).unwrap(), on_host);
     }
@@ -216,7 +217,7 @@ fn an_enclave_is_within_two_hops_of_the_metadata_service_and_resolves_the_names_
     let said = parent.output(&["ping", "-n", "-c", "1", "169.254.169.254"]).unwrap();
     assert!(said.contains("ttl=2 "), "{said}");
     let enclave = shared.lab.enclave(EnclaveId::FIRST);
-    // No signer asks STS, and the list that ships has not its name.
+    // The signer does not use STS, so the allow-list does not have its name.
     for (name, address) in [(KMS, Some("198.51.100.90")), (SECRETS, Some("198.51.100.91")), (STS, None)] {
         let report = enclave.self_test(&Test::Resolve { name: format!("{name}.") }).unwrap();
         let Report::Resolved(resolved) = report else { panic!("{report:?}") };

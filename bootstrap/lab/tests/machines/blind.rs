@@ -1,4 +1,4 @@
-//! Blind mode: the gateway is elsewhere, its key is in the image, and the parent carries what it cannot read.
+//! Blind mode: the gateway is another host, its key is in the image, and the parent relays only ciphertext.
 
 use std::thread;
 use std::thread::sleep;
@@ -9,10 +9,10 @@ use lab::{Blind, EnclaveId, Report, Test};
 
 const ENCLAVE: EnclaveId = EnclaveId::SECOND;
 const TRANSFER: u64 = 8 << 20;
-/// A question for `aws.com` as anybody can read it who sees it.
+/// `aws.com` in a DNS query in plain text.
 const QUESTION: &str = "\u{3}aws\u{3}com";
 
-/// Runs a test in blind mode, with an enclave whose tunnel is up; leaves the lab as it was.
+/// Runs a test in blind mode, with an enclave whose tunnel is up, and then ends blind mode.
 fn in_blind_mode(test: impl FnOnce(&SharedLab, &Blind<'_>)) {
     let shared = lab_with(1);
     let blind = Blind::begin(&shared.lab).unwrap();
@@ -29,7 +29,7 @@ fn in_blind_mode(test: impl FnOnce(&SharedLab, &Blind<'_>)) {
 
 fn transfer(blind: &Blind<'_>) {
     let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 3 };
-    // A connection that ends early, and hashes that differ, are errors.
+    // An early end of the connection and a difference of hashes are errors.
     let report = blind.self_test(ENCLAVE, &test).expect("the transfer");
     assert!(matches!(report, Report::Transfer(_)), "{report:?}");
 }
@@ -120,7 +120,7 @@ fn a_gateway_without_its_firewall_hears_no_parent_even_while_wg_server_stands_st
         wait("the table", Duration::from_secs(20), || {
             blind.output(&["nft", "list", "table", "inet", "wg_server"]).is_ok()
         });
-        // Nor does it hear them for as long as the table cannot be put back.
+        // wg-server takes wg0 down for as long as it cannot restore the table.
         let is_up = || blind.output(&["ip", "-o", "link", "show", "dev", "wg0", "up"]).unwrap().contains("wg0");
         let break_nft = "cp /usr/sbin/nft /run/nft && printf '#!/bin/sh\nexit 1\n' >/run/broken && chmod +x /run/broken \
                          && mount --bind /run/broken /usr/sbin/nft";
@@ -130,7 +130,7 @@ fn a_gateway_without_its_firewall_hears_no_parent_even_while_wg_server_stands_st
             sleep(Duration::from_millis(200));
             !is_up()
         });
-        // Whatever came of it: the tests that follow need nft.
+        // In any case: the next tests need nft.
         parent.shell("umount /usr/sbin/nft").unwrap();
         assert!(is_taken_down, "wg0 is up, and nothing filters it");
         wait("wg0 to be up", Duration::from_secs(20), is_up);
@@ -143,7 +143,7 @@ fn an_enclave_whose_image_pins_another_key_than_the_gateway_s_accepts_none() {
     let shared = lab_with(1);
     let blind = Blind::begin(&shared.lab).unwrap();
     let eif = blind.eif_path().to_owned();
-    // Back to the parent's own gateway, which would let that image in.
+    // Back to the parent's own gateway, which will accept that image.
     Blind::end(&shared.lab).unwrap();
     let parent = shared.lab.parent().unwrap();
     parent.trust(&eif).unwrap();

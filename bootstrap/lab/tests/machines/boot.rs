@@ -1,4 +1,5 @@
-//! Boots that must fail: each says which step, what on, and why, in one line, and restarts the machine, which then is gone.
+//! Boots that must fail. Each reports the step, its object and the reason in one line, and reboots, which ends the
+//! VM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,21 +10,21 @@ use std::time::{Duration, Instant};
 use super::shared_lab::lab_with;
 use lab::EnclaveId;
 
-/// From power-on to the end.
+/// From power-on to the end of the VM.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The last line of what a script or program of this checkout prints.
+/// The last line of stdout of a script or program of this checkout.
 fn last_line(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().lines().last().unwrap_or_default().to_owned()
 }
 
-/// The image with the configuration that ships, taken apart into `dir`.
+/// Extracts the parts of the image with the configuration that ships into `dir`.
 fn extract(dir: &Path) {
     last_line(Command::new(root().join("bootstrap/eif/image.sh")).arg(root().join("config/enclave")).arg(dir));
     last_line(
@@ -34,7 +35,7 @@ fn extract(dir: &Path) {
     );
 }
 
-/// What the parts say on a machine that is no Nitro enclave, but has these devices, until it ends.
+/// The console of a VM that boots the parts with these devices, but is not a Nitro enclave.
 fn console_of_machine_with(devices: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     extract(dir.path());
@@ -92,7 +93,7 @@ fn an_image_with_a_wrong_configuration_goes_down_naming_the_key() {
     fs::create_dir(&config_dir).unwrap();
     let config = fs::read_to_string(root().join("config/enclave/enclave.toml")).unwrap();
     fs::write(config_dir.join("enclave.toml"), config.replace("mtu = 15360", "mtu = 64")).unwrap();
-    // image.sh would refuse it; this is somebody else's build.
+    // image.sh would refuse this configuration, so another build makes the image.
     let kernel_dir = last_line(&mut Command::new(root().join("enclave-kernel/build.sh")));
     let out_dir = dir.path().join("wrong");
     last_line(

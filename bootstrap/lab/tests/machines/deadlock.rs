@@ -1,7 +1,7 @@
-//! Two guests wired back to back that ask each other for more replies than fit in their rings: Linux 6.12 as it is stops
-//! receiving on both sides and never starts again; our kernel goes on.
+//! Two guests that cause each other to send more replies than fit in their rings. With unpatched Linux 6.12, both
+//! stop receiving and never start again. With our kernel they continue.
 //!
-//! The parent runs Debian's kernel, which has the push-back that our patch removes from the enclave's.
+//! The parent runs Debian's kernel, which still has the behaviour that our patch removes from the enclave's.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 use super::shared_lab::lab_with;
 use lab::{EnclaveId, Lab, Test};
 
-/// Nobody listens there.
+/// Nothing listens on it.
 const PORT: u32 = 7999;
 /// Several times the 128 entries of a ring.
 const REQUESTS: u32 = 4000;
-/// From the command to the enclave's flood; the switch stands still by then.
+/// From the command to the enclave's flood. The switch is stopped by then.
 const AFTER: Duration = Duration::from_secs(3);
-/// A tunnel that has not answered for so long, with both sides idle, does not recover.
-const FOR_EVER: Duration = Duration::from_secs(30);
+/// A tunnel that does not answer for this long, with both sides idle, does not recover.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Has both sides flood each other while nothing is delivered, then lets everything go.
+/// Lets both sides flood each other while the switch is stopped, then continues the switch.
 fn flood_each_other(lab: &Lab) {
     let parent = lab.parent().unwrap();
     let agent = format!("{}:7007", lab.enclave(EnclaveId::FIRST).addresses().unwrap().first().unwrap());
     let flood = Test::VsockFlood { port: PORT, count: REQUESTS, after_seconds: AFTER.as_secs() };
-    // Its answer may never come.
+    // It may never answer.
     let mut driver = parent
         .command(&["/payload/bin/lab", "self-test", &agent, &serde_json::to_string(&flood).unwrap()], false)
         .stdin(Stdio::null())
@@ -57,7 +57,7 @@ fn answers(lab: &Lab, patience: Duration) -> bool {
     false
 }
 
-/// Who waits for whose buffers, as the switch sees it.
+/// The switch's state: which guest waits for whose buffers.
 fn waits(lab: &Lab) -> String {
     lab.fault(&"list".parse().unwrap()).unwrap()
 }
@@ -77,7 +77,7 @@ fn the_patched_kernel_survives_what_stops_the_unpatched_one_for_ever() {
     let shared = lab_with(1);
     let lab = &shared.lab;
     flood_each_other(lab);
-    assert!(answers(lab, FOR_EVER), "the patched kernel hangs: {}", waits(lab));
+    assert!(answers(lab, DEADLINE), "the patched kernel hangs: {}", waits(lab));
 
     let dir = tempfile::tempdir().unwrap();
     let enclave = lab.enclave(EnclaveId::FIRST);
@@ -87,9 +87,9 @@ fn the_patched_kernel_survives_what_stops_the_unpatched_one_for_ever() {
     enclave.start(Some(&image)).unwrap();
     enclave.wait_tunnel().unwrap();
     flood_each_other(lab);
-    assert!(!answers(lab, FOR_EVER), "the unpatched kernel does not hang: this test proves nothing any more");
+    assert!(!answers(lab, DEADLINE), "the unpatched kernel does not hang: this test proves nothing any more");
     let waits = waits(lab);
     assert!(waits.contains("\"waits_for\": 3") && waits.contains("\"waits_for\": 16"), "{waits}");
-    // The parent's kernel hangs as well: only a new machine helps.
+    // The parent's kernel hangs as well, so the next test needs a new lab.
     assert!(lab.down().unwrap());
 }

@@ -1,4 +1,4 @@
-//! What a bad vsock, a bad parent, or a bad moment does to a tunnel in use: it comes back, and no byte is wrong.
+//! A tunnel in use under vsock faults and crashes of the parent's daemons: it recovers, and no byte is wrong.
 
 use std::sync::MutexGuard;
 use std::thread;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::shared_lab::{SharedLab, fault, lab_with, wait};
 use lab::{EnclaveId, Lab, Report, Test};
 
-/// Enough for a fault to hit it in the middle.
+/// Large enough for a fault in the middle.
 const TRANSFER: u64 = 24 << 20;
-/// Traffic is back a second after wg-server is, where the processor is nobody else's.
+/// Traffic resumes a second after wg-server is up, on an idle processor.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
-/// A lab whose tunnel works, whatever the test before left behind.
+/// A lab whose tunnel works, in whatever state the previous test left it.
 fn healthy() -> MutexGuard<'static, SharedLab> {
     let shared = lab_with(1);
     fault(&shared.lab, "clear");
@@ -43,7 +43,7 @@ fn received(lab: &Lab) -> u64 {
     text.split_whitespace().nth(1).and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
-/// Times that the enclave's console has had `text`.
+/// How often `text` is on the enclave's console.
 fn said(lab: &Lab, text: &str) -> usize {
     lab.enclave(EnclaveId::FIRST).console().text().unwrap().matches(text).count()
 }
@@ -130,7 +130,7 @@ fn a_lost_control_stream_disturbs_no_data() {
     let before = said(&shared.lab, "relay: the data stream ended");
     transfer_while(&shared.lab, || fault(&shared.lab, "reset --port 821"));
     assert_eq!(said(&shared.lab, "relay: the data stream ended"), before, "the data stream was lost too");
-    // The reconnect brings new keys, and both are peers until the new ones have had their handshake.
+    // Reconnecting creates new keys. Old and new are peers until the new ones have had a handshake.
     let peers = || shared.lab.parent().unwrap().output(&["wg", "show", "wg0", "peers"]).unwrap().lines().count();
     wait("one peer", Duration::from_secs(30), || peers() == 1);
 }

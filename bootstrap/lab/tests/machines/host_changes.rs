@@ -1,5 +1,6 @@
-//! What other programs and people do to the parent's network: wg-server puts back what is its own within seconds, counts it
-//! and shows it; while something is missing, nothing passes that should not; and what is not its own it names.
+//! Changes that others make to the parent's network. wg-server restores its own settings within seconds, and counts
+//! and shows the repairs. While a setting is missing, no packet passes that should not. wg-server reports changes
+//! that are not its own to repair.
 
 use std::sync::MutexGuard;
 use std::thread::{self, sleep};
@@ -8,11 +9,11 @@ use std::time::Duration;
 use super::shared_lab::{SharedLab, fault, lab_with, wait};
 use lab::{EnclaveId, Lab, Report, Test};
 
-/// Something is put back within three seconds, where the processor is nobody else's.
+/// Repairs take at most three seconds on an idle processor.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
-/// A command on an emulated machine takes a while itself.
+/// For a command on an emulated parent.
 const COMMAND: Duration = Duration::from_secs(10);
-/// Other tables are read less often where reading them takes long.
+/// wg-server reads other tables less often if reading them takes long.
 const NAMED_WITHIN: Duration = Duration::from_secs(20);
 /// New keys need an exchange and a handshake.
 const RENEWED_WITHIN: Duration = Duration::from_secs(30);
@@ -47,7 +48,7 @@ fn problems(lab: &Lab) -> Vec<String> {
     serde_json::from_value(status(lab)["problems"].clone()).unwrap()
 }
 
-/// Does something to the parent that is to be put back as a repair of this kind.
+/// Changes something on the parent that wg-server must restore as a repair of this kind.
 fn put_back(lab: &Lab, kind: &str, change: &str, mut is_back: impl FnMut() -> bool) {
     let before = repairs(lab, kind);
     shell(lab, change);
@@ -72,7 +73,7 @@ fn no_packet_of_an_enclave_passes_while_the_firewall_is_missing_and_it_comes_bac
         let start = received(lab);
         let transfer = scope.spawn(|| enclave.self_test(&test));
         wait("the transfer to be under way", Duration::from_secs(30), || received(lab) > start + 100);
-        // With an nft that works, the table would be back before anybody could look.
+        // With a working nft, the table would be back before the test could look.
         shell(
             lab,
             "cp /usr/sbin/nft /run/nft && printf '#!/bin/sh\nexit 1\n' > /run/broken && chmod +x /run/broken \
@@ -90,7 +91,7 @@ fn no_packet_of_an_enclave_passes_while_the_firewall_is_missing_and_it_comes_bac
         wait("the table", BACK_WITHIN + COMMAND, || {
             parent.output(&["nft", "list", "table", "inet", "wg_server"]).is_ok()
         });
-        // With the table goes the translation: the parent answers the server's next packet with a reset.
+        // Without the table nothing is translated: the parent resets the connection at the server's next packet.
         drop(transfer.join().unwrap());
     });
     let report = enclave.self_test(&test).expect("the transfer");
@@ -148,7 +149,7 @@ fn what_is_changed_about_the_interface_its_peers_and_its_forwarding_is_put_back(
     });
     let keepalive = "wg set wg0 peer $(wg show wg0 peers) persistent-keepalive 0";
     put_back(lab, "peer", keepalive, has("wg show wg0 persistent-keepalive", "\t15\n"));
-    // It cannot be put back, as nobody keeps it: the enclave gets new keys.
+    // wg-server does not keep the pre-shared key, so the enclave gets new keys.
     let before = shell(lab, "wg show wg0 preshared-keys");
     shell(lab, "wg set wg0 peer $(wg show wg0 peers) preshared-key /dev/null");
     wait("another pre-shared key", RENEWED_WITHIN, || {
@@ -215,7 +216,7 @@ fn who_breaks_named_does_not_get_the_gateway_s_key() {
     let mut words = named.split_ascii_whitespace();
     let (uid, gid) = (words.next().unwrap(), words.next().unwrap());
     assert!(uid != "0" && uid != shell(&shared.lab, "id -u wg-server").trim(), "named runs as {named}");
-    // It is in wg-server's group, whose folders it reads and writes.
+    // It is in wg-server's group, to read and write its folders.
     let group = shell(&shared.lab, "id -g wg-server").trim().to_owned();
     // CAP_NET_BIND_SERVICE (linux/capability.h).
     assert!(named.contains("CapEff:\t0000000000000400\n") && named.contains("NoNewPrivs:\t1"), "{named}");
@@ -254,7 +255,7 @@ fn apparmor_that_keeps_named_from_its_files_is_said_by_its_name_and_the_lines_it
     let said = shell(lab, "/usr/local/bin/wg-server check --config /etc/wg-server/parent.toml 2>&1");
     let lines: Vec<&str> = said.split('`').filter(|word| word.ends_with("rwk,") || word.ends_with("rw,")).collect();
     assert!(said.contains("AppArmor's profile of named") && lines.len() == 2, "{said}");
-    // systemd waits for named, which does not come; the tunnel does.
+    // systemd waits for named, which does not start. The tunnel comes up.
     shell(lab, "systemctl restart --no-block wg-server");
     wait("wg-server to say why", Duration::from_secs(20), || {
         shell(lab, "/usr/local/bin/wg-server status --json 2>/dev/null || true").contains("AppArmor")

@@ -1,4 +1,4 @@
-//! Up, status, exec, down: a lab that is left behind by nobody.
+//! Up, status, exec, down.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ fn an_image_that_is_not_there_is_named_before_the_enclave_ends_for_it() {
 fn what_has_died_is_noticed_and_down_leaves_nothing_behind() {
     let shared = lab_with(0);
     let parent = shared.lab.parent().unwrap();
-    // The machine ends under -no-reboot; ssh may or may not get an answer.
+    // -no-reboot ends the VM, with or without an answer to ssh.
     drop(parent.shell("sync; echo b >/proc/sysrq-trigger"));
     let end = Instant::now() + Duration::from_secs(20);
     while shared.run(&["status"]).status.success() {

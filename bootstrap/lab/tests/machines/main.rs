@@ -1,7 +1,7 @@
-//! What needs machines: real kernels in the lab's VMs.
+//! Tests that need real kernels, in the lab's VMs.
 //!
-//! One lab for all of it, one test at a time: `cargo test --release --workspace --test machines -- --test-threads=1`, with a module's name behind
-//! it for its tests alone.
+//! They share one lab and run one at a time: `cargo test --release --workspace --test machines -- --test-threads=1`.
+//! Append a module's name to run only its tests.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Enclaves as the parent has them: `enclave.service` in its sandbox, and nitro-cli, whose one process ends with its enclave.
+//! `enclave.service` in its sandbox, and nitro-cli, whose process and enclave end together.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use nix::unistd::Pid;
 use super::shared_lab::{SharedLab, lab_with, wait};
 use lab::EnclaveId;
 
-/// systemd waits for 5 s, then the enclave boots.
+/// For systemd's delay of 5 s, and the boot of the enclave.
 const ANOTHER: Duration = Duration::from_secs(60);
 
-/// The process of QEMU, while it runs.
+/// The pid of QEMU, while it is running.
 fn machine(shared: &SharedLab) -> Option<i32> {
     let pieces = shared.lab.status().unwrap().pieces;
     pieces.into_iter().find(|piece| piece.name == "enclave-16").and_then(|piece| piece.pid)
@@ -21,7 +21,7 @@ fn main_pid(shared: &SharedLab) -> String {
     shared.lab.parent().unwrap().output(&["systemctl", "show", "-P", "MainPID", "enclave"]).unwrap()
 }
 
-/// What is said on standard error, and the exit status.
+/// stderr and the exit status.
 fn nitro_cli(shared: &SharedLab, arguments: &[&str]) -> (String, i32) {
     let words = [&["exec", "parent", "--", "nitro-cli"], arguments].concat();
     let output = shared.run(&words);
@@ -88,10 +88,10 @@ fn what_cannot_be_has_the_number_and_the_status_of_aws_s_error_and_leaves_nothin
     let shared = lab_with(1);
     let image = "/usr/local/lib/enclave/enclave.eif";
     let before = machine(&shared);
-    // Who finds the error: the process that would hold the enclave, or nitro-cli before there is one.
+    // Either the process that would hold the enclave finds the error, or nitro-cli before it starts that process.
     for (arguments, number, is_of_process, said) in [
         (run_enclave("16", "512", image), 33, true, "CID 16 is in use by a running enclave"),
-        (run_enclave("17", "16", image), 26, true, "the image needs a memory of 36 MiB, 16 are given"),
+        (run_enclave("17", "16", image), 26, true, "--memory: 16 MiB; expected at least 36 MiB for this image"),
         (run_enclave("17", "512", "/no/such.eif"), 19, true, "/no/such.eif: No such file or directory"),
         (run_enclave("17", "512", "/etc/hostname"), 59, true, "/etc/hostname"),
         (run_enclave("24", "512", image), 33, true, "16 to 23"),

@@ -1,4 +1,4 @@
-//! New keys for a tunnel in use: the connections inside live on, whatever happens to the exchange.
+//! New keys for a tunnel in use: connections inside survive, whatever happens to the exchange.
 
 use std::sync::MutexGuard;
 use std::thread;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::shared_lab::{SharedLab, fault, lab_with, wait};
 use lab::{EnclaveId, Lab, Report, Test};
 
-/// Enough for several renewals to hit it.
+/// Large enough for several renewals.
 const TRANSFER: u64 = 24 << 20;
-/// WireGuard's handshake is repeated after 5 s, and the enclave's streams are dialled again within as much.
+/// WireGuard repeats its handshake after 5 s, and the enclave reconnects its streams within 5 s.
 const RENEWED_WITHIN: Duration = Duration::from_secs(30);
 
 fn healthy() -> MutexGuard<'static, SharedLab> {
@@ -34,7 +34,7 @@ fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
         let transfer = scope.spawn(|| enclave.self_test(&test));
         wait("the transfer to be under way", Duration::from_secs(30), || sent() > before + (1 << 20));
         disturb();
-        // A connection that ends early, and hashes that differ, are errors.
+        // An early end of the connection and a difference of hashes are errors.
         let report = transfer.join().unwrap().expect("the transfer");
         assert!(matches!(report, Report::Transfer(_)), "{report:?}");
     });
@@ -44,7 +44,7 @@ fn answers(lab: &Lab) -> bool {
     lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
 }
 
-/// The keys that the parent's kernel knows.
+/// The peers' keys on the parent's wg0.
 fn peers(lab: &Lab) -> Vec<String> {
     let text = lab.parent().unwrap().output(&["wg", "show", "wg0", "peers"]).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -62,7 +62,7 @@ fn renew(lab: &Lab) {
     assert!(output.contains("renewing the keys of 1 enclave"), "{output}");
 }
 
-/// Until the addresses belong to another key than `before`, and that one alone is a peer.
+/// Waits until the addresses belong to another key than `before`, which is the only peer.
 fn wait_renewed(lab: &Lab, before: Option<&String>) {
     wait("another key", RENEWED_WITHIN, || {
         let owner = owner(lab);
@@ -133,7 +133,7 @@ fn a_wg_server_killed_in_the_middle_of_an_exchange_loses_no_connection() {
     let parent = shared.lab.parent().unwrap();
     let before = owner(&shared.lab);
     transfer_while(&shared.lab, || {
-        // The enclave's answer stays on the way, and then nobody is there to read it.
+        // The enclave's answer is held back, and then wg-server is not there to read it.
         fault(&shared.lab, "stall --port 821 --from 16");
         renew(&shared.lab);
         thread::sleep(Duration::from_millis(500));
@@ -152,7 +152,7 @@ fn an_enclave_that_cannot_prove_its_next_keys_keeps_its_session_until_its_end_an
     parent
         .shell(&format!("cp {file} {file}.right && sed -i 's/\"PCR2\": *\"...../\"PCR2\": \"00000/' {file}"))
         .unwrap();
-    // Killed, so that the session is there still: a wg-server that ends in order takes wg0 with it.
+    // Killed, so that the session survives: a wg-server that stops in order removes wg0.
     parent.signal("wg-server", "KILL").unwrap();
     let refused = || parent.wg_server_log().unwrap().contains("refused: the attestation document");
     wait("the refusal", Duration::from_secs(30), refused);
@@ -161,7 +161,7 @@ fn an_enclave_that_cannot_prove_its_next_keys_keeps_its_session_until_its_end_an
     assert!(answers(&shared.lab), "the session ended before its time");
     assert_eq!(owner(&shared.lab), before);
     wait("the peer's end", Duration::from_secs(180), || peers(&shared.lab).is_empty());
-    // As of a wg-server that was killed: two minutes from the start of the next.
+    // As after a kill: two minutes from the next start of wg-server.
     assert!(refused_at.elapsed() > Duration::from_secs(90), "the peer went after {:?}", refused_at.elapsed());
     parent.shell(&format!("mv {file}.right {file}")).unwrap();
     parent.signal("wg-server", "KILL").unwrap();

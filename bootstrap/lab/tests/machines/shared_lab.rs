@@ -1,4 +1,4 @@
-//! One lab for all tests, one test at a time; it goes down when this program ends, however it ends.
+//! One lab for all tests, one test at a time. It stops when this program ends, however it ends.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use lab::{Lab, Options};
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
 
-/// A lab, and who takes it down.
+/// A lab, and the process that stops it.
 pub(crate) struct SharedLab {
     pub(crate) lab: Lab,
-    /// Waits for the end of its stdin, which is the end of this process.
+    /// Stops the lab when its stdin ends, that is, when this process ends.
     _keeper: Child,
 }
 
@@ -33,7 +33,7 @@ static LAB: LazyLock<Mutex<SharedLab>> = LazyLock::new(|| {
     Mutex::new(SharedLab { lab, _keeper: keeper })
 });
 
-/// The lab with at least that many enclaves, their tunnels up; for this test alone until dropped.
+/// The lab with at least `enclaves` tunnels up, locked for this test until dropped.
 pub(crate) fn lab_with(enclaves: usize) -> MutexGuard<'static, SharedLab> {
     // A test that panicked before must not fail the others.
     let shared = LAB.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +42,7 @@ pub(crate) fn lab_with(enclaves: usize) -> MutexGuard<'static, SharedLab> {
     shared
 }
 
-/// Until something is so.
+/// Waits until `is_so`, and panics if that takes too long.
 pub(crate) fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + patience;
     while !is_so() {
@@ -51,7 +51,7 @@ pub(crate) fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bo
     }
 }
 
-/// Has the switch do wrong, in the words of `lab fault`.
+/// Injects a fault, in the syntax of `lab fault`.
 pub(crate) fn fault(lab: &Lab, words: &str) {
     lab.fault(&words.parse().expect("the words of a fault")).expect("set a fault");
 }
@@ -69,7 +69,7 @@ pub(crate) fn run(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(dir).args(arguments).stdin(Stdio::null()).output().expect("run lab")
 }
 
-/// A short path, for sockets, that nothing has yet.
+/// A new folder with a short path, for sockets.
 pub(crate) fn fresh_dir() -> PathBuf {
     std::env::temp_dir().join(format!("lab-{}", std::process::id()))
 }

@@ -1,4 +1,4 @@
-//! Signatures of an enclave, for a client in the lab's internet, with a key that the lab's KMS opens for its image only.
+//! Signatures by an enclave for a client in the lab's internet, with a key that KMS decrypts for its image only.
 
 use std::fs;
 use std::sync::MutexGuard;
@@ -14,7 +14,7 @@ fn vectors() -> Value {
     serde_json::from_str(VECTORS).unwrap()
 }
 
-/// The request of the vector whose name starts so, and what is signed.
+/// The request of the test vector whose name starts with `name`, and the expected signature.
 fn vector(name: &str) -> (Value, Value) {
     let vectors = vectors();
     let found = vectors["transactions"]
@@ -26,7 +26,7 @@ fn vector(name: &str) -> (Value, Value) {
     (vector["request"].clone(), vector)
 }
 
-/// A lab with a client that trusts its image, and the published key under `secret_id`.
+/// A lab with a client that accepts its image, and the published key under `secret_id`.
 fn client(secret_id: &str) -> (MutexGuard<'static, SharedLab>, Wallet) {
     let shared = lab_with(1);
     let parent = shared.lab.parent().unwrap();
@@ -75,7 +75,7 @@ fn what_the_measured_policy_forbids_is_refused_by_the_name_of_its_rule() {
         let error = refusal(&wallet, &request(&payload, "test/policy"));
         assert!(error.contains("policy_refused") && error.contains(rule), "{rule}: {error}");
     }
-    // Another transaction for a nonce that is spent.
+    // Another transaction for a nonce that is used.
     let mut first = payload.clone();
     first["nonce"] = json!(1001);
     wallet.sign(URL, &request(&first, "test/policy")).unwrap();
@@ -100,7 +100,7 @@ fn a_key_that_kms_does_not_open_as_it_should_signs_nothing_and_the_answer_says_w
     .into_iter()
     .enumerate()
     {
-        // A secret of its own each time: what was opened once is kept.
+        // A new secret each time: the signer caches decrypted keys.
         let secret_id = format!("test/faults-{number}");
         wallet.set_key(&secret_id).unwrap();
         parent.set_kms_fault(Some(&format!("fault = \"{fault}\"\noperation = \"Decrypt\""))).unwrap();
@@ -159,7 +159,7 @@ fn credentials_of_a_request_are_used_and_named_if_aws_does_not_take_them() {
     payload["nonce"] = json!(6000);
     let mut request = request(&payload, "test/credentials");
     for (credential, code, reason) in [
-        // The wallet's: a role that may encrypt, and that no enclave has.
+        // The wallet's role, which may encrypt, and which no enclave has.
         (
             json!({
                 "access_key_id": "ASIATESTONLYWALLET00",

@@ -1,4 +1,4 @@
-//! The product's main job, every part real: enclaves boot, bring up kernel WireGuard over vsock, and reach the outside.
+//! Enclaves boot, bring up kernel WireGuard over vsock, and reach the internet.
 
 use super::shared_lab::lab_with;
 use lab::{EnclaveId, Report, Test};

@@ -52,7 +52,7 @@ impl Faults {
         self.active.iter().filter(is_meant).map(|active| (active.id, active.filter)).collect()
     }
 
-    /// Whether a request for this connection is to be refused.
+    /// Whether to refuse a request for this connection.
     pub(super) fn refuse(&self, flow: Flow) -> bool {
         self.active.iter().any(|active| {
             matches!(active.fault, Fault::Refuse) && active.filter.matches_request(flow.source, flow.destination)
@@ -82,7 +82,7 @@ impl Faults {
         (shape, marks)
     }
 
-    /// All of them, for people.
+    /// The state of all faults.
     pub(super) fn states(&self, now: Instant) -> Vec<FaultState> {
         let state = |active: &Active| FaultState {
             id: active.id,
