@@ -1,14 +1,12 @@
 //! A tunnel in use under vsock faults and crashes of the parent's daemons: it recovers, and no byte is wrong.
 
 use std::sync::MutexGuard;
-use std::thread;
 use std::time::Duration;
 
 use super::shared_lab::{SharedLab, fault, lab_with, wait};
+use super::traffic::{answers, transfer_while, wait_answer};
 use lab::{EnclaveId, Lab, Report, Test};
 
-/// Large enough for a fault in the middle.
-const TRANSFER: u64 = 24 << 20;
 /// Traffic resumes a second after wg-server is up, on an idle processor.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
@@ -21,40 +19,9 @@ fn healthy() -> MutexGuard<'static, SharedLab> {
     shared
 }
 
-/// Runs a hashed transfer both ways through the tunnel, and `disturb` in the middle of it.
-fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
-    let enclave = lab.enclave(EnclaveId::FIRST);
-    let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 7 };
-    thread::scope(|scope| {
-        let transfer = scope.spawn(|| enclave.self_test(&test));
-        let before = received(lab);
-        wait("the transfer to be under way", Duration::from_secs(30), || received(lab) > before + (1 << 20));
-        assert!(!transfer.is_finished(), "the transfer is over before anything could disturb it");
-        disturb();
-        // The report compares the hashes of both ends; a difference is an error.
-        let report = transfer.join().unwrap().expect("the transfer");
-        assert!(matches!(report, Report::Transfer(_)), "{report:?}");
-    });
-}
-
-/// Bytes that the parent's wg0 has received from the first enclave.
-fn received(lab: &Lab) -> u64 {
-    let text = lab.parent().unwrap().output(&["wg", "show", "wg0", "transfer"]).unwrap();
-    text.split_whitespace().nth(1).and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
-}
-
 /// How often `text` is on the enclave's console.
 fn said(lab: &Lab, text: &str) -> usize {
     lab.enclave(EnclaveId::FIRST).console().text().unwrap().matches(text).count()
-}
-
-/// Whether the enclave answers a ping from the parent through the tunnel.
-fn answers(lab: &Lab) -> bool {
-    lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
-}
-
-fn wait_answer(lab: &Lab, patience: Duration) {
-    wait("an answer through the tunnel", patience, || answers(lab));
 }
 
 #[test]

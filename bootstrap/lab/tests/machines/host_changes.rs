@@ -7,6 +7,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use super::shared_lab::{SharedLab, fault, lab_with, wait};
+use super::traffic::{answers, wait_answer};
 use lab::{EnclaveId, Lab, Report, Test};
 
 /// Repairs take at most three seconds on an idle processor.
@@ -23,17 +24,13 @@ fn healthy() -> MutexGuard<'static, SharedLab> {
     let shared = lab_with(1);
     fault(&shared.lab, "clear");
     shared.lab.parent().unwrap().release("wg-server").unwrap();
-    wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+    wait_answer(&shared.lab, Duration::from_secs(60));
     wait("no problem", BACK_WITHIN + COMMAND, || problems(&shared.lab).is_empty());
     shared
 }
 
 fn shell(lab: &Lab, line: &str) -> String {
     lab.parent().unwrap().shell(line).unwrap()
-}
-
-fn answers(lab: &Lab) -> bool {
-    lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
 }
 
 fn status(lab: &Lab) -> serde_json::Value {
@@ -101,7 +98,7 @@ fn no_packet_of_an_enclave_passes_while_the_firewall_is_missing_and_it_comes_bac
     put_back(lab, "firewall", "nft flush chain inet wg_server input", || {
         shell(lab, "nft list chain inet wg_server input").contains("enclaves_to_parent")
     });
-    wait("an answer through the tunnel", RENEWED_WITHIN, || answers(lab));
+    wait_answer(lab, RENEWED_WITHIN);
 }
 
 #[test]
@@ -140,7 +137,7 @@ fn what_is_changed_about_the_interface_its_peers_and_its_forwarding_is_put_back(
     let off = "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/ip_forward; \
                echo 0 > /proc/sys/net/ipv6/conf/all/forwarding";
     put_back(lab, "forwarding", off, has(all, "1\n1\n1"));
-    wait("an answer through the tunnel", RENEWED_WITHIN, || answers(lab));
+    wait_answer(lab, RENEWED_WITHIN);
 
     let peers = "wg show wg0 allowed-ips";
     put_back(lab, "peer", "wg set wg0 peer $(wg show wg0 peers) allowed-ips 0.0.0.0/0", has(peers, "203.0.113.2/32"));
@@ -261,7 +258,7 @@ fn apparmor_that_keeps_named_from_its_files_is_said_by_its_name_and_the_lines_it
         shell(lab, "/usr/local/bin/wg-server status --json 2>/dev/null || true").contains("AppArmor")
     });
     assert!(named().contains("named ended"), "{}", named());
-    wait("an answer through the tunnel", RENEWED_WITHIN, || answers(lab));
+    wait_answer(lab, RENEWED_WITHIN);
     assert_eq!(shell(lab, "systemctl show -P ActiveState wg-server"), "activating\n");
     assert!(lab.parent().unwrap().wg_server_log().unwrap().contains("AppArmor's profile of named"));
     shell(lab, &format!("printf '%s\\n' '{}' >>{LOCAL} && apparmor_parser --replace {PROFILE}", lines.join("' '")));

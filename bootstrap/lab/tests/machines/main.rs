@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test that panics has failed, as it should"
+    reason = "a test that panics has failed"
 )]
 
 mod attestation;
@@ -24,4 +24,5 @@ mod renewal;
 mod services;
 mod shared_lab;
 mod signing;
+mod traffic;
 mod tunnel;

@@ -1,14 +1,13 @@
 //! New keys for a tunnel in use: connections inside survive, whatever happens to the exchange.
 
 use std::sync::MutexGuard;
-use std::thread;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::shared_lab::{SharedLab, fault, lab_with, wait};
-use lab::{EnclaveId, Lab, Report, Test};
+use super::traffic::{answers, transfer_while, wait_answer};
+use lab::Lab;
 
-/// Large enough for several renewals.
-const TRANSFER: u64 = 24 << 20;
 /// WireGuard repeats its handshake after 5 s, and the enclave reconnects its streams within 5 s.
 const RENEWED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -16,32 +15,9 @@ fn healthy() -> MutexGuard<'static, SharedLab> {
     let shared = lab_with(1);
     fault(&shared.lab, "clear");
     shared.lab.parent().unwrap().release("wg-server").unwrap();
-    wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+    wait_answer(&shared.lab, Duration::from_secs(60));
     wait("one peer", RENEWED_WITHIN, || peers(&shared.lab).len() == 1);
     shared
-}
-
-/// Runs a hashed transfer both ways over one TCP connection, and `disturb` in the middle of it.
-fn transfer_while(lab: &Lab, disturb: impl FnOnce()) {
-    let enclave = lab.enclave(EnclaveId::FIRST);
-    let test = Test::Tcp { server: "198.51.100.10:7008".parse().unwrap(), bytes: TRANSFER, seed: 11 };
-    thread::scope(|scope| {
-        let sent = || -> u64 {
-            let text = lab.parent().unwrap().shell("cat /sys/class/net/wg0/statistics/rx_bytes").unwrap_or_default();
-            text.trim().parse().unwrap_or(0)
-        };
-        let before = sent();
-        let transfer = scope.spawn(|| enclave.self_test(&test));
-        wait("the transfer to be under way", Duration::from_secs(30), || sent() > before + (1 << 20));
-        disturb();
-        // An early end of the connection and a difference of hashes are errors.
-        let report = transfer.join().unwrap().expect("the transfer");
-        assert!(matches!(report, Report::Transfer(_)), "{report:?}");
-    });
-}
-
-fn answers(lab: &Lab) -> bool {
-    lab.parent().unwrap().output(&["ping", "-c1", "-W1", "203.0.113.2"]).is_ok()
 }
 
 /// The peers' keys on the parent's wg0.
@@ -93,7 +69,7 @@ fn keys_are_renewed_on_schedule() {
         parent.hold("wg-server").unwrap();
         parent.shell(&format!("sed -i 's/^key_lifetime = .*/key_lifetime = \"{lifetime}\"/' {file}")).unwrap();
         parent.release("wg-server").unwrap();
-        wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+        wait_answer(&shared.lab, Duration::from_secs(60));
     };
     with("1m");
     wait("the addresses to have an owner", RENEWED_WITHIN, || owner(&shared.lab).is_some());
@@ -110,7 +86,7 @@ fn a_renewal_while_the_relay_is_stalled_is_done_when_the_stall_ends() {
     transfer_while(&shared.lab, || {
         fault(&shared.lab, "stall --port 820 --from 16 --for 4s");
         renew(&shared.lab);
-        thread::sleep(Duration::from_secs(2));
+        sleep(Duration::from_secs(2));
         assert_eq!(owner(&shared.lab), before, "the addresses moved to a key that never had a handshake");
         wait_renewed(&shared.lab, before.as_ref());
     });
@@ -136,7 +112,7 @@ fn a_wg_server_killed_in_the_middle_of_an_exchange_loses_no_connection() {
         // The enclave's answer is held back, and then wg-server is not there to read it.
         fault(&shared.lab, "stall --port 821 --from 16");
         renew(&shared.lab);
-        thread::sleep(Duration::from_millis(500));
+        sleep(Duration::from_millis(500));
         parent.signal("wg-server", "KILL").unwrap();
         fault(&shared.lab, "clear");
         wait_renewed(&shared.lab, before.as_ref());
@@ -157,7 +133,7 @@ fn an_enclave_that_cannot_prove_its_next_keys_keeps_its_session_until_its_end_an
     let refused = || parent.wg_server_log().unwrap().contains("refused: the attestation document");
     wait("the refusal", Duration::from_secs(30), refused);
     let refused_at = Instant::now();
-    thread::sleep(Duration::from_secs(60));
+    sleep(Duration::from_secs(60));
     assert!(answers(&shared.lab), "the session ended before its time");
     assert_eq!(owner(&shared.lab), before);
     wait("the peer's end", Duration::from_secs(180), || peers(&shared.lab).is_empty());
@@ -165,5 +141,5 @@ fn an_enclave_that_cannot_prove_its_next_keys_keeps_its_session_until_its_end_an
     assert!(refused_at.elapsed() > Duration::from_secs(90), "the peer went after {:?}", refused_at.elapsed());
     parent.shell(&format!("mv {file}.right {file}")).unwrap();
     parent.signal("wg-server", "KILL").unwrap();
-    wait("an answer through the tunnel", Duration::from_secs(60), || answers(&shared.lab));
+    wait_answer(&shared.lab, Duration::from_secs(60));
 }
