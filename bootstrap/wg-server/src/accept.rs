@@ -1,4 +1,4 @@
-//! Taking connections: each gets a task with an owner, and a place among the few that have not said yet what they are.
+//! Accepts connections: each gets an owned task, and a slot among the few that have not yet identified themselves.
 
 mod limit;
 
@@ -20,23 +20,23 @@ pub(crate) use limit::Waiting;
 /// After an error of accept(2), such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where connections come in.
+/// A listening socket.
 pub(crate) trait Acceptor {
     /// A connection.
     type Stream;
-    /// Who is on the other side, as far as the connection itself tells.
+    /// The peer, as far as the connection itself identifies it.
     type From: Ord + Copy + Debug + Display;
-    /// Connections of one of those that may be silent at a time.
+    /// How many connections of one peer may be unidentified at a time.
     const MAX_SILENT: usize;
 
-    /// The next connection; cancel safe.
+    /// Waits for the next connection. Cancel safe.
     fn accept(&self) -> impl Future<Output = Result<(Self::Stream, Self::From)>>;
 }
 
 impl Acceptor for Listener {
     type Stream = Stream;
     type From = Cid;
-    /// A relay that reconnects has one, or two if the older has not ended yet.
+    /// An enclave that reconnects has one, or two if the older has not ended yet.
     const MAX_SILENT: usize = 4;
 
     async fn accept(&self) -> Result<(Stream, Cid)> {
@@ -44,7 +44,7 @@ impl Acceptor for Listener {
     }
 }
 
-/// Has every connection served until told to stop, and ends those that are left.
+/// Serves every connection until `stop`, and then ends those that are left.
 pub(crate) async fn each<A, S, F>(acceptor: &A, role: Role, stop: &CancellationToken, serve: S)
 where
     A: Acceptor,
@@ -62,7 +62,7 @@ where
                     Some(waiting) => {
                         streams.spawn(serve(stream, from, waiting));
                     }
-                    None => tracing::debug!(%from, ?role, "too many connections that have said nothing: closed"),
+                    None => tracing::debug!(%from, ?role, "too many unidentified connections: closed"),
                 },
                 Err(error) => {
                     tracing::warn!(?role, "accept: {error:#}");
@@ -71,7 +71,7 @@ where
             },
         }
     }
-    // Enclaves see the end of their streams and reconnect to whoever comes next.
+    // Enclaves see the end of their streams and reconnect to the next wg-server.
     streams.shutdown().await;
 }
 

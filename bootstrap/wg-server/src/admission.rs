@@ -11,12 +11,12 @@ use tunnel::port::Cid;
 
 use crate::config::Attestation;
 
-/// What an enclave proved.
+/// What an enclave has proved.
 #[derive(Clone, Debug)]
 pub(crate) struct Attested {
     pub(crate) claims: Claims,
     pub(crate) binding: Binding,
-    /// As the enclave sent it, for whoever wants to check it again.
+    /// As the enclave sent it, so that others can verify it again.
     pub(crate) document: Vec<u8>,
     pub(crate) at: SystemTime,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Attested {
 /// Checks an answer to `offer` on the control stream of `cid`.
 ///
 /// # Errors
-/// The rule that the document breaks, or what it binds and should not.
+/// The rule that the document breaks, or the wrong value that it binds.
 pub(crate) fn verify(
     answer: Answer,
     offer: &Offer,
@@ -39,15 +39,15 @@ pub(crate) fn verify(
     let user_data = claims.user_data.as_deref().unwrap_or_default();
     let binding = Binding::decode(user_data).context("the attestation document's user_data")?;
     ensure!(binding.gateway == offer.public_key, "the attestation document is for the gateway {}", binding.gateway);
-    ensure!(binding.cid == cid, "the attestation document is of CID {}, and this is CID {cid}", binding.cid);
+    ensure!(binding.cid == cid, "the attestation document is for CID {}, but this is CID {cid}", binding.cid);
     ensure!(
         binding.public_key == public_key,
-        "the attestation document is for the WireGuard key {}, and the answer has {public_key}",
+        "the attestation document is for the WireGuard key {}, but the answer has {public_key}",
         binding.public_key
     );
     ensure!(
         binding.kem_key == binding::kem_key_digest(&kem_key),
-        "the attestation document is for another ML-KEM key than the answer has"
+        "the attestation document is for another ML-KEM key than that of the answer"
     );
     Ok(Attested { claims, binding, document, at: now })
 }

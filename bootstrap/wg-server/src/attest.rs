@@ -1,4 +1,4 @@
-//! `wg-server attest`: what a Nitro attestation document claims, and whether it holds. Reads files, asks nobody.
+//! `wg-server attest`: the claims of a Nitro attestation document, and whether it is valid. Reads files and uses no network.
 
 mod report;
 
@@ -20,30 +20,30 @@ use report::{Report, Verdict};
 /// A document has at most 12,288 bytes; a status of many enclaves has one for each.
 const MAX_INPUT: u64 = 4 << 20;
 
-/// What to check, and against what.
+/// The document and the expectations to check it against.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The document: its bytes, hex, base64, base64url, or JSON that has it as `document`; `-` is standard input.
+    /// Document as bytes, hex, base64, base64url, or JSON with a field `document`. `-` reads standard input.
     document: PathBuf,
-    /// When its certificates have to be valid: an RFC 3339 time, seconds since 1970, or `document` for the time that it says it was made.
-    /// Now, if absent.
+    /// Time at which the certificates must be valid: RFC 3339, seconds since 1970, or `document` for the document's own
+    /// timestamp. The default is now.
     #[arg(long, value_name = "TIME")]
     at: Option<Time>,
-    /// The image that it has to be of, as `make eif` or nitro-cli wrote it; of several, any one.
+    /// Measurements of an image that the document must match, written by `make eif` or nitro-cli. Of several, one must match.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
-    /// A value that a register has to have, PCR0 to PCR4, PCR8, PCR16 to PCR31; of several for one register, any one.
+    /// Value that a register must have: PCR0 to PCR4, PCR8, PCR16 to PCR31. Of several for one register, one must match.
     #[arg(long, value_name = "N=HEX")]
     pcr: Vec<Register>,
-    /// Another root than AWS's, in PEM: for labs.
+    /// Trust root in PEM that replaces AWS's, for labs.
     #[arg(long, value_name = "PEM")]
     root: Option<PathBuf>,
-    /// For programs.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Nitro Enclaves are of October 2020. What is less is a year or a date without its dashes.
+/// Nitro Enclaves appeared in October 2020. A smaller number is a year, or a date without its dashes.
 const FIRST_DOCUMENT: i64 = 1_600_000_000;
 
 /// `--at`.
@@ -59,7 +59,7 @@ impl FromStr for Time {
         }
         let time = match text.parse() {
             Ok(seconds) if seconds < FIRST_DOCUMENT => {
-                Err(format!("{seconds} seconds since 1970 are before there were Nitro Enclaves"))
+                Err(format!("{seconds} seconds since 1970 is before Nitro Enclaves existed"))
             }
             // Up to the year 9999, so that milliseconds are not taken for seconds.
             Ok(seconds) => OffsetDateTime::from_unix_timestamp(seconds).map_err(|error| error.to_string()),
@@ -71,10 +71,10 @@ impl FromStr for Time {
     }
 }
 
-/// Says on `out` what the document claims.
+/// Prints the document's claims on `out`.
 ///
 /// # Errors
-/// A document that does not hold, after its claims if it is at least genuine; or files that cannot be read.
+/// The document is not valid (the claims of a genuine one are printed before that), or a file cannot be read.
 pub(crate) fn attest(options: &Options, out: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let document = read(&options.document)?;
     let trust_root = options.root.as_deref().map(root).transpose().context("--root")?.unwrap_or_else(TrustRoot::aws);
@@ -102,7 +102,7 @@ fn policy(paths: &[PathBuf], registers: &[Register]) -> Result<Option<Policy>> {
     }
     ensure!(
         registers.is_empty() || !policy.is_empty(),
-        "--pcr: none of PCR0, PCR1 and PCR8 is among them, so any image would do; expected --measurements FILE, or --pcr of one of these, too"
+        "--pcr: neither PCR0 nor PCR1 nor PCR8 is given, so any image would match; expected one of these, or --measurements FILE"
     );
     Ok((!paths.is_empty() || !registers.is_empty()).then_some(policy))
 }
@@ -116,7 +116,7 @@ fn judge(document: &[u8], root: &TrustRoot, policy: Option<&Policy>, at: At) -> 
         Err(error) => {
             let is_of_another_time =
                 matches!(error, Error::Chain(ChainError::Expired { .. } | ChainError::NotYetValid { .. }));
-            let hint = if is_of_another_time { "; `--at` asks about another time than now" } else { "" };
+            let hint = if is_of_another_time { "; use `--at` to verify the document at another time" } else { "" };
             Report::new(root, Verdict::Refused(format!("{error:#}{hint}")), None)
         }
     }
@@ -145,7 +145,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         false => File::open(path).with_context(reading)?.take(MAX_INPUT + 1).read_to_end(&mut bytes),
     }
     .with_context(reading)?;
-    ensure!(bytes.len() as u64 <= MAX_INPUT, "{object}: more than {MAX_INPUT} bytes, which no document has");
+    ensure!(bytes.len() as u64 <= MAX_INPUT, "{object}: more than {MAX_INPUT} bytes, longer than any document");
     attestation::decode(&bytes).with_context(|| format!("read the attestation document, {object}"))
 }
 

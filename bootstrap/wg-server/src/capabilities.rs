@@ -7,19 +7,19 @@ const NEEDED: [(Capability, &str); 2] = [
     (Capability::CAP_NET_ADMIN, "for wg0, the firewall and the forwarding sysctls"),
     (Capability::CAP_NET_BIND_SERVICE, "for vsock ports 820 and 821 and for DNS on port 53"),
 ];
-/// Where no `wg-server named` starts named.
+/// Needed only if no `wg-server named` starts named.
 const FOR_NAMED: [(Capability, &str); 3] = [
-    (Capability::CAP_SETUID, "to start named as a user of its own"),
-    (Capability::CAP_SETGID, "to start named in a group of its own, and to give that group named's files"),
-    (Capability::CAP_KILL, "to stop named, which is another user's"),
+    (Capability::CAP_SETUID, "to start named as another user"),
+    (Capability::CAP_SETGID, "to start named in its own group, and to give named's files to that group"),
+    (Capability::CAP_KILL, "to stop named, which runs as another user"),
 ];
 
-/// What every child inherits: nft needs it. named is given its own ([`crate::sys::confine`]).
+/// What every child inherits, because nft needs it. named gets its own ([`crate::sys::confine`]).
 const INHERITED: Capability = Capability::CAP_NET_ADMIN;
 
-/// Checks that all are there, and lets children inherit one of them.
+/// Checks that wg-server has all capabilities, and lets children inherit one of them.
 ///
-/// To be called before any thread starts: capabilities belong to threads, which inherit them.
+/// Call it before any thread starts: capabilities belong to threads, which inherit them.
 pub(crate) fn raise(starts_named: bool) -> Result<()> {
     check(starts_named)?;
     caps::clear(None, CapSet::Ambient).context("keep this process's capabilities from its children")?;
@@ -61,7 +61,7 @@ mod tests {
         let error = missing(true, |_| false).unwrap_err().to_string();
         assert!(error.contains("CAP_NET_ADMIN (") && error.contains(" and CAP_NET_BIND_SERVICE ("), "{error}");
         let error = missing(true, |capability| capability != Capability::CAP_SETUID).unwrap_err().to_string();
-        assert!(error.starts_with("missing CAP_SETUID (to start named as a user of its own); run as root"), "{error}");
+        assert!(error.starts_with("missing CAP_SETUID (to start named as another user); run as root"), "{error}");
         assert!(missing(true, |_| true).is_ok());
         let two = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
         assert!(missing(false, |capability| two.contains(&capability)).is_ok());

@@ -1,4 +1,4 @@
-//! `wg-server check`: everything that can be known to be wrong without touching anything.
+//! `wg-server check`: finds every error that can be found without changing anything.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,10 +16,10 @@ use crate::forwarding;
 use crate::interface;
 use crate::key::PrivateKey;
 
-/// For a program to say its version.
+/// For a program to print its version.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What was found to be right, for the operator, and what may be wrong.
+/// A summary of what was found, and warnings.
 #[derive(Debug)]
 pub(crate) struct Checked {
     summary: String,
@@ -43,8 +43,8 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     runtime.block_on(host(&config))?;
     let account = dns::account(&config)?;
     let summary = format!(
-        "{} is right: {} with public key {}, room for {} enclaves, {} names on the allow-list, which named answers as the user {}; \
-         enclaves are attested by {}",
+        "{} is valid: {} with public key {}, addresses for {} enclaves, {} names on the allow-list, named runs as the user {}; trust \
+         root for enclaves: {}",
         config_path.display(),
         config.wireguard.interface,
         interface::public_key(&key),
@@ -56,13 +56,12 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     let mut warnings = list.warnings(&config.dns.allow_list_path);
     let named_dir = config.runtime_dir.join("named");
     warnings.extend(dns::apparmor::objection(&config.dns.named_path, &named_dir, &config.dns.query_log_path));
-    let remote =
-        config.remote.map(|remote| format!("; they are elsewhere, and their parents connect to {}", remote.listen));
+    let remote = config.remote.map(|remote| format!("; their parents connect to {}", remote.listen));
     let forwards: String = config.nat.forwards.iter().map(|forward| format!("; {forward}")).collect();
     Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards, warnings })
 }
 
-/// What this host has to have.
+/// Checks what this host must have.
 async fn host(config: &Config) -> Result<()> {
     if let Some(uplink) = &config.nat.uplink {
         ensure_exists(uplink).context("nat.uplink")?;
@@ -74,15 +73,15 @@ async fn host(config: &Config) -> Result<()> {
     executables(config).await
 }
 
-/// Names an interface that is not there.
+/// Refuses an interface that does not exist.
 pub(crate) fn ensure_exists(interface: &InterfaceName) -> Result<()> {
     let found = nix::net::if_::if_nametoindex(interface.as_str());
     found
         .map(drop)
-        .with_context(|| format!("this host has no interface {interface}; expected one of those that `ip link` lists"))
+        .with_context(|| format!("this host has no interface {interface}; expected one that `ip link` lists"))
 }
 
-/// The programs that wg-server starts, and that they are those.
+/// Checks that the programs that wg-server starts exist and are the right ones.
 pub(crate) async fn executables(config: &Config) -> Result<()> {
     identify("nat.nft_path", &config.nat.nft_path, ["--version", "nftables v"], "nftables").await?;
     identify("dns.named_path", &config.dns.named_path, ["-v", "BIND "], "bind9").await?;
@@ -92,11 +91,11 @@ pub(crate) async fn executables(config: &Config) -> Result<()> {
 async fn identify(key: &str, path: &Path, [flag, expected]: [&str; 2], package: &str) -> Result<()> {
     executable(key, path, package)?;
     let said = timeout(DEADLINE, first_words(path, flag)).await;
-    let said = said.with_context(|| format!("{key}: {} {flag}: no answer", path.display()))?;
+    let said = said.with_context(|| format!("{key}: {} {flag}: no output", path.display()))?;
     let said = said.with_context(|| format!("{key}: run {} {flag}", path.display()))?;
     ensure!(
         said.starts_with(expected),
-        "{key}: {} is another program: `{flag}` says {:?}, expected {expected:?} and a version; it comes with Debian's package \
+        "{key}: {} is another program: `{flag}` prints {:?}, expected {expected:?} and a version; install Debian's package \
          {package}",
         path.display(),
         said.lines().next().unwrap_or_default(),
@@ -104,7 +103,7 @@ async fn identify(key: &str, path: &Path, [flag, expected]: [&str; 2], package: 
     Ok(())
 }
 
-/// However much it says.
+/// Reads the beginning of its output, however long it is.
 async fn first_words(path: &Path, flag: &str) -> Result<String> {
     const ENOUGH: u64 = 128;
     let mut command = Command::new(path);
@@ -118,9 +117,8 @@ async fn first_words(path: &Path, flag: &str) -> Result<String> {
 
 fn executable(key: &str, path: &Path, package: &str) -> Result<()> {
     let found = nix::unistd::access(path, nix::unistd::AccessFlags::X_OK);
-    found.with_context(|| {
-        format!("{key}: {} cannot be run: it comes with Debian's package {package}", path.display())
-    })?;
-    ensure!(path.is_file(), "{key}: {} is no file", path.display());
+    found
+        .with_context(|| format!("{key}: {} cannot be executed; install Debian's package {package}", path.display()))?;
+    ensure!(path.is_file(), "{key}: {} is not a file", path.display());
     Ok(())
 }

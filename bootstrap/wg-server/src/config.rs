@@ -1,4 +1,4 @@
-//! The operator's `parent.toml`: read once, checked once, typed from then on.
+//! The operator's `parent.toml`: read and checked once, typed from then on.
 
 mod addresses;
 mod attestation;
@@ -27,10 +27,10 @@ pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
 pub(crate) struct Config {
     pub(crate) runtime_dir: PathBuf,
     pub(crate) wireguard: WireGuard,
-    /// `None`: the enclaves are this host's.
+    /// `None`: the enclaves run on this host.
     pub(crate) remote: Option<Remote>,
     pub(crate) enclaves: Enclaves,
-    /// To be [loaded](AttestationFiles::load): what an enclave must prove is in files of its own.
+    /// To be [loaded](AttestationFiles::load): what an enclave must prove is in separate files.
     pub(crate) attestation: AttestationFiles,
     pub(crate) nat: Nat,
     pub(crate) dns: Dns,
@@ -48,7 +48,7 @@ pub(crate) struct WireGuard {
     pub(crate) persistent_keepalive: Duration,
 }
 
-/// `[enclaves]`: who gets which address.
+/// `[enclaves]`: the enclaves' addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Enclaves {
     pub(crate) ranges: Ranges,
@@ -56,7 +56,7 @@ pub(crate) struct Enclaves {
     pub(crate) enclave_to_enclave: bool,
 }
 
-/// `[nat]`: the way out, and the ways in.
+/// `[nat]`: outbound and inbound connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Nat {
     /// `None`: the interface of the default route.
@@ -75,30 +75,30 @@ pub(crate) struct Dns {
     pub(crate) dnssec: bool,
     pub(crate) query_log_path: PathBuf,
     pub(crate) named_path: PathBuf,
-    /// Who named runs as. `None`: the user that BIND's package made.
+    /// The user that named runs as. `None`: the user that BIND's package made.
     pub(crate) user: Option<String>,
-    /// Where `wg-server named` is asked to start it. `None`: wg-server does.
+    /// Socket of the `wg-server named` that starts named. `None`: wg-server starts it.
     pub(crate) named_socket_path: Option<PathBuf>,
 }
 
-/// A name server that answers for the allowed names.
+/// A name server that named forwards questions for allowed names to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forwarder {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
 }
 
-/// What a name that is not allowed gets.
+/// The answer for a name that is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Deny {
-    /// The name does not exist.
+    /// NXDOMAIN.
     NxDomain,
-    /// The question is not answered.
+    /// REFUSED.
     Refused,
 }
 
-/// The name of a network interface as Linux and nftables take it, and that is safe inside a path under `/proc/sys`.
+/// The name of a network interface that Linux and nftables accept, and that is safe inside a path under `/proc/sys`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct InterfaceName(String);
 
@@ -117,7 +117,7 @@ impl Config {
 }
 
 impl WireGuard {
-    /// The gateway's addresses without their networks' lengths.
+    /// The gateway's addresses without prefix lengths.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().map(ipnet::IpNet::addr)
     }
@@ -127,7 +127,7 @@ impl InterfaceName {
     /// IFNAMSIZ (include/uapi/linux/if.h) is 16 with the terminating zero.
     const MAX_LEN: usize = 15;
 
-    /// Checks a name; the error says what would be right.
+    /// Checks a name. The error says what is expected.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         anyhow::ensure!(
@@ -137,7 +137,7 @@ impl InterfaceName {
                 && !text.starts_with(['.', '-'])
                 // "all" and "default" are not interfaces but folders under /proc/sys/net/ipv4/conf.
                 && !matches!(text, "all" | "default" | "lo"),
-            "{text:?} is not an interface's name, expected 1 to {} letters, digits, `-`, `_` or `.`, like \"wg0\"",
+            "{text:?} is not the name of an interface, expected 1 to {} letters, digits, `-`, `_` or `.`, like \"wg0\"",
             Self::MAX_LEN
         );
         Ok(Self(text.to_owned()))

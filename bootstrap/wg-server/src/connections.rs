@@ -1,18 +1,19 @@
-//! The kernel's table of connections, which the whole host shares: when it is full, the first packet of a connection is dropped.
+//! The kernel's connection table, which the whole host shares. When it is full, the kernel drops the first packet of each
+//! connection.
 
 use std::path::Path;
 
-/// What is wrong with it, and what to do. The sentence does not change while the problem is the same.
+/// Reports a full table, and what to do. The sentence stays the same while the problem lasts.
 pub(crate) fn problem() -> Option<String> {
     let read = |name: &str| {
         let path = Path::new("/proc/sys/net/netfilter").join(name);
         std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
     };
-    // Without the module there is no table to be full.
+    // Without the module there is no table.
     judge(read("nf_conntrack_count")?, read("nf_conntrack_max")?)
 }
 
-/// Entries come and go between two looks: a table that is nearly full has been full.
+/// Entries come and go between two checks: a table that is nearly full has been full.
 fn judge(count: u64, most: u64) -> Option<String> {
     // 0: no limit (nf_conntrack_alloc).
     if most == 0 || count < most - most / 20 {

@@ -1,4 +1,4 @@
-//! One control stream: the offer, the enclave's answer, the renewal of its keys, and the wait for its end.
+//! One control stream: the offer, the enclave's answer, the renewal of its keys, and the end.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tunnel::control::{self, ControlError, Offer, PublicKey, ToEnclave, ToGateway
 
 use crate::gateway::{Gateway, Opened};
 
-/// From the offer to the answer; the enclave's NSM may take seconds for a document.
+/// From the offer to the answer. The enclave's NSM may take seconds for a document.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-/// A message is small: an enclave that does not take it is stuck.
+/// Messages are small: an enclave that does not read one hangs.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
-/// The enclave shakes hands at once; until wg-server has seen it, what the enclave sends is dropped.
+/// The enclave starts its handshake at once. Until wg-server has seen it, the enclave's packets are dropped.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
-/// An enclave whose datagrams do not get through is looked at this often.
+/// The interval at which wg-server looks for the handshake of an enclave whose datagrams are lost.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Makes the enclave a peer, renews its keys, and stays until its stream ends; says why in words.
+/// Makes the enclave a peer and renews its keys until the stream ends. Returns the reason for the end.
 pub(crate) async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     gateway: &Gateway,
@@ -44,7 +44,7 @@ impl Session<'_> {
         }
     }
 
-    /// One offer and what comes of it: the key that the enclave has proved.
+    /// Offers, verifies the answer, and returns the key that the enclave has proved.
     async fn exchange(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<PublicKey> {
         let addresses = self.opened.addresses;
         let public_key = self.gateway.public_key();
@@ -65,23 +65,23 @@ impl Session<'_> {
         }
     }
 
-    /// Until the key is to be replaced: its time starts with its proof, whether or not a handshake came of it.
+    /// Waits until the key must be replaced. Its lifetime starts with its proof, with or without a handshake.
     async fn until_renewal(&self, public_key: PublicKey, due: Instant) -> Result<()> {
         let asked = async {
             if self.until_handshake(public_key).await? {
                 self.opened.stream.renewal_requested().await;
             }
-            Ok::<_, anyhow::Error>("asked for")
+            Ok::<_, anyhow::Error>("requested")
         };
         let reason = tokio::select! {
-            () = sleep_until(due) => "they have had their time",
+            () = sleep_until(due) => "key_lifetime has passed",
             asked = asked => asked?,
         };
         tracing::info!(enclave = %self.opened.id, reason, "renewing the keys");
         Ok(())
     }
 
-    /// Whether it came before somebody asked for other keys: the kernel may have lost the key, which can have none then.
+    /// Whether the handshake came before new keys were requested. If the kernel has lost the key, there can be no handshake.
     async fn until_handshake(&self, public_key: PublicKey) -> Result<bool> {
         let mut pause = FIRST_LOOK;
         while !self.gateway.confirm(self.opened.id, public_key).await? {
@@ -95,7 +95,7 @@ impl Session<'_> {
     }
 }
 
-/// Nothing is due from the enclave between two offers.
+/// The enclave sends nothing between two offers.
 async fn wait_for_end(stream: &mut (impl AsyncRead + Unpin)) -> Result<String> {
     match control::read::<ToGateway, _>(stream).await {
         Err(ControlError::Closed) => Ok("the enclave closed it".to_owned()),

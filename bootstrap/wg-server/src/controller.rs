@@ -1,7 +1,7 @@
-//! The controller: what the configuration and the enclaves' proofs ask for is what the host has, again and again.
+//! The controller: keeps the host as the configuration and the enclaves' proofs require.
 //!
-//! It looks whenever the kernel tells of a change, and every few seconds, since notifications can be lost and not all things
-//! have them. What is wg-server's own it puts back; what is somebody else's it names. The start is nothing but the first look.
+//! It checks whenever the kernel reports a change, and every few seconds, because notifications can be lost and do not cover
+//! everything. It repairs what wg-server owns, and reports problems with everything else. The start is the first check.
 
 use std::time::{Duration, Instant};
 
@@ -23,16 +23,16 @@ use crate::key::PrivateKey;
 use crate::service_manager::{Loop, Pulse};
 use crate::watch::Watch;
 
-/// Without a notification.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// Changes that come together are looked at together.
+/// The interval of checks without a notification.
+const CHECK_EVERY: Duration = Duration::from_secs(3);
+/// Changes within this time are checked together.
 const SETTLE: Duration = Duration::from_millis(20);
-/// After a look, this many times as long as it took, and not longer than a second: a host that changes without a pause costs
-/// a sixth of a CPU at most.
-const PAUSE_PER_LOOK: u32 = 5;
+/// After a check the controller pauses this many times as long as the check took, but at most a second: a host that changes all
+/// the time costs at most a sixth of a CPU.
+const PAUSE_PER_CHECK: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the host should be, and the means to make it so.
+/// The desired state of the host, and what the controller needs to reach it.
 #[derive(Debug)]
 pub(crate) struct Controller<'a> {
     interface: Interface,
@@ -40,7 +40,7 @@ pub(crate) struct Controller<'a> {
     desired: Desired,
     switches: Vec<Switch>,
     firewall: &'a mut Firewall,
-    /// Without the firewall wg0 is taken down: a host elsewhere may know WireGuard's own port.
+    /// Then wg0 goes down while the firewall is missing: a host elsewhere may know WireGuard's own port.
     is_remote: bool,
     health: &'a Health,
     renewals: Renewals,
@@ -74,7 +74,7 @@ impl<'a> Controller<'a> {
             is_remote: config.remote.is_some(),
             health,
             renewals: Renewals::default(),
-            // Before the first look: what changes after it is noticed.
+            // Before the first check, so that no later change is missed.
             watch: Watch::open()?,
         })
     }
@@ -83,7 +83,7 @@ impl<'a> Controller<'a> {
         self.desired.public_key
     }
 
-    /// Makes the interface and what belongs to it for the first time, which is no repair.
+    /// Sets up the interface and forwarding. This does not count as a repair.
     pub(crate) async fn start(&self) -> Result<()> {
         if !self.desired.addresses.iter().all(is_ipv4) {
             forwarding::ensure_ipv6(self.interface.name())?;
@@ -97,13 +97,13 @@ impl<'a> Controller<'a> {
         result
     }
 
-    /// Looks until told to stop. A look is finished first: nothing is made after that.
+    /// Checks until `stop`. Finishes the present check first, and changes nothing after that.
     pub(crate) async fn run(&mut self, gateway: &Gateway, pulse: &Pulse, stop: &CancellationToken) {
         loop {
             let started = Instant::now();
-            self.look(gateway).await;
+            self.check(gateway).await;
             pulse.beat(Loop::Controller);
-            let pause = (started.elapsed() * PAUSE_PER_LOOK).min(LONGEST_PAUSE);
+            let pause = (started.elapsed() * PAUSE_PER_CHECK).min(LONGEST_PAUSE);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.wait(pause) => {}
@@ -117,27 +117,27 @@ impl<'a> Controller<'a> {
             changed = self.watch.changed() => match changed {
                 Ok(()) => sleep(SETTLE).await,
                 Err(error) => {
-                    let what_to_do = "changes are seen within 3 s instead of at once; restart wg-server";
+                    let what_to_do = "changes are noticed within 3 s instead of at once; restart wg-server";
                     self.health.set_problem(Topic::Watch, Some(format!("wait for the kernel's notifications: {error}: {what_to_do}")));
-                    sleep(LOOK_EVERY).await;
+                    sleep(CHECK_EVERY).await;
                 }
             },
-            () = sleep(LOOK_EVERY) => {}
+            () = sleep(CHECK_EVERY) => {}
         }
     }
 
-    /// The firewall first: what it holds comes after it.
-    async fn look(&mut self, gateway: &Gateway) {
-        self.look_at_firewall().await;
-        if self.look_at_interface().await {
-            self.look_at_forwarding();
-            self.look_at_peers(gateway).await;
+    /// The firewall comes first, because it protects the rest.
+    async fn check(&mut self, gateway: &Gateway) {
+        self.check_firewall().await;
+        if self.check_interface().await {
+            self.check_forwarding();
+            self.check_peers(gateway).await;
         }
-        // Last: some hosts have rules that take seconds to read.
-        self.look_at_others().await;
+        // Last: on some hosts the rules take seconds to read.
+        self.check_others().await;
     }
 
-    async fn look_at_firewall(&mut self) {
+    async fn check_firewall(&mut self) {
         let restored = self.firewall.restore().await;
         let problem = match restored {
             Ok(found) => {
@@ -159,14 +159,13 @@ impl<'a> Controller<'a> {
         self.health.set_problem(Topic::Firewall, problem);
     }
 
-    /// What is not wg-server's to change.
-    async fn look_at_others(&mut self) {
+    /// Checks what wg-server does not own.
+    async fn check_others(&mut self) {
         match self.firewall.foreign().await {
             Ok(None) => {}
             Ok(Some(problems)) => self.health.set_problems(Topic::ForeignFirewall, problems),
             Err(error) => {
-                let what_to_do =
-                    "whether they let enclaves pass is not known; make `nft list ruleset` work on this host";
+                let what_to_do = "wg-server does not know whether they let enclaves' packets pass; make `nft list ruleset` work on this host";
                 self.health.set_problem(Topic::ForeignFirewall, Some(format!("{error:#}: {what_to_do}")));
             }
         }
@@ -176,8 +175,8 @@ impl<'a> Controller<'a> {
         self.health.set_problem(Topic::Connections, connections::problem());
     }
 
-    /// Whether the interface is there, and ours.
-    async fn look_at_interface(&mut self) -> bool {
+    /// Whether the interface exists and is ours.
+    async fn check_interface(&mut self) -> bool {
         let name = self.interface.name();
         let without_ipv6 =
             if self.desired.addresses.iter().all(is_ipv4) { Ok(()) } else { forwarding::ensure_ipv6(name) };
@@ -198,23 +197,23 @@ impl<'a> Controller<'a> {
         };
         let (is_ours, problem) = match observed {
             Ok(Observed::WireGuard(_)) => (true, None),
-            Ok(Observed::Nothing) => (false, Some(format!("{name} is missing, and is being made again"))),
+            Ok(Observed::Nothing) => (false, Some(format!("{name} is missing, wg-server creates it again"))),
             Ok(Observed::Other(kind)) => (
                 false,
                 Some(format!(
-                    "{name} is not a WireGuard interface but {kind}, so that no enclave has a tunnel: `ip link delete {name}`, and \
-                     wg-server makes its own"
+                    "{name} is not a WireGuard interface but {kind}, so no enclave has a tunnel: run `ip link delete {name}`, and \
+                     wg-server creates its own"
                 )),
             ),
             Err(error) => {
-                (false, Some(format!("{error:#}; it is tried again every 3 s: see `ip -d link show {name}`")))
+                (false, Some(format!("{error:#}; wg-server retries every 3 s: see `ip -d link show {name}`")))
             }
         };
         self.health.set_problem(Topic::Interface, problem);
         is_ours
     }
 
-    fn look_at_forwarding(&self) {
+    fn check_forwarding(&self) {
         let mut switched = Vec::new();
         let result = forwarding::settle(&self.switches, &mut switched);
         for forwarding::Switched { name, from, to } in switched {
@@ -226,7 +225,7 @@ impl<'a> Controller<'a> {
         self.health.set_problem(Topic::Forwarding, problem);
     }
 
-    async fn look_at_peers(&mut self, gateway: &Gateway) {
+    async fn check_peers(&mut self, gateway: &Gateway) {
         let problems = match gateway.settle_peers(&mut self.renewals, Instant::now()).await {
             Ok(settled) => {
                 for repaired in settled.repaired {
@@ -234,7 +233,7 @@ impl<'a> Controller<'a> {
                 }
                 settled.problems
             }
-            Err(error) => vec![format!("{error:#}; it is tried again every 3 s: see `wg show`")],
+            Err(error) => vec![format!("{error:#}; wg-server retries every 3 s: see `wg show`")],
         };
         self.health.set_problems(Topic::Peers, problems);
     }

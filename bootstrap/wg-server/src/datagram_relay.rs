@@ -1,4 +1,4 @@
-//! One enclave's datagrams: between WireGuard's UDP socket and the enclave's data stream, whichever that is at the time.
+//! Relays one enclave's datagrams between WireGuard and the enclave's present data stream.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,10 +11,10 @@ use tunnel::pump::{Pump, Settings};
 use tunnel::udp::UdpSocket;
 use tunnel::vsock::Stream;
 
-/// A stream that was told to end needs no longer than this to let go of the socket.
+/// A replaced stream releases the socket within this time.
 const HANDOVER: Duration = Duration::from_secs(2);
 
-/// The UDP socket that is a peer's endpoint. It outlives the streams.
+/// The UDP socket that is the endpoint of a peer. It outlives the streams.
 #[derive(Debug)]
 pub(crate) struct DatagramRelay {
     endpoint: SocketAddr,
@@ -22,7 +22,7 @@ pub(crate) struct DatagramRelay {
     carrier: Mutex<Carrier>,
 }
 
-/// What only one stream at a time can use.
+/// What only one stream can use at a time.
 struct Carrier {
     socket: UdpSocket,
     pump: Pump,
@@ -35,13 +35,12 @@ impl std::fmt::Debug for Carrier {
 }
 
 impl DatagramRelay {
-    /// Binds a socket of its own on loopback, for a WireGuard on this host. Only its datagrams are taken: any local user can
-    /// send to the socket.
+    /// Binds a socket on loopback, for a WireGuard on this host. Accepts only its datagrams: any local user can send to the socket.
     pub(crate) fn here(wireguard: SocketAddr) -> io::Result<Self> {
         Self::new(Ipv4Addr::LOCALHOST.into(), wireguard)
     }
 
-    /// Binds a socket of its own, for a WireGuard elsewhere. Only its datagrams are taken.
+    /// Binds a socket for a WireGuard elsewhere. Accepts only its datagrams.
     pub(crate) fn elsewhere(wireguard: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = if wireguard.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         Self::new(any, wireguard)
@@ -54,7 +53,7 @@ impl DatagramRelay {
         Ok(Self { endpoint, counters: Counters::default(), carrier: Mutex::new(carrier) })
     }
 
-    /// Where WireGuard reaches the enclave.
+    /// The address at which WireGuard reaches the enclave.
     pub(crate) fn endpoint(&self) -> SocketAddr {
         self.endpoint
     }
@@ -63,10 +62,10 @@ impl DatagramRelay {
         self.counters.snapshot()
     }
 
-    /// Carries datagrams until the stream ends; says why in words.
+    /// Relays datagrams until the stream ends. Returns the reason.
     pub(crate) async fn carry(&self, mut stream: Stream) -> String {
         let Ok(mut carrier) = timeout(HANDOVER, self.carrier.lock()).await else {
-            return "the stream before this one does not let go of the socket".to_owned();
+            return "the previous stream does not release the socket".to_owned();
         };
         let Carrier { socket, pump } = &mut *carrier;
         let (mut reader, mut writer) = stream.split();

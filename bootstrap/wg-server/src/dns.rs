@@ -1,4 +1,4 @@
-//! BIND: answers the enclaves' questions for the names on the allow-list, and is our child.
+//! BIND: answers the enclaves' questions for names on the allow-list. named is a child of wg-server or of `wg-server named`.
 
 mod account;
 mod allow_list;
@@ -33,31 +33,31 @@ pub(crate) use supervisor::Named;
 
 /// named's errors before it has read its configuration.
 const START_LOG: &str = "start.log";
-/// Far more than named says at its start.
+/// Far more than named writes at its start.
 const MAX_START_LOG_LEN: u64 = 1 << 20;
 
-/// Everything that named needs for its start.
+/// What named needs for its start.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     account: Account,
-    /// Who starts it. `None`: wg-server itself.
+    /// Socket of the `wg-server named` that starts it. `None`: wg-server itself starts it.
     socket_path: Option<PathBuf>,
     files: Files,
     secret: Secret,
     /// A name on the list that is not a wildcard.
     sample: Option<String>,
-    /// What AppArmor has against it.
+    /// How AppArmor would stop it.
     objection: Option<String>,
 }
 
-/// Where named's files are.
+/// The folder of named's files.
 #[derive(Debug)]
 pub(crate) struct Files {
     dir: PathBuf,
 }
 
-/// Writes what named reads into `dir`, for its user alone, and has named-checkconf read it, zones included: as that user, where
-/// wg-server may become it.
+/// Writes named's files into `dir`, readable only for its user, and checks them and the zones with named-checkconf: as that
+/// user, if wg-server may become it.
 pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
     let account = account(config)?;
@@ -78,7 +78,7 @@ pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
     Ok(Prepared { account, socket_path, files, secret, sample, objection })
 }
 
-/// The user that named runs as. Where wg-server does not start it, its service has wg-server's group, too.
+/// The user that named runs as. If wg-server does not start it, its service also has wg-server's group.
 pub(crate) fn account(config: &Config) -> Result<Account> {
     let account = Account::find(config.dns.user.as_deref(), &[geteuid(), key_owner(config)?])?;
     let gid = if config.dns.named_socket_path.is_some() { getegid() } else { account.gid };
@@ -93,14 +93,14 @@ pub(crate) fn key_owner(config: &Config) -> Result<Uid> {
     Ok(Uid::from_raw(key.uid()))
 }
 
-/// Refuses if somebody else has port 53 of the gateway's addresses.
+/// Refuses if another program has port 53 of the gateway's addresses.
 pub(crate) async fn ensure_port_is_free(config: &Config) -> Result<()> {
     let gateways: Vec<_> = config.wireguard.gateways().collect();
     holder::ensure_free(&gateways).await
 }
 
 impl Files {
-    /// As wg-server has them for this configuration.
+    /// The files for this configuration.
     fn of(config: &Config) -> Self {
         Self { dir: config.runtime_dir.join("named") }
     }
@@ -124,14 +124,14 @@ impl Files {
     }
 }
 
-/// What is to be run.
+/// The command that starts named.
 fn command(named_path: &Path, files: &Files) -> Command {
     let mut command = Command::new(named_path);
     // -f: in the foreground, and with the configured logs (-g would send them all to stderr). -L: what it says before it has
     // read its configuration, which would go to the system's log.
     command.arg("-f").arg("-c").arg(files.conf_path()).arg("-L").arg(files.start_log_path());
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    // What systemd wants to hear of wg-server it shall not hear of named.
+    // named must not notify systemd in wg-server's name.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
     // If a step between two lives fails, the next start would take it for another name server.
     command.kill_on_drop(true);
@@ -139,7 +139,7 @@ fn command(named_path: &Path, files: &Files) -> Command {
 }
 
 impl Prepared {
-    /// Why named gave up before it answered, as far as it said so.
+    /// Why named exited before it answered, if it logged a reason.
     fn last_words(&self) -> Option<String> {
         let said = read_start_log(&self.files.start_log_path()).unwrap_or_default();
         let why = said.lines().rev().find_map(|line| line.split_once(" error: ").or(line.split_once(" critical: ")));
@@ -149,7 +149,7 @@ impl Prepared {
     }
 }
 
-/// named may have put anything in its place: a link is not followed, and its bytes are only shown.
+/// named may have replaced the file: links are not followed, and the bytes are only displayed.
 fn read_start_log(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
@@ -160,7 +160,7 @@ fn read_start_log(path: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// As the user `account`, or this process's own.
+/// Runs named-checkconf, as the user `account` if given.
 async fn check(named_path: &Path, conf_path: &Path, account: Option<&Account>) -> Result<()> {
     let checker = checker(named_path)?;
     let mut command = Command::new(&checker);
@@ -182,11 +182,11 @@ async fn check(named_path: &Path, conf_path: &Path, account: Option<&Account>) -
     Ok(())
 }
 
-/// named-checkconf lives next to named, or with the tools for everybody (Debian).
+/// named-checkconf is next to named, or in /usr/bin (Debian).
 pub(crate) fn checker(named_path: &Path) -> Result<PathBuf> {
     let folders = named_path.parent().into_iter().chain(["/usr/sbin", "/usr/bin"].map(Path::new));
     let found = folders.map(|dir| dir.join("named-checkconf")).find(|path| path.is_file());
-    found.context("named-checkconf is not installed: it comes with Debian's package bind9-utils")
+    found.context("named-checkconf is not installed; install Debian's package bind9-utils")
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! How an enclave is known.
+//! The identity of an enclave.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
 use tunnel::port::Cid;
 
-/// An enclave's CID, and the parent whose CID that is: none if it is this host.
+/// An enclave's CID, and its parent unless that is this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct EnclaveId {
     pub(crate) via: Option<IpAddr>,
@@ -13,12 +13,12 @@ pub(crate) struct EnclaveId {
 }
 
 impl EnclaveId {
-    /// An enclave of this host; its CID is the hypervisor's word.
+    /// An enclave on this host. The hypervisor guarantees its CID.
     pub(crate) const fn here(cid: Cid) -> Self {
         Self { via: None, cid }
     }
 
-    /// An enclave of another host; its CID is that parent's word until a document has confirmed it.
+    /// An enclave on another host. Its CID is the parent's claim until a document confirms it.
     pub(crate) const fn elsewhere(parent: IpAddr, cid: Cid) -> Self {
         Self { via: Some(parent), cid }
     }
@@ -33,7 +33,7 @@ impl Display for EnclaveId {
     }
 }
 
-/// Whether a stream from there can be an enclave's.
+/// Whether a stream from this CID can come from an enclave.
 pub(crate) fn is_enclave(cid: Cid) -> bool {
     // 0 hypervisor, 1 this host through vsock's loopback, 2 host, 3 this host: any local user could connect from there.
     cid > Cid::PARENT && cid != Cid(u32::MAX)

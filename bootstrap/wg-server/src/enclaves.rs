@@ -1,6 +1,6 @@
-//! Which enclave is connected, which is a peer, and what the kernel has to be told: decisions without I/O.
+//! Which enclaves are connected, which are peers, and what the kernel must change. Decisions without I/O.
 //!
-//! An enclave is known by its CID, which the hypervisor vouches for, or by its parent's address and the CID that it has there.
+//! An enclave is identified by its CID, which the hypervisor guarantees, or by its parent's address and its CID on that parent.
 //! A verified answer on its control stream makes its key a candidate: a peer of the kernel's without addresses. The first handshake with that key makes it the peer, and moves the addresses to it from the key before. When the
 //! control stream ends, the peer stays for a grace period, so that a reconnect finds its session as it was.
 //!
@@ -29,12 +29,12 @@ use crate::streams::{OpenStream, Streams};
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// The same for peers of a wg-server that was killed: their enclaves have been without a gateway already.
 pub(crate) const ADOPTED_GRACE: Duration = Duration::from_secs(120);
-/// How long the peer stays when the enclave could not prove its next keys: WireGuard itself gives up a session of this age
+/// How long the peer stays when the enclave could not prove its next keys: WireGuard itself ends a session at this age
 /// (REJECT_AFTER_TIME, its paper, section 6.1).
 pub(crate) const REFUSED_GRACE: Duration = Duration::from_secs(180);
 /// How long a proof is good beyond the keys' lifetime: for the exchange that replaces them, and its handshake.
 pub(crate) const PROOF_GRACE: Duration = REFUSED_GRACE;
-/// Nitro allows four enclaves per instance; what goes beyond that is a fault.
+/// Nitro allows four enclaves per instance. More than that indicates a fault.
 const MAX_ENCLAVES: usize = 64;
 
 /// An enclave's addresses in the tunnel.
@@ -44,10 +44,10 @@ pub(crate) struct Addresses {
     pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
-/// Why an enclave is not served. The text goes to the enclave.
+/// Why the gateway does not serve an enclave. The text is sent to the enclave.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    #[error("{MAX_ENCLAVES} enclaves are connected, which is the most")]
+    #[error("{MAX_ENCLAVES} enclaves are connected, the maximum")]
     Full,
     #[error("every address of the ranges is in use")]
     NoAddress,
@@ -94,9 +94,9 @@ pub(crate) struct Enclave {
     pub(crate) candidate: Option<Member>,
     pub(crate) streams: Streams,
     pub(crate) connected_since: Option<SystemTime>,
-    /// The peer's end, if it is due before that of its proof.
+    /// When the peer is removed, if that is before its proof expires.
     remove_at: Option<Instant>,
-    /// The last document was refused: the peer's session may end in its own time.
+    /// The last document was refused. The peer stays until its session expires.
     is_refused: bool,
 }
 
@@ -104,13 +104,13 @@ pub(crate) struct Enclave {
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) public_key: PublicKey,
-    /// None for the key of an enclave that an earlier wg-server let in.
+    /// `None` if an earlier wg-server verified the document.
     pub(crate) attested: Option<Arc<Attested>>,
-    /// When the proof is too old. Never changed.
+    /// When the proof expires. Never changed.
     good_until: Instant,
 }
 
-/// A key that the kernel has to forget, and why.
+/// A key to remove from the kernel, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Expired {
     pub(crate) id: EnclaveId,
@@ -191,7 +191,7 @@ impl Enclaves {
         Ok((enclave.streams.open(role), addresses))
     }
 
-    /// The enclave has proved its key, which is now the candidate; the candidate before it, which the kernel has to forget.
+    /// The enclave has proved a key, which becomes the candidate. Returns the removal of the candidate before it.
     pub(crate) fn answered(
         &mut self,
         id: EnclaveId,
@@ -206,7 +206,7 @@ impl Enclaves {
         if public_key == self.own_key {
             return Err(Refusal::OwnKey);
         }
-        // The kernel knows a peer by its key: whoever had it would lose its addresses to this enclave.
+        // The kernel identifies a peer by its key: another enclave with the same key would take over its addresses.
         if self.entries.values().any(|enclave| enclave.has_key(public_key)) {
             return Err(Refusal::KeyTaken);
         }
@@ -217,7 +217,7 @@ impl Enclaves {
         Ok(former.map(|former| PeerChange::Remove(former.public_key)))
     }
 
-    /// The candidate had a handshake: what the kernel has to be told, in this order. Nothing if it is no candidate any more.
+    /// The candidate had a handshake. Returns the changes for the kernel, in order: none if it is not the candidate any more.
     pub(crate) fn confirmed(&mut self, id: EnclaveId, public_key: PublicKey) -> Vec<PeerChange> {
         let Some(enclave) = self.entries.get_mut(&id) else { return Vec::new() };
         let Some(member) = enclave.candidate.take_if(|candidate| candidate.public_key == public_key) else {
@@ -229,7 +229,7 @@ impl Enclaves {
         std::iter::once(own).chain(former).collect()
     }
 
-    /// The enclave could not prove its next keys: those in use stay until their session ends, and no longer.
+    /// The enclave could not prove its next keys. The present ones stay until their session expires.
     pub(crate) fn refused(&mut self, id: EnclaveId, stream: &OpenStream, now: Instant) {
         let enclave = self.entries.get_mut(&id).filter(|enclave| enclave.streams.control() == Some(stream));
         let Some(enclave) = enclave else { return };
@@ -239,8 +239,8 @@ impl Enclaves {
         }
     }
 
-    /// A stream has ended; an enclave that has nothing left is forgotten. A candidate goes with the stream that brought it: on
-    /// the next one the enclave has other keys.
+    /// A stream has ended. Forgets an enclave that has neither streams nor keys. A candidate is removed with the control stream
+    /// that proved it: on the next one the enclave has other keys.
     pub(crate) fn closed(&mut self, id: EnclaveId, stream: &OpenStream, now: Instant) -> Option<PeerChange> {
         let enclave = self.entries.get_mut(&id)?;
         if !enclave.streams.close(stream) {
@@ -260,7 +260,7 @@ impl Enclaves {
         change
     }
 
-    /// Keys whose time is over.
+    /// Removes the keys that have expired.
     pub(crate) fn expired(&mut self, now: Instant) -> Vec<Expired> {
         let mut expired = Vec::new();
         self.entries.retain(|id, enclave| {
@@ -268,10 +268,10 @@ impl Enclaves {
                 expired.extend(member.map(|Member { public_key, .. }| Expired { id: *id, public_key, reason }));
             };
             let is_too_old = |member: &mut Member| member.good_until <= now;
-            forget(enclave.candidate.take_if(is_too_old), "no handshake in the proof's time");
-            forget(enclave.peer.take_if(is_too_old), "no new proof in the keys' time");
+            forget(enclave.candidate.take_if(is_too_old), "no handshake before the proof expired");
+            forget(enclave.peer.take_if(is_too_old), "no new proof before the old one expired");
             if enclave.remove_at.is_some_and(|at| at <= now) {
-                let reason = if enclave.is_refused { "its proof was refused" } else { "it did not come back" };
+                let reason = if enclave.is_refused { "its proof was refused" } else { "it did not reconnect" };
                 forget(enclave.peer.take(), reason);
             }
             if enclave.peer.is_none() {
@@ -282,8 +282,8 @@ impl Enclaves {
         expired
     }
 
-    /// Takes over a peer of a wg-server that was killed: its enclave, or `None` if it has to go, because it belongs to nobody or
-    /// its proof is too old. `proof_age` is `None` where nobody knows.
+    /// Takes over a peer from a wg-server that was killed. Returns its enclave, or `None` if the peer must be removed: no enclave
+    /// has its addresses, or its proof has expired. `proof_age` is `None` if it is not known.
     pub(crate) fn adopt(
         &mut self,
         public_key: PublicKey,
@@ -322,7 +322,7 @@ impl Enclave {
         }
     }
 
-    /// An end that is due already stays.
+    /// An earlier end stays.
     fn remove_by(&mut self, end: Instant) {
         self.remove_at = Some(self.remove_at.map_or(end, |due| due.min(end)));
     }

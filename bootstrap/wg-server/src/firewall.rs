@@ -1,4 +1,4 @@
-//! The firewall: nftables tables of our own, each replaced whole in one transaction, watched, and removed at the end.
+//! The firewall: our own nftables tables. Each is replaced in one transaction, watched, and removed at the end.
 
 mod foreign;
 mod gate;
@@ -20,12 +20,12 @@ use nft::Nft;
 pub(crate) use ruleset::Plan;
 use table::Table;
 
-/// Everybody's rules are read again after this many times as long as it took: some hosts have many, and change them all the time.
+/// All rules are read again after a pause of this many times as long as reading took: some hosts have many that change often.
 const FOREIGN_SHARE: u32 = 5;
-/// Legacy iptables tells nobody of changes.
+/// Legacy iptables does not report changes.
 const LEGACY_EVERY: Duration = Duration::from_secs(15);
 
-/// The tables in the kernel. Nobody else's rules are touched.
+/// The tables in the kernel. Never changes the rules of others.
 #[derive(Debug)]
 pub(crate) struct Firewall {
     nft: Nft,
@@ -45,7 +45,7 @@ struct Foreign {
     not_before: Instant,
 }
 
-/// What was found in place of a table.
+/// What was found instead of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     Nothing(&'static str),
@@ -53,7 +53,7 @@ pub(crate) enum Found {
 }
 
 impl Firewall {
-    /// Puts the table in place, over one that a killed wg-server left.
+    /// Sets the table, and replaces one that a killed wg-server left.
     pub(crate) async fn apply(nft_path: &Path, plan: &Plan) -> Result<Self> {
         let nft = Nft::new(nft_path.to_owned());
         let mut table = Table::new(ruleset::TABLE, ruleset::as_json(&plan.replacement())?);
@@ -63,32 +63,32 @@ impl Firewall {
         Ok(Self { nft, table, gate, seen, plan: plan.clone(), foreign, legacy_not_before: Instant::now() })
     }
 
-    /// Puts back what is not what it was; what was there instead.
+    /// Restores tables that changed. Returns what was found instead.
     pub(crate) async fn restore(&mut self) -> Result<Vec<Found>> {
         let generation = generation::read()?;
         if self.seen == Some(generation) {
             return Ok(Vec::new());
         }
-        // Until it is known to be in place, it is not.
+        // Until the tables are verified, assume that they changed.
         self.seen = None;
-        // Without the first, no enclave gets as far as the gate.
+        // The first one comes first: without it, no enclave reaches the gate.
         let table = self.table.restore(&self.nft).await?;
         let gate = self.gate.restore().await?;
         self.seen = match (&table, &gate) {
             (None, None) => Some(generation),
             (Some((_, generation)), None) => *generation,
-            // The next look reads them again.
+            // The next check reads them again.
             (_, Some(_)) => None,
         };
         Ok(table.map(|(found, _)| found).into_iter().chain(gate).collect())
     }
 
-    /// The enclaves' way to port 53, which whoever has this closes and opens.
+    /// The gate to port 53 for enclaves.
     pub(crate) fn gate(&self) -> Gate {
         self.gate.clone()
     }
 
-    /// Which other tables drop the enclaves' packets, a sentence each; `None` if no table has changed since the last time.
+    /// Finds other tables that drop the enclaves' packets, one sentence each. `None` if no table has changed since the last call.
     pub(crate) async fn foreign(&mut self) -> Result<Option<Vec<String>>> {
         let (generation, started) = (generation::read()?, Instant::now());
         if self.foreign.seen == Some(generation) || started < self.foreign.not_before {
@@ -102,7 +102,7 @@ impl Firewall {
         Ok(Some(foreign::problems(&listing, self.plan.interface(), &self.plan.packets())))
     }
 
-    /// The same of legacy iptables; `None` if it was looked at a moment ago.
+    /// The same for legacy iptables. `None` if it was read a moment ago.
     pub(crate) async fn legacy(&mut self) -> Option<Vec<String>> {
         if Instant::now() < self.legacy_not_before {
             return None;
@@ -112,7 +112,7 @@ impl Firewall {
         Some(problems)
     }
 
-    /// For whoever wants to know what was dropped, while another holds the firewall.
+    /// A reader of the counter, independent of the firewall's owner.
     pub(crate) fn drops(&self) -> Drops {
         Drops { nft: self.nft.clone() }
     }
@@ -131,7 +131,7 @@ pub(crate) struct Drops {
 }
 
 impl Drops {
-    /// How many packets of enclaves' questions to other name servers were dropped since the table was put in place.
+    /// How many packets from enclaves to other name servers were dropped since the table was set.
     pub(crate) async fn dropped_questions(&self) -> Result<u64> {
         let doing = || format!("read the counter {} of the firewall", ruleset::OTHER_NAME_SERVERS);
         let listed = self.nft.counter(ruleset::OTHER_NAME_SERVERS).await.with_context(doing)?;
@@ -143,7 +143,7 @@ impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Nothing(name) => write!(f, "no table inet {name}"),
-            Self::Changed(name) => write!(f, "another table inet {name} than it set"),
+            Self::Changed(name) => write!(f, "a changed table inet {name}"),
         }
     }
 }

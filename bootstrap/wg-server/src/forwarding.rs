@@ -1,4 +1,4 @@
-//! The kernel's forwarding switches: on for wg0 and the uplink, nowhere else where the kernel leaves the choice.
+//! The kernel's forwarding sysctls: on for wg0 and the uplink, and nowhere else if the kernel allows that.
 
 use std::path::{Path, PathBuf};
 
@@ -8,45 +8,45 @@ use crate::config::InterfaceName;
 
 const ROOT: &str = "/proc/sys/net";
 
-/// One value that has to be there, and when.
+/// A sysctl that must have a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Switch {
     path: PathBuf,
     value: &'static str,
-    /// Written only over this value.
+    /// If set, only this value is overwritten.
     over: Option<&'static str>,
 }
 
-/// A switch that was not as it should be, and is now.
+/// A sysctl that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Switched {
-    /// As sysctl(8) names it.
+    /// Its name in sysctl(8).
     pub(crate) name: String,
     pub(crate) from: String,
     pub(crate) to: &'static str,
 }
 
-/// The switches that the enclaves' traffic needs. They stay on at the end: others may have come to rely on them.
+/// The sysctls that the enclaves' traffic needs. They stay on at the end, because other programs may rely on them by then.
 pub(crate) fn plan(interface: &InterfaceName, uplink: &InterfaceName, ipv4: bool, ipv6: bool) -> Vec<Switch> {
     let switch = |path: String, value, over| Switch { path: PathBuf::from(format!("{ROOT}/{path}")), value, over };
     let mut switches = Vec::new();
     if ipv4 {
-        // IPv4 asks the interface that a packet came in on: wg0 for questions, the uplink for answers.
+        // IPv4 checks the interface that a packet arrived on: wg0 for requests, the uplink for answers.
         for name in [interface, uplink] {
             switches.push(switch(format!("ipv4/conf/{name}/forwarding"), "1", None));
         }
     }
     if ipv6 {
-        // With forwarding on, an interface takes no more router advertisements unless accept_ra is 2, and on EC2 the default
-        // route comes from one (Documentation/networking/ip-sysctl.rst, accept_ra).
+        // With forwarding on, an interface ignores router advertisements unless accept_ra is 2, and on EC2 the default route
+        // comes from one (Documentation/networking/ip-sysctl.rst, accept_ra).
         switches.push(switch(format!("ipv6/conf/{uplink}/accept_ra"), "2", Some("1")));
-        // IPv6 forwards nothing anywhere unless this one is on (ip6_forward).
+        // Without this one, IPv6 forwards nothing on any interface (ip6_forward).
         switches.push(switch("ipv6/conf/all/forwarding".to_owned(), "1", None));
     }
     switches
 }
 
-/// Sets what is not as it should be. `done` gets what was changed, also when another one cannot be.
+/// Sets what differs. `done` gets each change, even if a later one fails.
 pub(crate) fn settle(switches: &[Switch], done: &mut Vec<Switched>) -> Result<()> {
     for switch in switches {
         let path = switch.path.display();
@@ -59,19 +59,19 @@ pub(crate) fn settle(switches: &[Switch], done: &mut Vec<Switched>) -> Result<()
     Ok(())
 }
 
-/// That wg0 can have an IPv6 address; else the sysctl that forbids it, and what to do.
+/// Refuses a host on which wg0 cannot have an IPv6 address, with the sysctl that forbids it and what to do.
 pub(crate) fn ensure_ipv6(interface: &InterfaceName) -> Result<()> {
     ensure_ipv6_below(Path::new(ROOT), interface)
 }
 
 fn ensure_ipv6_below(root: &Path, interface: &InterfaceName) -> Result<()> {
-    let or = "or leave enclaves.ipv6_range and the IPv6 address of wireguard.addresses out of the configuration";
+    let or = "or remove enclaves.ipv6_range and the IPv6 address of wireguard.addresses from the configuration";
     let conf = root.join("ipv6/conf");
     ensure!(
         conf.is_dir(),
-        "wireguard.addresses has an IPv6 address, and this kernel has no IPv6: boot without ipv6.disable=1, {or}"
+        "wireguard.addresses has an IPv6 address, but this kernel has no IPv6: boot without ipv6.disable=1, {or}"
     );
-    // An interface that is not there yet will have the default.
+    // A new interface gets the default.
     let place = if conf.join(interface.as_str()).is_dir() { interface.as_str() } else { "default" };
     let path = conf.join(place).join("disable_ipv6");
     let value = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -79,7 +79,7 @@ fn ensure_ipv6_below(root: &Path, interface: &InterfaceName) -> Result<()> {
     let name = format!("net.ipv6.conf.{}.disable_ipv6", place.replace('.', "/"));
     ensure!(
         value.trim() == "0",
-        "wireguard.addresses has an IPv6 address, and {name} is {}, expected 0: `sysctl -w {name}=0` (and the file in \
+        "wireguard.addresses has an IPv6 address, but {name} is {}, expected 0: `sysctl -w {name}=0` (and change the file in \
          /etc/sysctl.d that sets it, or net.ipv6.conf.all.disable_ipv6), {or}",
         value.trim()
     );
@@ -163,6 +163,6 @@ mod tests {
         ensure_ipv6_below(dir.path(), &name).unwrap();
         set("wg0", "1\n");
         assert!(error().contains("net.ipv6.conf.wg0.disable_ipv6 is 1"), "{}", error());
-        assert!(error().contains("leave enclaves.ipv6_range"), "{}", error());
+        assert!(error().contains("remove enclaves.ipv6_range"), "{}", error());
     }
 }

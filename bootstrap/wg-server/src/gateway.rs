@@ -27,10 +27,10 @@ use crate::streams::OpenStream;
 
 pub(crate) use peers::Renewals;
 
-/// What only decides which lease goes first is written this often.
+/// How often the uses of leases are written, which only decide which lease is reclaimed first.
 const SAVE_USES_EVERY: Duration = Duration::from_mins(1);
 
-/// The gateway's side of every enclave. Cloning it shares it.
+/// The gateway's side of all enclaves. Clones share the same state.
 #[derive(Clone, Debug)]
 pub(crate) struct Gateway {
     shared: Arc<Shared>,
@@ -40,12 +40,12 @@ pub(crate) struct Gateway {
 struct Shared {
     interface: Interface,
     public_key: PublicKey,
-    /// Where relays send, and hear from.
+    /// Relays send datagrams to this address and receive them from it.
     wireguard: SocketAddr,
     keepalive: Duration,
     state_dir: PathBuf,
     attestation: Attestation,
-    // Held while the kernel is told: its answer takes less than a millisecond, and the order of changes is that of decisions.
+    // Held while the kernel changes a peer, which takes less than a millisecond: changes keep the order of the decisions.
     state: Mutex<State>,
     // Held while the files are written, which takes milliseconds: the state's lock is not.
     files: Mutex<Files>,
@@ -119,7 +119,7 @@ impl Gateway {
         self.shared.public_key
     }
 
-    /// After this time an enclave gets new keys.
+    /// The time after which an enclave gets new keys.
     pub(crate) fn key_lifetime(&self) -> Duration {
         self.shared.attestation.key_lifetime
     }
@@ -132,7 +132,7 @@ impl Gateway {
         &self.shared.interface
     }
 
-    /// Takes over the peers of a wg-server that was killed: each gets its relay's new endpoint, and nothing else changes.
+    /// Takes over the peers of a wg-server that was killed. Each gets the endpoint of its new relay, and nothing else changes.
     pub(crate) async fn adopt_peers(&self) -> Result<()> {
         let proofs = Proofs::load(&self.shared.state_dir);
         let mut state = self.shared.state.lock().await;
@@ -147,11 +147,11 @@ impl Gateway {
                     if peer.keepalive != self.keepalive() {
                         self.tell(Some(PeerChange::KeepAlive(peer.public_key))).await?;
                     }
-                    // Where an enclave elsewhere is, the kernel knows from its last datagram.
+                    // The kernel learns the endpoint of an enclave elsewhere from its datagrams.
                     endpoint.map(|endpoint| PeerChange::Move { public_key: peer.public_key, endpoint })
                 }
                 None => {
-                    tracing::info!(public_key = %peer.public_key, proof_age = ?age, "peer of no known enclave, or with too old a proof, removed");
+                    tracing::info!(public_key = %peer.public_key, proof_age = ?age, "peer removed: no known enclave has its addresses, or its proof has expired");
                     Some(PeerChange::Remove(peer.public_key))
                 }
             };
@@ -171,7 +171,7 @@ impl Gateway {
         };
         let (relay, changes) = (self.relay(&mut state, id), state.enclaves.leases().changes());
         drop(state);
-        // A new enclave hears of its address when that is on disk; a known one does not wait for a disk.
+        // A new enclave learns its address after that is on disk. A known enclave does not wait for the disk.
         let prepared = match relay {
             Ok(relay) => self.save_leases(|saved| changes.places > saved.leases.places).await.map(|()| relay),
             Err(error) => Err(error),
@@ -185,8 +185,8 @@ impl Gateway {
         }
     }
 
-    /// Verifies an answer; its key is then known to the kernel, and the enclave gets at the pre-shared key by the ciphertext.
-    /// The inner error is the reason for the enclave.
+    /// Verifies an answer and adds its key to the kernel. Returns the ciphertext from which the enclave derives the pre-shared key.
+    /// The inner error is the reason that the enclave is told.
     pub(crate) async fn answer(
         &self,
         opened: &Opened,
@@ -216,7 +216,7 @@ impl Gateway {
         Ok(Ok(ciphertext))
     }
 
-    /// Whether the key has had its handshake, and is thereby the enclave's.
+    /// Whether the key has had a handshake. If so, it becomes the enclave's key.
     pub(crate) async fn confirm(&self, id: EnclaveId, public_key: PublicKey) -> Result<bool> {
         let peers = self.shared.interface.peers().await?;
         let has_handshake = |peer: &Peer| peer.public_key == public_key && peer.latest_handshake.is_some();
@@ -231,11 +231,11 @@ impl Gateway {
         }
         drop(state);
         self.save_proofs().await;
-        tracing::info!(enclave = %id, %public_key, is_renewal, "the enclave is a peer: its document matches, and it has the key");
+        tracing::info!(enclave = %id, %public_key, is_renewal, "the enclave is a peer: its document is valid and it has had a handshake");
         Ok(true)
     }
 
-    /// Has the keys of an enclave, or of all, renewed now; how many.
+    /// Requests new keys from one enclave or from all. Returns from how many.
     pub(crate) async fn renew(&self, cid: Option<Cid>) -> usize {
         let state = self.shared.state.lock().await;
         let meant = state.enclaves.entries().filter(|(of, _)| cid.is_none_or(|cid| cid == of.cid));
@@ -265,7 +265,7 @@ impl Gateway {
         }
     }
 
-    /// Removes the peers whose time is over, and writes down which leases were used.
+    /// Removes expired peers, and saves which leases were used.
     pub(crate) async fn expire(&self) {
         let mut state = self.shared.state.lock().await;
         for Expired { id, public_key, reason } in state.enclaves.expired(Instant::now()) {
@@ -283,7 +283,7 @@ impl Gateway {
         }
     }
 
-    /// Every enclave at this moment.
+    /// The present enclaves.
     pub(crate) async fn seen(&self) -> Vec<Seen> {
         let state = self.shared.state.lock().await;
         let entries = state.enclaves.entries();
@@ -292,7 +292,7 @@ impl Gateway {
             .collect()
     }
 
-    /// Writes the leases if that is due still when it is this caller's turn: who waited finds its own written with the others'.
+    /// Saves the leases if `is_due` still holds when it is this caller's turn: another caller may have saved them meanwhile.
     async fn save_leases(&self, is_due: impl Fn(&Files) -> bool) -> Result<()> {
         let mut files = self.shared.files.lock().await;
         if !is_due(&files) {
@@ -305,7 +305,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Writes when the peers proved their keys, if those are others than before. What is not on disk only shortens their time.
+    /// Saves when the peers proved their keys, if the keys have changed. A proof that is not on disk only expires earlier.
     async fn save_proofs(&self) {
         let mut files = self.shared.files.lock().await;
         let ages: Vec<_> = self.shared.state.lock().await.enclaves.proofs(Instant::now()).collect();
@@ -321,7 +321,7 @@ impl Gateway {
         }
     }
 
-    /// The relay of an enclave of this host, which keeps its UDP socket for as long as the enclave is known.
+    /// The relay of an enclave on this host. It keeps its UDP socket for as long as the enclave is known.
     fn relay(&self, state: &mut State, id: EnclaveId) -> Result<Option<Arc<DatagramRelay>>> {
         if id.via.is_some() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! What the controller has put back, and what it may not put back: counted and named, for the log and for the status.
+//! What wg-server has repaired, and what it cannot repair, for the log and for the status.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-/// What wg-server owns on its host and puts back.
+/// What wg-server owns on its host and repairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -42,14 +42,14 @@ pub(crate) enum Topic {
     Watch,
 }
 
-/// How often, and when last.
+/// How often a kind was repaired, and when last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Repairs {
     pub(crate) count: u64,
     pub(crate) last: Option<SystemTime>,
 }
 
-/// Shared by the controller, which writes it, and the status, which shows it.
+/// Shared by the tasks that repair and the status, which shows it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     inner: Mutex<Inner>,
@@ -89,7 +89,7 @@ impl Kind {
 }
 
 impl Health {
-    /// Counts and logs a change by somebody else that was put right.
+    /// Counts and logs a repair.
     pub(crate) fn repaired(&self, kind: Kind, found: &str, done: &str) {
         let count = {
             let mut inner = self.lock();
@@ -101,7 +101,7 @@ impl Health {
         tracing::warn!(kind = kind.name(), found, done, count, "repaired what something else on this host changed");
     }
 
-    /// The problems of a topic, each one sentence that ends with what to do. Only a change is logged.
+    /// Sets the problems of a topic, each one sentence that ends with what to do. Logs only changes.
     pub(crate) fn set_problems(&self, topic: Topic, problems: Vec<String>) {
         let former = {
             let mut inner = self.lock();
@@ -115,18 +115,18 @@ impl Health {
         }
     }
 
-    /// The same for at most one problem.
+    /// Sets the only problem of a topic, or none.
     pub(crate) fn set_problem(&self, topic: Topic, problem: Option<String>) {
         self.set_problems(topic, problem.into_iter().collect());
     }
 
-    /// Every kind, repaired or not.
+    /// All kinds, including those never repaired.
     pub(crate) fn repairs(&self) -> BTreeMap<Kind, Repairs> {
         let inner = self.lock();
         Kind::ALL.into_iter().map(|kind| (kind, inner.repairs.get(&kind).copied().unwrap_or_default())).collect()
     }
 
-    /// Every present problem.
+    /// All present problems.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.lock().problems.values().flatten().cloned().collect()
     }

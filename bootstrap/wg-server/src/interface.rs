@@ -1,4 +1,4 @@
-//! `wg0`: made, or taken over from a wg-server that was killed, and taken down again.
+//! `wg0`: created, or taken over from a wg-server that was killed, and deleted at the end.
 
 mod drift;
 mod link;
@@ -27,20 +27,20 @@ pub(crate) struct Interface {
     fingerprints: RandomState,
 }
 
-/// Tells one pre-shared key from another, within this process, and nothing else of it.
+/// A hash of a pre-shared key: equal for equal keys within this process, and otherwise without information about the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(u64);
 
 /// One change to the kernel's peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PeerChange {
-    /// No longer a peer.
+    /// Removes a peer.
     Remove(PublicKey),
-    /// A peer that exactly these addresses belong to; whoever had them has them no longer.
+    /// Gives a peer exactly these addresses. The peers that had them lose them.
     Own { public_key: PublicKey, addresses: Vec<IpAddr> },
-    /// A peer that stays as it is, but is reached elsewhere.
+    /// Changes the endpoint of a peer, and nothing else.
     Move { public_key: PublicKey, endpoint: SocketAddr },
-    /// A peer that stays as it is, but is kept alive as configured.
+    /// Sets the keepalive of a peer to the configured one, and nothing else.
     KeepAlive(PublicKey),
 }
 
@@ -51,56 +51,56 @@ pub(crate) struct Peer {
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) allowed_ips: Vec<IpNet>,
     pub(crate) preshared_key: Fingerprint,
-    /// In seconds; 0 is never.
+    /// In seconds; 0 is off.
     pub(crate) keepalive: u16,
     pub(crate) latest_handshake: Option<SystemTime>,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
 }
 
-/// What was there when wg-server started.
+/// What existed when wg-server started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing: the interface is new.
+    /// No configured interface.
     Nothing,
-    /// An interface with our key: its sessions go on.
+    /// An interface with our key. Its sessions continue.
     Ours,
 }
 
-/// Refuses a name that something else than WireGuard has.
+/// Refuses the name of an interface that is not WireGuard's.
 pub(crate) async fn ensure_usable(name: &InterfaceName) -> Result<()> {
     match link::kind(name).await? {
         link::Kind::Absent | link::Kind::WireGuard => Ok(()),
         link::Kind::Other(kind) => {
-            bail!(
-                "{name} is there already and is no WireGuard interface but {kind}; expected a name that is free, like \"wg0\""
-            )
+            bail!("{name} exists and is not a WireGuard interface but {kind}; expected a free name, like \"wg0\"")
         }
     }
 }
 
 impl Interface {
-    /// Looks whether the interface can be made, or adopted because it has the same private key; touches nothing.
+    /// Checks that the interface can be created, or adopted because it has the same private key. Changes nothing.
     pub(crate) async fn find(config: &WireGuard, key: &PrivateKey) -> Result<(Self, Found)> {
         let name = config.interface.clone();
         let found = match link::kind(&name).await? {
             link::Kind::Absent => Found::Nothing,
-            link::Kind::Other(kind) => bail!("{name} is there already and is no WireGuard interface but {kind}"),
+            link::Kind::Other(kind) => {
+                bail!("{name} exists and is not a WireGuard interface but {kind}; expected a free name, like \"wg0\"")
+            }
             link::Kind::WireGuard => match wireguard::own(&name).await?.0 {
                 Some(theirs) if theirs == public_key(key) => Found::Ours,
-                // Made and never configured.
+                // Created and never configured.
                 None => Found::Nothing,
                 Some(_) => bail!(
-                    "{name} is there already with another private key: `ip link delete {name}` if nothing needs it, or \
-                     set wireguard.interface to another name"
+                    "{name} exists with another private key: run `ip link delete {name}` if nothing needs it, or set wireguard.interface \
+                     to another name"
                 ),
             },
         };
         Ok((Self { name, fingerprints: RandomState::new() }, found))
     }
 
-    /// Makes the interface what it should be; the sessions of one that is right are not touched. `done` gets what was not
-    /// right and is now, also when something else then goes wrong.
+    /// Repairs the interface where it differs from `desired`. Sessions survive. `done` gets each repair that succeeded, even if a
+    /// later one fails.
     pub(crate) async fn settle(&self, desired: &Desired, key: &PrivateKey, done: &mut Vec<Repair>) -> Result<()> {
         let repairs = drift::repairs(desired, &self.observe().await?);
         let is_new = repairs.contains(&Repair::Make);
@@ -116,7 +116,7 @@ impl Interface {
         Ok(())
     }
 
-    /// What has the interface's name now.
+    /// Reads what has the interface's name.
     pub(crate) async fn observe(&self) -> Result<Observed> {
         let name = &self.name;
         match link::kind(name).await? {
@@ -151,7 +151,7 @@ impl Interface {
         &self.name
     }
 
-    /// Tells the kernel about a peer.
+    /// Changes one of the kernel's peers.
     pub(crate) async fn apply(&self, change: PeerChange, keepalive: Duration) -> Result<()> {
         wireguard::apply(&self.name, change, keepalive).await.with_context(|| format!("change a peer of {}", self.name))
     }
@@ -170,14 +170,14 @@ impl Interface {
         Ok(Fingerprint::of(key.expose(), &self.fingerprints))
     }
 
-    /// What the kernel knows about the peers.
+    /// Reads the kernel's peers.
     pub(crate) async fn peers(&self) -> Result<Vec<Peer>> {
         wireguard::peers(&self.name, &self.fingerprints)
             .await
             .with_context(|| format!("read the peers of {}", self.name))
     }
 
-    /// Takes the interface down and its sessions with it.
+    /// Deletes the interface and with it its sessions.
     pub(crate) async fn delete(&self) -> Result<()> {
         link::delete(&self.name).await.with_context(|| format!("delete {}", self.name))
     }

@@ -29,7 +29,7 @@ impl PrivateKey {
         Self(bytes)
     }
 
-    /// The bytes, for whoever calculates with them.
+    /// The bytes, for calculations.
     pub(crate) fn expose(&self) -> &[u8; 32] {
         &self.0
     }
@@ -61,7 +61,7 @@ impl PrivateKey {
         Ok(Self(bytes))
     }
 
-    /// Writes a new file, mode 0600; never replaces one.
+    /// Writes a new file with mode 0600. Never replaces one.
     pub(crate) fn create(&self, path: &Path) -> Result<()> {
         let doing = || format!("write the private key {}", path.display());
         let text = Zeroizing::new(STANDARD.encode(self.0) + "\n");

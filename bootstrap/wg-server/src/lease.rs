@@ -1,4 +1,4 @@
-//! Which enclave has which place in the ranges of addresses, across restarts.
+//! Which enclave has which place in the address ranges, across restarts.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -14,10 +14,10 @@ use crate::enclave_id::EnclaveId;
 const FILE: &str = "leases.json";
 /// Far more than 65,535 leases need.
 const MAX_FILE_LEN: u64 = 16 << 20;
-/// Nitro allows four enclaves per instance; a parent elsewhere may make up as many as it likes.
+/// Nitro allows four enclaves per instance, but a parent elsewhere may invent any number.
 pub(crate) const MAX_PER_PARENT: usize = 8;
 
-/// Every lease, and what decides which one goes when there is no free place.
+/// All leases, and their order of use, which decides which one is reclaimed when no place is free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leases {
     capacity: u16,
@@ -25,12 +25,12 @@ pub(crate) struct Leases {
     changes: Changes,
 }
 
-/// How often something was changed that a file has to say.
+/// How many changes a file must record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// An enclave got a place that it had not.
+    /// An enclave got a new place.
     pub(crate) places: u64,
-    /// A lease was used, which only decides which one goes first.
+    /// A lease was used, which only decides which one is reclaimed first.
     pub(crate) uses: u64,
 }
 
@@ -44,7 +44,7 @@ struct Lease {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    /// The parent, of an enclave that is not this host's.
+    /// The parent of an enclave on another host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     via: Option<IpAddr>,
     cid: u32,
@@ -57,10 +57,10 @@ impl Leases {
         Self { capacity, leases: BTreeMap::new(), changes: Changes::default() }
     }
 
-    /// The place of an enclave: the one that it had, else the lowest free one, else that of whoever was away the longest.
+    /// The place of an enclave: its former one, else the lowest free one, else that of the enclave that was away the longest.
     ///
-    /// nitro-cli may give every launch a new CID, so that leases of CIDs that never come back must not fill the range. Those
-    /// of one parent elsewhere take each other's places before they take anybody else's.
+    /// nitro-cli may give every launch a new CID, so leases of CIDs that never return must not fill the range. Enclaves of one
+    /// parent elsewhere take each other's places before they take those of others.
     pub(crate) fn place(&mut self, id: EnclaveId, is_live: impl Fn(EnclaveId) -> bool) -> Option<u16> {
         let used = self.leases.values().map(|lease| lease.used).max().unwrap_or(0).saturating_add(1);
         let place = match self.leases.get(&id) {
@@ -75,7 +75,7 @@ impl Leases {
         Some(place)
     }
 
-    /// What was changed since the leases were loaded.
+    /// The changes since the leases were loaded.
     pub(crate) fn changes(&self) -> Changes {
         self.changes
     }
@@ -101,7 +101,7 @@ impl Leases {
         Some(place)
     }
 
-    /// Reads the leases of an earlier run, if there was one. Places that the range no longer has are forgotten.
+    /// Reads the leases of an earlier run, if there was one. Forgets places that the range no longer has.
     pub(crate) fn load(dir: &Path, capacity: u16) -> Result<Self> {
         let path = dir.join(FILE);
         let doing = || format!("read the leases {}", path.display());
@@ -114,7 +114,7 @@ impl Leases {
             Err(error) => return Err(error).with_context(doing),
         };
         Self::parse(&text, capacity)
-            .with_context(|| format!("{} (without the file, addresses are given anew)", doing()))
+            .with_context(|| format!("{} (without the file, wg-server assigns new addresses)", doing()))
     }
 
     fn parse(text: &str, capacity: u16) -> Result<Self> {
@@ -123,14 +123,14 @@ impl Leases {
             if place >= capacity {
                 continue;
             }
-            ensure!(leases.holder(place).is_none(), "place {place} is there twice");
+            ensure!(leases.holder(place).is_none(), "place {place} is used twice");
             let id = EnclaveId { via, cid: Cid(cid) };
-            ensure!(leases.leases.insert(id, Lease { place, used }).is_none(), "{id} is there twice");
+            ensure!(leases.leases.insert(id, Lease { place, used }).is_none(), "{id} is listed twice");
         }
         Ok(leases)
     }
 
-    /// Replaces the file whole: after a crash the old or the new one is there.
+    /// Replaces the whole file: after a crash either the old or the new one exists.
     pub(crate) fn save(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
         self.replace(dir, &path).with_context(|| format!("write the leases {}", path.display()))
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_range_takes_the_place_of_whoever_was_away_the_longest() {
+    fn a_full_range_reclaims_the_place_of_the_enclave_that_was_away_the_longest() {
         let mut leases = Leases::new(2);
         leases.place(here(16), nobody);
         leases.place(here(17), nobody);
@@ -217,11 +217,11 @@ mod tests {
     #[test]
     fn a_damaged_file_is_named_and_never_gives_one_address_to_two() {
         let twice = r#"[{"cid":16,"place":0,"used":1},{"cid":17,"place":0,"used":2}]"#;
-        assert_eq!(Leases::parse(twice, 4).unwrap_err().to_string(), "place 0 is there twice");
+        assert_eq!(Leases::parse(twice, 4).unwrap_err().to_string(), "place 0 is used twice");
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), "[{").unwrap();
         let error = format!("{:#}", Leases::load(dir.path(), 4).unwrap_err());
-        assert!(error.starts_with("read the leases /") && error.contains("addresses are given anew"), "{error}");
+        assert!(error.starts_with("read the leases /") && error.contains("wg-server assigns new addresses"), "{error}");
     }
 
     #[test]

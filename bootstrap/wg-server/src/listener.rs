@@ -1,4 +1,4 @@
-//! Where enclaves come in: each connection has a deadline for its first bytes, and then is a stream of the gateway's.
+//! Accepts the enclaves' connections. Each has a deadline for its first bytes, and then becomes a stream of the gateway.
 
 use std::net::IpAddr;
 
@@ -23,13 +23,13 @@ use crate::remote::Parents;
 /// The listening sockets.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    /// Of this host's enclaves.
+    /// For enclaves on this host.
     Enclaves(Ports),
-    /// Of parents elsewhere, which carry their enclaves' streams.
+    /// For parents elsewhere, which relay their enclaves' streams.
     Parents(Parents),
 }
 
-/// A connection whose first bytes are read.
+/// A connection whose first bytes have been read.
 enum Connection {
     Data(Stream),
     Control(Stream),
@@ -44,7 +44,7 @@ impl Listener {
         }
     }
 
-    /// Serves enclaves until told to stop, and waits for their streams' ends.
+    /// Serves enclaves until `stop`, and waits until their streams have ended.
     pub(crate) async fn serve(self, gateway: Gateway, stop: CancellationToken) {
         let here = |role| {
             let gateway = &gateway;
@@ -114,7 +114,7 @@ async fn serve<K: Ord + Copy>(
     let work = async {
         match (connection, &opened.relay) {
             (Connection::Data(stream), Some(relay)) => Ok(relay.carry(stream).await),
-            (Connection::Data(_), None) => bail!("its parent carries its datagrams, not this host"),
+            (Connection::Data(_), None) => bail!("its parent relays its datagrams, not this host"),
             (Connection::Control(stream), _) => control::serve(stream, gateway, &opened).await,
             (Connection::Remote(stream), _) => control::serve(stream, gateway, &opened).await,
         }

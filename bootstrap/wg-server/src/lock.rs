@@ -1,7 +1,7 @@
-//! One wg-server at a time: locks that end with the process that holds them.
+//! Locks that allow one wg-server at a time. They end with the process.
 //!
-//! One is a file of the runtime folder. The other belongs to the network namespace, as the nftables and sysctls do that two
-//! wg-servers would take from each other, whatever folders they have: the name of an abstract socket (unix(7)).
+//! One is a file in the runtime folder. The other is the name of an abstract socket (unix(7)), which belongs to the network
+//! namespace, as do the nftables and sysctls that two wg-servers would both change, whatever their folders.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -17,16 +17,16 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, get
 
 const NETWORK_NAME: &str = "wg-server";
 
-/// Held as long as it lives.
+/// Both locks, held for as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: Flock<File>,
-    /// Nobody is heard there.
+    /// Never accepts a connection.
     _network: UnixListener,
 }
 
 impl Lock {
-    /// Takes the locks, or says who has one.
+    /// Takes the locks. The error names the process that holds one.
     pub(crate) fn take(runtime_dir: &Path) -> Result<Self> {
         Ok(Self { _file: lock_file(runtime_dir)?, _network: lock_network()? })
     }
@@ -59,18 +59,20 @@ fn lock_network() -> Result<UnixListener> {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             let (who, to_do) = match holder() {
                 Ok((pid, uid)) => (format!("process {pid} of user {uid}"), format!("`kill {pid}`")),
-                Err(error) => (format!("a process that is not seen from here ({error})"), "end that one".to_owned()),
+                Err(error) => {
+                    (format!("a process that is not visible from here ({error})"), "stop that one".to_owned())
+                }
             };
             bail!(
-                "another wg-server runs in this network namespace, {who}: it holds the abstract socket @{NETWORK_NAME}. Expected one, as \
-                 two would change the same nftables and sysctls: {to_do}, or give this one a network namespace of its own"
+                "another wg-server runs in this network namespace, {who}: it holds the abstract socket @{NETWORK_NAME}. Expected only one, because \
+                 two would change the same nftables and sysctls: {to_do}, or run this one in its own network namespace"
             )
         }
         bound => bound.with_context(doing),
     }
 }
 
-/// Process and user, which the kernel knows of whoever listens. Never waits: nobody accepts the connection.
+/// The process and user that listen, from the kernel. Does not block: connecting does not wait for an accept.
 fn holder() -> io::Result<(i32, u32)> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;

@@ -1,4 +1,4 @@
-//! `wg-server lookup`: whether named looks names up, asked as an enclave asks.
+//! `wg-server lookup`: looks names up through named, as an enclave does.
 
 use std::path::PathBuf;
 
@@ -9,32 +9,32 @@ use tokio::runtime;
 use crate::config::Config;
 use crate::dns::{self, AllowList, Name};
 
-/// Which names, and whose.
+/// The names, and which wg-server to ask.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Names on the allow-list, like `aws.com`.
+    /// Names on the allow-list, for example `aws.com`.
     #[arg(required = true, value_name = "NAME", value_parser = parse)]
     names: Vec<Name>,
-    /// The operator's configuration, which the running wg-server has.
+    /// Configuration file of the running wg-server.
     #[arg(long, default_value = "/etc/wg-server/parent.toml")]
     config: PathBuf,
-    /// For programs.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What became of one name, for programs.
+/// The result for one name, as JSON.
 #[derive(Debug, Serialize)]
 struct Answer {
     name: String,
-    /// `None`: it was looked up.
+    /// `None`: the name was looked up.
     problem: Option<String>,
 }
 
-/// Asks for the names one after the other, and says on `out` which were looked up.
+/// Looks the names up one after the other, and prints those that succeed on `out`.
 ///
 /// # Errors
-/// The last name that could not be looked up, after the others in the log, a line each.
+/// The last name that failed. The others are in the log, one line each.
 pub(crate) fn lookup(options: &Options, out: impl Fn(&str) -> Result<()>) -> Result<()> {
     let config = Config::load(&options.config)?;
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
@@ -56,7 +56,7 @@ pub(crate) fn lookup(options: &Options, out: impl Fn(&str) -> Result<()>) -> Res
     Err(anyhow!(last))
 }
 
-/// Asks named at the gateway's first address; it is the same named at the other.
+/// Asks named at the gateway's first address. The same named listens at the other one.
 pub(crate) async fn look_up(config: &Config, list: &AllowList, name: &Name) -> Result<()> {
     ensure!(list.allows(name), "{name} is not on dns.allow_list_path: add it and restart wg-server");
     let server = config.wireguard.gateways().next().context("wireguard.addresses: empty")?;
@@ -70,7 +70,7 @@ pub(crate) async fn look_up(config: &Config, list: &AllowList, name: &Name) -> R
 
 fn parse(text: &str) -> Result<Name> {
     if let Some(domain) = text.strip_prefix("*.") {
-        bail!("it stands for every name below {domain}; expected one of these, like `x.{domain}`");
+        bail!("a wildcard stands for every name below {domain}; expected one of them, like `x.{domain}`");
     }
     Name::parse(text)
 }
@@ -83,7 +83,7 @@ mod tests {
     fn a_name_is_one_that_an_allow_list_could_have_and_no_wildcard() {
         assert_eq!(parse("AWS.com.").unwrap().to_string(), "aws.com");
         assert!(parse("198.51.100.1").unwrap_err().to_string().contains("is an address"));
-        let expected = "it stands for every name below aws.com; expected one of these, like `x.aws.com`";
+        let expected = "a wildcard stands for every name below aws.com; expected one of them, like `x.aws.com`";
         assert_eq!(parse("*.aws.com").unwrap_err().to_string(), expected);
     }
 

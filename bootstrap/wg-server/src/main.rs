@@ -1,9 +1,6 @@
 //! The parent's daemon: kernel WireGuard, NAT and DNS for the enclaves of one EC2 instance.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails"))]
 
 mod accept;
 mod admission;
@@ -53,7 +50,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use tunnel::port::Cid;
 
-/// Gateway of the enclaves on this parent instance: WireGuard over vsock, NAT and DNS.
+/// Gateway for the enclaves of this parent instance: WireGuard over vsock, NAT and DNS.
 #[derive(Parser)]
 #[command(name = "wg-server", version)]
 struct Arguments {
@@ -65,56 +62,56 @@ struct Arguments {
 enum Verb {
     /// Serves the enclaves until SIGTERM.
     Run {
-        /// The operator's configuration.
+        /// Configuration file.
         #[arg(long, default_value = "/etc/wg-server/parent.toml")]
         config: PathBuf,
     },
-    /// Starts named for a wg-server that runs as another user, until SIGTERM: `wg-named.service`, see `dns.named_socket_path`.
+    /// Starts named when a wg-server that runs as another user asks for it, until SIGTERM. See `dns.named_socket_path`.
     Named {
-        /// The operator's configuration, which wg-server has.
+        /// Configuration file of that wg-server.
         #[arg(long, default_value = "/etc/wg-server/parent.toml")]
         config: PathBuf,
     },
-    /// Carries the enclaves' ciphertext to a gateway elsewhere until SIGTERM: the parent's part of blind mode, without a key.
+    /// Relays the enclaves' ciphertext to a gateway on another host until SIGTERM (blind mode). Needs no key.
     Relay {
-        /// The operator's configuration.
+        /// Configuration file.
         #[arg(long, default_value = "/etc/wg-server/relay.toml")]
         config: PathBuf,
-        /// Only say what is wrong with the configuration.
+        /// Only check the configuration.
         #[arg(long)]
         check: bool,
     },
-    /// Says what is wrong with the configuration and what it names, and touches nothing.
+    /// Checks the configuration and everything that it names. Changes nothing.
     Check {
-        /// The operator's configuration.
+        /// Configuration file.
         #[arg(long, default_value = "/etc/wg-server/parent.toml")]
         config: PathBuf,
     },
-    /// Shows what the running wg-server is doing.
+    /// Shows the state of the running wg-server.
     Status {
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
-        /// The running wg-server's `runtime_dir`.
+        /// `runtime_dir` of the running wg-server.
         #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
-    /// Has the running wg-server look names up as an enclave would; each that fails is a line with what to do, and the exit status 1.
+    /// Looks names up as an enclave would. Prints what to do for each name that fails, and exits with status 1.
     Lookup(lookup::Options),
-    /// Has the running wg-server renew keys now, which costs no connection; by itself it does so every `attestation.key_lifetime`.
+    /// Renews the enclaves' keys now. Connections survive. wg-server itself renews them every `attestation.key_lifetime`.
     Renew {
-        /// Only those of the enclave with this CID.
+        /// Only renew the keys of the enclave with this CID.
         #[arg(long)]
         cid: Option<u32>,
-        /// The running wg-server's `runtime_dir`.
+        /// `runtime_dir` of the running wg-server.
         #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
-    /// Prints what a Nitro attestation document claims and whether it holds, which is its exit status too.
+    /// Prints the claims of a Nitro attestation document and verifies it. Exits with status 1 if it is not valid.
     Attest(attest::Options),
-    /// Makes a private key in a new file and prints its public key.
+    /// Writes a new private key to a file and prints its public key.
     Keygen {
-        /// The file, which must not exist.
+        /// File to write. It must not exist yet.
         #[arg(default_value = "/etc/wg-server/private.key")]
         path: PathBuf,
     },
@@ -161,7 +158,7 @@ fn renew(runtime_dir: &Path, cid: Option<Cid>) -> Result<()> {
     let renewing = status::renew(&status::socket_path(runtime_dir), cid)?;
     anyhow::ensure!(
         !renewing.is_nobody() || cid.is_none(),
-        "no enclave of that CID is connected: see `wg-server status`"
+        "no enclave with this CID is connected: see `wg-server status`"
     );
     say(renewing)
 }
@@ -176,7 +173,7 @@ fn say(line: impl std::fmt::Display) -> Result<()> {
     print(&format!("{line}\n"))
 }
 
-/// A reader that has seen enough, like `head`, is no error.
+/// A reader that closes the pipe early, like `head`, is not an error.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to stdout"),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use tunnel::port::Port;
 use tunnel::vsock::{self, Listener};
 
-/// The listening sockets. Having them is also the proof that no other wg-server serves the enclaves of this host.
+/// The listening sockets. Binding them also proves that no other wg-server serves the enclaves of this host.
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) data: Listener,

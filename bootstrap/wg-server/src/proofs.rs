@@ -1,4 +1,4 @@
-//! When each peer's key was proved, for the wg-server that comes after one that was killed: a restart makes no proof younger.
+//! When each peer's key was proved. After a crash, the next wg-server reads it, so that a restart does not extend a proof.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -12,14 +12,14 @@ use tunnel::control::PublicKey;
 
 const FILE: &str = "proofs.json";
 
-/// A moment of this boot, which no clock setting moves: peers of the kernel's do not outlive it either.
+/// A moment of this boot, on a clock that nobody can set. The kernel's peers do not outlive the boot either.
 struct Boot {
     id: String,
     /// Seconds.
     now: i64,
 }
 
-/// The proofs of an earlier run, in the present one's time.
+/// The proofs of an earlier run.
 #[derive(Debug)]
 pub(crate) struct Proofs {
     now: i64,
@@ -29,7 +29,7 @@ pub(crate) struct Proofs {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     boot_id: String,
-    /// By public key, in seconds since that boot; before it, for proofs whose age is a guess.
+    /// By public key, in seconds since that boot. Negative for proofs whose age is a guess.
     proved: BTreeMap<String, i64>,
 }
 
@@ -43,7 +43,7 @@ impl Boot {
 }
 
 impl Proofs {
-    /// What an earlier run wrote. From a file that cannot be read nothing is known, which shortens its peers' time.
+    /// Reads what an earlier run wrote. If the file cannot be read, all proofs are unknown and expire sooner.
     pub(crate) fn load(dir: &Path) -> Self {
         let path = dir.join(FILE);
         let loaded = Boot::this().and_then(|boot| {
@@ -56,7 +56,7 @@ impl Proofs {
         });
         loaded.unwrap_or_else(|error| {
             tracing::warn!(
-                "read when peers proved their keys, {}: {error:#}; they have to prove them soon",
+                "read when peers proved their keys, {}: {error:#}; they must prove them again soon",
                 path.display()
             );
             Self::unknown()
@@ -75,13 +75,13 @@ impl Proofs {
         Ok(Self { now: boot.now, proved })
     }
 
-    /// How long ago a key was proved, if that is known.
+    /// How long ago a key was proved, if known.
     pub(crate) fn age(&self, public_key: PublicKey) -> Option<Duration> {
         let proved = self.proved.get(&public_key.to_string())?;
         u64::try_from(self.now.checked_sub(*proved)?).ok().map(Duration::from_secs)
     }
 
-    /// Replaces the file whole. Not synced to the disk: what ends the machine ends the peers.
+    /// Replaces the whole file. Not synced to disk: a crash of the machine ends the peers too.
     pub(crate) fn save(dir: &Path, ages: &[(PublicKey, Duration)]) -> Result<()> {
         let path = dir.join(FILE);
         let write = || {

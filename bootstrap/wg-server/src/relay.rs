@@ -1,9 +1,9 @@
-//! `wg-server relay`: the parent's part of blind mode. The enclaves' WireGuard peer is a gateway elsewhere; this host has no key,
-//! no wg0 and no named, and carries bytes that it cannot read.
+//! `wg-server relay`: the parent's part of blind mode. The enclaves' WireGuard peer is a gateway elsewhere. This host has no key,
+//! no wg0 and no named, and relays bytes that it cannot read.
 //!
-//! Datagrams: the frames of an enclave's data stream, from and to a UDP socket that is the enclave's own and outlives its
-//! streams. Control: the bytes of an enclave's control stream, from its preface on, over TCP, with a [`Via`](tunnel::via::Via)
-//! in front. What this host may do to both is to lose them.
+//! Datagrams go between an enclave's data stream and a UDP socket that belongs to the enclave and outlives its streams. The bytes
+//! of a control stream, including its preface, go over TCP behind a [`Via`](tunnel::via::Via). All that this host can do to either
+//! is to lose them.
 
 mod config;
 mod control;
@@ -30,7 +30,7 @@ use crate::{service_manager, signals};
 use config::Config;
 use enclaves::Enclaves;
 
-/// What both ports share. Cloning it shares it.
+/// What both ports share. Clones share the same state.
 #[derive(Clone)]
 struct Relay {
     config: Config,
@@ -46,14 +46,14 @@ pub(crate) fn run(config_path: &Path) -> Result<()> {
     result
 }
 
-/// Everything that can be known to be wrong without touching anything; what was found to be right.
+/// Checks the configuration and returns a summary.
 pub(crate) fn check(config_path: &Path) -> Result<String> {
     let Config { data, control } = Config::load(config_path)?;
-    Ok(format!("{} is right: datagrams go to {data} (UDP), control streams to {control} (TCP)", config_path.display()))
+    Ok(format!("{} is valid: datagrams go to {data} (UDP), control streams to {control} (TCP)", config_path.display()))
 }
 
 async fn carry(config: Config, stop: CancellationToken) -> Result<()> {
-    // Having them is also the proof that no other wg-server runs here.
+    // Binding them also proves that no other wg-server runs here.
     let Ports { data, control } = Ports::bind()?;
     let relay = Relay { config, enclaves: Arc::default() };
     tracing::info!(data = %config.data, control = %config.control, "carrying for a gateway elsewhere");

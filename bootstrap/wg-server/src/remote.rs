@@ -1,5 +1,5 @@
-//! TCP between a parent that only carries and the gateway elsewhere: the gateway's listening side, and how both ends notice
-//! that the other machine is gone.
+//! TCP between a parent that only relays and the gateway: the gateway's listening side, and how both ends notice that the
+//! other machine is gone.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::accept::Acceptor;
 use crate::config::Remote;
 
-/// A control stream says nothing between two renewals: only probes tell that the other machine has vanished.
+/// A control stream is silent between two renewals: only probes detect that the other machine has vanished.
 const SILENT_BEFORE_PROBE: Duration = Duration::from_secs(15);
 const BETWEEN_PROBES: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
-/// The same for bytes that nobody acknowledges.
+/// The same for unacknowledged bytes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// The listening socket for parents that carry their enclaves' control streams.
+/// The listening socket for parents that relay their enclaves' control streams.
 #[derive(Debug)]
 pub(crate) struct Parents {
     listener: TcpListener,
@@ -38,24 +38,24 @@ impl Parents {
 impl Acceptor for Parents {
     type Stream = TcpStream;
     type From = IpAddr;
-    /// All enclaves of a parent come back at once when the gateway does.
+    /// All enclaves of a parent reconnect at once when the gateway restarts.
     const MAX_SILENT: usize = 16;
 
     async fn accept(&self) -> Result<(TcpStream, IpAddr)> {
         loop {
             let (stream, from) = self.listener.accept().await?;
-            // A listener on `::` sees IPv4 in IPv6's clothes.
+            // A listener on `::` sees IPv4-mapped IPv6 addresses.
             let parent = from.ip().to_canonical();
             if self.networks.iter().any(|network| network.contains(&parent)) {
                 watch(&stream)?;
                 return Ok((stream, parent));
             }
-            tracing::debug!(%parent, "in none of remote.parents: closed");
+            tracing::debug!(%parent, "not in remote.parents: closed");
         }
     }
 }
 
-/// Has the kernel end the connection when the other machine has gone without a word.
+/// Makes the kernel end the connection when the other machine has vanished.
 pub(crate) fn watch(stream: &TcpStream) -> Result<()> {
     let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     setsockopt(stream, KeepAlive, &true)
@@ -63,9 +63,9 @@ pub(crate) fn watch(stream: &TcpStream) -> Result<()> {
         .and_then(|()| setsockopt(stream, TcpKeepInterval, &seconds(BETWEEN_PROBES)))
         .and_then(|()| setsockopt(stream, TcpKeepCount, &PROBES))
         .and_then(|()| setsockopt(stream, TcpUserTimeout, &(seconds(UNACKNOWLEDGED) * 1000)))
-        .context("watch the connection")?;
-    // Each message waits for the answer to the one before.
-    stream.set_nodelay(true).context("send without delay")
+        .context("set TCP keepalive")?;
+    // Each message waits for the answer to the previous one.
+    stream.set_nodelay(true).context("set TCP_NODELAY")
 }
 
 #[cfg(test)]

@@ -1,6 +1,4 @@
-//! What systemd hears of this process: when it serves, and that it still does (sd_notify(3)).
-//!
-//! Started by anybody else, it tells nobody.
+//! Notifies systemd when this process is ready, and that it is still alive (sd_notify(3)). Does nothing without systemd.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sd_notify::NotifyState;
 use tokio::time::sleep;
 
-/// Of the time that systemd allows between two signs of life.
+/// How many notifications are sent in the time that systemd allows between two.
 const PER_TIMEOUT: u32 = 3;
 
-/// The loops that have to turn.
+/// The loops that must keep running.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Loop {
-    /// It puts back what others change on the host.
+    /// Repairs the host.
     Controller,
-    /// It ends enclaves that have had their time, which needs what all their streams share.
+    /// Removes expired peers, which needs the state that all streams share.
     Expiry,
 }
 
-/// Which loops have turned since the last sign of life.
+/// Which loops have completed a pass since the last notification.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     controller: AtomicBool,
@@ -28,7 +26,7 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    /// Called by each loop at each turn.
+    /// Called by each loop after each pass.
     pub(crate) fn beat(&self, of: Loop) {
         let turned = match of {
             Loop::Controller => &self.controller,
@@ -37,7 +35,7 @@ impl Pulse {
         turned.store(true, Ordering::Relaxed);
     }
 
-    /// Whether every loop has; the next answer is about the time from now on.
+    /// Whether every loop has completed a pass. If so, starts over.
     pub(crate) fn all_turned(&self) -> bool {
         let all = [&self.controller, &self.expiry];
         let have_turned = all.iter().all(|turned| turned.load(Ordering::Relaxed));
@@ -48,7 +46,7 @@ impl Pulse {
     }
 }
 
-/// Gives systemd a sign of life again and again, while `has_turned`, if its unit has WatchdogSec.
+/// Notifies systemd's watchdog while `has_turned` is true, if the unit has WatchdogSec.
 pub(crate) async fn watch(has_turned: impl Fn() -> bool) -> Infallible {
     let Some(allowed) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     loop {
@@ -59,12 +57,12 @@ pub(crate) async fn watch(has_turned: impl Fn() -> bool) -> Infallible {
     }
 }
 
-/// Everything that this process needs to serve is there.
+/// Reports that this process is ready.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
 }
 
-/// What is missing until then, for `systemctl status`.
+/// Reports what the start waits for, for `systemctl status`.
 pub(crate) fn waiting_for(what: &str) {
     tell(&[NotifyState::Status(&format!("wg0 and its rules are there, waiting for {what}"))]);
 }
@@ -84,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_loop_that_stands_still_is_no_sign_of_life() {
+    fn one_loop_that_hangs_stops_the_notifications() {
         let pulse = Pulse::default();
         pulse.beat(Loop::Controller);
         pulse.beat(Loop::Controller);
@@ -92,6 +90,6 @@ mod tests {
         pulse.beat(Loop::Expiry);
         assert!(pulse.all_turned());
         pulse.beat(Loop::Expiry);
-        assert!(!pulse.all_turned(), "an old turn counts again");
+        assert!(!pulse.all_turned(), "an old pass counts again");
     }
 }

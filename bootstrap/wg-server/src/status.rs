@@ -1,5 +1,5 @@
-//! What the daemon is doing, for people and for programs, and what they may ask of it: over a Unix socket that only its owner
-//! may open. A client writes one request as JSON and closes its side; the daemon writes one answer.
+//! The status socket: a Unix socket that only its owner may open. A client writes one request as JSON and closes its side, and
+//! the daemon writes one answer.
 
 mod table;
 
@@ -30,40 +30,41 @@ use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
 
-/// For one client, each way, and for its answer.
+/// For reading a client's request, for the answer, and for writing it.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// One more ends the oldest: who asks is done within milliseconds, and who says or reads nothing keeps nobody else out.
+/// One more client ends the oldest connection, so that idle clients cannot block others. A normal client is done within
+/// milliseconds.
 const MAX_CLIENTS: usize = 16;
-/// A report without the firewall's counter is better than none while nft hangs.
+/// While nft hangs, a report without the firewall's counter is better than none.
 const COUNTER_DEADLINE: Duration = Duration::from_secs(1);
 /// A report of 64 enclaves has about 64 KiB.
 const MAX_REPORT_LEN: u64 = 4 << 20;
 const MAX_REQUEST_LEN: u64 = 1024;
 
-/// What a client wants.
+/// A client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Request {
     /// A [`Report`].
     Status,
-    /// New keys now, for one enclave or for all; the answer is how many.
+    /// New keys for one enclave or for all. The answer is a [`Renewing`].
     Renew { cid: Option<u32> },
 }
 
-/// Everything that `wg-server status` shows. Times are seconds: since 1970, or how long.
+/// What `wg-server status` shows. Times are in seconds: durations, or since 1970.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     uptime: u64,
     interface: String,
     public_key: String,
-    /// What documents are verified against.
+    /// The root that documents are verified against.
     trust_root: String,
     named: String,
-    /// Packets of enclaves to other name servers than the gateway's; `None` while the firewall cannot be read.
+    /// Packets from enclaves to other name servers than the gateway's. `None` while the firewall cannot be read.
     dropped_questions: Option<u64>,
-    /// What is wrong now and not wg-server's to mend, or not mended yet: a sentence each, with what to do.
+    /// What wg-server cannot or has not yet repaired. One sentence each, with what to do.
     problems: Vec<String>,
-    /// What something else on the host changed and wg-server put back since it started.
+    /// What wg-server has repaired since it started.
     repairs: BTreeMap<Kind, RepairsReport>,
     forwards: Vec<ForwardReport>,
     enclaves: Vec<EnclaveReport>,
@@ -79,11 +80,11 @@ struct RepairsReport {
 struct ForwardReport {
     port: u16,
     to: SocketAddr,
-    /// Whether the target's address belongs to an enclave that is a peer now.
+    /// Whether the target is the address of a present peer.
     is_peer: bool,
 }
 
-/// For how many enclaves keys are renewed, and what stands in the way.
+/// How many enclaves renew their keys, and the present problems.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Renewing {
     enclaves: usize,
@@ -92,7 +93,7 @@ pub(crate) struct Renewing {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct EnclaveReport {
-    /// The parent, of an enclave that is not this host's.
+    /// The parent of an enclave on another host.
     via: Option<IpAddr>,
     cid: u32,
     state: String,
@@ -102,7 +103,7 @@ struct EnclaveReport {
     connected_since: Option<u64>,
     data_stream: bool,
     latest_handshake: Option<u64>,
-    /// None for an enclave that an earlier wg-server let in, until its keys are renewed.
+    /// `None` for a peer that was adopted from an earlier wg-server, until its keys are renewed.
     attested: Option<AttestedReport>,
     received_bytes: u64,
     sent_bytes: u64,
@@ -116,13 +117,13 @@ struct AttestedReport {
     pcrs: BTreeMap<u8, String>,
     /// SHA-256 of the measured configuration.
     config_sha256: String,
-    /// Seconds since 1970: since then the keys are these.
+    /// When the keys were proved, in seconds since 1970.
     at: u64,
     /// Base64; `wg-server attest` reads it.
     document: String,
 }
 
-/// The pump's counters under their own names.
+/// The relay's counters.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct RelayReport {
     to_enclave_frames: u64,
@@ -136,12 +137,12 @@ struct RelayReport {
     udp_errors: u64,
 }
 
-/// Where the socket is.
+/// The path of the socket.
 pub(crate) fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("status.sock")
 }
 
-/// What a report is made of.
+/// The sources of a report.
 #[derive(Debug)]
 pub(crate) struct Watched<'a> {
     pub(crate) gateway: &'a Gateway,
@@ -159,7 +160,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds the socket; the process's umask makes it 0600. Whoever holds the lock may replace an old one.
+    /// Binds the socket. The process's umask makes it 0600. The holder of the lock may replace an old one.
     pub(crate) fn bind(runtime_dir: &Path) -> Result<Self> {
         let path = socket_path(runtime_dir);
         let doing = || format!("listen on {}", path.display());
@@ -183,7 +184,7 @@ impl Server {
         .await
     }
 
-    /// One answer after the other; how fast a client writes and reads is its own affair.
+    /// Makes one answer at a time. Slow clients do not delay others.
     async fn answer_each(&self, answer: impl AsyncFn(Request) -> Result<Vec<u8>>) -> std::convert::Infallible {
         let (mut clients, mut handles) = (JoinSet::new(), VecDeque::new());
         loop {
@@ -259,23 +260,23 @@ fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
     let text = text.with_context(doing)?;
     ensure!(
         !text.is_empty(),
-        "ask {}: wg-server closed the connection without an answer: it is ending; ask again",
+        "ask {}: wg-server closed the connection without an answer because it is stopping; try again",
         path.display()
     );
     serde_json::from_str(&text).context("read the answer, expected a wg-server of this version").with_context(doing)
 }
 
-/// What an error of the socket says about the daemon, and what to do.
+/// What an error of the socket means, and what to do.
 fn meaning(error: ErrorKind) -> Option<String> {
     if matches!(error, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
         Some("wg-server does not run: `systemctl status wg-server`".to_owned())
     } else if error == ErrorKind::PermissionDenied {
-        Some("only root and the user that wg-server runs as may ask it".to_owned())
+        Some("only root and wg-server's own user may connect; run the command with sudo".to_owned())
     } else if matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
         Some(format!(
-            "wg-server runs, but has not answered within {} s: it was stopped (SIGSTOP, a debugger), or the host has no CPU for \
-             it; enclaves get no new keys meanwhile. `ps -o pid,stat,cmd -C wg-server` shows T if it is stopped, and \
-             `kill -CONT PID` lets it go on",
+            "wg-server runs, but has not answered within {} s: it is stopped (SIGSTOP, a debugger), or the host has no CPU for \
+             it; meanwhile enclaves get no new keys. `ps -o pid,stat,cmd -C wg-server` shows T if it is stopped, and \
+             `kill -CONT PID` continues it",
             DEADLINE.as_secs()
         ))
     } else {
@@ -297,9 +298,9 @@ fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
 async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
     let Watched { gateway, named, health, drops, forwards } = watched;
     let mut problems = health.problems();
-    // The report is there when it is needed the most: when wg0 is not.
+    // The report is needed most when wg0 is missing.
     let peers = gateway.interface().peers().await.unwrap_or_else(|error| {
-        problems.push(format!("{error:#}: what the kernel knows of the enclaves is not shown"));
+        problems.push(format!("{error:#}: the report has no data from the kernel"));
         Vec::new()
     });
     let named = named.state();

@@ -68,7 +68,7 @@ impl OpenStream {
         self.role
     }
 
-    /// Does the stream's work until it ends or a newer stream replaces this one. Returns the reason in words.
+    /// Does the stream's work until it ends or a newer stream replaces this one. Returns the reason for the end.
     pub(crate) async fn run(&self, work: impl Future<Output = Result<String>>) -> Result<String> {
         tokio::select! {
             () = self.signals.replaced.cancelled() => Ok("a newer stream took over".to_owned()),

@@ -1,5 +1,5 @@
-//! What has to happen between fork and exec, a socket option that no crate has, and waiting for a socket of a kind that the
-//! runtime does not know.
+//! What must happen between fork and exec, a socket option that no crate has, and waiting for a kind of socket that tokio does
+//! not know.
 #![allow(unsafe_code, reason = "calls without a safe wrapper; this file is their one address")]
 
 use std::io;
@@ -40,7 +40,7 @@ pub(crate) fn end_with_parent(command: &mut Command) {
 
 fn end_with(parent: Pid) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-    // The parent may have died before the signal was set up; then this child belongs to somebody else.
+    // The parent may have died before the signal was set up. Then this child has another parent.
     if nix::unistd::getppid() != parent {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }

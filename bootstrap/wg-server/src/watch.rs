@@ -1,7 +1,7 @@
-//! The kernel's notifications: something about links, addresses, routes, forwarding or the firewall has changed.
+//! The kernel's notifications of changes to links, addresses, routes, forwarding and the firewall.
 //!
-//! What has changed is not read from them: a notification may be lost when many come at once, so each is only the reason
-//! to look at what is there now.
+//! Their contents are not read: a notification may be lost when many come at once, so each is only a reason to read the present
+//! state.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 use tokio::io::unix::AsyncFd;
 
 /// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF and _IPV6_NETCONF, as bits
-/// (linux/rtnetlink.h). The last two tell of forwarding.
+/// (linux/rtnetlink.h). The last two report forwarding.
 const ROUTE_GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 23 | 1 << 24;
 /// NFNLGRP_NFTABLES, as a bit (linux/netfilter/nfnetlink.h).
 const NETFILTER_GROUPS: u32 = 1 << 6;
@@ -33,7 +33,7 @@ impl Watch {
         })
     }
 
-    /// Until something has changed since the last time. Cancel safe.
+    /// Waits for a change since the last call. Cancel safe.
     pub(crate) async fn changed(&self) -> io::Result<()> {
         tokio::select! {
             changed = drain(&self.route) => changed,
@@ -50,7 +50,7 @@ fn subscribe(protocol: SockProtocol, groups: u32) -> io::Result<AsyncFd<OwnedFd>
     crate::sys::watchable(socket)
 }
 
-/// Waits for a notification and takes all that are there.
+/// Waits for a notification and reads all pending ones.
 async fn drain(socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
     let mut ready = socket.readable().await?;
     let mut buffer = [0; 64];

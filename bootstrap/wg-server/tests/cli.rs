@@ -1,6 +1,6 @@
 //! The program as an operator calls it.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -85,8 +85,8 @@ fn a_host_where_everything_is_right_passes_the_check() {
     let host = Host::new();
     let output = host.check();
     assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains("room for 253 enclaves, 1 names on the allow-list"), "{}", text(&output));
-    assert!(text(&output).contains("; TCP port 443 leads to 203.0.113.2:443"), "{}", text(&output));
+    assert!(text(&output).contains("addresses for 253 enclaves, 1 names on the allow-list"), "{}", text(&output));
+    assert!(text(&output).contains("; TCP port 443 is forwarded to 203.0.113.2:443"), "{}", text(&output));
 
     host.replace("[[nat.forwards]]\nport = 443\nto = \"203.0.113.2:443\"\n", "");
     let output = host.check();
@@ -99,28 +99,24 @@ fn the_check_names_what_is_missing_or_wrong() {
     host.replace("/usr/sbin/named", "/usr/sbin/nonamed");
     assert_refused(
         &host.check(),
-        "dns.named_path: /usr/sbin/nonamed cannot be run: it comes with Debian's package bind9",
+        "dns.named_path: /usr/sbin/nonamed cannot be executed; install Debian's package bind9",
     );
 
     let host = Host::new();
     host.replace("# uplink", "nft_path = \"/usr/sbin/nonft\"");
-    assert_refused(&host.check(), "nat.nft_path: /usr/sbin/nonft cannot be run");
+    assert_refused(&host.check(), "nat.nft_path: /usr/sbin/nonft cannot be executed");
 
     for (from, to, expected) in [
-        (
-            "# uplink",
-            "uplink = \"eht0\"",
-            "nat.uplink: this host has no interface eht0; expected one of those that `ip link`",
-        ),
+        ("# uplink", "uplink = \"eht0\"", "nat.uplink: this host has no interface eht0; expected one that `ip link`"),
         (
             "/usr/sbin/named",
             "/usr/bin/dig",
-            "dns.named_path: /usr/bin/dig is another program: `-v` says \"\", expected \"BIND \"",
+            "dns.named_path: /usr/bin/dig is another program: `-v` prints \"\", expected \"BIND \"",
         ),
         (
             "# uplink",
             "nft_path = \"/usr/bin/yes\"",
-            "nat.nft_path: /usr/bin/yes is another program: `--version` says \"yes (",
+            "nat.nft_path: /usr/bin/yes is another program: `--version` prints \"yes (",
         ),
         ("deny = ", "user = \"root\"\ndeny = ", "dns.user: root may read the gateway's private key"),
         ("deny = ", "user = \"nobody-here\"\ndeny = ", "dns.user: this host has no user \"nobody-here\""),
@@ -133,12 +129,12 @@ fn the_check_names_what_is_missing_or_wrong() {
     let host = Host::new();
     assert_refused(
         &host.check_after("ip link add wg0 type veth"),
-        "wireguard.interface: wg0 is there already and is no WireGuard interface but veth; expected",
+        "wireguard.interface: wg0 exists and is not a WireGuard interface but veth; expected",
     );
 
     let host = Host::new();
     fs::write(host.path("dns-allow-list.txt"), "aws.com\nbad name\n").unwrap();
-    assert_refused(&host.check(), "dns-allow-list.txt: line 2: \"bad name\" holds other characters");
+    assert_refused(&host.check(), "dns-allow-list.txt: line 2: \"bad name\" contains characters other");
 
     let host = Host::new();
     fs::set_permissions(host.path("private.key"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -164,23 +160,23 @@ fn the_check_names_the_sysctl_that_keeps_ipv6_out_of_the_tunnel() {
 }
 
 #[test]
-fn the_check_warns_of_a_list_that_may_not_be_meant() {
+fn the_check_warns_of_probable_mistakes_in_the_list() {
     let host = Host::new();
     fs::write(host.path("dns-allow-list.txt"), "aws.com\nx.test\naws.com\n").unwrap();
     let output = host.check();
     assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains("warning: ") && text(&output).contains("line 3: aws.com is on line 1 already"));
+    assert!(text(&output).contains("warning: ") && text(&output).contains("line 3: aws.com is already on line 1"));
     fs::write(host.path("dns-allow-list.txt"), "").unwrap();
     let output = host.check();
-    assert!(output.status.success() && text(&output).contains("so that every name is denied"), "{}", text(&output));
+    assert!(output.status.success() && text(&output).contains("so every name is denied"), "{}", text(&output));
 }
 
 #[test]
-fn the_check_says_who_vouches_for_enclaves_and_names_what_is_wrong_with_it() {
+fn the_check_names_the_trust_root_and_what_is_wrong_with_it() {
     let host = Host::new();
-    assert!(text(&host.check()).contains("enclaves are attested by NOT AWS's root but another, SHA-256 "));
+    assert!(text(&host.check()).contains("trust root for enclaves: NOT AWS's root but another, SHA-256 "));
     host.replace("root_path = ", "# root_path = ");
-    assert!(text(&host.check()).contains("enclaves are attested by AWS's root, SHA-256 641a0321a3e244ef"));
+    assert!(text(&host.check()).contains("trust root for enclaves: AWS's root, SHA-256 641a0321a3e244ef"));
 
     let host = Host::new();
     fs::remove_file(host.path("measurements.json")).unwrap();

@@ -75,7 +75,7 @@ fn keys_are_renewed_on_schedule() {
     wait("the addresses to have an owner", RENEWED_WITHIN, || owner(&shared.lab).is_some());
     let before = owner(&shared.lab);
     wait("another key", Duration::from_secs(90), || owner(&shared.lab).is_some_and(|key| Some(key) != before));
-    assert!(parent.wg_server_log().unwrap().contains("they have had their time"));
+    assert!(parent.wg_server_log().unwrap().contains("key_lifetime has passed"));
     with("1h");
 }
 

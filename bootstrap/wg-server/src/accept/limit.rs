@@ -1,19 +1,19 @@
-//! How many connections may be open that have not said yet what they are.
+//! Limits the connections that have not yet identified themselves.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Of everybody.
+/// Of all peers together.
 const MAX: usize = 64;
 
-/// Counts them, by who is on the other side.
+/// Counts them by peer.
 #[derive(Debug)]
 pub(crate) struct Limit<K> {
     max_each: usize,
     waiting: Mutex<BTreeMap<K, usize>>,
 }
 
-/// One of them; dropped when the stream is let in or closed.
+/// One of them. Dropped when the stream opens or the connection closes.
 #[derive(Debug)]
 pub(crate) struct Waiting<K: Ord + Copy> {
     limit: Arc<Limit<K>>,

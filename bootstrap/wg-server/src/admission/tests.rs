@@ -85,7 +85,7 @@ fn what_the_document_binds_must_be_what_was_offered_and_answered() {
 
     let mut other = Exchange::new();
     other.binding.cid = Cid(17);
-    assert_eq!(other.refusal(), "the attestation document is of CID 17, and this is CID 16");
+    assert_eq!(other.refusal(), "the attestation document is for CID 17, but this is CID 16");
 
     let mut other = Exchange::new();
     other.binding.public_key = PublicKey([1; 32]);
@@ -93,11 +93,11 @@ fn what_the_document_binds_must_be_what_was_offered_and_answered() {
 
     let mut other = Exchange::new();
     other.answer.public_key = PublicKey([1; 32]);
-    assert!(other.refusal().contains("and the answer has AQEB"), "{}", other.refusal());
+    assert!(other.refusal().contains("but the answer has AQEB"), "{}", other.refusal());
 
     let mut other = Exchange::new();
     other.answer.kem_key = KemKey([0x45; 1184]);
-    assert!(other.refusal().contains("another ML-KEM key than the answer has"), "{}", other.refusal());
+    assert!(other.refusal().contains("another ML-KEM key than that of the answer"), "{}", other.refusal());
 }
 
 #[test]

@@ -44,7 +44,10 @@ fn a_document_of_years_ago_is_refused_now_and_nothing_that_it_says_is_shown() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["verdict"], &json["claims"]), (&"refused".into(), &serde_json::Value::Null));
     let error = report.into_result().unwrap_err().to_string();
-    assert!(error.contains(": expired at ") && error.ends_with("`--at` asks about another time than now"), "{error}");
+    assert!(
+        error.contains(": expired at ") && error.ends_with("`--at` to verify the document at another time"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -122,5 +125,5 @@ fn a_register_that_is_named_has_to_have_its_value() {
     let refused = text(PRODUCTION, wrong.as_ref(), At::Document);
     assert!(refused.contains("verdict: refused: PCR16 "), "{refused}");
     let alone = policy(&[], &[register(2, claims.pcrs[&2])]).unwrap_err().to_string();
-    assert!(alone.contains("any image would do; expected --measurements FILE"), "{alone}");
+    assert!(alone.contains("any image would match; expected one of these, or --measurements FILE"), "{alone}");
 }

@@ -1,4 +1,4 @@
-//! The ranges that the enclaves' addresses come from.
+//! The address ranges for enclaves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ pub(crate) struct Range {
     pub(crate) last: IpAddr,
 }
 
-/// One range per IP version, at least one. An enclave has the same place in both.
+/// One range per IP version, at least one. An enclave has the same offset in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ranges {
     pub(crate) ipv4: Option<Range>,
@@ -32,18 +32,18 @@ impl Range {
         }
         ensure!(range.first <= range.last, "{text:?} ends before it starts, {like}");
         let net = gateways.iter().find(|net| net.contains(&range.first) && net.contains(&range.last));
-        let net = net.with_context(|| format!("{text:?} is not inside one network of wireguard.addresses"))?;
+        let net = net.with_context(|| format!("{text:?} is not inside one network of wireguard.addresses, {like}"))?;
         for (address, what) in [
             (net.addr(), "the gateway's own address"),
             (net.network(), "the network's own address"),
             (net.broadcast(), "the network's last address"),
         ] {
-            ensure!(!range.contains(address), "{text:?} holds {address}, {what}; leave it out");
+            ensure!(!range.contains(address), "{text:?} contains {address}, {what}, expected a range without it");
         }
         Ok(range)
     }
 
-    /// Is this address one of an enclave?
+    /// Whether an address is in the range.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
     }
@@ -59,14 +59,18 @@ impl Range {
 }
 
 impl Ranges {
-    /// Checks that there is an address to give.
+    /// Refuses a configuration without any range.
     pub(crate) fn new(ipv4: Option<Range>, ipv6: Option<Range>) -> Result<Self> {
         for (range, key, is_version) in [
             (ipv4, "ipv4_range", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
             (ipv6, "ipv6_range", IpAddr::is_ipv6 as fn(&IpAddr) -> bool),
         ] {
             if let Some(range) = range {
-                ensure!(is_version(&range.first), "{key}: {} is of the other IP version", range.first);
+                ensure!(
+                    is_version(&range.first),
+                    "{key}: {} has the other IP version, expected addresses of this one",
+                    range.first
+                );
             }
         }
         let len = [ipv4, ipv6].into_iter().flatten().map(|range| range.len()).min();
@@ -74,7 +78,7 @@ impl Ranges {
         Ok(Self { ipv4, ipv6, len: u16::try_from(len).unwrap_or(u16::MAX) })
     }
 
-    /// How many enclaves have room.
+    /// The number of enclaves that can have an address.
     pub(crate) fn len(&self) -> u16 {
         self.len
     }
@@ -95,13 +99,13 @@ impl Ranges {
         }
     }
 
-    /// The IPv4 addresses that have a place; of a range longer than the other one, the rest is never given.
+    /// The IPv4 addresses that enclaves can get. If the range is longer than the other one, the rest is unused.
     pub(crate) fn ipv4_given(&self) -> Option<Range> {
         let last = self.ipv4_at(self.len.checked_sub(1)?)?;
         Some(Range { last: last.into(), ..self.ipv4? })
     }
 
-    /// The IPv6 addresses that have a place.
+    /// The IPv6 addresses that enclaves can get.
     pub(crate) fn ipv6_given(&self) -> Option<Range> {
         let last = self.ipv6_at(self.len.checked_sub(1)?)?;
         Some(Range { last: last.into(), ..self.ipv6? })

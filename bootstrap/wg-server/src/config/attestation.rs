@@ -1,4 +1,4 @@
-//! `[attestation]`: which enclaves may be peers. As it is written, checked without its files, and with what they hold.
+//! `[attestation]`: which enclaves may be peers. As written, as checked without its files, and with their contents.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::path::absolute;
 
-/// Below, the exchange of keys would be most of what an enclave does; above, a stolen key would be of use for long.
+/// With a shorter lifetime an enclave would mostly exchange keys. With a longer one a stolen key would stay useful.
 const SHORTEST_LIFETIME: Duration = Duration::from_mins(1);
 const LONGEST_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
@@ -20,12 +20,12 @@ pub(crate) struct AttestationFiles {
     measurements_paths: Vec<PathBuf>,
     /// No images yet.
     policy: Policy,
-    /// `None`: AWS's.
+    /// `None`: AWS's root.
     root_path: Option<PathBuf>,
     key_lifetime: Duration,
 }
 
-/// What an enclave has to prove before it is a peer, and for how long that is good.
+/// What an enclave must prove before it becomes a peer, and how long the proof is valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Attestation {
     /// Never empty.
@@ -54,7 +54,7 @@ impl AttestationTable {
         }
         ensure!(
             !(self.measurements_paths.is_empty() && policy.is_empty()),
-            "attestation.measurements_paths: empty, so no image is allowed, expected the file that `make eif` wrote, like \
+            "attestation.measurements_paths: empty, so no image is allowed, expected a file that `make eif` wrote, like \
              [\"/etc/wg-server/measurements.json\"]"
         );
         ensure!(
@@ -76,7 +76,7 @@ impl AttestationFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// A file that cannot be read, or does not hold what it should.
+    /// A file cannot be read or parsed.
     pub(crate) fn load(&self) -> Result<Attestation> {
         let mut policy = self.policy.clone();
         for path in &self.measurements_paths {
@@ -88,12 +88,12 @@ impl AttestationFiles {
     }
 }
 
-/// Reads what a build wrote.
+/// Reads the measurements of an image.
 pub(crate) fn measurements(path: &Path) -> Result<Measurements> {
     Measurements::parse(&read(path)?).with_context(|| path.display().to_string())
 }
 
-/// Reads another root than AWS's.
+/// Reads a trust root that replaces AWS's.
 pub(crate) fn root(path: &Path) -> Result<TrustRoot> {
     TrustRoot::from_pem(&read(path)?).with_context(|| path.display().to_string())
 }
@@ -103,8 +103,8 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn allow(policy: &mut Policy, index: &str, values: &[String]) -> Result<()> {
-    let number: u8 = index.parse().with_context(|| format!("{index:?}, expected a register's number like 8"))?;
-    ensure!(!values.is_empty(), "empty, expected at least one value, or no such line");
+    let number: u8 = index.parse().with_context(|| format!("{index:?}, expected the number of a register like 8"))?;
+    ensure!(!values.is_empty(), "empty, expected at least one value like [\"96 hex digits\"]");
     for value in values {
         policy.allow(number, value.parse::<Pcr>()?)?;
     }

@@ -1,4 +1,4 @@
-//! `parent.toml` as it is written, and the way from there to a checked [`Config`].
+//! `parent.toml` as written, and its conversion to a checked [`Config`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -100,13 +100,13 @@ impl File {
         let dns = self.dns.check(&wireguard.addresses)?;
         ensure!(
             nat.uplink.as_ref() != Some(&wireguard.interface),
-            "nat.uplink: {} is the WireGuard interface itself, expected the one that leads to the outside",
+            "nat.uplink: {} is the WireGuard interface itself, expected the interface of the default route, like \"eth0\"",
             wireguard.interface
         );
         if let Some(remote) = &remote {
             ensure!(
                 nat.forwards.iter().all(|forward| forward.port != remote.listen.port()),
-                "nat.forwards.port: {} is where parents connect (remote.listen), expected another port",
+                "nat.forwards.port: parents connect to {} (remote.listen), expected another port",
                 remote.listen.port()
             );
         }
@@ -125,7 +125,7 @@ impl File {
 impl WireGuardTable {
     fn check(self) -> Result<WireGuard> {
         let interface = InterfaceName::parse(&self.interface).context("wireguard.interface")?;
-        ensure!(self.listen_port != 0, "wireguard.listen_port: 0 is no port, expected 1 to 65535, usually 51820");
+        ensure!(self.listen_port != 0, "wireguard.listen_port: 0 is not a port, expected 1 to 65535, usually 51820");
         let addresses: Vec<IpNet> =
             self.addresses.iter().map(|text| gateway(text)).collect::<Result<_>>().context("wireguard.addresses")?;
         for version in [4, 6] {
@@ -187,19 +187,19 @@ impl DnsTable {
         for forwarder in &forwarders {
             ensure!(
                 !gateways.iter().any(|net| net.contains(&forwarder.address)),
-                "dns.forwarders: {} is in the enclaves' own network, expected a name server outside of it",
+                "dns.forwarders: {} is in the enclaves' own network, expected a name server outside it",
                 forwarder.address
             );
         }
         ensure!(
             !(self.dnssec && forwarders.iter().any(|forwarder| forwarder.address == AWS_RESOLVER)),
-            "dns.dnssec: true does not go with the forwarder {AWS_RESOLVER}, which hands out no DNSSEC records, so that every name \
-             would get SERVFAIL; expected dnssec = false, or other forwarders"
+            "dns.dnssec: true does not work with the forwarder {AWS_RESOLVER}: it returns no DNSSEC records, so every name would get \
+             SERVFAIL; expected dnssec = false, or other forwarders"
         );
-        // BIND would look for the root's keys in the empty root zone that makes it refuse.
+        // BIND would look for the root's keys in the empty root zone that makes it answer REFUSED.
         ensure!(
             !(self.dnssec && self.deny == Deny::Refused),
-            "dns.dnssec: true does not go with deny = \"refused\", expected dnssec = false or deny = \"nxdomain\""
+            "dns.dnssec: true does not work with deny = \"refused\", expected dnssec = false or deny = \"nxdomain\""
         );
         Ok(Dns {
             allow_list_path: absolute("dns.allow_list_path", self.allow_list_path)?,
@@ -221,7 +221,7 @@ fn version_of(address: IpAddr) -> u8 {
     if address.is_ipv4() { 4 } else { 6 }
 }
 
-/// An address with its network, that a gateway can have.
+/// Parses a gateway's address and its network.
 fn gateway(text: &str) -> Result<IpNet> {
     let net: IpNet = text
         .parse()
@@ -229,7 +229,7 @@ fn gateway(text: &str) -> Result<IpNet> {
     let (address, most) = (net.addr(), net.max_prefix_len());
     let hint = "expected a host's address in a network of its own like \"203.0.113.1/24\"";
     if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
-        bail!("{text:?} cannot be used, {hint}");
+        bail!("{text:?} cannot be a gateway's address, {hint}");
     }
     ensure!(net.prefix_len() > 0 && net.prefix_len() <= most - 2, "{text:?} leaves no room for enclaves, {hint}");
     ensure!(address != net.network(), "{text:?} is its network's own address, {hint}");
@@ -244,7 +244,7 @@ fn forwarder(text: &str) -> Result<Forwarder> {
         .with_context(|| format!("{text:?}, expected an address like \"169.254.169.253\" or \"198.51.100.53:5353\""))?;
     ensure!(
         !forwarder.address.is_unspecified() && !forwarder.address.is_multicast() && forwarder.port != 0,
-        "{text:?} cannot be asked, expected a name server's address"
+        "{text:?} is not a host's address, expected a name server's address like \"169.254.169.253\""
     );
     Ok(forwarder)
 }

@@ -1,4 +1,4 @@
-//! `[[nat.forwards]]`: TCP ports of the uplink that lead into enclaves.
+//! `[[nat.forwards]]`: TCP ports of the uplink that are forwarded to enclaves.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use super::Ranges;
 pub(crate) struct Forward {
     /// TCP.
     pub(crate) port: u16,
-    /// An address that an enclave can get, and its port.
+    /// An address from the enclaves' ranges, and a port.
     pub(crate) to: SocketAddr,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct ForwardTable {
 
 impl ForwardTable {
     pub(super) fn check(self, ranges: &Ranges) -> Result<Forward> {
-        ensure!(self.port != 0, "nat.forwards.port: 0 is no port, expected 1 to 65535, usually 443");
+        ensure!(self.port != 0, "nat.forwards.port: 0 is not a port, expected 1 to 65535, usually 443");
         let to: SocketAddr = self.to.parse().with_context(|| {
             format!(
                 "nat.forwards.to: {:?}, expected an enclave's address with a port like \"203.0.113.2:443\" or \
@@ -40,14 +40,11 @@ impl ForwardTable {
             (ranges.ipv6_given(), "enclaves.ipv6_range")
         };
         let given = given.with_context(|| {
-            format!(
-                "nat.forwards.to: {:?}, and there is no {key}, expected an address of the other IP version",
-                self.to
-            )
+            format!("nat.forwards.to: {:?}, but {key} is not set, expected an address of the other IP version", self.to)
         })?;
         ensure!(
             given.contains(to.ip()),
-            "nat.forwards.to: {} is no enclave's address, expected one of {} to {}",
+            "nat.forwards.to: {} is not an enclave's address, expected one of {} to {}",
             to.ip(),
             given.first,
             given.last
@@ -56,7 +53,7 @@ impl ForwardTable {
     }
 }
 
-/// No port may lead to two places.
+/// Refuses a port that has two targets.
 pub(super) fn ensure_distinct(forwards: &[Forward]) -> Result<()> {
     for (index, forward) in forwards.iter().enumerate() {
         let version = if forward.to.is_ipv4() { 4 } else { 6 };
@@ -65,7 +62,7 @@ pub(super) fn ensure_distinct(forwards: &[Forward]) -> Result<()> {
                 .iter()
                 .take(index)
                 .any(|other| (other.port, other.to.is_ipv4()) == (forward.port, forward.to.is_ipv4())),
-            "nat.forwards.port: {} is there twice for IPv{version}, expected each port at most once per IP version",
+            "nat.forwards.port: {} is used twice for IPv{version}, expected each port at most once per IP version",
             forward.port
         );
     }
@@ -74,6 +71,6 @@ pub(super) fn ensure_distinct(forwards: &[Forward]) -> Result<()> {
 
 impl std::fmt::Display for Forward {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TCP port {} leads to {}", self.port, self.to)
+        write!(f, "TCP port {} is forwarded to {}", self.port, self.to)
     }
 }

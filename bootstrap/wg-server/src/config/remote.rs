@@ -1,4 +1,4 @@
-//! `[remote]`: enclaves of other hosts, whose parents only carry.
+//! `[remote]`: enclaves on other hosts, whose parents only relay.
 
 use std::net::SocketAddr;
 
@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// `[remote]`: with it the gateway serves enclaves elsewhere, and none of this host's.
+/// `[remote]`: the gateway serves enclaves on other hosts, and none on this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     /// TCP.
     pub(crate) listen: SocketAddr,
-    /// Where connections may come from.
+    /// Networks that connections may come from.
     pub(crate) parents: Vec<IpNet>,
 }
 
@@ -30,7 +30,7 @@ impl RemoteTable {
                 self.listen
             )
         })?;
-        ensure!(listen.port() != 0, "remote.listen: 0 is no port, expected 1 to 65535, usually 821");
+        ensure!(listen.port() != 0, "remote.listen: 0 is not a port, expected 1 to 65535, usually 821");
         let parents = self.parents.iter().map(|text| network(text)).collect::<Result<Vec<_>>>();
         let parents = parents.context("remote.parents")?;
         ensure!(

@@ -1,4 +1,4 @@
-//! What kind of value each key of `parent.toml` takes, so that a wrong one is answered with one that is right.
+//! The kind of value that each key of `parent.toml` takes, so that the error for a wrong value shows a valid one.
 
 use anyhow::{Result, bail};
 use humantime_serde::re::humantime;
@@ -22,7 +22,7 @@ enum Kind {
     Tables,
 }
 
-/// Every key, its kind, and a value that would be right.
+/// Every key, its kind, and a valid value.
 const KEYS: &[(&str, Kind, &str)] = &[
     ("runtime_dir", Kind::Path, "\"/run/wg-server\""),
     ("wireguard", Kind::Table, "[wireguard]"),
@@ -61,7 +61,7 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("dns.user", Kind::Text, "\"bind\""),
     ("dns.named_socket_path", Kind::Path, "\"/run/wg-named/socket\""),
 ];
-/// Names the first value of another kind than its key's. Keys that are missing or unknown are not its business.
+/// Refuses the first value whose kind does not fit its key. Does not check for missing or unknown keys.
 pub(super) fn ensure(table: &Table) -> Result<()> {
     walk(table, "")
 }

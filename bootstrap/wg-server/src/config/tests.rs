@@ -38,13 +38,13 @@ fn a_missing_or_mistyped_key_is_named() {
 }
 
 #[test]
-fn every_value_that_cannot_be_used_is_named_with_what_would_be_right() {
+fn every_invalid_value_is_refused_with_what_is_expected() {
     for (from, to, expected) in [
-        ("listen_port = 51820", "listen_port = 0", "wireguard.listen_port: 0 is no port"),
+        ("listen_port = 51820", "listen_port = 0", "wireguard.listen_port: 0 is not a port"),
         ("mtu = 15360", "mtu = 1279", "wireguard.mtu: 1279, expected 1280 to 15952"),
         ("mtu = 15360", "mtu = 15953", "wireguard.mtu: 15953, expected 1280 to 15952"),
         ("\"15s\"", "\"1500ms\"", "wireguard.persistent_keepalive: expected whole seconds"),
-        ("\"wg0\"", "\"../wg0\"", "wireguard.interface: \"../wg0\" is not an interface's name"),
+        ("\"wg0\"", "\"../wg0\"", "wireguard.interface: \"../wg0\" is not the name of an interface"),
         ("\"wg0\"", "\"wireguard-gateway\"", "expected 1 to 15 letters"),
         ("\"uplink0\"", "\"wg0\"", "nat.uplink: wg0 is the WireGuard interface itself"),
         ("\"/var/lib/wg-server\"", "\"state\"", "enclaves.state_dir: \"state\", expected an absolute path"),
@@ -60,14 +60,14 @@ fn every_value_that_cannot_be_used_is_named_with_what_would_be_right() {
     for dnssec in ["dnssec = true", "#"] {
         let aws = LAB.replacen("198.51.100.53", "169.254.169.253", 1).replacen("dnssec = false", dnssec, 1);
         let error = format!("{:#}", Config::parse(&aws).unwrap_err());
-        assert!(error.contains("dns.dnssec: true does not go with the forwarder 169.254.169.253"), "{error}");
+        assert!(error.contains("dns.dnssec: true does not work with the forwarder 169.254.169.253"), "{error}");
     }
     let both = LAB.replacen("dnssec = false", "dnssec = true", 1).replacen("\"nxdomain\"", "\"refused\"", 1);
-    assert!(format!("{:#}", Config::parse(&both).unwrap_err()).contains("dns.dnssec: true does not go with"));
+    assert!(format!("{:#}", Config::parse(&both).unwrap_err()).contains("dns.dnssec: true does not work with"));
 }
 
 #[test]
-fn an_attestation_that_allows_nothing_or_makes_no_sense_is_named_with_what_would_be_right() {
+fn an_attestation_that_allows_nothing_or_makes_no_sense_is_refused_with_what_is_expected() {
     let paths = "measurements_paths = [\"/etc/wg-server/measurements.json\"]";
     let pcr = |index: &str, value: &str| format!("{paths}\npcrs = {{ {index} = [{value}] }}");
     let (zero, one) = (format!("\"{}\"", "0".repeat(96)), format!("\"{}\"", "1".repeat(96)));
@@ -81,8 +81,8 @@ fn an_attestation_that_allows_nothing_or_makes_no_sense_is_named_with_what_would
         (pcr("3", ""), "attestation.pcrs.3: empty, expected at least one value"),
         (pcr("3", &zero), "attestation.pcrs.3: zero is what PCR3 holds when nothing was measured"),
         (pcr("5", &one), "attestation.pcrs.5: PCR5 says nothing about an enclave, expected PCR0"),
-        (pcr("x", &one), "attestation.pcrs.x: \"x\", expected a register's number like 8"),
-        (pcr("300", &one), "attestation.pcrs.300: \"300\", expected a register's number"),
+        (pcr("x", &one), "attestation.pcrs.x: \"x\", expected the number of a register like 8"),
+        (pcr("300", &one), "attestation.pcrs.300: \"300\", expected the number of a register"),
         (pcr("8", "\"xy\""), "attestation.pcrs.8: \"xy\", expected the 96 hex digits of a SHA-384"),
     ] {
         let error = error(paths, &to);
@@ -98,7 +98,7 @@ fn an_attestation_that_allows_nothing_or_makes_no_sense_is_named_with_what_would
 }
 
 #[test]
-fn enclaves_are_elsewhere_only_where_the_file_says_so() {
+fn enclaves_are_on_other_hosts_only_if_the_file_says_so() {
     let with = |table: &str| Config::parse(&LAB.replacen("[nat]", &format!("[remote]\n{table}\n[nat]"), 1));
     let sample: String = SAMPLE
         .lines()
@@ -118,7 +118,7 @@ fn enclaves_are_elsewhere_only_where_the_file_says_so() {
             "listen = \"821\"\nparents = [\"::/0\"]",
             "remote.listen: \"821\", expected an address of this host with a TCP port",
         ),
-        ("listen = \"0.0.0.0:0\"\nparents = [\"::/0\"]", "remote.listen: 0 is no port, expected 1 to 65535"),
+        ("listen = \"0.0.0.0:0\"\nparents = [\"::/0\"]", "remote.listen: 0 is not a port, expected 1 to 65535"),
         ("listen = \"0.0.0.0:821\"\nparents = []", "remote.parents: empty, expected the networks"),
         (
             "listen = \"0.0.0.0:821\"\nparents = [\"192.0.2.2/24\"]",
@@ -142,7 +142,7 @@ fn with_forwards(text: &str, forwards: &str) -> String {
 }
 
 #[test]
-fn a_forward_leads_a_port_to_an_enclave() {
+fn a_forward_sends_a_port_to_an_enclave() {
     let forwards = |text: &str| Config::parse(text).unwrap().nat.forwards;
     assert_eq!(forwards(SAMPLE), []);
     let (before, dns) = SAMPLE.split_once("[dns]").unwrap();
@@ -161,10 +161,10 @@ fn a_forward_leads_a_port_to_an_enclave() {
 }
 
 #[test]
-fn a_forward_that_leads_nowhere_is_named_with_what_would_be_right() {
+fn a_forward_without_a_valid_target_is_refused_with_what_is_expected() {
     let with = |text: &str, forwards: &str| format!("{:#}", Config::parse(&with_forwards(text, forwards)).unwrap_err());
     for (forwards, expected) in [
-        ("{ port = 0, to = \"203.0.113.2:443\" }", "nat.forwards.port: 0 is no port, expected 1 to 65535"),
+        ("{ port = 0, to = \"203.0.113.2:443\" }", "nat.forwards.port: 0 is not a port, expected 1 to 65535"),
         ("{ port = 443, to = \"203.0.113.2:0\" }", "nat.forwards.to: \"203.0.113.2:0\" has port 0, expected 1 to"),
         (
             "{ port = 443, to = \"203.0.113.2\" }",
@@ -173,20 +173,20 @@ fn a_forward_that_leads_nowhere_is_named_with_what_would_be_right() {
         ("{ port = 443, to = \"signer:443\" }", "nat.forwards.to: \"signer:443\", expected an enclave's address with"),
         (
             "{ port = 443, to = \"203.0.113.1:443\" }",
-            "nat.forwards.to: 203.0.113.1 is no enclave's address, expected one of 203.0.113.2 to 203.0.113.254",
+            "nat.forwards.to: 203.0.113.1 is not an enclave's address, expected one of 203.0.113.2 to 203.0.113.254",
         ),
-        ("{ port = 443, to = \"198.51.100.2:443\" }", "nat.forwards.to: 198.51.100.2 is no enclave's address"),
+        ("{ port = 443, to = \"198.51.100.2:443\" }", "nat.forwards.to: 198.51.100.2 is not an enclave's address"),
         (
             "{ port = 443, to = \"[fd3b:74ac:9d21::1]:443\" }",
-            "is no enclave's address, expected one of fd3b:74ac:9d21::2 to fd3b:74ac:9d21::fe",
+            "is not an enclave's address, expected one of fd3b:74ac:9d21::2 to fd3b:74ac:9d21::fe",
         ),
         (
             "{ port = 443, to = \"203.0.113.2:443\" }, { port = 443, to = \"203.0.113.3:443\" }",
-            "nat.forwards.port: 443 is there twice for IPv4, expected each port at most once",
+            "nat.forwards.port: 443 is used twice for IPv4, expected each port at most once",
         ),
         (
             "{ port = 8, to = \"[fd3b:74ac:9d21::2]:8\" }, { port = 8, to = \"[fd3b:74ac:9d21::2]:9\" }",
-            "nat.forwards.port: 8 is there twice for IPv6",
+            "nat.forwards.port: 8 is used twice for IPv6",
         ),
         (
             "{ port = 443, to = \"203.0.113.2:443\", protocol = \"udp\" }",
@@ -201,16 +201,13 @@ fn a_forward_that_leads_nowhere_is_named_with_what_would_be_right() {
 
     let ipv6 = "{ port = 443, to = \"[fd3b:74ac:9d21::fe]:443\" }";
     let without = LAB.replacen("ipv6_range", "# ipv6_range", 1);
-    assert!(with(&without, ipv6).contains("and there is no enclaves.ipv6_range, expected"));
+    assert!(with(&without, ipv6).contains("but enclaves.ipv6_range is not set, expected"));
     let shorter = LAB.replacen("203.0.113.2-203.0.113.254", "203.0.113.2-203.0.113.3", 1);
     let error = with(&shorter, ipv6);
     assert!(error.contains("expected one of fd3b:74ac:9d21::2 to fd3b:74ac:9d21::3"), "no enclave gets it: {error}");
 
     let error = with(BLIND, "{ port = 821, to = \"203.0.113.2:443\" }");
-    assert!(
-        error.contains("nat.forwards.port: 821 is where parents connect (remote.listen), expected another"),
-        "{error}"
-    );
+    assert!(error.contains("nat.forwards.port: parents connect to 821 (remote.listen), expected another"), "{error}");
 }
 
 #[test]
@@ -218,8 +215,8 @@ fn unusable_addresses_are_refused() {
     for (address, expected) in [
         ("203.0.113.0/24", "its network's own address"),
         ("203.0.113.255/24", "broadcast"),
-        ("127.0.0.1/8", "cannot be used"),
-        ("224.0.0.1/8", "cannot be used"),
+        ("127.0.0.1/8", "cannot be a gateway's address"),
+        ("224.0.0.1/8", "cannot be a gateway's address"),
         ("203.0.113.1/31", "leaves no room"),
         ("203.0.113.1", "expected an address with its network"),
         ("fd3b::5/64", "2 IPv6 addresses, expected at most one"),
@@ -232,9 +229,9 @@ fn unusable_addresses_are_refused() {
 #[test]
 fn ranges_have_to_fit_the_networks_and_leave_the_gateway_out() {
     for (range, expected) in [
-        ("203.0.113.1-203.0.113.9", "holds 203.0.113.1, the gateway's own address"),
-        ("203.0.113.0-203.0.113.0", "holds 203.0.113.0, the network's own address"),
-        ("203.0.113.2-203.0.113.255", "holds 203.0.113.255, the network's last address"),
+        ("203.0.113.1-203.0.113.9", "contains 203.0.113.1, the gateway's own address"),
+        ("203.0.113.0-203.0.113.0", "contains 203.0.113.0, the network's own address"),
+        ("203.0.113.2-203.0.113.255", "contains 203.0.113.255, the network's last address"),
         ("203.0.113.9-203.0.113.2", "ends before it starts"),
         ("203.0.113.9-203.0.114.2", "is not inside one network"),
         ("198.51.100.2-198.51.100.9", "is not inside one network"),
@@ -245,5 +242,8 @@ fn ranges_have_to_fit_the_networks_and_leave_the_gateway_out() {
         assert!(error.starts_with("enclaves.ipv4_range: ") && error.contains(expected), "{range}: {error}");
     }
     let swapped = error("\"203.0.113.2-203.0.113.254\"", "\"fd3b:74ac:9d21::2-fd3b:74ac:9d21::9\"");
-    assert!(swapped.contains("ipv4_range: fd3b:74ac:9d21::2 is of the other IP version"), "{swapped}");
+    assert!(
+        swapped.contains("ipv4_range: fd3b:74ac:9d21::2 has the other IP version, expected addresses of this one"),
+        "{swapped}"
+    );
 }

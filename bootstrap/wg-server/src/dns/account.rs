@@ -1,4 +1,4 @@
-//! The user that named runs as: another than wg-server's own, so that it cannot read the gateway's private key.
+//! The user that named runs as. It is not wg-server's user, so that named cannot read the gateway's private key.
 
 use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid, User, chown, fchown, getegid, geteuid, setfsgid};
 
 use super::named_conf::{self, GeneratedFile};
 
-/// What Debian's and Amazon Linux's packages make.
+/// The users that Debian's and Amazon Linux's packages create.
 const USUAL: [&str; 2] = ["bind", "named"];
 const WRITE: u32 = 0o2;
 const ENTER: u32 = 0o1;
@@ -23,20 +23,18 @@ pub(crate) struct Account {
     pub(crate) gid: Gid,
 }
 
-/// While it lives, what this thread makes belongs to another group.
+/// While this value lives, files that this thread creates belong to another group.
 struct Group {
-    /// `None`: it is this process's own.
+    /// `None`: it is this process's own group.
     former: Option<Gid>,
 }
 
 impl Account {
-    /// The user of this name, or the one that BIND's package made: not one of those that can read the private key.
+    /// The user of this name, or the one that BIND's package created. Refuses users that can read the private key.
     pub(crate) fn find(name: Option<&str>, forbidden: &[Uid]) -> Result<Self> {
         let user = match name {
             Some(name) => look_up(name)?.with_context(|| {
-                format!(
-                    "dns.user: this host has no user {name:?}; expected the one that BIND's package made, like \"bind\""
-                )
+                format!("dns.user: this host has no user {name:?}; expected the user of BIND's package, like \"bind\"")
             })?,
             None => usual()?,
         };
@@ -47,17 +45,17 @@ impl Account {
         let User { name, uid, gid, .. } = user;
         ensure!(
             !uid.is_root() && gid.as_raw() != 0 && !forbidden.contains(&uid),
-            "dns.user: {name} may read the gateway's private key; expected a user that has nothing else to do, like \"bind\""
+            "dns.user: {name} may read the gateway's private key; expected a user for named alone, like \"bind\""
         );
         Ok(Self { name, uid, gid })
     }
 
-    /// Has a program run as this user, with what named needs and no more.
+    /// Makes a program run as this user, with only what named needs.
     pub(super) fn confine(&self, command: &mut tokio::process::Command) {
         crate::sys::confine(command, self.uid, self.gid);
     }
 
-    /// Makes the folder of what named reads, and in it the one where it works; writes the files.
+    /// Creates the folder that named reads, with its working folder inside, and writes the files.
     pub(super) fn furnish(&self, dir: &Path, files: Vec<GeneratedFile>) -> Result<()> {
         self.let_in(dir)?;
         let _group = Group::enter(self.gid)?;
@@ -65,7 +63,7 @@ impl Account {
         for GeneratedFile { name, text } in files {
             let path = dir.join(name);
             let doing = || format!("write {}", path.display());
-            // In place of the old one, whoever's that was.
+            // Replaces the old file, whoever owns it.
             let new_path = dir.join(format!("{name}.new"));
             std::fs::write(&new_path, text).with_context(doing)?;
             give(&new_path, self.gid, 0o640).with_context(doing)?;
@@ -80,7 +78,7 @@ impl Account {
         give(path, self.gid, mode).with_context(doing)
     }
 
-    /// The folder above may hold others' secrets, so that named may pass through it and no more.
+    /// The folder above may contain secrets: named may only pass through it.
     fn let_in(&self, dir: &Path) -> Result<()> {
         let Some(parent) = dir.parent() else { return Ok(()) };
         let metadata = std::fs::metadata(parent).with_context(|| format!("look at {}", parent.display()))?;
@@ -92,14 +90,14 @@ impl Account {
         self.ensure_enters(parent).context("runtime_dir")
     }
 
-    /// Makes the folder of the query log if there is none, and sees to it that named can write there.
+    /// Creates the folder of the query log if it is missing, and makes sure that named can write there.
     pub(super) fn furnish_log(&self, path: &Path) -> Result<()> {
         let dir = path.parent().context("expected a file in a folder")?;
         let is_new = !dir.exists();
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let look = || std::fs::metadata(dir).with_context(|| format!("look at {}", dir.display()));
         let metadata = look()?;
-        // Root owns folders that are not wg-server's.
+        // Root also owns folders that are not wg-server's.
         let is_ours = is_new || (metadata.uid() == geteuid().as_raw() && !geteuid().is_root());
         let _group = Group::enter(self.gid)?;
         if !self.has(&metadata, WRITE | ENTER) && is_ours {
@@ -108,7 +106,7 @@ impl Account {
         }
         ensure!(
             self.has(&look()?, WRITE | ENTER),
-            "the user {name} cannot write in {dir}; expected a folder of wg-server's, or: \
+            "the user {name} cannot write in {dir}; expected a folder that wg-server owns; or run: \
              chgrp {name} {dir} && chmod g+w {dir}",
             name = self.name,
             dir = dir.display()
@@ -117,15 +115,15 @@ impl Account {
         self.take_over(path)
     }
 
-    /// systemd gives what is in `LogsDirectory=` to wg-server at each start, and an earlier version wrote it so.
+    /// The log may belong to wg-server: systemd gives the contents of `LogsDirectory=` to it at each start.
     fn take_over(&self, path: &Path) -> Result<()> {
         let doing = || format!("let the user {} write {}", self.name, path.display());
-        // named may have put anything there: no link is followed, and nothing is waited for.
+        // named may have replaced the file: follow no link, and do not block.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let file = match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            // Its owner is named's user, which lets nobody else read it.
+            // named's user owns it and nobody else may read it.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
             Err(error) => return Err(error).with_context(doing),
         };
@@ -146,7 +144,7 @@ impl Account {
         file.set_permissions(std::fs::Permissions::from_mode(0o660)).with_context(doing)
     }
 
-    /// Does the file's mode let this user do that? Access lists are not looked at.
+    /// Whether the file's mode gives this user these permissions. Does not read access control lists.
     fn has(&self, metadata: &Metadata, bits: u32) -> bool {
         let shift = if metadata.uid() == self.uid.as_raw() {
             6
@@ -163,7 +161,7 @@ impl Account {
             let metadata = std::fs::metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
             ensure!(
                 self.has(&metadata, ENTER),
-                "the user {} cannot enter {}, which has mode {:04o}; expected a folder that everybody may enter: chmod o+x {1}",
+                "the user {} cannot enter {}, which has mode {:04o}; expected a folder that every user may enter: chmod o+x {1}",
                 self.name,
                 folder.display(),
                 metadata.mode() & 0o7777
@@ -175,12 +173,12 @@ impl Account {
 
 impl Group {
     fn enter(gid: Gid) -> Result<Self> {
-        // Without asking the kernel, which may not let this process ask.
+        // No system call: this process may lack the capability for it.
         if gid == getegid() {
             return Ok(Self { former: None });
         }
         let former = setfsgid(gid);
-        // It reports no error; asked again, it says which group it is (setfsgid(2)).
+        // It reports no error. A second call returns the present group (setfsgid(2)).
         ensure!(setfsgid(gid) == gid, "make files of group {gid}: Operation not permitted; expected CAP_SETGID");
         Ok(Self { former: Some(former) })
     }
@@ -194,7 +192,7 @@ impl Drop for Group {
     }
 }
 
-/// An owner may give a file to the group that its thread makes files of.
+/// An owner may give a file to its filesystem group.
 fn give(path: &Path, gid: Gid, mode: u32) -> Result<()> {
     chown(path, None, Some(gid))?;
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
@@ -211,8 +209,8 @@ fn usual() -> Result<User> {
         }
     }
     anyhow::bail!(
-        "dns.user: this host has neither a user \"bind\" nor \"named\", which named would run as; expected Debian's package \
-         bind9 or Amazon Linux's package bind, or the name of another user"
+        "dns.user: this host has no user \"bind\" or \"named\" for named; expected Debian's package bind9 or Amazon Linux's package \
+         bind, or the name of another user"
     )
 }
 

@@ -8,24 +8,24 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// The name of the policy zone. In the zone every name on the list stands in front of it.
 pub(super) const POLICY_ZONE: &str = "wg-policy";
-/// The longest name in text, without the last dot (RFC 1035, section 2.3.4), less what the policy zone puts behind it.
+/// The longest name in text, without the last dot (RFC 1035, section 2.3.4), less the name of the policy zone.
 const MAX_NAME_LEN: usize = 253 - POLICY_ZONE.len() - 1;
 const MAX_LABEL_LEN: usize = 63;
-/// Far more than anybody maintains by hand; bounds named's memory.
+/// Far more than anybody maintains by hand. Limits named's memory.
 const MAX_ENTRIES: usize = 10_000;
 
-/// A host's or domain's name in lower case, without the last dot.
+/// A domain name in lower case, without the last dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name(String);
 
-/// What a list says about a name itself and about the names below it.
+/// Whether the list allows a name itself, and the names below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) itself: bool,
     pub(crate) below: bool,
 }
 
-/// Everything on the list; what is not on it is denied.
+/// The list. Names that are not on it are denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AllowList {
     entries: BTreeMap<Name, Entry>,
@@ -46,11 +46,11 @@ impl Name {
         ensure!(name.parse::<std::net::IpAddr>().is_err(), "{text:?} is an address, {like}");
         ensure!(name.len() <= MAX_NAME_LEN, "{} characters, expected at most {MAX_NAME_LEN}", name.len());
         for label in name.split('.') {
-            ensure!(!label.is_empty(), "{text:?} has nothing between two dots, {like}");
-            ensure!(label.len() <= MAX_LABEL_LEN, "{label:?} is longer than {MAX_LABEL_LEN} characters");
+            ensure!(!label.is_empty(), "{text:?} has an empty label, {like}");
+            ensure!(label.len() <= MAX_LABEL_LEN, "{label:?} is too long, expected at most {MAX_LABEL_LEN} characters");
             if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
                 bail!(
-                    "{text:?} holds other characters than letters, digits, `-`, `_` and dots, {like} (punycode for others)"
+                    "{text:?} contains characters other than letters, digits, `-`, `_` and dots, {like} (write others in punycode)"
                 );
             }
         }
@@ -75,9 +75,9 @@ impl AllowList {
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
-    /// One name a line, `#` starts a comment; errors name the line.
+    /// Parses one name a line. `#` starts a comment. Errors name the line.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        // What some editors put in front of a text.
+        // Some editors write a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (mut entries, mut doubled) = (BTreeMap::<Name, Entry>::new(), Vec::new());
         let mut lines = BTreeMap::new();
@@ -91,7 +91,10 @@ impl AllowList {
                 Some(name) => (name, true),
                 None => (entry, false),
             };
-            ensure!(entry != "*", "line {number}: `*` would allow every name; list the names that are needed");
+            ensure!(
+                entry != "*",
+                "line {number}: `*` would allow every name; expected the names that are needed, like `aws.com`"
+            );
             let name = Name::parse(name).with_context(|| format!("line {number}"))?;
             if let Some(first) = lines.get(&(name.clone(), is_below)) {
                 doubled.push(Doubled { entry: entry.to_owned(), lines: [*first, number] });
@@ -104,14 +107,14 @@ impl AllowList {
         Ok(Self { entries, doubled })
     }
 
-    /// What an operator may not have meant, a sentence each.
+    /// Warnings about probable mistakes, one sentence each.
     pub(crate) fn warnings(&self, path: &Path) -> Vec<String> {
         let path = path.display();
         let doubled = self.doubled.iter().map(|Doubled { entry, lines: [first, second] }| {
-            format!("{path}: line {second}: {entry} is on line {first} already; expected each name once")
+            format!("{path}: line {second}: {entry} is already on line {first}; expected each name once")
         });
         let empty = self.entries.is_empty().then(|| {
-            format!("{path}: no name is on the list, so that every name is denied; expected one a line, like `aws.com`")
+            format!("{path}: the list is empty, so every name is denied; expected one name a line, like `aws.com`")
         });
         doubled.chain(empty).collect()
     }
@@ -124,12 +127,12 @@ impl AllowList {
         self.entries.values().map(|entry| usize::from(entry.itself) + usize::from(entry.below)).sum()
     }
 
-    /// May this name be looked up?
+    /// Whether the list allows this name.
     pub(crate) fn allows(&self, name: &Name) -> bool {
         self.entries.get(name).is_some_and(|entry| entry.itself) || self.allows_below_an_ancestor_of(name)
     }
 
-    /// May a name directly below this one, that is not on the list itself, be looked up?
+    /// Whether the list allows names directly below this one that are not on the list themselves.
     pub(crate) fn allows_below(&self, name: &Name) -> bool {
         self.entries.get(name).is_some_and(|entry| entry.below) || self.allows_below_an_ancestor_of(name)
     }
@@ -172,7 +175,7 @@ mod tests {
     fn a_name_that_is_there_twice_is_a_warning_with_both_lines() {
         let doubled = list("aws.com\n*.aws.com\n\nAWS.COM.\n");
         assert_eq!(doubled.len(), 2);
-        let expected = "list.txt: line 4: AWS.COM. is on line 1 already; expected each name once";
+        let expected = "list.txt: line 4: AWS.COM. is already on line 1; expected each name once";
         assert_eq!(doubled.warnings(Path::new("list.txt")), [expected]);
     }
 
@@ -180,7 +183,7 @@ mod tests {
     fn an_empty_list_is_a_warning() {
         for text in ["", "# nothing\n"] {
             let [warning] = &list(text).warnings(Path::new("list.txt"))[..] else { panic!("{text:?}") };
-            assert!(warning.starts_with("list.txt: no name is on the list, so that every name is denied"), "{warning}");
+            assert!(warning.starts_with("list.txt: the list is empty, so every name is denied"), "{warning}");
         }
         assert_eq!(list("aws.com").warnings(Path::new("list.txt")), [""; 0]);
     }
@@ -193,9 +196,9 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_by_its_number() {
         assert!(error("aws.com\n198.51.100.1\n").starts_with("line 2: \"198.51.100.1\" is an address"));
-        assert!(error("a..b\n").starts_with("line 1: \"a..b\" has nothing between two dots"));
+        assert!(error("a..b\n").starts_with("line 1: \"a..b\" has an empty label"));
         assert!(error("\n\n*\n").starts_with("line 3: `*` would allow every name"));
-        assert!(error("a.*.b\n").starts_with("line 1: \"a.*.b\" holds other characters"));
+        assert!(error("a.*.b\n").starts_with("line 1: \"a.*.b\" contains characters other"));
         assert!(error("b\u{fc}cher.example\n").contains("punycode"));
         assert!(error("aws.com CNAME .\n").starts_with("line 1: "));
         assert!(error("\"; }; zone \"x\n").starts_with("line 1: "));

@@ -1,23 +1,23 @@
-//! AppArmor's profile for named, as Debian and Ubuntu ship it: it knows BIND's own folders only.
+//! AppArmor's profile for named, as Debian and Ubuntu ship it. It allows only BIND's own folders.
 
 use std::fs;
 use std::path::Path;
 
 const ENABLED_PATH: &str = "/sys/module/apparmor/parameters/enabled";
-/// Where profiles are loaded. Without it, none is.
+/// Exists if profiles can be loaded.
 const SECURITY_DIR: &str = "/sys/kernel/security/apparmor";
-/// Which profiles the kernel has; for root's eyes only.
+/// The profiles in the kernel. Only root can read it.
 const PROFILES_PATH: &str = "/sys/kernel/security/apparmor/profiles";
 const PROFILE_DIR: &str = "/etc/apparmor.d";
 
-/// Says that the profile keeps named from its files, with the fix: if it is enforced, and says nothing of `dir` yet.
+/// Reports, with the fix, that the profile is enforced and does not allow `dir`.
 pub(crate) fn objection(named_path: &Path, dir: &Path, query_log_path: &Path) -> Option<String> {
     let is_enabled = fs::read_to_string(ENABLED_PATH).is_ok_and(|text| text.trim() == "Y");
     let profile_name = profile_file_name(named_path)?;
     let profile_dir = Path::new(PROFILE_DIR);
     let is_enforced = match fs::read_to_string(PROFILES_PATH) {
         Ok(profiles) => enforces(&profiles, named_path),
-        // As another user than root: if the file is there, and not switched off.
+        // Without root: assume that the profile is loaded if its file exists and is not disabled.
         Err(_) => {
             Path::new(SECURITY_DIR).exists()
                 && profile_dir.join(&profile_name).exists()
@@ -37,7 +37,7 @@ fn profile_file_name(program: &Path) -> Option<String> {
     Some(program.to_str()?.trim_start_matches('/').replace('/', "."))
 }
 
-/// A line of the kernel's list is a profile's name, which is a word or the program's path, and its mode.
+/// A line of the kernel's list is the name of a profile, which is a word or the program's path, and its mode.
 fn enforces(profiles: &str, named_path: &Path) -> bool {
     let program = named_path.file_name();
     profiles
@@ -48,9 +48,9 @@ fn enforces(profiles: &str, named_path: &Path) -> bool {
 
 fn objection_text(profile_name: &str, dir: &Path, query_log_path: &Path) -> String {
     format!(
-        "AppArmor's profile of named ({PROFILE_DIR}/{profile_name}) is enforced and does not know wg-server's files, so that named \
-         cannot open them; expected two lines in {PROFILE_DIR}/local/{profile_name}: `{dir}/** rwk,` and `{log}* rw,`; \
-         then: apparmor_parser -r {PROFILE_DIR}/{profile_name}",
+        "AppArmor's profile of named ({PROFILE_DIR}/{profile_name}) is enforced and does not allow wg-server's files, so named \
+         cannot open them; expected two lines in {PROFILE_DIR}/local/{profile_name}: `{dir}/** rwk,` and `{log}* rw,`. Then run: \
+         apparmor_parser -r {PROFILE_DIR}/{profile_name}",
         dir = dir.display(),
         log = query_log_path.display(),
     )

@@ -1,4 +1,4 @@
-//! named while it lives: a child of this process, or of `wg-server named`.
+//! A running named: a child of this process, or of `wg-server named`.
 
 use std::process::ExitStatus;
 
@@ -22,7 +22,7 @@ impl Child {
         }
     }
 
-    /// Its end. May be dropped and called again.
+    /// Waits for its end. Cancel safe.
     pub(super) async fn wait(&mut self) -> Result<ExitStatus> {
         match self {
             Self::Own(child) => child.wait().await.context("wait for named"),
@@ -37,7 +37,7 @@ impl Child {
         }
     }
 
-    /// Has it end in order, and kills it when it does not.
+    /// Ends it with SIGTERM, or kills it if it does not end.
     pub(super) async fn terminate(&mut self) -> Result<()> {
         match self {
             Self::Own(child) => terminate(child).await,

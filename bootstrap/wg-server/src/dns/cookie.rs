@@ -1,5 +1,5 @@
-//! DNS server cookies (RFC 7873, RFC 9018): only a name server that has our secret can make them, so they tell our own named from
-//! any other. The secret is new at each start of wg-server, and no answer discloses it.
+//! DNS server cookies (RFC 7873, RFC 9018). Only a name server that has our secret can make them, so they identify our named.
+//! The secret is new at each start of wg-server, and no answer discloses it.
 //!
 //! The server's cookie, after the client's own 8 bytes:
 //!
@@ -14,7 +14,7 @@ use std::fmt;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-/// What named and wg-server alone know.
+/// The secret that only named and wg-server have.
 #[derive(Clone, Copy)]
 pub(super) struct Secret([u8; 16]);
 
@@ -26,12 +26,12 @@ impl Secret {
         Self(rand::random())
     }
 
-    /// As named.conf has it.
+    /// As named.conf contains it.
     pub(super) fn expose_as_hex(&self) -> String {
         const_hex::encode(self.0)
     }
 
-    /// Was this cookie made with the secret, for this client?
+    /// Whether this cookie was made with the secret, for this client.
     pub(super) fn made(&self, server_cookie: &[u8], client_cookie: ClientCookie, client: IpAddr) -> bool {
         let Some((head, hash)) = server_cookie.split_first_chunk::<8>() else { return false };
         head.starts_with(&[1, 0, 0, 0]) && hash == self.hash(&client_cookie, head, client)

@@ -1,4 +1,4 @@
-//! Who else has port 53 of the gateway's addresses.
+//! Finds which other program has port 53 of the gateway's addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,7 +29,7 @@ struct Holder {
     inode: u64,
 }
 
-/// Refuses if somebody has port 53 of one of these addresses, which this host need not have yet.
+/// Refuses if another program has port 53 of one of these addresses. The host need not have the addresses yet.
 pub(super) async fn ensure_free(addresses: &[IpAddr]) -> Result<()> {
     let deadline = Instant::now() + RELEASE_DEADLINE;
     for address in addresses {
@@ -49,17 +49,17 @@ pub(super) async fn ensure_free(addresses: &[IpAddr]) -> Result<()> {
     Ok(())
 }
 
-/// One sentence about whoever has it, and what to do.
+/// One sentence that names the program, and what to do.
 pub(super) fn taken(address: IpAddr, transport: Transport) -> String {
     let holder = find(address, transport).map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
     format!(
-        "{holder} has {transport} port {PORT} of {address}, where named has to answer the enclaves; expected nobody: stop it \
-         (`systemctl disable --now named` for Debian's bind9, whose other name that is), or have it listen on other addresses \
+        "{holder} has {transport} port {PORT} of {address}, where named has to answer the enclaves; expected the port to be free: stop the program \
+         (`systemctl disable --now named` for Debian's bind9), or make it listen on other addresses \
          (BIND: listen-on and listen-on-v6; dnsmasq: bind-interfaces; unbound: interface)"
     )
 }
 
-/// Binds and lets go again. Nobody who has the port shares it with a socket that does not ask for it.
+/// Binds the port and releases it. This fails if another program has it, since this socket does not share ports.
 fn take(address: SocketAddr, transport: Transport) -> nix::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = match transport {
@@ -73,7 +73,7 @@ fn take(address: SocketAddr, transport: Transport) -> nix::Result<()> {
     sys::set_free_bind(socket.as_fd(), address.is_ipv6())
         .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     if transport == Transport::Tcp {
-        // Connections of an earlier named that linger in TIME_WAIT are nobody's.
+        // Ignores connections of an earlier named in TIME_WAIT.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
@@ -113,7 +113,7 @@ fn holder(line: &str, transport: Transport) -> Option<Holder> {
     Some(Holder { transport, address: parse(address)?, uid: uid.parse().ok()?, inode: inode.parse().ok()? })
 }
 
-/// 32-bit words of network order, each written as a number of this machine.
+/// 32-bit words in network order, each printed as a number in host order.
 fn parse(address: &str) -> Option<IpAddr> {
     let words = address.as_bytes().chunks(8).map(|word| {
         let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
@@ -131,7 +131,7 @@ impl Holder {
         self.address == address || self.address.is_unspecified()
     }
 
-    /// The process, where this user may see it.
+    /// The process, if this user may see it.
     fn process(&self) -> Option<String> {
         let socket = format!("socket:[{}]", self.inode);
         let processes = std::fs::read_dir("/proc").ok()?.flatten();

@@ -1,4 +1,4 @@
-//! BIND's configuration, worked out from ours.
+//! BIND's configuration, generated from ours.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ options {{
     version none;
     hostname none;
     server-id none;
-    // By the cookies in its answers wg-server knows it from any other name server.
+    // wg-server identifies this named by the cookies in its answers.
     cookie-algorithm siphash24;
     cookie-secret "{secret}";
     minimal-responses yes;
@@ -71,12 +71,12 @@ options {{
     recursive-clients 256;
     tcp-clients 64;
     max-cache-size 32m;
-    // Who asks more gets truncated answers, each a request to ask over TCP, and never silence.
+    // A client that exceeds the limit gets truncated answers, which ask it to retry over TCP.
     rate-limit {{ responses-per-second 200; slip 1; ipv4-prefix-length 32; ipv6-prefix-length 64; log-only no; }};
 
-    // A denied name is denied before anybody outside hears of it.
+    // Denies a name before anything is sent to a forwarder.
     response-policy {{ zone "{policy}" policy given log yes; }} qname-wait-recurse no break-dnssec yes
-        // Also for who asks for what is cached and no more.
+        // Also for questions without recursion, which ask for cached names.
         recursive-only no;
 }};
 controls {{ }};
@@ -112,9 +112,9 @@ zone "{policy}" {{ type primary; file "{dir}/{POLICY_FILE}"; allow-query {{ none
     conf
 }
 
-/// A policy zone cannot refuse. A root zone of our own that nobody may ask can, and the allowed names are zones inside it that
-/// are asked of the forwarders. They are static stubs, because a question belongs to the closest *zone*, which a zone of
-/// type `forward` is not.
+/// A policy zone cannot refuse. Our own root zone can, because nobody may query it. The allowed names are zones inside it whose
+/// questions go to the forwarders. They are static stubs, because BIND answers from the closest *zone*, and a zone of type
+/// `forward` does not count as one.
 fn refuse(conf: &mut String, list: &AllowList, forwarders: &[Forwarder], dir: &Path) {
     let addresses: String = forwarders.iter().map(forwarder).collect();
     let servers: String = forwarders.iter().map(|forwarder| format!(" {};", forwarder.address)).collect();

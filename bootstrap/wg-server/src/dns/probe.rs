@@ -1,4 +1,4 @@
-//! Asks the name server at an address who it is, and what a name's address is.
+//! Queries the name server at an address: whether it is our named, and for a name's address.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,14 +12,14 @@ use super::cookie::{ClientCookie, Secret};
 use super::message::{self, Rcode};
 
 const PORT: u16 = 53;
-/// How a question travels.
+/// The transport of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     Udp,
     Tcp,
 }
 
-/// Who answered.
+/// Which server answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Our own named, everywhere.
@@ -73,7 +73,7 @@ impl Found {
     }
 }
 
-/// Whether the server there has the secret.
+/// Whether the server has the secret.
 async fn ask(server: SocketAddr, transport: Transport, secret: &Secret) -> io::Result<bool> {
     let (id, cookie): ([u8; 2], ClientCookie) = (rand::random(), rand::random());
     let question = message::status_question(id, cookie);
@@ -87,7 +87,7 @@ async fn ask(server: SocketAddr, transport: Transport, secret: &Secret) -> io::R
     }
 }
 
-/// What becomes of the question for the address of a name, over UDP.
+/// Asks for a name's address over UDP.
 pub(super) async fn resolve(server: IpAddr, name: &str, is_unchecked: bool) -> io::Result<Rcode> {
     let id: [u8; 2] = rand::random();
     let question = message::address_question(id, name, is_unchecked)

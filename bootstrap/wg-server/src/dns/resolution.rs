@@ -1,4 +1,4 @@
-//! Whether a name on the list can be looked up, and what is in the way if not: the fault is then outside of this host.
+//! Whether a name on the list can be looked up, and if not, why. The fault is then outside this host.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use crate::config::Forwarder;
 /// named itself gives up on its forwarders after 10 s (resolver-query-timeout).
 const DEADLINE: Duration = Duration::from_secs(11);
 
-/// Why a name on the list cannot be looked up; its words follow the name.
+/// Why a name on the list cannot be looked up. Displayed after the name.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// There is an answer if signatures are not checked.
+    /// There is an answer only without checking signatures.
     Signatures,
     ServFail,
     NxDomain,
     Other(Rcode),
     Silence,
-    /// named itself does not answer here.
+    /// named itself does not answer.
     Nobody(IpAddr, io::Error),
 }
 
-/// What is wrong with the answers for this name, if anything.
+/// Looks a name up. Returns what is wrong, if anything.
 pub(crate) async fn fault(server: IpAddr, name: &str, is_validated: bool) -> Option<Fault> {
     let answer = ask(server, name, false).await;
     // With checking disabled, named passes on what it cannot verify.
@@ -57,22 +57,22 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Signatures => {
-                "SERVFAIL, and an answer if DNSSEC is left out: its chain of signatures is broken, mostly because dns.forwarders hand \
-                 out no DNSSEC records; expected forwarders that do, or dnssec = false in [dns]"
+                "SERVFAIL, but an answer without DNSSEC: the chain of signatures is broken, usually because dns.forwarders return \
+                 no DNSSEC records; expected forwarders that do, or dnssec = false in [dns]"
             }
             Self::ServFail => {
-                "SERVFAIL: dns.forwarders do not answer, or refuse; expected name servers that this host reaches"
+                "SERVFAIL: dns.forwarders do not answer, or refuse; expected name servers that this host can reach"
             }
-            Self::NxDomain => "NXDOMAIN: dns.forwarders do not know this name of the allow-list; expected one that exists",
+            Self::NxDomain => "NXDOMAIN: dns.forwarders do not know this name of the allow-list; expected a name that exists",
             Self::Other(code) => return write!(f, "{code}; expected an answer"),
-            Self::Silence => "no answer: dns.forwarders are silent; expected name servers that this host reaches",
+            Self::Silence => "no answer: dns.forwarders do not answer; expected name servers that this host can reach",
             Self::Nobody(server, error) => return write!(f, "named does not answer at {server}: {error}"),
         })
     }
 }
 
 impl Fault {
-    /// What to do about it, behind its words.
+    /// What to do about it. Displayed after the fault.
     pub(crate) fn remedy(&self, name: &str, forwarder: Forwarder) -> String {
         let Forwarder { address, port } = forwarder;
         let dig =

@@ -1,16 +1,17 @@
-//! `wg-server named`: starts named for a wg-server that may not become another user. It runs as named's user, as a service of
-//! its own, and named is its child.
+//! `wg-server named`: starts named for a wg-server that cannot become another user. It runs as named's user in a separate
+//! service, and named is its child.
 //!
-//! wg-server connects to its socket. One connection is one life of named; its end ends named. Each message is a line of JSON:
+//! wg-server connects to its socket. Each connection starts one named, and its end ends that named. Each message is a line of
+//! JSON:
 //!
 //! | from | message | meaning |
 //! |---|---|---|
 //! | starter | `{"started": PID}` | named runs |
-//! | starter | `{"failed": "why"}` | it does not |
-//! | wg-server | `"kill"` | it hangs: SIGKILL |
-//! | starter | `{"ended": STATUS}` | its end, as wait(2) has it |
+//! | starter | `{"failed": "why"}` | named could not be started |
+//! | wg-server | `"kill"` | named hangs: send SIGKILL |
+//! | starter | `{"ended": STATUS}` | named ended; the status is that of wait(2) |
 //!
-//! What named runs with is in the configuration; wg-server has no say in it.
+//! The configuration decides how named runs. wg-server cannot change it.
 
 use std::convert::Infallible;
 use std::os::unix::process::ExitStatusExt;
@@ -36,7 +37,7 @@ use super::{Account, Files, command};
 use crate::config::Config;
 use crate::{dns, service_manager, signals, sys};
 
-/// To start a process, or to end one that was killed.
+/// For starting a process, or for the end of a killed one.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,18 +58,18 @@ enum Order {
 pub(crate) fn run(config_path: &Path) -> Result<()> {
     let config = Config::load(config_path)?;
     let socket_path = config.dns.named_socket_path.as_deref().context(
-        "dns.named_socket_path is not set, so that wg-server starts named itself; expected a path like \"/run/wg-named/socket\"",
+        "dns.named_socket_path is not set, so wg-server starts named itself; expected a path like \"/run/wg-named/socket\"",
     )?;
     let wg_server = dns::key_owner(&config)?;
     let account = Account::find(config.dns.user.as_deref(), &[wg_server])?;
     ensure!(
         account.uid == geteuid(),
-        "this is the user with the UID {}, and named is to run as dns.user = {:?}; expected User={1} in the unit",
+        "this process has the UID {}, but named must run as dns.user = {:?}; expected User={1} in the unit",
         geteuid(),
         account.name
     );
     umask(Mode::from_bits_truncate(0o027));
-    // named is bound to the life of this thread.
+    // named ends with this thread.
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(signals::run_until_signal(async |stop: CancellationToken| {
         let listener = bind(socket_path)?;
@@ -80,7 +81,7 @@ pub(crate) fn run(config_path: &Path) -> Result<()> {
     }))
 }
 
-/// Whoever may not be asked is told by the credentials of the connection: the socket lets in everybody.
+/// Any user may connect to the socket. The credentials of each connection decide who is served.
 pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     let doing = || format!("listen on {}", path.display());
@@ -94,7 +95,7 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// One life after the other, for the user `wg_server` alone.
+/// Runs one named after the other, for the user `wg_server` only.
 pub(super) async fn serve(
     listener: &UnixListener,
     config: &Config,
@@ -113,7 +114,7 @@ pub(super) async fn serve(
     }
 }
 
-/// From its start to its end.
+/// Runs one named from its start to its end.
 async fn live(stream: UnixStream, config: &Config, stop: &CancellationToken) -> Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut orders = BufReader::new(reader).lines();
@@ -128,13 +129,13 @@ async fn live(stream: UnixStream, config: &Config, stop: &CancellationToken) -> 
             status = child.wait() => break status.context("wait for named")?,
             order = hear(&mut orders) => match order {
                 Ok(Some(Order::Kill)) => child.kill().await.context("kill named")?,
-                // Whoever is gone wants no named, nor does who says something else.
+                // wg-server is gone, or sent an invalid message.
                 Ok(None) | Err(_) => terminate(&mut child).await?,
             },
             () = stop.cancelled() => terminate(&mut child).await?,
         }
     };
-    // Nobody has to hear it.
+    // wg-server may be gone already.
     drop(say(&mut writer, &Said::Ended(status.into_raw())).await);
     Ok(())
 }
@@ -146,7 +147,7 @@ fn start(config: &Config, files: &Files) -> Result<tokio::process::Child> {
     command.spawn().with_context(|| format!("start {}", config.dns.named_path.display()))
 }
 
-/// wg-server's end of a connection.
+/// wg-server's side of a connection.
 #[derive(Debug)]
 pub(super) struct Life {
     pid: u32,
@@ -156,11 +157,11 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Has named started by the `wg-server named` behind this socket, which has to be the user `uid`.
+    /// Starts named through the `wg-server named` behind this socket, which must run as the user `uid`.
     pub(super) async fn begin(socket_path: &Path, uid: Uid) -> Result<Self> {
         let doing = || {
             format!(
-                "dns.named_socket_path: have named started by {}, the socket of `wg-server named` (wg-named.service)",
+                "dns.named_socket_path: start named through {}, the socket of `wg-server named` (wg-named.service)",
                 socket_path.display()
             )
         };
@@ -186,31 +187,31 @@ impl Life {
         }
         match hear(&mut self.said).await.context("wait for named")? {
             Some(Said::Ended(status)) => Ok(*self.ended.insert(ExitStatus::from_raw(status))),
-            _ => bail!("`wg-server named`, which had started named, has ended: see `journalctl -u wg-named`"),
+            _ => bail!("the `wg-server named` that started named has ended: see `journalctl -u wg-named`"),
         }
     }
 
     pub(super) async fn kill(&mut self) -> Result<()> {
         if let Some(orders) = &mut self.orders {
-            say(orders, &Order::Kill).await.context("have named killed")?;
+            say(orders, &Order::Kill).await.context("kill named")?;
         }
-        timeout(DEADLINE, self.wait()).await.context("have named killed")?.map(drop)
+        timeout(DEADLINE, self.wait()).await.context("kill named")?.map(drop)
     }
 
-    /// The end of the connection is enough.
+    /// Ends the connection, which ends named.
     pub(super) async fn terminate(&mut self) -> Result<()> {
         self.orders = None;
-        timeout(GRACE + DEADLINE, self.wait()).await.context("have named end")?.map(drop)
+        timeout(GRACE + DEADLINE, self.wait()).await.context("end named")?.map(drop)
     }
 }
 
 fn ensure_is(stream: &UnixStream, uid: Uid) -> Result<()> {
-    let found = stream.peer_cred().context("who is there?")?.uid();
-    ensure!(found == uid.as_raw(), "the user with the UID {found} is there, expected the UID {uid}");
+    let found = stream.peer_cred().context("read the peer's credentials")?.uid();
+    ensure!(found == uid.as_raw(), "the peer has the UID {found}, expected the UID {uid}");
     Ok(())
 }
 
-/// The next message; `None` when the other end is gone. May be dropped and called again.
+/// The next message, or `None` at the end of the connection. Cancel safe.
 async fn hear<T: DeserializeOwned>(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> Result<Option<T>> {
     let line = lines.next_line().await.context("read")?;
     line.map(|line| serde_json::from_str(&line).with_context(|| format!("unexpected message {line:?}"))).transpose()

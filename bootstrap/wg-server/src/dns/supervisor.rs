@@ -1,4 +1,4 @@
-//! named as a child process: started, watched, restarted with a growing pause, stopped.
+//! Supervises named: starts it, probes it, restarts it with a growing pause, and stops it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,11 +24,11 @@ use crate::health::{Health, Kind};
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// One lost probe is load; three are a server that hangs. It is noticed within 5 s.
+/// One lost probe means load, three mean that named hangs. This is noticed within 5 s.
 const PROBES_LOST: u32 = 3;
 /// Between a lost probe and the next.
 const PROBE_AGAIN: Duration = Duration::from_millis(200);
-/// A name that could not be looked up is tried again after this time.
+/// A failed lookup is repeated after this time.
 const RESOLVE_EVERY: Duration = Duration::from_mins(1);
 
 /// What named is doing.
@@ -48,7 +48,7 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
-    /// What somebody should mend.
+    /// What the operator should fix.
     pub(crate) problem: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl std::fmt::Display for State {
     }
 }
 
-/// The child to be.
+/// The supervisor.
 #[derive(Debug)]
 pub(crate) struct Named<'a> {
     named_path: PathBuf,
@@ -78,7 +78,7 @@ pub(crate) struct Named<'a> {
     health: &'a Health,
 }
 
-/// Why one life of named ended.
+/// Why one named ended.
 enum End {
     Exited(ExitStatus),
     Silent,
@@ -87,7 +87,7 @@ enum End {
 }
 
 impl<'a> Named<'a> {
-    /// A named that serves the enclaves at these addresses of the gateway. Each start after the first is a repair.
+    /// Supervises a named at the gateway's addresses. Each start after the first is a repair.
     pub(crate) fn new(config: &crate::config::Config, prepared: Prepared, gate: Gate, health: &'a Health) -> Self {
         Self {
             named_path: config.dns.named_path.clone(),
@@ -101,14 +101,14 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// How it is doing now. By value: who holds a `watch::Ref` while waiting blocks the sender for ever.
+    /// The present state. By value, because a `watch::Ref` that is held across an await blocks the sender.
     pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// Until it answers.
+    /// Waits until named answers.
     pub(crate) async fn wait_running(&self) {
-        // An error would mean that the sender, which is ours, is gone.
+        // An error would mean that the sender is gone, but `self` has it.
         drop(self.state.subscribe().wait_for(|state| state.phase == Phase::Running).await);
     }
 
@@ -117,10 +117,10 @@ impl<'a> Named<'a> {
         self.state.subscribe()
     }
 
-    /// Keeps named running until told to stop, and stops it. Enclaves can ask only while it is known to be named that answers.
+    /// Keeps named running until `stop`, and then stops it. Enclaves can ask only while our own named answers.
     ///
-    /// To be polled by the main thread only: named gets SIGTERM when the *thread* that started it dies (prctl(2),
-    /// PR_SET_PDEATHSIG), which has to mean wg-server.
+    /// Poll it on the main thread only: named gets SIGTERM when the *thread* that started it ends (prctl(2), PR_SET_PDEATHSIG),
+    /// which must mean the end of wg-server.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new();
         let mut former = None;
@@ -135,7 +135,7 @@ impl<'a> Named<'a> {
                 }
                 Ok(End::Silent) => "named did not answer and was ended".to_owned(),
                 Ok(End::Unverified(address, transport)) => format!(
-                    "another name server answers in named's place, so that enclaves get no answers: {}",
+                    "another name server answers in named's place, so enclaves get no answers: {}",
                     holder::taken(address, transport)
                 ),
                 Err(error) => format!("{error:#}"),
@@ -156,7 +156,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// A problem is logged when it comes up, and when it is another.
+    /// Logs a problem when it appears or changes.
     fn now(&self, phase: Phase, problem: Option<String>) {
         if let Some(problem) = &problem
             && self.state.borrow().problem.as_ref() != Some(problem)
@@ -166,11 +166,11 @@ impl<'a> Named<'a> {
         self.state.send_replace(State { phase, problem });
     }
 
-    /// `former` is how the life before ended.
+    /// `former` is why the previous named ended.
     async fn live(&self, stop: &CancellationToken, former: Option<&str>) -> Result<End> {
         self.gate.close().await?;
         holder::ensure_free(&self.servers).await?;
-        // What went wrong last is so until named answers.
+        // The last problem remains until named answers.
         self.now(Phase::Starting, self.state().problem);
         let mut child = self.spawn().await?;
         tracing::info!(pid = child.id(), user = self.prepared.account.name, "named started");
@@ -184,7 +184,7 @@ impl<'a> Named<'a> {
         }
         match end {
             End::Exited(_) => {}
-            // What hangs does not hear SIGTERM, and enclaves wait.
+            // A hanging process ignores SIGTERM, and enclaves are waiting.
             End::Silent => child.kill().await?,
             End::Unverified(..) | End::Told => child.terminate().await?,
         }
@@ -205,7 +205,7 @@ impl<'a> Named<'a> {
             .with_context(|| format!("start {} as the user {}", self.named_path.display(), account.name))
     }
 
-    /// Ends when it is not named that answers, or nobody.
+    /// Returns when another server answers, or none.
     async fn watch(&self, former: Option<&str>) -> Result<End> {
         let started = Instant::now();
         loop {
@@ -241,19 +241,19 @@ impl<'a> Named<'a> {
                     0
                 }
                 Found::Unverified(address, transport) => return End::Unverified(address, transport),
-                // The controller puts them back, and says so.
+                // The controller restores the addresses, and reports it.
                 Found::Missing => 0,
                 Found::SilentTcp(address) => {
                     self.report_transient(format!(
-                        "named answers at {address} over UDP and not over TCP, which long answers need: somebody holds its places for \
-                         TCP; see `ss -tn sport = :53`"
+                        "named answers at {address} over UDP but not over TCP, which long answers need: a client occupies its TCP \
+                         connections; see `ss -tn sport = :53`"
                     ));
                     0
                 }
-                // Another named would be as silent.
+                // A new named would not answer either.
                 Found::Silence if self.is_not_at_fault() => 0,
                 Found::Silence => {
-                    // A refusal comes at once, and named takes a moment to listen again where an address is back.
+                    // Connections are refused at once, and named takes a moment to listen on an address that is back.
                     sleep(PROBE_DEADLINE.saturating_sub(asked.elapsed())).await;
                     lost + 1
                 }
@@ -264,7 +264,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// Whether questions get lost before they reach named, which is then said.
+    /// Whether questions are lost before they reach named. Reports it.
     fn is_not_at_fault(&self) -> bool {
         let Some(objection) = connections::problem() else { return false };
         self.report_transient(objection);
@@ -287,7 +287,7 @@ impl<'a> Named<'a> {
         probe::who_answers(&self.servers, &self.prepared.secret, PROBE_DEADLINE).await
     }
 
-    /// Looks one listed name up at the start, and again while it cannot be looked up.
+    /// Looks up one name of the list at the start, and repeats that while it fails.
     async fn watch_resolution(&self) -> std::convert::Infallible {
         if let (Some(server), Some(name)) = (self.servers.first(), &self.prepared.sample) {
             while let Some(fault) = resolution::fault(*server, name, self.is_validating).await {

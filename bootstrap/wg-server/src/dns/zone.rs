@@ -1,4 +1,4 @@
-//! BIND's response-policy zone: what becomes of a question, by its name.
+//! BIND's response-policy zone, which decides about a question by its name.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -7,9 +7,9 @@ use super::allow_list::{AllowList, Name};
 
 /// The policy zone's text.
 ///
-/// A policy zone answers as any zone does, and in a zone `*` stands only for names that no other name of the zone is above
-/// of: with `aws.com` and `*` alone, `x.aws.com` and even `evil.com` would match no rule and be answered. So every name that
-/// is above a name on the list has a verdict of its own, and one for the names below it.
+/// In a policy zone, as in any zone, `*` does not match below a name that exists in the zone: with only `aws.com` and `*`,
+/// `x.aws.com` and even `evil.com` would match no rule and be answered. So every ancestor of a name on the list has its own
+/// rule, and another for the names below it.
 pub(super) fn policy(list: &AllowList) -> String {
     let mut zone = empty();
     rule(&mut zone, "*", false);
@@ -23,12 +23,12 @@ pub(super) fn policy(list: &AllowList) -> String {
     zone
 }
 
-/// A zone without a name of its own, which named takes as loaded.
+/// A zone with only the records that named requires.
 pub(super) fn empty() -> String {
     "$TTL 60\n@ SOA localhost. root.localhost. 1 3600 600 86400 60\n@ NS localhost.\n".to_owned()
 }
 
-/// The root zone that is there to be refused: its name server needs an address to be valid.
+/// The root zone that makes named answer REFUSED. Its name server needs an address to be valid.
 pub(super) fn refused_root() -> String {
     empty() + "localhost. A 127.0.0.1\n"
 }

@@ -144,7 +144,7 @@ fn a_peer_that_never_proves_itself_again_ends_with_its_proof() {
     let end = Instant::now() + LIFETIME + PROOF_GRACE;
     assert_eq!(expired(&mut enclaves, end - Duration::from_secs(1)), []);
     let [gone] = enclaves.expired(end)[..] else { panic!("one") };
-    assert_eq!((gone.id, gone.public_key, gone.reason), (FIRST, KEY, "no new proof in the keys' time"));
+    assert_eq!((gone.id, gone.public_key, gone.reason), (FIRST, KEY, "no new proof before the old one expired"));
     // Its stream is open still: it may prove itself.
     assert_eq!(enclaves.entries().next().unwrap().1.phase(), Phase::Connecting);
     let stream = enclaves.entries().next().unwrap().1.streams.control().unwrap().clone();
@@ -298,7 +298,7 @@ fn keys_that_would_harm_others_are_refused() {
 }
 
 #[test]
-fn a_process_on_the_parent_is_no_enclave() {
+fn a_process_on_the_parent_is_not_an_enclave() {
     let mut enclaves = enclaves();
     for cid in [0, 1, 2, 3, u32::MAX] {
         let refusal = enclaves.opened(EnclaveId::here(Cid(cid)), Role::Control, SystemTime::UNIX_EPOCH);

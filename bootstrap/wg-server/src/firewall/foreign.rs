@@ -1,8 +1,8 @@
-//! Other tables that drop the enclaves' packets, as far as that can be known from their rules. Pure: a listing in, sentences out.
+//! Finds other tables that drop the enclaves' packets, as far as their rules tell. Pure: a listing in, sentences out.
 //!
-//! A packet that every base chain of its hook lets pass gets through; one chain that drops it is enough, whatever ours says
-//! (nft(8), "policy"). So each foreign base chain is asked about the packets that enclaves live on. What a rule asks that cannot
-//! be known here makes the answer unknown, and then nothing is said.
+//! A packet must pass every base chain of its hook: one chain that drops it is enough, whatever ours says (nft(8), "policy"). So
+//! each foreign base chain is evaluated for the packets that enclaves need. If a rule depends on something unknown, the result is
+//! unknown, and nothing is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,18 +46,18 @@ struct Chains {
     rules: BTreeMap<Address, Vec<Vec<Value>>>,
 }
 
-/// What becomes of a packet in a chain.
+/// The verdict of a chain on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Accepted,
     Dropped,
-    /// No rule decided: the caller's next rule, or the policy.
+    /// No rule decided. The caller's next rule or the policy does.
     Undecided,
-    /// Something that is not known here decides.
+    /// A rule depends on something unknown.
     Unknown,
 }
 
-/// A sentence for each foreign base chain that drops one of the packets, with what would let it pass.
+/// One sentence for each foreign base chain that drops one of the packets, with the command that lets it pass.
 pub(super) fn problems(listing: &Value, interface: &str, packets: &[Packet]) -> Vec<String> {
     let chains = Chains::new(listing);
     let mut problems = Vec::new();
@@ -136,7 +136,7 @@ impl Chains {
                 "accept" | "drop" | "reject" | "return" | "jump" | "goto" | "queue" => {
                     return matches.then(|| self.verdict(chain, name, value, packet, depth));
                 }
-                // Counters, logs and changes to the packet decide nothing.
+                // Counters, logs and changes to the packet give no verdict.
                 _ => {}
             }
             if matches == Truth::No {
@@ -187,20 +187,20 @@ impl Chains {
         let openings: BTreeSet<Opening<'_>> = dropped.iter().map(|packet| packet.opening(interface)).collect();
         let is_of_parents = openings.iter().any(|opening| matches!(opening, Opening::Port { .. }));
         let (whose, what) = match hook {
-            Hook::Forward => (interface, "enclaves do not reach the outside, or are not reached"),
+            Hook::Forward => (interface, "enclaves cannot reach the outside or be reached from it"),
             Hook::Input if is_of_parents => ("remote.parents", "their enclaves have no tunnel"),
-            Hook::Input => (interface, "enclaves do not reach the gateway's name server"),
+            Hook::Input => (interface, "enclaves cannot reach the gateway's name server"),
         };
         let commands: Vec<String> =
             openings.iter().map(|opening| format!("`{}`", self.command(chain, hook, *opening, interface))).collect();
         format!(
-            "the chain {name} of the table {family} {table} drops packets of {whose}, so that {what}: {} (wg-server's own \
-             rules still hold), and the same in the file that makes that chain",
+            "the chain {name} of the table {family} {table} drops packets of {whose}, so {what}: run {} (wg-server's own \
+             rules still apply), and make the same change in the file that defines that chain",
             commands.join(" and ")
         )
     }
 
-    /// In the words of whoever made the chain, as far as it is known.
+    /// The command of the program that made the chain, if it is known.
     fn command(&self, chain: &Address, hook: Hook, opening: Opening<'_>, interface: &str) -> String {
         let Address { family, table, name } = chain;
         let side = match opening {
@@ -242,7 +242,7 @@ impl Chains {
     }
 }
 
-/// What follows from a rule.
+/// The result of one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Next,
@@ -250,8 +250,8 @@ enum Step {
 }
 
 impl Truth {
-    /// A rule that may or may not match leaves open what it would decide, unless it only drops: then the packet may be dropped,
-    /// which is not known, and the rules behind it are asked.
+    /// If a rule may or may not match, its verdict is unknown. Exception: a rule that drops is skipped, because nothing is reported
+    /// that is not certain, and the next rules may still drop.
     fn then(self, step: impl FnOnce() -> Step) -> Step {
         match self {
             Self::Yes => step(),

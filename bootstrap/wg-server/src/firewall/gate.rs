@@ -1,6 +1,6 @@
-//! The enclaves' way to port 53 of this host: open only while the name server there is known to be our own.
+//! The gate to port 53 of this host for enclaves: open only while our own name server answers there.
 //!
-//! A table of its own, so that it stays closed whatever is done to the other.
+//! A separate table, so that it stays closed whatever happens to the other one.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) const TABLE: &str = "wg_server_dns";
 const CHAIN: &str = "input";
 const DNS: u16 = 53;
 
-/// Closed where it says so, until it is opened. Cloning it shares it.
+/// The gate. Clones share the same state.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     shared: Arc<Shared>,
@@ -30,7 +30,7 @@ struct Shared {
     nft: Nft,
     closed: String,
     open: String,
-    /// While it should be closed. Held while nft runs: what was put back is what was asked for last.
+    /// `Some` while the gate should be closed. Locked while nft runs, so that the last call decides.
     table: Mutex<Option<Table>>,
 }
 
@@ -41,23 +41,23 @@ impl Gate {
         Ok(Self { shared: Arc::new(Shared { nft, closed, open, table: Mutex::new(None) }) })
     }
 
-    /// Drops what enclaves ask this host's port 53; already closed, it stays so.
+    /// Drops the enclaves' packets to port 53 of this host. Closing a closed gate is fine.
     pub(crate) async fn close(&self) -> Result<()> {
         let mut table = self.shared.table.lock().await;
-        // What fails now is tried again with every look.
+        // If this fails, every check retries it.
         let table = table.insert(Table::new(TABLE, self.shared.closed.clone()));
-        table.put(&self.shared.nft).await.context("keep enclaves' questions from another name server").map(drop)
+        table.put(&self.shared.nft).await.context("close port 53 for enclaves").map(drop)
     }
 
-    /// Lets them ask.
+    /// Lets enclaves reach port 53.
     pub(crate) async fn open(&self) -> Result<()> {
         let mut table = self.shared.table.lock().await;
-        self.shared.nft.apply(&self.shared.open).await.context("let enclaves ask named")?;
+        self.shared.nft.apply(&self.shared.open).await.context("open port 53 for enclaves")?;
         *table = None;
         Ok(())
     }
 
-    /// Closes it again if it should be and is not; what was there instead.
+    /// Closes it again if it should be closed and is not. Returns what was found instead.
     pub(super) async fn restore(&self) -> Result<Option<Found>> {
         match self.shared.table.lock().await.as_mut() {
             Some(table) => Ok(table.restore(&self.shared.nft).await?.map(|(found, _)| found)),

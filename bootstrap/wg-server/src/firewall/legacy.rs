@@ -18,15 +18,15 @@ use super::packet::{Hook, Opening, Packet};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What cannot be read is said once.
+/// A table that cannot be read is reported once.
 static UNREAD: Once = Once::new();
 
-/// Of one IP version.
+/// The tables of one IP version.
 struct Version {
     is_ipv4: bool,
-    /// Which tables there are: for root alone, who may also be without a right to it.
+    /// The list of tables. Only root can read it, and not in every container.
     names: &'static str,
-    /// There is one as long as somebody has used the table.
+    /// This module is loaded once a program has used the table.
     module: &'static str,
     program: &'static str,
 }
@@ -36,7 +36,7 @@ const VERSIONS: [Version; 2] = [
     Version { is_ipv4: false, names: "ip6_tables_names", module: "ip6table_filter", program: "ip6tables-legacy" },
 ];
 
-/// Where the kernel and the programs are found.
+/// The paths of the kernel's files and of the programs.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) proc_net: PathBuf,
@@ -53,7 +53,7 @@ impl Host {
         }
     }
 
-    /// A sentence for each IP version whose table may drop one of the packets, with what to do.
+    /// One sentence for each IP version whose table may drop one of the packets, with what to do.
     pub(super) async fn problems(&self, interface: &str, packets: &[Packet]) -> Vec<String> {
         let mut problems = Vec::new();
         for version in VERSIONS {
@@ -69,7 +69,10 @@ impl Host {
                     }
                 }
                 None => UNREAD.call_once(|| {
-                    tracing::warn!("not to be read here: {}", sentence(version.program, &needed(interface, &packets)));
+                    tracing::warn!(
+                        "no permission to read the rules: {}",
+                        sentence(version.program, &needed(interface, &packets))
+                    );
                 }),
             }
         }
@@ -84,7 +87,7 @@ impl Host {
         }
     }
 
-    /// As `iptables-legacy-save` prints them; `None` if it is not installed, or does not.
+    /// The output of `iptables-legacy-save`. `None` if it is not installed or fails.
     async fn rules(&self, program: &str) -> Option<String> {
         let path = self.programs.iter().map(|dir| dir.join(format!("{program}-save"))).find(|path| path.exists())?;
         let output = output(&path).await?;
@@ -99,7 +102,7 @@ async fn output(path: &Path) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The rules that let the packets pass, in the program's words: `FORWARD -i wg0 -j ACCEPT`.
+/// The rules that let the packets pass, as the program prints them: `FORWARD -i wg0 -j ACCEPT`.
 fn needed(interface: &str, packets: &[&Packet]) -> Vec<String> {
     let rule = |packet: &&Packet| {
         let chain = match packet.hook {
@@ -117,7 +120,7 @@ fn needed(interface: &str, packets: &[&Packet]) -> Vec<String> {
     packets.iter().map(rule).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Those of the rules that are not there before anything else, if the table drops anything.
+/// The needed rules that do not come first in their chain, if the table drops anything.
 fn objections(rules: &str, interface: &str, packets: &[&Packet]) -> Vec<String> {
     let needed = needed(interface, packets);
     let drops =
@@ -137,8 +140,8 @@ fn objections(rules: &str, interface: &str, packets: &[&Packet]) -> Vec<String> 
 fn sentence(program: &str, rules: &[String]) -> String {
     let commands: Vec<String> = rules.iter().map(|rule| format!("`{program} -I {rule}`")).collect();
     format!(
-        "legacy iptables has a filter table, which may drop packets of enclaves, and which wg-server cannot judge: `{program} -S` shows \
-         it. Expected nothing in it that drops, or before everything else {}; or its rules in iptables-nft, which wg-server can judge",
+        "legacy iptables has a filter table that may drop packets of enclaves, and wg-server cannot evaluate it: `{program} -S` shows \
+         it. Expected no rule that drops, or before all other rules {}; or move its rules to iptables-nft",
         commands.join(" and ")
     )
 }

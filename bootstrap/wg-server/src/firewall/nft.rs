@@ -1,4 +1,4 @@
-//! The program `nft`, for which nothing waits without end.
+//! The program `nft`, always with a deadline.
 
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use super::ruleset::TABLE;
 
-/// One run takes some 10 ms, and seconds on a host with many thousand rules or no CPU to spare.
+/// A run takes some 10 ms, or seconds on a host with thousands of rules or an overloaded CPU.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where it is.
+/// The path of `nft`.
 #[derive(Clone, Debug)]
 pub(super) struct Nft {
     path: PathBuf,
@@ -26,13 +26,13 @@ impl Nft {
         Self { path }
     }
 
-    /// Performs a transaction, in nft's JSON: all of it, or nothing.
+    /// Performs a transaction in nft's JSON, completely or not at all.
     pub(super) async fn apply(&self, transaction: &str) -> Result<()> {
         let output = self.run(&["-j", "-f", "-"], transaction).await?;
         self.succeeded(&output)
     }
 
-    /// A table of ours as the kernel has it, without what changes by itself; `None` if there is none.
+    /// One of our tables as the kernel has it, without handles and counts. `None` if it does not exist.
     pub(super) async fn table(&self, name: &str) -> Result<Option<Value>> {
         let output = self.run(&["-j", "list", "table", "inet", name], "").await?;
         if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("No such file or directory") {
@@ -47,7 +47,7 @@ impl Nft {
         self.listing(&output)
     }
 
-    /// Everybody's tables.
+    /// All tables, including those of others.
     pub(super) async fn ruleset(&self) -> Result<Value> {
         let output = self.run(&["-j", "list", "ruleset"], "").await?;
         self.listing(&output)
@@ -81,12 +81,12 @@ impl Nft {
         };
         let ended = timeout(DEADLINE, run).await;
         ended
-            .with_context(|| format!("{}: no end after {DEADLINE:?}, killed", self.path.display()))?
+            .with_context(|| format!("{}: still running after {DEADLINE:?}, killed", self.path.display()))?
             .with_context(doing)
     }
 }
 
-/// Handles are given by the kernel, and counters count.
+/// Removes handles, which the kernel assigns, and counts, which change.
 fn normalised(mut value: Value) -> Value {
     strip(&mut value);
     value

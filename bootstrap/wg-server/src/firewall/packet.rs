@@ -1,18 +1,18 @@
-//! A packet that enclaves live on, and what a rule of nftables can ask about it.
+//! A packet that enclaves need, and the answers to what nftables rules can ask about it.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
-/// Where base chains that matter hang.
+/// The hooks whose base chains matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hook {
     Input,
     Forward,
 }
 
-/// As much of it as is known.
+/// What is known about a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packet {
     pub(super) hook: Hook,
@@ -31,16 +31,16 @@ pub(super) struct Packet {
     pub(super) has_changed_destination: bool,
 }
 
-/// What a rule that lets it pass asks for.
+/// What a rule must match to let a packet pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Opening<'a> {
-    /// The tunnel, by the word for its side.
+    /// The tunnel, by nft's word for its side.
     Interface(&'static str),
     /// A port of this host.
     Port { from: &'a str, protocol: &'static str, port: u16 },
 }
 
-/// Of a question about a packet.
+/// Whether a packet matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Truth {
     Yes,
@@ -48,12 +48,12 @@ pub(super) enum Truth {
     Unknown,
 }
 
-/// What a packet has where a rule looks.
+/// The value of a packet's field.
 enum Fact<'a> {
     Word(&'a str),
     Number(u16),
     Address(IpAddr),
-    /// It has no such thing.
+    /// The packet has no such field.
     Nothing,
     Unknown,
 }
@@ -69,7 +69,7 @@ impl Hook {
 }
 
 impl Packet {
-    /// The first of a TCP connection, from anywhere to anywhere.
+    /// The first packet of a TCP connection between any hosts.
     pub(super) fn first(hook: Hook, comes_from: &str, goes_to: Option<&str>, is_ipv4: bool) -> Self {
         Self {
             hook,
@@ -86,7 +86,7 @@ impl Packet {
         }
     }
 
-    /// Whether chains of a family see it.
+    /// Whether chains of a family see this packet.
     pub(super) fn is_of(&self, family: &str) -> bool {
         family == "inet" || family == if self.is_ipv4 { "ip" } else { "ip6" }
     }
@@ -99,7 +99,7 @@ impl Packet {
         }
     }
 
-    /// A `match` statement.
+    /// Evaluates a `match` statement.
     pub(super) fn matches(&self, statement: &Value) -> Truth {
         let (Some(left), Some(right)) = (statement.get("left"), statement.get("right")) else { return Truth::Unknown };
         let truth = self.compare(left, right);
@@ -110,8 +110,8 @@ impl Packet {
         }
     }
 
-    /// A match of iptables that nft cannot translate. `-m conntrack` and `-m state` let in what belongs to connections, or
-    /// drop what is invalid: neither concerns a connection's first packet.
+    /// Evaluates a match of iptables that nft cannot translate. `-m conntrack` and `-m state` accept packets of connections or drop
+    /// invalid ones: neither matches the first packet of a connection.
     pub(super) fn matches_extension(&self, statement: &Value) -> Truth {
         let name = statement.get("name").and_then(Value::as_str).unwrap_or_default();
         match (statement.get("type").and_then(Value::as_str), name) {
@@ -121,7 +121,7 @@ impl Packet {
         }
     }
 
-    /// Whether an expression's value is, or is among, what stands on the right.
+    /// Whether the value of an expression equals the right side or is in it.
     pub(super) fn compare(&self, left: &Value, right: &Value) -> Truth {
         let fact = self.fact(left);
         if matches!(fact, Fact::Nothing) {
@@ -192,7 +192,7 @@ fn is(fact: &Fact<'_>, right: &Value) -> Truth {
 }
 
 fn is_word(word: &str, right: &str) -> Truth {
-    // A set that has a name.
+    // A named set.
     if right.starts_with('@') {
         return Truth::Unknown;
     }

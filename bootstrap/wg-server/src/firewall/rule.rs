@@ -1,4 +1,4 @@
-//! The few sentences of nftables that our rules are made of.
+//! The nftables statements that our rules consist of.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ pub(super) fn accept() -> Statement<'static> {
     Statement::Accept(None)
 }
 
-/// Counted, so that `nft list table inet wg_server` tells what was dropped where.
+/// Counted, so that `nft list table inet wg_server` shows what was dropped where.
 pub(super) fn drop() -> [Statement<'static>; 2] {
     [Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default()))), Statement::Drop(None)]
 }
@@ -37,7 +37,7 @@ pub(super) fn masquerade() -> Statement<'static> {
     Statement::Masquerade(None)
 }
 
-/// Packets of the other IP version pass by (nft_nat_inet_eval, net/netfilter/nft_nat.c).
+/// Does not change packets of the other IP version (nft_nat_inet_eval, net/netfilter/nft_nat.c).
 pub(super) fn change_destination(to: SocketAddr) -> Statement<'static> {
     Statement::DNAT(Some(NAT {
         addr: Some(text(&to.ip().to_string())),
@@ -47,12 +47,12 @@ pub(super) fn change_destination(to: SocketAddr) -> Statement<'static> {
     }))
 }
 
-/// The connection tracking leaves the packet alone.
+/// Excludes the packet from connection tracking.
 pub(super) fn untracked() -> Statement<'static> {
     Statement::Notrack
 }
 
-/// Changes a port of a UDP datagram as it passes, without a state.
+/// Changes a port of a UDP datagram, without state.
 pub(super) fn set_port(which: &'static str, port: u16) -> Statement<'static> {
     Statement::Mangle(Mangle { key: field("udp", which), value: Expression::Number(u32::from(port)) })
 }
@@ -74,7 +74,7 @@ pub(super) fn source_in(range: Range) -> Statement<'static> {
     is(field(ip(range.first), "saddr"), span(range))
 }
 
-/// The source is of this IP version, and in none of these networks, which do not overlap.
+/// The source has this IP version and is in none of these networks, which do not overlap.
 pub(super) fn source_in_none_of(networks: &[IpNet], is_ipv4: bool) -> Vec<Statement<'static>> {
     let (version, protocol) = if is_ipv4 { ("ipv4", "ip") } else { ("ipv6", "ip6") };
     let prefix = |net: &IpNet| {
@@ -115,7 +115,7 @@ pub(super) fn echo_request(address: IpAddr) -> Statement<'static> {
     is(field(if address.is_ipv4() { "icmp" } else { "icmpv6" }, "type"), text("echo-request"))
 }
 
-/// The packet is for an address of the interface that it came in on, and not just for this host.
+/// The packet's destination is an address of the interface that it arrived on, not just of this host.
 pub(super) fn is_for_the_interface_itself() -> Statement<'static> {
     let fib = Fib { result: FibResult::Type, flags: HashSet::from([FibFlag::Daddr, FibFlag::Iif]) };
     is(Expression::Named(NamedExpression::Fib(fib)), text("local"))
@@ -126,7 +126,7 @@ pub(super) fn has_changed_destination() -> Statement<'static> {
     matches(connection("status"), Operator::IN, text("dnat"))
 }
 
-/// The packet goes back to whoever started its connection.
+/// The packet goes to the host that started its connection.
 pub(super) fn answers_a_connection() -> Statement<'static> {
     is(connection("direction"), text("reply"))
 }
@@ -136,7 +136,7 @@ pub(super) fn belongs_to_a_connection() -> Statement<'static> {
     matches(connection("state"), Operator::IN, Expression::List(vec![text("established"), text("related")]))
 }
 
-/// A TCP connection's first segments say no larger segment size than the way out carries.
+/// Limits the segment size that TCP connections announce to what the outgoing path carries.
 pub(super) fn clamp_segment_size() -> [Statement<'static>; 2] {
     let flags = BinaryOperation::AND(field("tcp", "flags"), Expression::List(vec![text("syn"), text("rst")]));
     let size = TcpOption { name: "maxseg".into(), field: Some("size".into()) };

@@ -1,4 +1,4 @@
-//! What the table says, worked out from the configuration alone.
+//! The contents of the table, computed from the configuration.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,25 +17,25 @@ use crate::entry_port::TunnelPorts;
 pub(super) const TABLE: &str = "wg_server";
 /// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
 const NAME_SERVER_PORTS: [u16; 2] = [53, 853];
-/// What was dropped of enclaves' questions to others than the gateway.
+/// The counter of dropped questions from enclaves to other name servers than the gateway.
 pub(super) const OTHER_NAME_SERVERS: &str = "other_name_servers";
-/// nft(8), "priority": the names raw, dstnat, filter and srcnat. Raw comes before the connection tracking.
+/// nft(8), "priority": the names raw, dstnat, filter and srcnat. Raw comes before connection tracking.
 const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
-/// Behind everybody's filters, and before the connection tracking's helpers (NF_IP_PRI_CONNTRACK_HELPER, linux/netfilter_ipv4.h).
+/// After all filters, and before connection tracking's helpers (NF_IP_PRI_CONNTRACK_HELPER, linux/netfilter_ipv4.h).
 const LAST: i32 = 299;
 
-/// What decides about the rules.
+/// What the rules depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     interface: InterfaceName,
     uplink: InterfaceName,
     tunnel_ports: TunnelPorts,
-    /// Where WireGuard's datagrams come from, if that is elsewhere.
+    /// The networks that WireGuard's datagrams come from, if peers are elsewhere.
     parents: Option<Vec<IpNet>>,
-    /// Where parents elsewhere connect to.
+    /// The address that parents elsewhere connect to.
     control: Option<SocketAddr>,
     gateways: Vec<IpAddr>,
     ranges: Ranges,
@@ -43,7 +43,7 @@ pub(crate) struct Plan {
     forwards: Vec<Forward>,
 }
 
-/// A chain and what is in it.
+/// A chain and its rules.
 struct Rules {
     name: &'static str,
     hook: Option<(NfChainType, NfHook, i32)>,
@@ -65,10 +65,10 @@ impl Plan {
         }
     }
 
-    /// One transaction: the old table, if there is one, goes, and the new one is there.
+    /// One transaction that replaces the old table, if there is one.
     pub(super) fn replacement(&self) -> Nftables<'static> {
         let mut batch = Batch::new();
-        // Deleting what is not there is an error; adding what is there is none.
+        // Deleting a missing table is an error, adding an existing one is not.
         batch.add(table());
         batch.delete(table());
         batch.add(table());
@@ -102,8 +102,8 @@ impl Plan {
         self.interface.as_str()
     }
 
-    /// What enclaves live on: a connection to the outside and its answers, questions to named, the forwards, and what parents
-    /// elsewhere send.
+    /// The packets that enclaves need: a connection to the outside and its answers, questions to named, the forwards, and what
+    /// parents elsewhere send.
     pub(super) fn packets(&self) -> Vec<Packet> {
         let mut packets = self.packets_of_parents();
         let (wg0, outside) = (self.interface.as_str(), self.uplink.as_str());
@@ -142,7 +142,8 @@ impl Plan {
         packets
     }
 
-    /// To WireGuard's configured port, and to that for control streams. A network's parents may differ in what lets them pass.
+    /// Packets to WireGuard's configured port and to the port for control streams. Rules may treat parents of one network
+    /// differently.
     fn packets_of_parents(&self) -> Vec<Packet> {
         let parents = self.parents.iter().flatten();
         let ports = |parent: &IpNet| {
@@ -155,7 +156,7 @@ impl Plan {
                 destination_port: Some(port),
                 ..Packet::first(Hook::Input, self.uplink.as_str(), None, is_ipv4)
             };
-            // A listener on `::` has both IP versions.
+            // A listener on `::` accepts both IP versions.
             let control = self.control.filter(|to| to.is_ipv4() == is_ipv4 || to.ip() == Ipv6Addr::UNSPECIFIED);
             let to = |control: SocketAddr| Some(control.ip()).filter(|address| !address.is_unspecified());
             let control = control.map(|control| packet("tcp", control.port(), to(control)));
@@ -168,7 +169,7 @@ impl Plan {
         let filter = |hook| Some((NfChainType::Filter, hook, FILTER));
         let last = Some((NfChainType::Filter, NfHook::Input, LAST));
         [
-            // Base chains only pick what concerns wg0: the rest of the host's traffic is not ours to judge.
+            // Base chains only select what concerns wg0. The rest of the host's traffic is not ours.
             Rules { name: "output", hook: Some((NfChainType::Filter, NfHook::Output, RAW)), rules: self.output() },
             Rules {
                 name: "prerouting",
@@ -189,18 +190,18 @@ impl Plan {
         ]
     }
 
-    /// The tunnel fails closed: its datagrams reach WireGuard through this table only. They are sent to the entry port, a port that
-    /// nobody reads, and whoever sends them accepts only what comes from there. When the table is missing, the rules that
-    /// change the ports are missing too, and no packet of an enclave leaves wg0 that the other rules would have dropped. That
-    /// holds even if nft can never run again, and for datagrams that came before: no connection remembers the change.
+    /// The tunnel fails closed: its datagrams reach WireGuard only through this table. They are sent to the entry port, which no
+    /// program reads, and senders accept answers only from there. If the table is missing, the rules that change the ports are
+    /// missing too, so no packet that the other rules would have dropped leaves wg0. This holds even if nft never works again, and
+    /// for datagrams that came before, because no connection state remembers the change.
     fn output(&self) -> Vec<Rule> {
         let TunnelPorts { entry, wireguard } = self.tunnel_ports;
         let mut rules = if self.parents.is_some() {
-            // Before the connection tracking, which sees one port for both directions, as everybody's filters do.
+            // Before connection tracking, so that it and all filters see one port for both directions.
             vec![vec![rule::source_port("udp", wireguard), rule::set_port("sport", entry)]]
         } else {
             let local = IpAddr::from(Ipv4Addr::LOCALHOST);
-            // Untracked: a full connection table does not cut the tunnel, and each datagram is spared a lookup.
+            // Untracked: a full connection table does not cut the tunnel, and each datagram saves a lookup.
             vec![
                 vec![
                     rule::destination(local),
@@ -216,7 +217,7 @@ impl Plan {
                 ],
             ]
         };
-        // So that a full connection table does not make named look dead to its supervisor.
+        // Otherwise named looks dead to its supervisor when the connection table is full.
         for gateway in &self.gateways {
             let within = || vec![rule::source(*gateway), rule::destination(*gateway)];
             rules.push([within(), vec![rule::destination_port("udp", 53), rule::untracked()]].concat());
@@ -239,7 +240,7 @@ impl Plan {
 
     fn input(&self) -> Vec<Rule> {
         let mut rules = vec![vec![rule::comes_from(self.interface.as_str()), rule::jump("enclaves_to_parent")]];
-        // WireGuard hears the relay, which is on this host, or those of the parents, and nobody else.
+        // WireGuard receives from the relays on this host, or from those of the parents, and from no other host.
         let TunnelPorts { entry, wireguard } = self.tunnel_ports;
         match &self.parents {
             None => {
@@ -252,19 +253,19 @@ impl Plan {
                     let to_entry_port = vec![rule::destination_port("udp", entry)];
                     rules.push([from_others, to_entry_port, rule::drop().to_vec()].concat());
                 }
-                // Past the entry port.
+                // Datagrams that bypass the entry port.
                 rules.push([vec![rule::destination_port("udp", wireguard)], rule::drop().to_vec()].concat());
             }
         }
         for gateway in &self.gateways {
-            // Linux answers for an address on every interface; the gateway's are for enclaves and the host itself.
+            // Linux accepts packets for an address on every interface. The gateway's addresses are only for enclaves and this host.
             let elsewhere = rule::comes_not_from(&["lo", self.interface.as_str()]);
             rules.push([vec![elsewhere, rule::destination(*gateway)], rule::drop().to_vec()].concat());
         }
         rules
     }
 
-    /// What parents send, when every filter has let it pass: the host's own rules know the configured port only.
+    /// Redirects what parents send, after every filter: the host's own rules know only the configured port.
     fn to_wireguard(&self) -> Vec<Rule> {
         let TunnelPorts { entry, wireguard } = self.tunnel_ports;
         let from_parents = vec![rule::destination_port("udp", entry), rule::set_port("dport", wireguard)];
@@ -295,7 +296,7 @@ impl Plan {
 
     fn leaving(&self) -> Vec<Rule> {
         let mut rules = vec![vec![rule::answers_a_connection(), rule::belongs_to_a_connection(), rule::accept()]];
-        // Enclaves ask the gateway's name server and no other, whatever an earlier table let them start.
+        // Enclaves may ask only the gateway's name server, even over connections that an earlier table allowed.
         for protocol in ["udp", "tcp"] {
             for port in NAME_SERVER_PORTS {
                 rules
@@ -321,7 +322,7 @@ impl Plan {
     fn arriving(&self) -> Vec<Rule> {
         let mut rules = vec![vec![rule::belongs_to_a_connection(), rule::accept()]];
         for Forward { to, .. } in &self.forwards {
-            // The enclave's own address is not a way in for whoever has a route to it.
+            // A host with a route to the enclave's own address must not connect to it directly.
             rules.push(vec![
                 rule::destination(to.ip()),
                 rule::destination_port("tcp", to.port()),
@@ -363,14 +364,14 @@ impl Rules {
     }
 }
 
-/// The packets of the counter in what nft says about it.
+/// The number of packets in nft's listing of the counter.
 pub(super) fn counted(listed: &Value) -> Result<u64> {
     let objects = listed.get("nftables").and_then(Value::as_array).into_iter().flatten();
     let packets = objects.filter_map(|object| object.get("counter")?.get("packets")?.as_u64()).next();
     packets.context("nft lists no counter")
 }
 
-/// As `nft -j -f` reads it.
+/// The JSON that `nft -j -f` reads.
 pub(super) fn as_json(transaction: &Nftables<'_>) -> Result<String> {
     let mut json = serde_json::to_value(transaction).context("write the ruleset as JSON")?;
     let statements = json
@@ -389,7 +390,7 @@ pub(super) fn as_json(transaction: &Nftables<'_>) -> Result<String> {
     Ok(json.to_string())
 }
 
-/// The transaction that leaves nothing of ours.
+/// The transaction that removes our table.
 pub(super) fn removal() -> Nftables<'static> {
     let mut batch = Batch::new();
     batch.add(table());

@@ -1,4 +1,4 @@
-//! The kernel's peers against the enclaves that have proved themselves: what somebody else has changed is put right.
+//! Compares the kernel's peers with the enclaves that have proved their keys, and reverts what another program changed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,14 +13,14 @@ use crate::enclave_id::EnclaveId;
 use crate::enclaves::Enclave;
 use crate::interface::{Fingerprint, Peer, PeerChange};
 
-/// A renewal that was asked for needs no longer than this: the answer's deadline, and a handshake that is repeated once.
+/// A requested renewal takes no longer than this: the deadline of the answer, and one repeated handshake.
 const RENEWAL: Duration = Duration::from_secs(20);
-/// WireGuard makes a new session of one that is older, if anything is sent (REJECT_AFTER_TIME, its paper, section 6.1), and a
-/// keepalive is.
+/// WireGuard replaces an older session when it sends anything (REJECT_AFTER_TIME, its paper, section 6.1), and it sends
+/// keepalives.
 const LONGEST_SESSION: Duration = Duration::from_secs(180);
-/// For handshakes that are repeated, and a host without time to spare.
+/// For repeated handshakes, and an overloaded host.
 const SLACK: Duration = Duration::from_mins(1);
-/// What gets no datagrams through gets no new keys through either: an enclave is not asked for more than it can use.
+/// A path that loses datagrams may also lose new handshakes: do not ask an enclave more often than this.
 const RENEWAL_OF_STALE: Duration = Duration::from_mins(5);
 
 /// A key that the kernel should have.
@@ -28,31 +28,31 @@ const RENEWAL_OF_STALE: Duration = Duration::from_mins(5);
 struct Expected {
     id: EnclaveId,
     public_key: PublicKey,
-    /// None for a key that has had no handshake yet.
+    /// Empty for a key that has had no handshake yet.
     addresses: Vec<IpAddr>,
     /// `None`: the kernel learns it from the enclave's datagrams.
     endpoint: Option<SocketAddr>,
     preshared_key: Option<Fingerprint>,
     /// In seconds; `None` for a key that has had no handshake yet.
     keepalive: Option<u16>,
-    /// How new keys can come for it.
+    /// Whether new keys can be requested.
     renewal: Renewal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Renewal {
-    /// They can be asked for.
+    /// They can be requested.
     Possible,
-    /// The next key is with the kernel already.
+    /// The kernel already has the next key.
     UnderWay,
-    /// The enclave has no control stream, and gets new keys when it has one.
+    /// The enclave has no control stream. It gets new keys when it reconnects.
     Away,
 }
 
-/// What makes the kernel's peers right again.
+/// One repair of the kernel's peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Repair {
-    /// The key is gone, and its sessions with it, or it is of no use: only the enclave can make another.
+    /// The key is missing or does not work. Only the enclave can make another.
     Renew {
         id: EnclaveId,
         public_key: PublicKey,
@@ -62,29 +62,29 @@ enum Repair {
     Change(PeerChange, String),
 }
 
-/// What was done about the peers, for the log and the status.
+/// A repair that was made, for the log and the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Repaired {
     pub(crate) found: String,
     pub(crate) done: String,
 }
 
-/// For which keys a renewal has been asked, and when.
+/// When a renewal was requested for which key.
 #[derive(Debug, Default)]
 pub(crate) struct Renewals {
     asked: BTreeMap<[u8; 32], Instant>,
 }
 
-/// What one look at the peers came to.
+/// The result of one comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     pub(crate) repaired: Vec<Repaired>,
-    /// What only the enclave can mend.
+    /// What only the enclave can repair.
     pub(crate) problems: Vec<String>,
 }
 
 impl Gateway {
-    /// Makes the kernel's peers those that have proved themselves, with the addresses that are theirs.
+    /// Restores the peers that have proved their keys, with their addresses, and removes all others.
     pub(crate) async fn settle_peers(&self, renewals: &mut Renewals, now: Instant) -> Result<Settled> {
         let mut state = self.shared.state.lock().await;
         let expected: Vec<Expected> = state.expected(self.keepalive());
@@ -153,7 +153,7 @@ impl State {
 fn repairs(expected: &[Expected], kernel: &[Peer], now: SystemTime) -> Vec<Repair> {
     let mut repairs = Vec::new();
     for peer in kernel.iter().filter(|peer| !expected.iter().any(|it| it.public_key == peer.public_key)) {
-        let found = format!("the peer {} with {}, which is no enclave's", peer.public_key, list(&peer.allowed_ips));
+        let found = format!("the peer {} with {}, which is not an enclave's", peer.public_key, list(&peer.allowed_ips));
         repairs.push(Repair::Change(PeerChange::Remove(peer.public_key), found));
     }
     for Expected { id, public_key, addresses, endpoint, preshared_key, keepalive, renewal } in expected {
@@ -166,7 +166,7 @@ fn repairs(expected: &[Expected], kernel: &[Peer], now: SystemTime) -> Vec<Repai
             continue;
         };
         if preshared_key.is_some_and(|right| right != peer.preshared_key) {
-            repairs.extend(renew(format!("another pre-shared key of {id} than it agreed on"), RENEWAL));
+            repairs.extend(renew(format!("a pre-shared key of {id} that it did not agree on"), RENEWAL));
         } else if let Some(age) = keepalive.and_then(|keepalive| too_old(peer, keepalive, now)) {
             let found = format!("no handshake with {id} for {} s, though it has a control stream", age.as_secs());
             repairs.extend(renew(found, RENEWAL_OF_STALE));
@@ -190,9 +190,9 @@ fn repairs(expected: &[Expected], kernel: &[Peer], now: SystemTime) -> Vec<Repai
     repairs
 }
 
-/// The age of the latest handshake, if no session lasts that long that is kept alive.
+/// The age of the latest handshake, if it is older than any session that is kept alive.
 fn too_old(peer: &Peer, keepalive: u16, now: SystemTime) -> Option<Duration> {
-    // A clock that was set back makes nothing old.
+    // If the clock was set back, nothing is old.
     let age = now.duration_since(peer.latest_handshake?).ok()?;
     (age > LONGEST_SESSION + Duration::from_secs(keepalive.into()) + SLACK).then_some(age)
 }
@@ -333,7 +333,7 @@ mod tests {
         let changed = [Peer { preshared_key: Fingerprint::test(2), ..peer(1, &["203.0.113.2/32"]) }];
         let expected = |renewal| [expects(1, &["203.0.113.2"], renewal)];
         let (found, again_after) = renewal(&expected(Renewal::Possible), &changed, NOW).unwrap();
-        assert!(found.starts_with("another pre-shared key of ") && again_after == RENEWAL, "{found}");
+        assert!(found.starts_with("a pre-shared key of ") && again_after == RENEWAL, "{found}");
         assert_eq!(renewal(&expected(Renewal::UnderWay), &changed, NOW), None);
         assert_eq!(renewal(&expected(Renewal::Away), &changed, NOW), None, "it gets new keys with its next stream");
     }

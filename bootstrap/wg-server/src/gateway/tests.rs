@@ -7,7 +7,7 @@ use crate::key::PrivateKey;
 
 const LAB: &str = include_str!("../../tests/parent.toml");
 
-/// A gateway whose interface nobody asks.
+/// A gateway whose interface is never used.
 async fn gateway(dir: &tempfile::TempDir) -> Gateway {
     let config = Config::parse(&LAB.replace("/var/lib/wg-server", dir.path().to_str().unwrap())).unwrap();
     let attestation =

@@ -1,4 +1,4 @@
-//! What wg0 should be and what it is: the repairs that make it so, without I/O.
+//! The repairs that turn the observed wg0 into the desired one. Without I/O.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -7,13 +7,13 @@ use tunnel::control::PublicKey;
 
 use crate::health::Kind;
 
-/// What the configuration and the present state of the host say.
+/// The interface that the configuration and the state of the host require.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Desired {
     pub(crate) public_key: PublicKey,
     pub(crate) listen_port: u16,
     pub(crate) mtu: u16,
-    /// Down, if no firewall is there to hold what comes out of the tunnel.
+    /// Down if the firewall that filters the tunnel's traffic is missing.
     pub(crate) is_up: bool,
     pub(crate) addresses: Vec<IpNet>,
 }
@@ -34,16 +34,16 @@ pub(crate) struct State {
     pub(crate) listen_port: Option<u16>,
     pub(crate) mtu: Option<u32>,
     pub(crate) is_up: bool,
-    /// Without IPv6's link-local ones, which are the kernel's.
+    /// Without IPv6 link-local addresses, which the kernel assigns.
     pub(crate) addresses: Vec<IpNet>,
-    /// The networks that are routed to it.
+    /// The networks routed to it.
     pub(crate) routes: Vec<IpNet>,
 }
 
 /// One change to the interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Repair {
-    /// Makes it, with key and port.
+    /// Creates it, with key and port.
     Make,
     SetKey {
         found: Option<PublicKey>,
@@ -64,7 +64,7 @@ pub(crate) enum Repair {
     RemoveAddress(IpNet),
 }
 
-/// In the order in which they are to be made. What follows from [`Repair::Make`] is known only when it has been made.
+/// The repairs, in order. Those after [`Repair::Make`] are known only when it has been done.
 pub(crate) fn repairs(desired: &Desired, observed: &Observed) -> Vec<Repair> {
     let state = match observed {
         Observed::Nothing => return vec![Repair::Make],
@@ -89,7 +89,7 @@ pub(crate) fn repairs(desired: &Desired, observed: &Observed) -> Vec<Repair> {
     }
     let surplus = state.addresses.iter().filter(|net| !desired.addresses.contains(net));
     repairs.extend(surplus.map(|net| Repair::RemoveAddress(*net)));
-    // The kernel makes the route with the address, and for those of an interface that comes up.
+    // The kernel adds the route together with the address, and when the interface comes up.
     if desired.is_up && state.is_up {
         let is_lost = |net: &&IpNet| {
             state.addresses.contains(net)
@@ -98,7 +98,7 @@ pub(crate) fn repairs(desired: &Desired, observed: &Observed) -> Vec<Repair> {
         };
         repairs.extend(desired.addresses.iter().filter(is_lost).map(|net| Repair::AddRoute(*net)));
     }
-    // An interface that is down keeps no IPv6 address.
+    // An interface loses its IPv6 addresses when it goes down.
     if desired.is_up {
         let missing = desired.addresses.iter().filter(|net| !state.addresses.contains(net));
         repairs.extend(missing.map(|net| Repair::AddAddress(*net)));
@@ -116,7 +116,7 @@ impl Repair {
         }
     }
 
-    /// What was found in its place, for a person.
+    /// What was found instead, in words.
     pub(crate) fn found(&self) -> String {
         let or_none = |found: Option<String>| found.unwrap_or_else(|| "none".to_owned());
         match self {
@@ -133,18 +133,18 @@ impl Repair {
     }
 }
 
-/// What is done about it.
+/// What was done.
 impl Display for Repair {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Make => f.write_str("made the interface"),
+            Self::Make => f.write_str("created the interface"),
             Self::SetKey { .. } => f.write_str("set the gateway's key"),
             Self::SetPort { port, .. } => write!(f, "set the listen port {port}"),
             Self::SetMtu { mtu, .. } => write!(f, "set the MTU {mtu}"),
             Self::BringUp => f.write_str("brought it up"),
             Self::TakeDown => f.write_str("took it down until the firewall is back"),
-            Self::AddAddress(net) => write!(f, "gave it the address {net}"),
-            Self::AddRoute(net) => write!(f, "routed {} to it", net.trunc()),
+            Self::AddAddress(net) => write!(f, "added the address {net}"),
+            Self::AddRoute(net) => write!(f, "added the route to {}", net.trunc()),
             Self::RemoveAddress(net) => write!(f, "removed the address {net}"),
         }
     }

@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Other(String),
 }
 
-/// A netlink socket and the task that serves it; both end together.
+/// A netlink socket and the task that serves it. Both end together.
 struct Netlink {
     handle: Handle,
     _connection: JoinSet<()>,
@@ -37,7 +37,7 @@ impl Netlink {
         Ok(Self { handle, _connection: tasks })
     }
 
-    /// One whose answers hold what was asked for, and not whole tables: a host may have a million routes.
+    /// Opens a socket on which the kernel filters its answers: a host may have a million routes.
     fn open_strict() -> Result<Self> {
         let opened = rtnetlink::new_connection_with_strict_check();
         let (connection, handle, _) = opened.context("open a netlink socket that filters")?;
@@ -54,7 +54,7 @@ impl Netlink {
         }
     }
 
-    /// Without IPv6's link-local ones, which the kernel gives.
+    /// Without IPv6 link-local addresses, which the kernel assigns.
     async fn addresses(&self, name: &InterfaceName, index: u32) -> Result<Vec<(IpNet, AddressMessage)>> {
         let mut addresses = Vec::new();
         let mut dump = self.handle.address().get().set_link_index_filter(index).execute();
@@ -223,10 +223,10 @@ pub(crate) async fn default_route_interface() -> Result<InterfaceName> {
             .find_map(|attribute| if let LinkAttribute::IfName(name) = attribute { Some(name) } else { None });
         return InterfaceName::parse(name.context("an interface without a name")?);
     }
-    anyhow::bail!("there is no default route: set nat.uplink to the interface that leads to the outside")
+    anyhow::bail!("this host has no default route; expected the interface that leads to the outside, like \"eth0\"")
 }
 
-/// Where a route leads that leads there itself.
+/// The network of a route without a gateway.
 fn network(route: &RouteMessage) -> Option<IpNet> {
     let is_direct = route.header.kind == RouteType::Unicast
         && !route.attributes.iter().any(|it| matches!(it, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));

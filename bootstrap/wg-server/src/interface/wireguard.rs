@@ -1,4 +1,4 @@
-//! The kernel's WireGuard side of `wg0`, through `wireguard-control`, whose types stay here: its keys print themselves.
+//! The kernel's WireGuard side of `wg0`, through `wireguard-control`, whose types stay in this file: its keys have a `Display` that shows them.
 
 use std::hash::RandomState;
 use std::io;
@@ -31,7 +31,8 @@ pub(super) async fn own(name: &InterfaceName) -> Result<(Option<PublicKey>, Opti
     Ok((device.public_key.map(|key| PublicKey(key.0)), device.listen_port))
 }
 
-/// Makes the interface if need be. Setting the key that it has already keeps its sessions (drivers/net/wireguard/netlink.c).
+/// Creates the interface if there is none. Setting the key that it already has keeps its sessions
+/// (drivers/net/wireguard/netlink.c).
 pub(super) async fn configure(name: &InterfaceName, key: &PrivateKey, listen_port: u16) -> Result<()> {
     let update = DeviceUpdate::new().set_private_key(Key(*key.expose())).set_listen_port(listen_port);
     apply_update(name, update, Absent::Make).await
@@ -75,7 +76,7 @@ pub(super) async fn add_candidate(
     apply_update(name, DeviceUpdate::new().add_peer(peer), Absent::Refuse).await
 }
 
-/// As WireGuard takes them.
+/// The keepalive in seconds.
 pub(crate) fn seconds(keepalive: Duration) -> u16 {
     u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX)
 }
@@ -101,13 +102,13 @@ async fn device(name: &InterfaceName) -> Result<Device> {
     Ok(blocking(move || Device::get(&name, Backend::Kernel)).await?)
 }
 
-/// What an update does if there is no interface. The library makes one, without key and addresses.
+/// What an update does if the interface is missing. The library would create one without key and addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Absent {
     Make,
-    /// An error.
+    /// Fails.
     Refuse,
-    /// Nothing: what is not there has no peer to remove.
+    /// Succeeds: a missing interface has no peer to remove.
     Leave,
 }
 
@@ -127,13 +128,13 @@ async fn apply_update(name: &InterfaceName, update: DeviceUpdate, absent: Absent
             anyhow::Error::new(error).context("this kernel has no WireGuard: load the module `wireguard`")
         }
         Some(nix::libc::ENODEV) => {
-            anyhow::Error::new(error).context(format!("{name} is missing and is being made again"))
+            anyhow::Error::new(error).context(format!("{name} is missing, wg-server creates it again"))
         }
         _ => error.into(),
     })
 }
 
-/// Every call of the library opens a netlink socket and waits for the answer.
+/// Runs a call of the library, each of which opens a netlink socket and blocks until the answer.
 async fn blocking<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Everything that `relay.toml` says, checked: where the gateway is.
+/// The checked contents of `relay.toml`: the gateway's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Config {
-    /// Its WireGuard, UDP.
+    /// UDP address of its WireGuard.
     pub(super) data: SocketAddr,
-    /// Its wg-server, TCP.
+    /// TCP address of its wg-server.
     pub(super) control: SocketAddr,
 }
 
@@ -51,7 +51,7 @@ fn address(key: &str, text: &str, like: &str) -> Result<SocketAddr> {
     let ip = address.ip();
     ensure!(
         !ip.is_unspecified() && !ip.is_multicast() && address.port() != 0,
-        "{key}: {text:?} cannot be reached, expected the gateway's address with a port like {like:?}"
+        "{key}: {text:?} is not the address of a host, expected the gateway's address with a port like {like:?}"
     );
     Ok(address)
 }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_that_cannot_be_used_is_named_with_what_would_be_right() {
+    fn every_invalid_value_is_refused_with_what_is_expected() {
         for (from, to, expected) in [
             (
                 "data = \"192.0.2.10:51820\"",
@@ -83,7 +83,7 @@ mod tests {
             (
                 "data = \"192.0.2.10:51820\"",
                 "data = \"0.0.0.0:51820\"",
-                "gateway.data: \"0.0.0.0:51820\" cannot be reached",
+                "gateway.data: \"0.0.0.0:51820\" is not the address of a host",
             ),
             ("control = \"192.0.2.10:821\"", "control = \"192.0.2.10:0\"", "like \"192.0.2.10:821\""),
             ("control = \"192.0.2.10:821\"", "", "missing field `control`"),

@@ -1,4 +1,4 @@
-//! One control stream on its way to the gateway: a header in front, and then whatever the two say to each other.
+//! Relays one control stream to the gateway: a header first, and then the bytes as they come.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tunnel::via::Via;
 
 use crate::remote;
 
-/// Until the gateway has taken the connection and the header.
+/// Until the gateway has accepted the connection and the header.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Bytes on the way in each direction: less than the 32,000 that a vsock stream may be given at once.
+/// Buffer for each direction: less than the 32,000 bytes that a vsock stream accepts in one write.
 const BUFFER: usize = 16 << 10;
 
-/// Carries until both sides have ended their direction, or one of them breaks; says why in words. `waiting` ends when the
-/// gateway is there.
+/// Relays until both sides have ended their direction, or one of them fails. Returns the reason. Drops `waiting` when the gateway
+/// is connected.
 pub(super) async fn carry<W>(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     cid: Cid,
@@ -35,7 +35,7 @@ pub(super) async fn carry<W>(
     tracing::info!(%cid, role = ?Role::Control, %gateway, "stream open");
     let (out, back) = copy_bidirectional_with_sizes(&mut stream, &mut connection, BUFFER, BUFFER)
         .await
-        .context("carry between the enclave and the gateway")?;
+        .context("relay between the enclave and the gateway")?;
     Ok(format!("both sides ended it, after {out} bytes from the enclave and {back} bytes to it"))
 }
 

@@ -44,10 +44,7 @@ impl<R> Enclaves<R> {
     ) -> Result<(OpenStream, Arc<R>)> {
         if !self.enclaves.contains_key(&cid) {
             self.make_room();
-            ensure!(
-                self.enclaves.len() < MAX_ENCLAVES,
-                "refused: {MAX_ENCLAVES} enclaves are connected, which is the most"
-            );
+            ensure!(self.enclaves.len() < MAX_ENCLAVES, "refused: {MAX_ENCLAVES} enclaves are connected, the maximum");
             let relay = Arc::new(make()?);
             self.enclaves.insert(cid, Enclave { relay, streams: Streams::default(), used: 0 });
         }
@@ -109,7 +106,7 @@ mod tests {
         let mut enclaves = Enclaves::default();
         let opened: Vec<_> = (100..116).map(|cid| open(&mut enclaves, cid, Role::Control)).collect();
         let refused = enclaves.open(Cid(200), Role::Control, || Ok(200)).unwrap_err();
-        assert_eq!(refused.to_string(), "refused: 16 enclaves are connected, which is the most");
+        assert_eq!(refused.to_string(), "refused: 16 enclaves are connected, the maximum");
         for at in [3, 2] {
             enclaves.close(Cid(100 + at), &opened[at as usize]);
         }

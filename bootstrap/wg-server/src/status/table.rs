@@ -1,4 +1,4 @@
-//! The report as lines for a terminal, in the manner of `wg show`.
+//! The report as text, in the style of `wg show`.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ impl Display for Report {
         writeln!(f, "  trust root: {}", self.trust_root)?;
         writeln!(f, "  enclaves: {}", self.enclaves.len())?;
         for ForwardReport { port, to, is_peer } in &self.forwards {
-            let target = if *is_peer { "a peer" } else { "no peer now: clients get no answer" };
+            let target = if *is_peer { "a peer" } else { "not a peer now: clients get no answer" };
             writeln!(f, "  forward: TCP port {port} to {to} ({target})")?;
         }
         for (kind, RepairsReport { count, last }) in self.repairs.iter().filter(|(_, repairs)| repairs.count > 0) {
@@ -54,10 +54,7 @@ impl Display for EnclaveReport {
         match &self.attested {
             Some(attested) => attested.fmt(f)?,
             None if self.public_key.is_some() => {
-                writeln!(
-                    f,
-                    "  measurements: (proved to an earlier wg-server; new keys come with the next connection)"
-                )?;
+                writeln!(f, "  measurements: (proved to an earlier wg-server; unknown until the keys are renewed)")?;
             }
             None => writeln!(f, "  measurements: (none yet)")?,
         }

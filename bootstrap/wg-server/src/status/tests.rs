@@ -53,7 +53,7 @@ fn the_table_names_what_an_operator_looks_for() {
         "  module: i-0123-enc4567\n  PCR0: aa\n  PCR2: bb\n  configuration: sha256 cc\n  keys: proved ",
         "3 dropped, 0 refused",
         "  forward: TCP port 443 to 203.0.113.2:8443 (a peer)\n",
-        "  forward: TCP port 444 to 203.0.113.3:8443 (no peer now: clients get no answer)\n",
+        "  forward: TCP port 444 to 203.0.113.3:8443 (not a peer now: clients get no answer)\n",
         "  repaired: firewall 2 times, last ",
         "  problem: a thing is wrong: mend it\n",
     ] {
@@ -72,14 +72,14 @@ fn a_daemon_that_does_not_run_is_said_so() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_is_said_so_within_the_deadline() {
+fn a_stopped_daemon_is_reported_within_the_deadline() {
     let dir = tempfile::tempdir().unwrap();
     // The kernel takes the connection and the request; nobody reads them.
     let _stopped = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
     let asked = Instant::now();
     let error = format!("{:#}", ask(&socket_path(dir.path())).unwrap_err());
     assert!(asked.elapsed() < DEADLINE * 2, "{:?}", asked.elapsed());
-    assert!(error.contains("wg-server runs, but has not answered within 5 s: it was stopped (SIGSTOP"), "{error}");
+    assert!(error.contains("wg-server runs, but has not answered within 5 s: it is stopped (SIGSTOP"), "{error}");
 }
 
 #[test]

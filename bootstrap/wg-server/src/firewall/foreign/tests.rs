@@ -172,7 +172,7 @@ fn inside_parents() {
         let said = said_about_packets(&ruleset, &packets);
         assert_eq!(said.len(), 1, "{ruleset}: {said:?}");
         let expected = format!(
-            "drops packets of remote.parents, so that their enclaves have no tunnel: {} (",
+            "drops packets of remote.parents, so their enclaves have no tunnel: run {} (",
             expected.join(" and ")
         );
         assert!(said[0].contains(&expected), "{ruleset}: {said:?}");
