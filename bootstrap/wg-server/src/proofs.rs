@@ -95,7 +95,9 @@ impl Proofs {
 }
 
 fn format(ages: &[(PublicKey, Duration)], boot: &Boot) -> Result<String> {
-    let proved = |age: Duration| boot.now.saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+    let seconds =
+        |age: Duration| i64::try_from(age.as_secs()).expect("a proof is not older than its lifetime, which is days");
+    let proved = |age: Duration| boot.now - seconds(age);
     let proved = ages.iter().map(|(key, age)| (key.to_string(), proved(*age))).collect();
     Ok(serde_json::to_string(&Saved { boot_id: boot.id.clone(), proved })?)
 }

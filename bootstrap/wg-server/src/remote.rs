@@ -57,7 +57,7 @@ impl Acceptor for Parents {
 
 /// Makes the kernel end the connection when the other machine has vanished.
 pub(crate) fn watch(stream: &TcpStream) -> Result<()> {
-    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).expect("the constants above are below a minute");
     setsockopt(stream, KeepAlive, &true)
         .and_then(|()| setsockopt(stream, TcpKeepIdle, &seconds(SILENT_BEFORE_PROBE)))
         .and_then(|()| setsockopt(stream, TcpKeepInterval, &seconds(BETWEEN_PROBES)))

@@ -395,6 +395,7 @@ impl From<tunnel::counters::Snapshot> for RelayReport {
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
+    // A clock before 1970 was never set.
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

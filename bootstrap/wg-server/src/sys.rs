@@ -96,14 +96,14 @@ fn ok(returned: libc::c_long) -> io::Result<()> {
 }
 
 /// Lets a socket be bound to an address that this host does not have yet.
-pub(crate) fn set_free_bind(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::Result<()> {
+pub(crate) fn set_free_bind(socket: BorrowedFd<'_>, is_ipv6: bool) -> nix::Result<()> {
     let (level, option) =
         if is_ipv6 { (libc::SOL_IPV6, libc::IPV6_FREEBIND) } else { (libc::SOL_IP, libc::IP_FREEBIND) };
     let on: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
+    let length = libc::socklen_t::try_from(size_of_val(&on)).expect("an int has four bytes");
     // SAFETY: setsockopt(2) reads `length` bytes at the pointer, which are those of `on`; the descriptor is open while borrowed.
     let returned = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), length) };
-    ok(returned.into())
+    nix::errno::Errno::result(returned).map(drop)
 }
 
 /// Has the runtime tell when there is something to read. The descriptor does not block.

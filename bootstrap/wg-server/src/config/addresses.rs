@@ -49,12 +49,12 @@ impl Range {
     }
 
     fn len(&self) -> u128 {
-        let span = match (self.first, self.last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => u128::from(last.to_bits().saturating_sub(first.to_bits())),
-            (IpAddr::V6(first), IpAddr::V6(last)) => last.to_bits().saturating_sub(first.to_bits()),
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => 0,
+        let bits = |address| match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
         };
-        span.saturating_add(1)
+        // No network of the gateway has every address of IPv6, so that this does not overflow.
+        bits(self.last) - bits(self.first) + 1
     }
 }
 
@@ -75,6 +75,7 @@ impl Ranges {
         }
         let len = [ipv4, ipv6].into_iter().flatten().map(|range| range.len()).min();
         let len = len.context("neither ipv4_range nor ipv6_range, expected at least one of them")?;
+        // Of a longer range, only this many addresses are ever given.
         Ok(Self { ipv4, ipv6, len: u16::try_from(len).unwrap_or(u16::MAX) })
     }
 

@@ -82,7 +82,7 @@ impl AllowList {
         let (mut entries, mut doubled) = (BTreeMap::<Name, Entry>::new(), Vec::new());
         let mut lines = BTreeMap::new();
         for (line, number) in text.lines().zip(1_u32..) {
-            let entry = line.split('#').next().unwrap_or_default().trim();
+            let entry = line.split_once('#').map_or(line, |(entry, _comment)| entry).trim();
             if entry.is_empty() {
                 continue;
             }

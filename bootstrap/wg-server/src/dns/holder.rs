@@ -70,8 +70,7 @@ fn take(address: SocketAddr, transport: Transport) -> nix::Result<()> {
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
-    sys::set_free_bind(socket.as_fd(), address.is_ipv6())
-        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    sys::set_free_bind(socket.as_fd(), address.is_ipv6())?;
     if transport == Transport::Tcp {
         // Ignores connections of an earlier named in TIME_WAIT.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;

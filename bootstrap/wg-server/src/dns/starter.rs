@@ -123,7 +123,8 @@ async fn live(stream: UnixStream, config: &Config, stop: &CancellationToken) -> 
         Ok(child) => child,
         Err(error) => return say(&mut writer, &Said::Failed(format!("{error:#}"))).await,
     };
-    say(&mut writer, &Said::Started(child.id().unwrap_or_default())).await?;
+    let pid = child.id().expect("a child that nobody has waited for has a PID");
+    say(&mut writer, &Said::Started(pid)).await?;
     let status = loop {
         tokio::select! {
             status = child.wait() => break status.context("wait for named")?,

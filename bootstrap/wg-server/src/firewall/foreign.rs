@@ -148,8 +148,9 @@ impl Chains {
 
     fn verdict(&self, chain: &Address, name: &str, value: &Value, packet: &Packet, depth: u32) -> Step {
         let to = || {
-            let name = value.get("target").and_then(Value::as_str).unwrap_or_default();
-            self.walk(&Address { name: name.to_owned(), ..chain.clone() }, packet, depth + 1)
+            let target = value.get("target").and_then(Value::as_str);
+            let target = target.map(|name| Address { name: name.to_owned(), ..chain.clone() });
+            target.map_or(Fate::Unknown, |target| self.walk(&target, packet, depth + 1))
         };
         match name {
             "accept" => Step::End(Fate::Accepted),
@@ -171,7 +172,7 @@ impl Chains {
             return Step::End(Fate::Unknown);
         };
         for element in elements {
-            let [right, verdict] = element.as_array().map(Vec::as_slice).unwrap_or_default() else {
+            let Some([right, verdict]) = element.as_array().map(Vec::as_slice) else {
                 return Step::End(Fate::Unknown);
             };
             let matches = packet.compare(key, right);

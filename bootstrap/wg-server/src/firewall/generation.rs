@@ -26,7 +26,8 @@ pub(super) fn read() -> Result<u32> {
     let mut answer = [0; 256];
     // The kernel answers within sendto(2).
     let len = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT).context("read the ruleset's generation")?;
-    parse(answer.get(..len).unwrap_or_default()).context("read the ruleset's generation: no generation in the answer")
+    let answer = answer.get(..len).expect("without MSG_TRUNC recv returns at most the buffer's length");
+    parse(answer).context("read the ruleset's generation: no generation in the answer")
 }
 
 /// `nlmsghdr`: length, kind, flags, sequence, port; `nfgenmsg`: family, version, resource (linux/netlink.h).

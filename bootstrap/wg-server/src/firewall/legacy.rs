@@ -130,7 +130,7 @@ fn objections(rules: &str, interface: &str, packets: &[&Packet]) -> Vec<String> 
         return Vec::new();
     }
     let comes_first = |rule: &String| {
-        let chain = rule.split(' ').next().unwrap_or_default();
+        let (chain, _) = rule.split_once(' ').expect("`needed` puts a chain and a space first");
         let mut of_chain = rules.lines().filter_map(|line| line.strip_prefix("-A ")).filter(|it| it.starts_with(chain));
         of_chain.find(|line| line == rule || !line.ends_with("-j ACCEPT")).is_some_and(|line| line == rule)
     };

@@ -113,10 +113,9 @@ impl Packet {
     /// Evaluates a match of iptables that nft cannot translate. `-m conntrack` and `-m state` accept packets of connections or drop
     /// invalid ones: neither matches the first packet of a connection.
     pub(super) fn matches_extension(&self, statement: &Value) -> Truth {
-        let name = statement.get("name").and_then(Value::as_str).unwrap_or_default();
-        match (statement.get("type").and_then(Value::as_str), name) {
-            (_, "comment") => Truth::Yes,
-            (_, "conntrack" | "state") if self.connection == "new" => Truth::No,
+        match statement.get("name").and_then(Value::as_str) {
+            Some("comment") => Truth::Yes,
+            Some("conntrack" | "state") if self.connection == "new" => Truth::No,
             _ => Truth::Unknown,
         }
     }

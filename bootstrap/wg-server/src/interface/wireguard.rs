@@ -5,11 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ipnet::IpNet;
 use tunnel::control::PublicKey;
 use tunnel::preshared::PresharedKey;
-use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder};
+use wireguard_control::{Backend, Device, DeviceUpdate, Key, PeerConfigBuilder, PeerInfo};
 
 use super::{Fingerprint, Peer, PeerChange};
 use crate::config::InterfaceName;
@@ -78,23 +78,24 @@ pub(super) async fn add_candidate(
 
 /// The keepalive in seconds.
 pub(crate) fn seconds(keepalive: Duration) -> u16 {
-    u16::try_from(keepalive.as_secs()).unwrap_or(u16::MAX)
+    u16::try_from(keepalive.as_secs()).expect("the configuration allows at most 65535 s")
 }
 
 pub(super) async fn peers(name: &InterfaceName, fingerprints: &RandomState) -> Result<Vec<Peer>> {
-    let peers = device(name).await?.peers.into_iter();
-    Ok(peers
-        .map(|peer| Peer {
+    let read = |peer: PeerInfo| {
+        let allowed_ips = peer.config.allowed_ips.iter().map(|ip| IpNet::new(ip.address, ip.cidr));
+        Ok(Peer {
             public_key: PublicKey(peer.config.public_key.0),
             endpoint: peer.config.endpoint,
-            allowed_ips: peer.config.allowed_ips.iter().filter_map(|ip| IpNet::new(ip.address, ip.cidr).ok()).collect(),
+            allowed_ips: allowed_ips.collect::<Result<_, _>>().context("the kernel's allowed IPs")?,
             preshared_key: Fingerprint::of(&peer.config.preshared_key.map_or([0; 32], |key| key.0), fingerprints),
             keepalive: peer.config.persistent_keepalive_interval.unwrap_or(0),
             latest_handshake: peer.stats.last_handshake_time,
             rx_bytes: peer.stats.rx_bytes,
             tx_bytes: peer.stats.tx_bytes,
         })
-        .collect())
+    };
+    device(name).await?.peers.into_iter().map(read).collect()
 }
 
 async fn device(name: &InterfaceName) -> Result<Device> {

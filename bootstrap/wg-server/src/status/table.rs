@@ -1,7 +1,7 @@
 //! The report as text, in the style of `wg show`.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::{AttestedReport, EnclaveReport, ForwardReport, Renewing, RepairsReport, Report};
 
@@ -90,7 +90,7 @@ impl Display for AttestedReport {
 }
 
 fn ago(unix_seconds: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = super::unix_seconds(SystemTime::now());
     format!("{} ago", span(now.saturating_sub(unix_seconds)))
 }
 
