@@ -142,11 +142,11 @@ mod tests {
     async fn a_parent_s_header_and_the_enclave_s_preface_say_whose_stream_it_is() {
         let (mut parent, mut gateway) = tokio::io::duplex(64);
         parent.write_all(&Via { cid: Cid(16) }.encode()).await.unwrap();
-        parent.write_all(&Preface::first(Role::Control).encode()).await.unwrap();
+        parent.write_all(&Preface::new(Role::Control).encode()).await.unwrap();
         assert_eq!(via(&mut gateway).await.unwrap(), Via { cid: Cid(16) });
         let mut answer = [0; Preface::LEN];
         parent.read_exact(&mut answer).await.unwrap();
-        assert_eq!(answer, Preface::first(Role::Control).encode(), "the header has no answer");
+        assert_eq!(answer, Preface::new(Role::Control).encode(), "the header has no answer");
     }
 
     #[tokio::test]
@@ -159,7 +159,7 @@ mod tests {
             if let Some(header) = header {
                 parent.write_all(&header.encode()).await.unwrap();
             }
-            parent.write_all(&Preface::first(role).encode()).await.unwrap();
+            parent.write_all(&Preface::new(role).encode()).await.unwrap();
             let error = format!("{:#}", via(&mut gateway).await.unwrap_err());
             assert!(error.contains(expected), "{error}");
         }

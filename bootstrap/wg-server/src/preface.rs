@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tunnel::preface::{Preface, Role};
@@ -10,11 +10,9 @@ use tunnel::preface::{Preface, Role};
 /// From the connection to the end of the peer's preface.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Exchanges prefaces. Refuses a peer that wants another role or another stream than the first.
+/// Exchanges prefaces. Refuses a peer of another role.
 pub(crate) async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), role: Role) -> Result<()> {
-    let Preface { stream: number, .. } = Preface::first(role).exchange(stream).await.context("exchange prefaces")?;
-    ensure!(number == 0, "stream number {number}, expected 0");
-    Ok(())
+    Preface::new(role).exchange(stream).await.context("exchange prefaces")
 }
 
 /// Waits for the first bytes, and not for ever.

@@ -55,7 +55,7 @@ pub(super) async fn run(link: &Link, data_is_up: watch::Receiver<bool>) -> Resul
 
 async fn dial() -> Result<vsock::Stream> {
     let mut stream = vsock::connect(Cid::PARENT, Port::CONTROL, DEADLINE).await?;
-    let exchange = Preface::first(Role::Control).exchange(&mut stream);
+    let exchange = Preface::new(Role::Control).exchange(&mut stream);
     timeout(DEADLINE, exchange).await.context("wait for the preface")?.context("exchange prefaces")?;
     Ok(stream)
 }

@@ -50,7 +50,7 @@ pub(super) async fn run(mut udp: UdpSocket, link: &Link, is_up: &watch::Sender<b
 
 async fn dial() -> Result<vsock::Stream> {
     let mut stream = vsock::connect(Cid::PARENT, Port::DATA, DEADLINE).await?;
-    let exchange = Preface::first(Role::Data).exchange(&mut stream);
+    let exchange = Preface::new(Role::Data).exchange(&mut stream);
     timeout(DEADLINE, exchange).await.context("wait for the preface")?.context("exchange prefaces")?;
     Ok(stream)
 }

@@ -19,18 +19,16 @@ pub enum Role {
 
 /// What each side sends first, before anything else, without waiting for the other's.
 ///
-/// | offset | bytes | meaning                                                     |
-/// |--------|-------|-------------------------------------------------------------|
-/// | 0      | 4     | `EWGv`                                                      |
-/// | 4      | 1     | [`VERSION`]                                                 |
-/// | 5      | 1     | role: 1 data, 2 control                                     |
-/// | 6      | 2     | stream number, big endian: 0 unless a peer uses several     |
+/// | offset | bytes | meaning                 |
+/// |--------|-------|-------------------------|
+/// | 0      | 4     | `EWGv`                  |
+/// | 4      | 1     | [`VERSION`]             |
+/// | 5      | 1     | role: 1 data, 2 control |
+/// | 6      | 2     | zero                    |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preface {
-    /// What follows.
+    /// What the stream carries after the preface.
     pub role: Role,
-    /// Which of the peer's parallel streams of this role this is.
-    pub stream: u16,
 }
 
 /// Why the first eight bytes of a stream were refused.
@@ -45,6 +43,9 @@ pub enum PrefaceError {
     /// A role that this version does not have.
     #[error("unknown stream role {0}, expected 1 (data) or 2 (control)")]
     Role(u8),
+    /// Bytes that this version does not use.
+    #[error("reserved bytes {0:02x?} in the preface, expected zeros")]
+    Reserved([u8; 2]),
     /// A valid preface, but not for this port.
     #[error("expected a stream of role {expected:?}, the peer says {actual:?}")]
     UnexpectedRole {
@@ -59,9 +60,9 @@ impl Preface {
     /// Bytes of a preface.
     pub const LEN: usize = 8;
 
-    /// The preface of the first, usually only, stream of a role.
-    pub const fn first(role: Role) -> Self {
-        Self { role, stream: 0 }
+    /// The preface of a stream.
+    pub const fn new(role: Role) -> Self {
+        Self { role }
     }
 
     /// The bytes to send.
@@ -71,15 +72,14 @@ impl Preface {
             Role::Data => 1,
             Role::Control => 2,
         };
-        let [hi, lo] = self.stream.to_be_bytes();
-        [m0, m1, m2, m3, VERSION, role, hi, lo]
+        [m0, m1, m2, m3, VERSION, role, 0, 0]
     }
 
     /// Reads what the peer sent.
     ///
     /// # Errors
-    /// Another magic, version or role than this side knows.
-    pub fn decode([m0, m1, m2, m3, version, role, hi, lo]: [u8; Self::LEN]) -> Result<Self, PrefaceError> {
+    /// Another magic, version or role than this side knows, or reserved bytes that are not zero.
+    pub fn decode([m0, m1, m2, m3, version, role, r0, r1]: [u8; Self::LEN]) -> Result<Self, PrefaceError> {
         let magic = [m0, m1, m2, m3];
         if magic != MAGIC {
             return Err(PrefaceError::Magic(magic));
@@ -92,7 +92,10 @@ impl Preface {
             2 => Role::Control,
             other => return Err(PrefaceError::Role(other)),
         };
-        Ok(Self { role, stream: u16::from_be_bytes([hi, lo]) })
+        if [r0, r1] != [0; 2] {
+            return Err(PrefaceError::Reserved([r0, r1]));
+        }
+        Ok(Self { role })
     }
 
     /// Sends ours and reads the peer's, which must be of the same role.
@@ -100,8 +103,8 @@ impl Preface {
     /// The caller sets the deadline: a peer that never sends its preface keeps this future pending.
     ///
     /// # Errors
-    /// The stream's own, and [`PrefaceError`] as [`std::io::ErrorKind::InvalidData`].
-    pub async fn exchange<S>(self, stream: &mut S) -> std::io::Result<Self>
+    /// The stream's own, and [`PrefaceError`] as [`std::io::Error::other`].
+    pub async fn exchange<S>(self, stream: &mut S) -> std::io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -116,7 +119,7 @@ impl Preface {
                 actual: theirs.role,
             }));
         }
-        Ok(theirs)
+        Ok(())
     }
 }
 
@@ -124,20 +127,20 @@ impl Preface {
 mod tests {
     use super::*;
 
-    const GOLDEN: [u8; 8] = [0x45, 0x57, 0x47, 0x76, 1, 2, 0x01, 0x02];
+    const GOLDEN: [u8; 8] = [0x45, 0x57, 0x47, 0x76, 1, 2, 0, 0];
 
     #[test]
     fn a_preface_has_these_bytes() {
-        assert_eq!(Preface { role: Role::Control, stream: 0x0102 }.encode(), GOLDEN);
+        assert_eq!(Preface::new(Role::Control).encode(), GOLDEN);
     }
 
     #[test]
     fn these_bytes_are_a_preface() {
-        assert_eq!(Preface::decode(GOLDEN), Ok(Preface { role: Role::Control, stream: 0x0102 }));
+        assert_eq!(Preface::decode(GOLDEN), Ok(Preface::new(Role::Control)));
     }
 
     #[test]
-    fn another_magic_version_or_role_is_refused_by_name() {
+    fn another_magic_version_or_role_and_reserved_bytes_are_refused_by_name() {
         let with = |at: usize, byte| {
             let mut bytes = GOLDEN;
             bytes[at] = byte;
@@ -146,14 +149,16 @@ mod tests {
         assert_eq!(with(0, 0), Err(PrefaceError::Magic([0, 0x57, 0x47, 0x76])));
         assert_eq!(with(4, 2), Err(PrefaceError::Version(2)));
         assert_eq!(with(5, 0), Err(PrefaceError::Role(0)));
+        assert_eq!(with(6, 1), Err(PrefaceError::Reserved([1, 0])));
+        assert_eq!(with(7, 1), Err(PrefaceError::Reserved([0, 1])));
     }
 
     #[tokio::test]
     async fn a_data_stream_on_the_control_port_is_refused() {
         let (mut ours, mut theirs) = tokio::io::duplex(64);
         let (a, _b) = tokio::join!(
-            Preface::first(Role::Control).exchange(&mut ours),
-            Preface::first(Role::Data).exchange(&mut theirs)
+            Preface::new(Role::Control).exchange(&mut ours),
+            Preface::new(Role::Data).exchange(&mut theirs)
         );
         assert!(a.unwrap_err().to_string().contains("expected a stream of role Control, the peer says Data"));
     }

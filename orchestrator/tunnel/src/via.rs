@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_enclave_that_connects_without_a_parent_in_between_is_refused() {
-        let preface = crate::preface::Preface::first(crate::preface::Role::Control).encode();
+        let preface = crate::preface::Preface::new(crate::preface::Role::Control).encode();
         assert_eq!(Via::decode(preface), Err(ViaError::Magic(*b"EWG")));
     }
 

@@ -81,7 +81,7 @@ async fn dial() -> Result<Stream> {
         }
         sleep(PAUSE).await;
     };
-    let exchange = Preface::first(Role::Control).exchange(&mut stream);
+    let exchange = Preface::new(Role::Control).exchange(&mut stream);
     timeout(DEADLINE, exchange).await.context("wait for the preface")?.context("exchange prefaces")?;
     Ok(stream)
 }

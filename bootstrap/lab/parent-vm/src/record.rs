@@ -45,7 +45,7 @@ async fn listen(options: &Options) -> Result<Vec<u8>> {
 }
 
 async fn exchange(stream: &mut Stream, options: &Options) -> Result<Vec<u8>> {
-    Preface::first(Role::Control).exchange(stream).await.context("exchange prefaces")?;
+    Preface::new(Role::Control).exchange(stream).await.context("exchange prefaces")?;
     let ipv4 = options.addresses.iter().find_map(|address| match address {
         IpAddr::V4(address) => Some(*address),
         IpAddr::V6(_) => None,
