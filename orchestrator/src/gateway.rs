@@ -6,12 +6,12 @@
 
 use anyhow::{Context, Result};
 use tunnel::binding::{self, Binding};
-use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey};
+use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey, ToGateway};
+use tunnel::internal::ToRelay;
 use tunnel::port::Cid;
 use tunnel::preshared::Decapsulator;
 
 use crate::config::Config;
-use crate::link::ToRelay;
 use crate::network::{Device, KeyPair, Links, Session};
 use crate::nsm::Nsm;
 use crate::offer::Assignment;
@@ -70,7 +70,7 @@ impl Gateway {
             }
         };
         match self.prove(offer, assignment).await {
-            Ok(answer) => ToRelay::Answer(Box::new(answer)),
+            Ok(answer) => ToRelay::Send(ToGateway::Answer(answer)),
             Err(error) => {
                 tracing::error!("tunnel: answer the gateway's offer: {error:#}");
                 ToRelay::Rejected

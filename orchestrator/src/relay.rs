@@ -35,8 +35,8 @@ pub(crate) fn run() -> Result<()> {
         sandbox::enter(Role::Relay)?;
         let (is_up, up) = watch::channel(false);
         tokio::select! {
-            result = data::run(udp, &link, &is_up) => result.context("data"),
-            result = control::run(&link, up) => result.context("control"),
+            never = data::run(udp, &is_up) => match never {},
+            result = control::run(&link, up) => match result.context("control")? {},
         }
     })
 }

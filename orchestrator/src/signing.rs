@@ -17,9 +17,10 @@ use signer::service::Service;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tunnel::internal::{FromSigner, ToSigner};
 
 use crate::config::{CONFIG_PATH, Config, Signing};
-use crate::link::{FromSigner, Link, ToSigner};
+use crate::link::Link;
 use crate::nsm::witness::{Witness, witness};
 use crate::role::Role;
 use crate::{dns, sandbox, sys};

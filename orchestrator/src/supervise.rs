@@ -17,11 +17,13 @@ use nix::unistd::Pid;
 use service::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep_until, timeout_at};
+use tunnel::control::ToEnclave;
+use tunnel::internal::{FromSigner, ToSigner};
 
 use crate::boot::{Booted, Clock};
 use crate::console;
 use crate::gateway::Gateway;
-use crate::link::{self, FromSigner, State, ToInit, ToSigner};
+use crate::link;
 use crate::network::Network;
 use crate::role::Role;
 use crate::services::{self, Output, Said};
@@ -256,23 +258,21 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn serve(&mut self, message: std::io::Result<Option<ToInit>>) -> Result<()> {
+    async fn serve(&mut self, message: std::io::Result<Option<ToEnclave>>) -> Result<()> {
         self.messages.spend(Instant::now());
         match Line::heard(&mut self.relay, message, GRACE) {
-            Some(ToInit::Offer(offer)) => {
+            Some(ToEnclave::Offer(offer)) => {
                 let answer = self.gateway.offered(offer).await;
                 if let Some(relay) = &self.relay {
                     relay.tell(&answer);
                 }
             }
-            Some(ToInit::Accepted(ciphertext)) => {
+            Some(ToEnclave::Accepted(ciphertext)) => {
                 let Network { links, device, .. } = &self.network;
                 self.gateway.accepted(&ciphertext, links, device).await.context("tunnel")?;
             }
-            Some(ToInit::Refused) => self.gateway.refused(),
-            Some(ToInit::Stream(stream, state)) => {
-                tracing::debug!(?stream, up = (state == State::Up), "tunnel: a stream of the relay");
-            }
+            // The relay has logged why.
+            Some(ToEnclave::Refused(_)) => self.gateway.refused(),
             None => {}
         }
         Ok(())
@@ -343,7 +343,7 @@ async fn next(
     line: Option<&Line>,
     signer_due: Option<Instant>,
     open: Option<Instant>,
-) -> std::io::Result<Option<ToInit>> {
+) -> std::io::Result<Option<ToEnclave>> {
     let (Some(line), None) = (line, signer_due) else { return std::future::pending().await };
     if open.is_some() {
         at(open).await;
@@ -366,29 +366,33 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::link::{Link, Stream};
+    use crate::link::Link;
     use line::tests::idle_child;
 
     const MOMENT: Duration = Duration::from_millis(100);
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    fn refused() -> ToEnclave {
+        ToEnclave::Refused("no lease".to_owned())
+    }
+
     #[tokio::test]
     async fn the_relay_is_not_heard_while_the_signer_is_due() {
         let (_child, line, theirs) = idle_child();
-        Link::new(theirs).unwrap().send(&ToInit::Stream(Stream::Data, State::Up)).await.unwrap();
+        Link::new(theirs).unwrap().send(&refused()).await.unwrap();
         let due = Some(Instant::now() + PATIENCE);
         assert!(timeout(MOMENT, next(Some(&line), due, None)).await.is_err(), "a document without the signer's key");
         let heard = timeout(PATIENCE, next(Some(&line), None, None)).await.unwrap();
-        assert_eq!(heard.unwrap(), Some(ToInit::Stream(Stream::Data, State::Up)));
+        assert_eq!(heard.unwrap(), Some(refused()));
     }
 
     #[tokio::test]
     async fn a_relay_that_floods_is_not_heard_before_its_time() {
         let (_child, line, theirs) = idle_child();
-        Link::new(theirs).unwrap().send(&ToInit::Refused).await.unwrap();
+        Link::new(theirs).unwrap().send(&refused()).await.unwrap();
         let open = Instant::now() + 3 * MOMENT;
         let heard = timeout(PATIENCE, next(Some(&line), None, Some(open))).await.unwrap();
-        assert_eq!(heard.unwrap(), Some(ToInit::Refused));
+        assert_eq!(heard.unwrap(), Some(refused()));
         assert!(Instant::now() >= open);
     }
 

@@ -5,16 +5,17 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tunnel::control::{self, Offer, ToEnclave, ToGateway};
+use tunnel::control::{self, ToEnclave};
+use tunnel::internal::ToRelay;
 use tunnel::port::{Cid, Port};
 use tunnel::preface::{Preface, Role};
 use tunnel::vsock;
 
 use super::retry::Retry;
-use crate::link::{Link, State, Stream, ToInit, ToRelay};
+use crate::link::Link;
 
 /// For the connection, and once more for the preface.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -31,8 +32,8 @@ const DATA_FIRST: Duration = Duration::from_secs(1);
 /// Of a text that the parent wrote, this much goes on the console.
 const MAX_REASON: usize = 600;
 
-/// Dials, serves, and dials again; returns only when PID 1 is gone.
-pub(super) async fn run(link: &Link, data_is_up: watch::Receiver<bool>) -> Result<()> {
+/// Dials, serves, and dials again; returns only when PID 1 has closed the link.
+pub(super) async fn run(link: &Link, data_is_up: watch::Receiver<bool>) -> Result<Infallible> {
     let mut retry = Retry::new("control");
     loop {
         let mut stream = match dial().await {
@@ -44,11 +45,12 @@ pub(super) async fn run(link: &Link, data_is_up: watch::Receiver<bool>) -> Resul
         };
         let start = Instant::now();
         retry.connected(start);
-        link.send(&ToInit::Stream(Stream::Control, State::Up)).await.context("tell PID 1")?;
         let mut session = Session { stream: &mut stream, link, data_is_up: data_is_up.clone() };
-        let Err(end) = session.serve().await;
+        let end = match session.serve().await {
+            Err(End::Stream(end)) => end,
+            Err(End::Link(end)) => return Err(end),
+        };
         drop(stream);
-        link.send(&ToInit::Stream(Stream::Control, State::Down)).await.context("tell PID 1")?;
         retry.pause(format_args!("{end:#}"), Some(start.elapsed())).await;
     }
 }
@@ -67,47 +69,65 @@ struct Session<'a> {
     data_is_up: watch::Receiver<bool>,
 }
 
+/// Why a session ends.
+enum End {
+    /// Another stream may do better.
+    Stream(anyhow::Error),
+    /// Without PID 1 no stream is of use.
+    Link(anyhow::Error),
+}
+
 impl Session<'_> {
-    /// Answers offers until something ends the stream.
-    async fn serve(&mut self) -> Result<Infallible> {
-        let mut message = timeout(GATEWAY_DEADLINE, self.read()).await.context("wait for an offer")??;
+    /// Passes messages on in both directions until something ends the stream.
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        let mut message = self.read_in_time("wait for an offer").await?;
         loop {
             message = match message {
-                ToEnclave::Offer(offer) => {
-                    self.answer(offer).await?;
-                    timeout(GATEWAY_DEADLINE, self.read()).await.context("wait for a verdict")??
+                ToEnclave::Offer(_) => {
+                    self.answer(&message).await?;
+                    self.read_in_time("wait for a verdict").await?
                 }
-                ToEnclave::Accepted(ciphertext) => {
-                    self.link.send(&ToInit::Accepted(ciphertext)).await.context("tell PID 1")?;
+                ToEnclave::Accepted(_) => {
+                    self.pass_on(&message).await?;
                     // Nothing more is due: the stream is open for as long as the enclave is a peer.
-                    self.read().await?
+                    self.read().await.map_err(End::Stream)?
                 }
-                ToEnclave::Refused(reason) => {
-                    self.link.send(&ToInit::Refused).await.context("tell PID 1")?;
-                    bail!("the gateway refuses this enclave: {}", printable(&reason));
+                ToEnclave::Refused(ref reason) => {
+                    self.pass_on(&message).await?;
+                    return Err(End::Stream(anyhow!("the gateway refuses this enclave: {}", printable(reason))));
                 }
             }
         }
+    }
+
+    async fn read_in_time(&mut self, doing: &'static str) -> Result<ToEnclave, End> {
+        let message = timeout(GATEWAY_DEADLINE, self.read()).await.context(doing).flatten();
+        message.map_err(End::Stream)
     }
 
     async fn read(&mut self) -> Result<ToEnclave> {
         Ok(control::read(self.stream).await?)
     }
 
-    async fn answer(&mut self, offer: Offer) -> Result<()> {
+    async fn pass_on(&self, message: &ToEnclave) -> Result<(), End> {
+        self.link.send(message).await.context("tell PID 1").map_err(End::Link)
+    }
+
+    /// Has PID 1 answer an offer.
+    async fn answer(&mut self, offer: &ToEnclave) -> Result<(), End> {
         // Its outcome is no matter: an answer without a data stream only costs the gateway's first handshake.
         drop(timeout(DATA_FIRST, self.data_is_up.wait_for(|is_up| *is_up)).await);
-        self.link.send(&ToInit::Offer(offer)).await.context("tell PID 1")?;
-        let reply = timeout(INIT_DEADLINE, self.link.receive()).await.context("wait for PID 1")?;
-        match reply.context("hear from PID 1")? {
-            Some(ToRelay::Answer(answer)) => {
-                let answer = ToGateway::Answer(*answer);
-                timeout(GATEWAY_DEADLINE, control::write(self.stream, &answer)).await.context("send the answer")??;
-                Ok(())
+        self.pass_on(offer).await?;
+        let reply = timeout(INIT_DEADLINE, self.link.receive()).await.context("wait for PID 1").map_err(End::Stream)?;
+        let answer = match reply.context("hear from PID 1").map_err(End::Link)? {
+            Some(ToRelay::Send(answer)) => answer,
+            Some(ToRelay::Rejected) => {
+                return Err(End::Stream(anyhow!("the gateway's offer does not fit the measured configuration")));
             }
-            Some(ToRelay::Rejected) => Err(anyhow!("the gateway's offer does not fit the measured configuration")),
-            None => Err(anyhow!("PID 1 has closed the link")),
-        }
+            None => return Err(End::Link(anyhow!("PID 1 has closed the link"))),
+        };
+        let sent = timeout(GATEWAY_DEADLINE, control::write(self.stream, &answer)).await.context("send the answer");
+        sent.and_then(|sent| Ok(sent?)).map_err(End::Stream)
     }
 }
 

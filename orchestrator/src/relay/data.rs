@@ -1,5 +1,6 @@
 //! The data stream: wg0's datagrams in frames, for as long as the parent lets them through.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,13 +14,12 @@ use tunnel::udp::UdpSocket;
 use tunnel::vsock;
 
 use super::retry::Retry;
-use crate::link::{Link, State, Stream, ToInit};
 
 /// For the connection, and once more for the preface.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Dials, pumps, and dials again; returns only when PID 1 is gone.
-pub(super) async fn run(mut udp: UdpSocket, link: &Link, is_up: &watch::Sender<bool>) -> Result<()> {
+/// Dials, pumps, and dials again.
+pub(super) async fn run(mut udp: UdpSocket, is_up: &watch::Sender<bool>) -> Infallible {
     let counters = Counters::default();
     let mut pump = Pump::new(Settings::default());
     let mut retry = Retry::new("data");
@@ -34,7 +34,6 @@ pub(super) async fn run(mut udp: UdpSocket, link: &Link, is_up: &watch::Sender<b
         let start = Instant::now();
         retry.connected(start);
         is_up.send_replace(true);
-        link.send(&ToInit::Stream(Stream::Data, State::Up)).await.context("tell PID 1")?;
         let end = {
             let (mut reader, mut writer) = stream.split();
             let (mut receiver, mut sender) = udp.split();
@@ -42,7 +41,6 @@ pub(super) async fn run(mut udp: UdpSocket, link: &Link, is_up: &watch::Sender<b
         };
         drop(stream);
         is_up.send_replace(false);
-        link.send(&ToInit::Stream(Stream::Data, State::Down)).await.context("tell PID 1")?;
         tracing::info!(counters = ?counters.snapshot(), "relay: so far");
         retry.pause(end, Some(start.elapsed())).await;
     }

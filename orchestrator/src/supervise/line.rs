@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tunnel::message::Message;
 
-use crate::link::{Link, Message};
+use crate::link::Link;
 use crate::role::Role;
 
 /// The link, and whom to end when it breaks. It lives for as long as the child has not been reaped, so its process id is the child's.
@@ -109,10 +110,11 @@ pub(super) mod tests {
 
     use tokio::process::{Child, Command};
     use tokio::time::timeout;
-    use tunnel::control::{Answer, KemKey, PublicKey};
+    use tunnel::control::{Answer, KemKey, PublicKey, ToEnclave, ToGateway};
+    use tunnel::internal::ToRelay;
 
     use super::*;
-    use crate::link::{self, State, Stream, ToInit, ToRelay};
+    use crate::link;
 
     /// A process that lives on and does nothing, and PID 1's line to it; the other end is the test's.
     pub(crate) fn idle_child() -> (Child, Line, OwnedFd) {
@@ -124,7 +126,7 @@ pub(super) mod tests {
 
     fn longest_answer() -> ToRelay {
         let (public_key, kem_key) = (PublicKey([1; 32]), KemKey([2; 1184]));
-        ToRelay::Answer(Box::new(Answer { public_key, kem_key, document: vec![3; 0x3000] }))
+        ToRelay::Send(ToGateway::Answer(Answer { public_key, kem_key, document: vec![3; 0x3000] }))
     }
 
     #[tokio::test]
@@ -148,8 +150,8 @@ pub(super) mod tests {
         for _ in 0..5 {
             assert_eq!(theirs.receive().await.unwrap(), Some(longest_answer()));
         }
-        theirs.send(&ToInit::Stream(Stream::Data, State::Up)).await.unwrap();
-        assert!(line.receive::<ToInit>().await.unwrap().is_some());
+        theirs.send(&ToEnclave::Refused("no lease".to_owned())).await.unwrap();
+        assert!(line.receive::<ToEnclave>().await.unwrap().is_some());
         assert_eq!(child.try_wait().unwrap(), None);
     }
 
@@ -163,12 +165,12 @@ pub(super) mod tests {
         let (mut child, line, theirs) = idle_child();
         let mut line = Some(line);
         drop(theirs);
-        let said = line.as_ref().unwrap().receive::<ToInit>().await;
+        let said = line.as_ref().unwrap().receive::<ToEnclave>().await;
         let (grace, before) = (Duration::from_secs(2), Instant::now());
         assert_eq!(Line::heard(&mut line, said, grace), None);
         let until = line.as_ref().unwrap().closed_until().unwrap();
         assert!(until >= before + grace);
-        let again = timeout(Duration::from_millis(100), line.as_ref().unwrap().receive::<ToInit>());
+        let again = timeout(Duration::from_millis(100), line.as_ref().unwrap().receive::<ToEnclave>());
         assert!(again.await.is_err(), "it says once that it is closed");
         Line::end_overdue(&mut line, until - Duration::from_millis(1));
         assert!(line.is_some() && child.try_wait().unwrap().is_none());
@@ -185,19 +187,11 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_that_breaks_the_layout_is_ended() {
+    async fn a_child_that_sends_another_message_than_expected_is_ended() {
         let (mut child, line, theirs) = idle_child();
         let mut line = Some(line);
-        Link::new(theirs)
-            .unwrap()
-            .send(&ToRelay::Answer(Box::new(Answer {
-                public_key: PublicKey([1; 32]),
-                kem_key: KemKey([2; 1184]),
-                document: Vec::new(),
-            })))
-            .await
-            .unwrap();
-        let said = line.as_ref().unwrap().receive::<ToInit>().await;
+        Link::new(theirs).unwrap().send(&longest_answer()).await.unwrap();
+        let said = line.as_ref().unwrap().receive::<ToEnclave>().await;
         assert_eq!(Line::heard(&mut line, said, Duration::from_secs(2)), None);
         assert!(line.is_none() && is_killed(&mut child).await);
     }

@@ -1,8 +1,8 @@
 //! Control messages: how a gateway and an enclave learn each other's WireGuard keys, and why they may believe them.
 //!
-//! Each message is a CBOR array (RFC 8949) behind its length, a big-endian `u16` of at most [`MAX_LEN`]. The gateway
-//! speaks first. The stream stays open as long as the enclave is a peer; the gateway may send a further [`Offer`] on it
-//! at any time, and the end of the stream means that the other side is gone.
+//! Each message is a [`Message`] behind its length, a big-endian `u16`. The gateway sends first. The stream stays open as
+//! long as the enclave is a peer. The gateway may send a further [`Offer`] on it at any time. The end of the stream means
+//! that the other side is gone.
 //!
 //! ```text
 //! gateway                                   enclave
@@ -10,7 +10,7 @@
 //!    | <- Answer: keys, document               |
 //!    |   verifies the document, adds the peer  |
 //!    | Accepted: ciphertext,                   |
-//!    |   or Refused with the reason ->         |   takes the new keys into use, and speaks first
+//!    |   or Refused with the reason ->         |   switches to the new keys and sends first
 //! ```
 
 use std::fmt;
@@ -24,9 +24,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The longest message in bytes, without its length: an attestation document (at most 0x3000 bytes, the NSM driver's
-/// response limit) and what goes with it.
-pub const MAX_LEN: usize = 16_000;
+use crate::message::{self, Message, MessageError};
 
 /// A Curve25519 public key, as WireGuard prints it: standard base64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
@@ -96,7 +94,10 @@ pub enum ToGateway {
     Answer(#[n(0)] Answer),
 }
 
-/// Why a message could not be read.
+impl Message for ToEnclave {}
+impl Message for ToGateway {}
+
+/// Why a message could not be read or written.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// The peer closed the stream, between two messages.
@@ -105,15 +106,9 @@ pub enum ControlError {
     /// The stream's own.
     #[error("the control stream")]
     Stream(#[from] io::Error),
-    /// Longer than [`MAX_LEN`], or empty.
-    #[error("a control message of {0} bytes, expected 1 to {MAX_LEN}")]
-    Length(usize),
-    /// Not CBOR, not this message, or bytes behind it.
-    #[error("a control message that cannot be read")]
-    Malformed(#[from] minicbor::decode::Error),
-    /// Bytes behind the message.
-    #[error("a control message with {0} bytes too many")]
-    Trailing(usize),
+    /// The message's own.
+    #[error(transparent)]
+    Message(#[from] MessageError),
 }
 
 impl fmt::Display for PublicKey {
@@ -161,21 +156,17 @@ impl fmt::Debug for KemCiphertext {
 ///
 /// # Errors
 /// See [`ControlError`]; every one of them ends the stream.
-pub async fn read<M, R>(reader: &mut R) -> Result<M, ControlError>
-where
-    M: for<'b> Decode<'b, ()>,
-    R: AsyncRead + Unpin,
-{
+pub async fn read<M: Message, R: AsyncRead + Unpin>(reader: &mut R) -> Result<M, ControlError> {
     let mut header = [0; 2];
     if reader.read(&mut header[..1]).await? == 0 {
         return Err(ControlError::Closed);
     }
     reader.read_exact(&mut header[1..]).await?;
     let len = usize::from(u16::from_be_bytes(header));
-    check(len)?;
+    message::check_len(len)?;
     let mut bytes = vec![0; len];
     reader.read_exact(&mut bytes).await?;
-    decode(&bytes)
+    Ok(message::decode(&bytes)?)
 }
 
 /// Writes one message, and flushes.
@@ -183,47 +174,12 @@ where
 /// Not cancel safe, as [`read`].
 ///
 /// # Errors
-/// The stream's own, and a message over [`MAX_LEN`], of which nothing is written.
-pub async fn write<M, W>(writer: &mut W, message: &M) -> Result<(), ControlError>
-where
-    M: Encode<()>,
-    W: AsyncWrite + Unpin,
-{
-    writer.write_all(&encode(message)?).await?;
+/// The stream's own, and a message over [`message::MAX_LEN`], of which nothing is written.
+pub async fn write<M: Message, W: AsyncWrite + Unpin>(writer: &mut W, message: &M) -> Result<(), ControlError> {
+    let message = message::encode(message)?;
+    let len = u16::try_from(message.len()).expect("MAX_LEN fits into 16 bits");
+    writer.write_all(&[&len.to_be_bytes(), &message[..]].concat()).await?;
     Ok(writer.flush().await?)
-}
-
-/// The message behind its length.
-///
-/// # Errors
-/// A message over [`MAX_LEN`].
-pub fn encode<M: Encode<()>>(message: &M) -> Result<Vec<u8>, ControlError> {
-    let mut bytes = vec![0; 2];
-    minicbor::encode(message, &mut bytes).expect("a Vec takes every byte, and no encoder here has errors of its own");
-    let len = bytes.len() - 2;
-    check(len)?;
-    let [.., hi, lo] = len.to_be_bytes();
-    if let Some(header) = bytes.first_chunk_mut() {
-        *header = [hi, lo];
-    }
-    Ok(bytes)
-}
-
-/// The message in `bytes`, without its length.
-///
-/// # Errors
-/// Anything but exactly one message.
-pub fn decode<M: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<M, ControlError> {
-    let mut decoder = minicbor::Decoder::new(bytes);
-    let message = decoder.decode()?;
-    match bytes.len() - decoder.position() {
-        0 => Ok(message),
-        trailing => Err(ControlError::Trailing(trailing)),
-    }
-}
-
-fn check(len: usize) -> Result<(), ControlError> {
-    if (1..=MAX_LEN).contains(&len) { Ok(()) } else { Err(ControlError::Length(len)) }
 }
 
 /// An address as its 4 or 16 bytes; none is null, or absent at the end.

@@ -1,5 +1,6 @@
 //! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, what a
-//! document binds, how the pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket and a byte stream.
+//! document binds, how the pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket
+//! and a byte stream. And what PID 1 and its children agree on: their messages, in the same encoding.
 
 #![cfg_attr(
     test,
@@ -17,7 +18,9 @@ pub mod control;
 pub mod counters;
 pub mod datagram;
 pub mod frame;
+pub mod internal;
 pub mod liveness;
+pub mod message;
 pub mod port;
 pub mod preface;
 pub mod preshared;

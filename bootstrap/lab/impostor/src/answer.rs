@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 use aws_nitro_enclaves_nsm_api::api::{Request, Response};
 use aws_nitro_enclaves_nsm_api::driver::nsm_process_request;
 use tunnel::binding::{Binding, kem_key_digest, sha256};
-use tunnel::control::{self, Answer, Offer, PublicKey, ToGateway};
+use tunnel::control::{Answer, Offer, PublicKey, ToGateway};
+use tunnel::message;
 use tunnel::port::Cid;
 use tunnel::preshared::Decapsulator;
 
-/// A message of an enclave to its gateway, without its length: what [`control::decode`] takes.
+/// A message of an enclave to its gateway, without its length: what [`message::decode`] takes.
 const REPLAY_PATH: &str = "/config/replay";
 const HONEST_PATH: &str = "/config/honest";
 const NSM_PATH: &str = "/dev/nsm";
@@ -30,7 +31,7 @@ impl Wrong {
     pub(crate) fn read() -> Result<Self> {
         match fs::read(REPLAY_PATH) {
             Ok(bytes) => {
-                let ToGateway::Answer(answer) = control::decode(&bytes).context(REPLAY_PATH)?;
+                let ToGateway::Answer(answer) = message::decode(&bytes).context(REPLAY_PATH)?;
                 Ok(Self::Time(Box::new(answer)))
             }
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context(REPLAY_PATH),

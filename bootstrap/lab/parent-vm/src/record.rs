@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::time::timeout;
 use tunnel::control::{self, Offer, PublicKey, ToEnclave, ToGateway};
+use tunnel::message;
 use tunnel::port::{Cid, Port};
 use tunnel::preface::{Preface, Role};
 use tunnel::vsock::{self, Stream};
@@ -57,9 +58,5 @@ async fn exchange(stream: &mut Stream, options: &Options) -> Result<Vec<u8>> {
     let offer = Offer { nonce: *b"a nonce that the gateway made no", public_key: options.gateway, ipv4, ipv6 };
     control::write(stream, &ToEnclave::Offer(offer)).await.context("send the offer")?;
     let ToGateway::Answer(answer) = control::read(stream).await.context("read the answer")?;
-    let message = control::encode(&ToGateway::Answer(answer))?;
-    match message.split_at_checked(2) {
-        Some((_, message)) => Ok(message.to_vec()),
-        None => bail!("a message without its length"),
-    }
+    Ok(message::encode(&ToGateway::Answer(answer))?)
 }
