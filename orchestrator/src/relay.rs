@@ -5,17 +5,22 @@
 mod control;
 mod data;
 mod retry;
+mod stream;
 
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
+use tunnel::preface;
 
 use crate::link::Link;
 use crate::network::WIREGUARD_ADDR;
 use crate::role::Role;
 use crate::{sandbox, sys};
+use control::Control;
+use data::Data;
+use stream::keep_open;
 
 /// What PID 1 leaves to it, by number.
 const LINK_FD: i32 = 3;
@@ -33,10 +38,12 @@ pub(crate) fn run() -> Result<()> {
         let link = Link::new(link).context("the link to PID 1")?;
         let udp = tunnel::udp::UdpSocket::new(UdpSocket::from(udp), WIREGUARD_ADDR).context("the UDP socket")?;
         sandbox::enter(Role::Relay)?;
-        let (is_up, up) = watch::channel(false);
-        tokio::select! {
-            never = data::run(udp, &is_up) => match never {},
-            result = control::run(&link, up) => match result.context("control")? {},
-        }
+        let (is_up, data_is_up) = watch::channel(false);
+        let (mut data, mut control) = (Data::new(udp, is_up), Control::new(link, data_is_up));
+        let end = tokio::select! {
+            end = keep_open(preface::Role::Data, async |stream| Ok(data.carry(stream).await)) => end,
+            end = keep_open(preface::Role::Control, async |stream| control.serve(stream).await) => end,
+        };
+        match end? {}
     })
 }

@@ -3,22 +3,16 @@
 //! Its loss does not stop the data stream: wg0 and its session live on.
 
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tunnel::control::{self, ToEnclave};
 use tunnel::internal::ToRelay;
-use tunnel::port::{Cid, Port};
-use tunnel::preface::{Preface, Role};
-use tunnel::vsock;
 
-use super::retry::Retry;
 use crate::link::Link;
-
-/// For the connection, and once more for the preface.
-const DEADLINE: Duration = Duration::from_secs(2);
 
 /// For an offer, for our answer to go out, and for the verdict on it: the gateway has work to do in between.
 const GATEWAY_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,41 +26,16 @@ const DATA_FIRST: Duration = Duration::from_secs(1);
 /// Of a text that the parent wrote, this much goes on the console.
 const MAX_REASON: usize = 600;
 
-/// Dials, serves, and dials again; returns only when PID 1 has closed the link.
-pub(super) async fn run(link: &Link, data_is_up: watch::Receiver<bool>) -> Result<Infallible> {
-    let mut retry = Retry::new("control");
-    loop {
-        let mut stream = match dial().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                retry.pause(format_args!("{error:#}"), None).await;
-                continue;
-            }
-        };
-        let start = Instant::now();
-        retry.connected(start);
-        let mut session = Session { stream: &mut stream, link, data_is_up: data_is_up.clone() };
-        let end = match session.serve().await {
-            Err(End::Stream(end)) => end,
-            Err(End::Link(end)) => return Err(end),
-        };
-        drop(stream);
-        retry.pause(format_args!("{end:#}"), Some(start.elapsed())).await;
-    }
-}
-
-async fn dial() -> Result<vsock::Stream> {
-    let mut stream = vsock::connect(Cid::PARENT, Port::CONTROL, DEADLINE).await?;
-    let exchange = Preface::new(Role::Control).exchange(&mut stream);
-    timeout(DEADLINE, exchange).await.context("wait for the preface")?.context("exchange prefaces")?;
-    Ok(stream)
+/// What outlives each control stream.
+pub(super) struct Control {
+    link: Link,
+    data_is_up: watch::Receiver<bool>,
 }
 
 /// One control stream.
-struct Session<'a> {
-    stream: &'a mut vsock::Stream,
-    link: &'a Link,
-    data_is_up: watch::Receiver<bool>,
+struct Session<'a, S> {
+    stream: S,
+    control: &'a mut Control,
 }
 
 /// Why a session ends.
@@ -77,7 +46,25 @@ enum End {
     Link(anyhow::Error),
 }
 
-impl Session<'_> {
+impl Control {
+    pub(super) const fn new(link: Link, data_is_up: watch::Receiver<bool>) -> Self {
+        Self { link, data_is_up }
+    }
+
+    /// Passes messages on until the stream ends; returns why it ended.
+    ///
+    /// # Errors
+    /// PID 1 has closed the link.
+    pub(super) async fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<String> {
+        let Err(end) = Session { stream, control: self }.serve().await;
+        match end {
+            End::Stream(end) => Ok(format!("{end:#}")),
+            End::Link(end) => Err(end),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     /// Passes messages on in both directions until something ends the stream.
     async fn serve(&mut self) -> Result<Infallible, End> {
         let mut message = self.read_in_time("wait for an offer").await?;
@@ -106,19 +93,20 @@ impl Session<'_> {
     }
 
     async fn read(&mut self) -> Result<ToEnclave> {
-        Ok(control::read(self.stream).await?)
+        Ok(control::read(&mut self.stream).await?)
     }
 
     async fn pass_on(&self, message: &ToEnclave) -> Result<(), End> {
-        self.link.send(message).await.context("tell PID 1").map_err(End::Link)
+        self.control.link.send(message).await.context("tell PID 1").map_err(End::Link)
     }
 
     /// Has PID 1 answer an offer.
     async fn answer(&mut self, offer: &ToEnclave) -> Result<(), End> {
         // Its outcome is no matter: an answer without a data stream only costs the gateway's first handshake.
-        drop(timeout(DATA_FIRST, self.data_is_up.wait_for(|is_up| *is_up)).await);
+        drop(timeout(DATA_FIRST, self.control.data_is_up.wait_for(|is_up| *is_up)).await);
         self.pass_on(offer).await?;
-        let reply = timeout(INIT_DEADLINE, self.link.receive()).await.context("wait for PID 1").map_err(End::Stream)?;
+        let reply =
+            timeout(INIT_DEADLINE, self.control.link.receive()).await.context("wait for PID 1").map_err(End::Stream)?;
         let answer = match reply.context("hear from PID 1").map_err(End::Link)? {
             Some(ToRelay::Send(answer)) => answer,
             Some(ToRelay::Rejected) => {
@@ -126,7 +114,8 @@ impl Session<'_> {
             }
             None => return Err(End::Link(anyhow!("PID 1 has closed the link"))),
         };
-        let sent = timeout(GATEWAY_DEADLINE, control::write(self.stream, &answer)).await.context("send the answer");
+        let sent =
+            timeout(GATEWAY_DEADLINE, control::write(&mut self.stream, &answer)).await.context("send the answer");
         sent.and_then(|sent| Ok(sent?)).map_err(End::Stream)
     }
 }
