@@ -3,6 +3,7 @@
 //! Its loss does not stop the data stream: wg0 and its session live on.
 
 use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -30,6 +31,8 @@ const MAX_REASON: usize = 600;
 pub(super) struct Control {
     link: Link,
     data_is_up: watch::Receiver<bool>,
+    /// Offers that PID 1 has not replied to yet.
+    unanswered: usize,
 }
 
 /// One control stream.
@@ -48,7 +51,7 @@ enum End {
 
 impl Control {
     pub(super) const fn new(link: Link, data_is_up: watch::Receiver<bool>) -> Self {
-        Self { link, data_is_up }
+        Self { link, data_is_up, unanswered: 0 }
     }
 
     /// Passes messages on until the stream ends; returns why it ended.
@@ -60,6 +63,18 @@ impl Control {
         match end {
             End::Stream(end) => Ok(format!("{end:#}")),
             End::Link(end) => Err(end),
+        }
+    }
+
+    /// PID 1's reply to the last offer. It replies to every offer in order, so earlier replies are to offers of streams
+    /// that have ended.
+    async fn reply(&mut self) -> io::Result<Option<ToRelay>> {
+        loop {
+            let reply = self.link.receive().await?;
+            self.unanswered = self.unanswered.saturating_sub(1);
+            if self.unanswered == 0 || reply.is_none() {
+                return Ok(reply);
+            }
         }
     }
 }
@@ -105,8 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         // Its outcome is no matter: an answer without a data stream only costs the gateway's first handshake.
         drop(timeout(DATA_FIRST, self.control.data_is_up.wait_for(|is_up| *is_up)).await);
         self.pass_on(offer).await?;
+        self.control.unanswered += 1;
         let reply =
-            timeout(INIT_DEADLINE, self.control.link.receive()).await.context("wait for PID 1").map_err(End::Stream)?;
+            timeout(INIT_DEADLINE, self.control.reply()).await.context("wait for PID 1").map_err(End::Stream)?;
         let answer = match reply.context("hear from PID 1").map_err(End::Link)? {
             Some(ToRelay::Send(answer)) => answer,
             Some(ToRelay::Rejected) => {
@@ -127,7 +143,40 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::duplex;
+    use tunnel::control::{Answer, KemKey, Offer, PublicKey, ToGateway};
+
     use super::*;
+    use crate::link;
+
+    fn offer(nonce: u8) -> ToEnclave {
+        ToEnclave::Offer(Offer { nonce: [nonce; 32], public_key: PublicKey([1; 32]), ipv4: None, ipv6: None })
+    }
+
+    fn answer(document: u8) -> ToGateway {
+        let (public_key, kem_key) = (PublicKey([2; 32]), KemKey([3; 1184]));
+        ToGateway::Answer(Answer { public_key, kem_key, document: vec![document] })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_comes_after_its_stream_has_ended_is_not_given_to_the_next_offer() {
+        let (ours, theirs) = link::pair().unwrap();
+        let (init, (_is_up, data_is_up)) = (Link::new(ours).unwrap(), watch::channel(true));
+        let mut control = Control::new(Link::new(theirs).unwrap(), data_is_up);
+
+        let (mut gateway, stream) = duplex(4096);
+        control::write(&mut gateway, &offer(1)).await.unwrap();
+        assert_eq!(control.serve(stream).await.unwrap(), "wait for PID 1: deadline has elapsed");
+
+        for document in [1, 2] {
+            init.send(&ToRelay::Send(answer(document))).await.unwrap();
+        }
+        let (mut gateway, stream) = duplex(4096);
+        control::write(&mut gateway, &offer(2)).await.unwrap();
+        let gateway = async move { control::read::<ToGateway, _>(&mut gateway).await.unwrap() };
+        let (_end, answered) = tokio::join!(control.serve(stream), gateway);
+        assert_eq!(answered, answer(2));
+    }
 
     #[test]
     fn the_parents_text_is_short_and_harmless() {
