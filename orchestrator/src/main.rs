@@ -10,16 +10,16 @@
     )
 )]
 
+mod assignment;
 mod boot;
 mod cli;
 mod config;
 mod console;
 mod dns;
-mod gateway;
+mod key_exchange;
 mod link;
 mod network;
 mod nsm;
-mod offer;
 mod power;
 mod probe;
 mod relay;

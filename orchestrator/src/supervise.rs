@@ -22,7 +22,7 @@ use tunnel::internal::{FromSigner, ToSigner};
 
 use crate::boot::{Booted, Clock};
 use crate::console;
-use crate::gateway::Gateway;
+use crate::key_exchange::KeyExchange;
 use crate::link;
 use crate::network::Network;
 use crate::role::Role;
@@ -49,7 +49,7 @@ const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
 /// PID 1's processes and what they work on.
 pub(crate) struct Supervisor {
     network: Network,
-    gateway: Gateway,
+    key_exchange: KeyExchange,
     clock: Clock,
     services: &'static [Service],
     has_signer: bool,
@@ -77,7 +77,7 @@ impl Supervisor {
             network,
             services: config.services,
             has_signer: config.signing.is_some(),
-            gateway: Gateway::new(config, nsm, cid),
+            key_exchange: KeyExchange::new(config, nsm, cid),
             clock,
             watch: Watch::default(),
             relay: None,
@@ -175,7 +175,7 @@ impl Supervisor {
 
     fn start_signer(&mut self) -> Result<()> {
         let (ours, theirs) = link::pair().context("the link to the signer")?;
-        let pid = Role::Signer.start(None, &[self.gateway.nsm().device(), theirs.as_fd()])?;
+        let pid = Role::Signer.start(None, &[self.key_exchange.nsm().device(), theirs.as_fd()])?;
         self.enlist(Child::Role(Role::Signer), pid);
         self.signer = Some(Line::new(Role::Signer, pid, ours).context("the link to the signer")?);
         self.signer_due = Some(Instant::now() + SIGNER_DEADLINE);
@@ -188,7 +188,7 @@ impl Supervisor {
         let Some(FromSigner { tls_key }) = Line::heard(&mut self.signer, said, GRACE) else { return };
         tracing::info!("supervise: the signer is ready");
         self.signer_due = None;
-        self.gateway.vouch_for(tls_key);
+        self.key_exchange.set_tls_key(tls_key);
         if self.watch.had_handshake() {
             self.let_the_signer_serve();
         }
@@ -262,17 +262,17 @@ impl Supervisor {
         self.messages.spend(Instant::now());
         match Line::heard(&mut self.relay, message, GRACE) {
             Some(ToEnclave::Offer(offer)) => {
-                let answer = self.gateway.offered(offer).await;
+                let answer = self.key_exchange.offered(offer).await;
                 if let Some(relay) = &self.relay {
                     relay.tell(&answer);
                 }
             }
             Some(ToEnclave::Accepted(ciphertext)) => {
                 let Network { links, device, .. } = &self.network;
-                self.gateway.accepted(&ciphertext, links, device).await.context("tunnel")?;
+                self.key_exchange.accepted(&ciphertext, links, device).await.context("tunnel")?;
             }
             // The relay has logged why.
-            Some(ToEnclave::Refused(_)) => self.gateway.refused(),
+            Some(ToEnclave::Refused(_)) => self.key_exchange.refused(),
             None => {}
         }
         Ok(())

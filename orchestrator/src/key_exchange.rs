@@ -11,13 +11,13 @@ use tunnel::internal::ToRelay;
 use tunnel::port::Cid;
 use tunnel::preshared::Decapsulator;
 
+use crate::assignment::Assignment;
 use crate::config::Config;
 use crate::network::{Device, KeyPair, Links, Session};
 use crate::nsm::Nsm;
-use crate::offer::Assignment;
 
 /// What the gateway and we agree on.
-pub(crate) struct Gateway {
+pub(crate) struct KeyExchange {
     config: Config,
     nsm: Nsm,
     cid: Cid,
@@ -43,7 +43,7 @@ struct Pending {
     decapsulator: Decapsulator,
 }
 
-impl Gateway {
+impl KeyExchange {
     pub(crate) const fn new(config: Config, nsm: Nsm, cid: Cid) -> Self {
         Self { config, nsm, cid, tls_key: None, current: None, pending: None }
     }
@@ -54,7 +54,7 @@ impl Gateway {
     }
 
     /// The documents from now on bind this TLS key too.
-    pub(crate) const fn vouch_for(&mut self, tls_key: [u8; 32]) {
+    pub(crate) const fn set_tls_key(&mut self, tls_key: [u8; 32]) {
         self.tls_key = Some(tls_key);
     }
 
