@@ -71,7 +71,8 @@ fn place(address: IpAddr, networks: &[Network]) -> Result<IpNet, Misfit> {
     if !network.is_host(address) {
         return Err(Misfit::Taken(address));
     }
-    IpNet::new(address, network.subnet.prefix_len()).map_err(|_| Misfit::Outside(address))
+    let prefix_len = network.subnet.prefix_len();
+    Ok(IpNet::new(address, prefix_len).expect("a network contains only addresses of its own IP version"))
 }
 
 #[cfg(test)]

@@ -128,17 +128,18 @@ struct Bytes(u64);
 
 impl Display for Bytes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let exponent = (self.0.ilog2() / 10).min(4);
+        let (exponent, name) = match self.0.checked_ilog2().unwrap_or(0) {
+            0..10 => return write!(f, "{} B", self.0),
+            10..20 => (1, "KiB"),
+            20..30 => (2, "MiB"),
+            30..40 => (3, "GiB"),
+            40.. => (4, "TiB"),
+        };
         // Hundredths in integers, rounded as printf(3) rounds: to the nearest, and a half to the even one.
         let unit = 1_u128 << (10 * exponent);
         let scaled = u128::from(self.0) * 100;
         let (down, rest) = (scaled / unit, 2 * (scaled % unit));
         let hundredths = if rest > unit || (rest == unit && down % 2 == 1) { down + 1 } else { down };
-        let name = usize::try_from(exponent).ok().and_then(|exponent| UNITS.get(exponent - 1)).unwrap_or(&"");
         write!(f, "{}.{:02} {name}", hundredths / 100, hundredths % 100)
     }
 }

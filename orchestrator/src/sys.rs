@@ -22,9 +22,9 @@ pub(crate) fn random(buffer: &mut [u8]) -> io::Result<()> {
         // SAFETY: `rest` is writable for its length for the duration of the call.
         let written = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
         match usize::try_from(written) {
-            Ok(written) => rest = rest.get_mut(written..).unwrap_or_default(),
-            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(io::Error::last_os_error()),
+            Ok(written) => rest = rest.get_mut(written..).expect("the kernel fills at most the buffer"),
+            Err(_negative) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            Err(_negative) => return Err(io::Error::last_os_error()),
         }
     }
     Ok(())
@@ -143,6 +143,7 @@ pub(crate) fn slew_clock(offset: Duration, backwards: bool) -> io::Result<()> {
     // SAFETY: all-zero is a valid `timex`.
     let mut timex: libc::timex = unsafe { mem::zeroed() };
     timex.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    // A larger offset than the type holds is one that the kernel refuses, as is the largest.
     let micros = libc::c_long::try_from(offset.as_micros()).unwrap_or(libc::c_long::MAX);
     timex.offset = if backwards { -micros } else { micros };
     // SAFETY: a valid structure for the duration of the call. It returns the clock's state, or -1.
@@ -154,7 +155,7 @@ pub(crate) fn report_ttl(socket: impl AsFd, is_ipv4: bool) -> io::Result<()> {
     let (level, option) =
         if is_ipv4 { (libc::IPPROTO_IP, libc::IP_RECVTTL) } else { (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT) };
     let on: libc::c_int = 1;
-    let len = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
+    let len = libc::socklen_t::try_from(size_of_val(&on)).expect("an int has four bytes");
     // SAFETY: the option value is an int that lives until the call returns, and `len` is its size.
     check(unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, ptr::from_ref(&on).cast(), len) })
 }

@@ -86,14 +86,15 @@ impl Witness {
         if !self.0.push(asker, Job { request, answer: sender }) {
             return Err(problem(io::ErrorKind::ResourceBusy, "too many requests wait"));
         }
-        let answer = timeout(DEADLINE, receiver).await.map_err(|_elapsed| {
-            problem(io::ErrorKind::TimedOut, &format!("no answer within {DEADLINE:?}, expected one in milliseconds"))
-        })?;
+        let Ok(answer) = timeout(DEADLINE, receiver).await else {
+            let text = format!("no answer within {DEADLINE:?}, expected one in milliseconds");
+            return Err(problem(io::ErrorKind::TimedOut, &text));
+        };
         match answer {
             Ok(Response::Attestation { document }) => Ok(document),
             Ok(Response::Error(code)) => Err(problem(io::ErrorKind::Other, &format!("{code:?}"))),
-            Ok(_) => Err(problem(io::ErrorKind::InvalidData, "an answer to another request")),
-            Err(_dropped) => Err(problem(io::ErrorKind::BrokenPipe, "its thread has ended")),
+            Ok(_) => Err(problem(io::ErrorKind::InvalidData, "unexpected response, expected a document")),
+            Err(_dropped) => Err(problem(io::ErrorKind::BrokenPipe, "the NSM thread has ended")),
         }
     }
 }

@@ -67,9 +67,9 @@ fn receive(socket: &OwnedFd) -> io::Result<([u8; 8], Option<u8>)> {
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
     let ttl = message.cmsgs()?.find_map(|message| {
         let (ControlMessageOwned::Ipv4Ttl(ttl) | ControlMessageOwned::Ipv6HopLimit(ttl)) = message else { return None };
-        u8::try_from(ttl).ok()
+        Some(u8::try_from(ttl).expect("a hop limit is one byte of the packet"))
     });
-    let header = buffer.first_chunk().copied().unwrap_or_default();
+    let header = *buffer.first_chunk().expect("LEN is larger than a header");
     Ok((header, ttl))
 }
 

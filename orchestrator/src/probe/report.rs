@@ -114,8 +114,9 @@ impl Display for Outcome {
 }
 
 fn average(replies: &[Reply]) -> Option<Duration> {
-    let count = u32::try_from(replies.len()).ok().filter(|count| *count > 0)?;
-    Some(replies.iter().map(|reply| reply.time).sum::<Duration>() / count)
+    let count = u32::try_from(replies.len()).expect("at most one reply for each u16");
+    let sum: Duration = replies.iter().map(|reply| reply.time).sum();
+    (count > 0).then(|| sum / count)
 }
 
 /// Three significant digits, as ping(8) has them.

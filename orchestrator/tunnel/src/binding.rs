@@ -58,7 +58,7 @@ impl Binding {
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        let tls_key = self.tls_key.unwrap_or_default();
+        let tls_key = self.tls_key.unwrap_or([0; 32]);
         let cid = self.cid.0.to_be_bytes();
         let fields: [&[u8]; 7] =
             [&DOMAIN, &self.public_key.0, &self.kem_key, &tls_key, &self.config, &self.gateway.0, &cid];
@@ -73,7 +73,7 @@ impl Binding {
     /// # Errors
     /// Another length, or another domain.
     pub fn decode(bytes: &[u8]) -> Result<Self, BindingError> {
-        let bytes: &[u8; Self::LEN] = bytes.try_into().map_err(|_| BindingError::Length(bytes.len()))?;
+        // Six fields of 32 bytes and one of 4 are LEN bytes, and nothing else is.
         let (fields, cid) = bytes.as_chunks::<32>();
         let (&[domain, public_key, kem_key, tls_key, config, gateway], &[a, b, c, d]) = (fields, cid) else {
             return Err(BindingError::Length(bytes.len()));

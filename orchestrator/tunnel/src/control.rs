@@ -117,17 +117,23 @@ impl fmt::Display for PublicKey {
     }
 }
 
-/// Text that is no public key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not 32 bytes in base64")]
-pub struct NotAKey;
+/// Why text is not a public key.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PublicKeyError {
+    /// Not standard base64.
+    #[error("not base64")]
+    Base64(#[from] base64::DecodeError),
+    /// Another length.
+    #[error("{0} bytes, expected 32")]
+    Length(usize),
+}
 
 impl FromStr for PublicKey {
-    type Err = NotAKey;
+    type Err = PublicKeyError;
 
-    fn from_str(text: &str) -> Result<Self, NotAKey> {
-        let bytes = STANDARD.decode(text).map_err(|_| NotAKey)?;
-        bytes.try_into().map(Self).map_err(|_| NotAKey)
+    fn from_str(text: &str) -> Result<Self, PublicKeyError> {
+        let bytes = STANDARD.decode(text)?;
+        bytes.try_into().map(Self).map_err(|bytes: Vec<u8>| PublicKeyError::Length(bytes.len()))
     }
 }
 

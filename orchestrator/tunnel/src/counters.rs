@@ -54,6 +54,11 @@ counters! {
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
+/// What a counter is raised by.
+pub(crate) fn count(items: usize) -> u64 {
+    u64::try_from(items).expect("a usize has at most 64 bits")
+}
+
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
         if count > 0 {

@@ -68,7 +68,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Whole<'_>>, FrameError> {
 /// A datagram with room for its length in front, so that it goes into the stream from where UDP put it.
 #[derive(Debug)]
 pub struct Frame {
-    bytes: Box<[u8]>,
+    bytes: Box<[u8; MAX_FRAME]>,
+    /// 0, or [`HEADER_LEN`] and the datagram.
     len: usize,
 }
 
@@ -76,12 +77,14 @@ impl Frame {
     /// An empty frame with room for the longest datagram.
     pub fn new() -> Self {
         // Zeroed pages come from the kernel when first touched: a frame that is never used costs addresses only.
-        Self { bytes: vec![0; MAX_FRAME].into_boxed_slice(), len: 0 }
+        let bytes = vec![0; MAX_FRAME].try_into().expect("MAX_FRAME is the length of the array");
+        Self { bytes, len: 0 }
     }
 
     /// Where a datagram goes; [`Frame::fill`] then says how long it is.
     pub fn space(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(HEADER_LEN..).unwrap_or_default()
+        let [_, _, space @ ..] = &mut *self.bytes;
+        space
     }
 
     /// Declares the first `len` bytes of the space to be the datagram.
@@ -91,10 +94,9 @@ impl Frame {
     pub fn fill(&mut self, len: usize) -> Result<(), FrameError> {
         self.len = 0;
         check(len)?;
-        let [.., hi, lo] = len.to_be_bytes();
-        if let Some(header) = self.bytes.first_chunk_mut() {
-            *header = [hi, lo];
-        }
+        let [.., len_hi, len_lo] = len.to_be_bytes();
+        let [hi, lo, ..] = &mut *self.bytes;
+        (*hi, *lo) = (len_hi, len_lo);
         self.len = HEADER_LEN + len;
         Ok(())
     }
@@ -106,12 +108,15 @@ impl Frame {
 
     /// The frame's bytes as they go into the stream; none if it is empty.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.bytes.get(..self.len).expect("no datagram that `fill` takes is longer than the space")
     }
 
     /// The datagram; empty if the frame is.
     pub fn datagram(&self) -> &[u8] {
-        self.bytes().get(HEADER_LEN..).unwrap_or_default()
+        match self.bytes() {
+            [_, _, datagram @ ..] => datagram,
+            _ => &[],
+        }
     }
 }
 
@@ -152,12 +157,15 @@ impl Decoder {
             self.end -= self.start;
             self.start = 0;
         }
-        self.buffer.get_mut(self.end..).unwrap_or_default()
+        self.buffer.get_mut(self.end..).expect("`filled` keeps the end within the buffer")
     }
 
     /// The first `len` bytes of the space have been read.
+    ///
+    /// Panics if the space is not that long.
     pub fn filled(&mut self, len: usize) {
-        self.end = self.buffer.len().min(self.end.saturating_add(len));
+        assert!(len <= self.buffer.len() - self.end, "a read of {len} bytes into less space");
+        self.end += len;
     }
 
     /// Puts the next whole datagrams into `datagrams`, and says how many.
@@ -181,17 +189,20 @@ impl Decoder {
     }
 
     /// Lets go of the first `count` whole datagrams.
+    ///
+    /// Panics if [`Decoder::peek`] has not handed out as many.
     pub fn consume(&mut self, count: usize) {
         for _ in 0..count {
-            if let Ok(Some(Whole { behind, .. })) = parse(self.pending()) {
-                self.start = self.end - behind.len();
-            }
+            let Ok(Some(Whole { behind, .. })) = parse(self.pending()) else {
+                panic!("{count} datagrams consumed, of which `peek` has handed out fewer");
+            };
+            self.start = self.end - behind.len();
         }
     }
 
     /// The bytes that are not consumed yet: after all whole frames, those of a frame that is still to come whole.
     pub fn pending(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.buffer.get(self.start..self.end).expect("the start is before the end, and the end within the buffer")
     }
 }
 

@@ -3,7 +3,7 @@
 //! WireGuard mixes it into every handshake, so that whoever records the tunnel and breaks Curve25519 later has nothing. The
 //! gateway encapsulates to the key that the enclave's document binds; the enclave opens it; neither ever sends the key.
 
-use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use aws_lc_rs::kem::{Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_768, SharedSecret};
 use thiserror::Error;
@@ -23,17 +23,23 @@ pub struct PresharedKey([u8; 32]);
 pub struct Decapsulator(DecapsulationKey);
 
 /// What went wrong with the key encapsulation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
 pub enum KemError {
-    /// The library's generator.
+    /// The library could not make a key pair.
     #[error("make an ML-KEM-768 key pair")]
-    Generate,
-    /// Right in length, but no such key (FIPS 203, section 7.2).
-    #[error("the enclave's ML-KEM-768 key is none")]
-    Key,
-    /// Of the right length, any ciphertext opens, to something: this is the library's.
+    Generate(#[source] Unspecified),
+    /// The library could not read the key.
+    #[error("read the enclave's ML-KEM-768 key")]
+    Read(#[source] KeyRejected),
+    /// Right in length, but not a key (FIPS 203, section 7.2).
+    #[error("invalid ML-KEM-768 key of the enclave")]
+    Key(#[source] Unspecified),
+    /// The library could not derive the pre-shared key.
+    #[error("derive the pre-shared key")]
+    Derive(#[source] Unspecified),
+    /// The library's: any ciphertext of the right length opens, to something.
     #[error("open an ML-KEM-768 ciphertext")]
-    Open,
+    Open(#[source] Unspecified),
 }
 
 impl PresharedKey {
@@ -71,10 +77,9 @@ impl Decapsulator {
     /// # Errors
     /// The library's.
     pub fn generate() -> Result<(Self, KemKey), KemError> {
-        let secret = DecapsulationKey::generate(&ML_KEM_768).map_err(|_: Unspecified| KemError::Generate)?;
-        let public = secret.encapsulation_key().and_then(|key| key.key_bytes());
-        let public = public.map_err(|_: Unspecified| KemError::Generate)?;
-        let public = public.as_ref().try_into().map_err(|_| KemError::Generate)?;
+        let secret = DecapsulationKey::generate(&ML_KEM_768).map_err(KemError::Generate)?;
+        let public = secret.encapsulation_key().and_then(|key| key.key_bytes()).map_err(KemError::Generate)?;
+        let public = public.as_ref().try_into().expect("a key of ML-KEM-768 has 1184 bytes (FIPS 203, table 3)");
         Ok((Self(secret), KemKey(public)))
     }
 
@@ -83,25 +88,25 @@ impl Decapsulator {
     /// # Errors
     /// None that the sender of the ciphertext could cause: a wrong one gives a wrong key, and no handshake.
     pub fn open(self, ciphertext: &KemCiphertext, offer: &Offer, enclave: PublicKey) -> Result<PresharedKey, KemError> {
-        let secret =
-            self.0.decapsulate(Ciphertext::from(&ciphertext.0[..])).map_err(|_: Unspecified| KemError::Open)?;
-        PresharedKey::derive(&secret, offer, enclave).map_err(|_: Unspecified| KemError::Open)
+        let secret = self.0.decapsulate(Ciphertext::from(&ciphertext.0[..])).map_err(KemError::Open)?;
+        PresharedKey::derive(&secret, offer, enclave).map_err(KemError::Derive)
     }
 }
 
 /// The gateway's side: a new secret for the enclave's keys, and how the enclave gets at it.
 ///
 /// # Errors
-/// A key that is none.
+/// An invalid key.
 pub fn encapsulate(
     kem_key: &KemKey,
     offer: &Offer,
     enclave: PublicKey,
 ) -> Result<(PresharedKey, KemCiphertext), KemError> {
-    let key = EncapsulationKey::new(&ML_KEM_768, &kem_key.0).map_err(|_| KemError::Key)?;
-    let (ciphertext, secret) = key.encapsulate().map_err(|_: Unspecified| KemError::Key)?;
-    let ciphertext = ciphertext.as_ref().try_into().map_err(|_| KemError::Key)?;
-    let key = PresharedKey::derive(&secret, offer, enclave).map_err(|_: Unspecified| KemError::Key)?;
+    let key = EncapsulationKey::new(&ML_KEM_768, &kem_key.0).map_err(KemError::Read)?;
+    let (ciphertext, secret) = key.encapsulate().map_err(KemError::Key)?;
+    let ciphertext =
+        ciphertext.as_ref().try_into().expect("a ciphertext of ML-KEM-768 has 1088 bytes (FIPS 203, table 3)");
+    let key = PresharedKey::derive(&secret, offer, enclave).map_err(KemError::Derive)?;
     Ok((key, KemCiphertext(ciphertext)))
 }
 
@@ -142,9 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_key_are_refused() {
+    fn bytes_that_are_not_a_key_are_refused() {
         // Every coefficient is 4095, and has to be below 3329.
-        assert_eq!(encapsulate(&KemKey([0xff; 1184]), &offer(1), ENCLAVE).unwrap_err(), KemError::Key);
+        let error = encapsulate(&KemKey([0xff; 1184]), &offer(1), ENCLAVE).unwrap_err();
+        assert!(matches!(error, KemError::Key(_)), "{error:?}");
     }
 
     /// Extract with the salt, then expand over label, both keys and the byte 1.

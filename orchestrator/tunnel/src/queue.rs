@@ -100,7 +100,10 @@ impl Queue {
 
     /// Points `slices` at what goes into the next write, at most [`MAX_WRITE`] bytes, and says how many slices.
     pub fn next_write<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let started = self.started.iter().map(|s| s.frame.bytes().get(s.written..).unwrap_or_default());
+        let started = self
+            .started
+            .iter()
+            .map(|s| s.frame.bytes().get(s.written..).expect("a started frame is not written to its end"));
         let waiting = self.urgent.iter().chain(&self.ordinary).map(Frame::bytes);
         let mut room = MAX_WRITE;
         let mut count = 0;

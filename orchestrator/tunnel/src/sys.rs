@@ -54,7 +54,7 @@ impl From<SocketAddr> for RawAddress {
     fn from(address: SocketAddr) -> Self {
         let mut bytes = [0; Self::CAPACITY];
         let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let family = libc::sa_family_t::try_from(family).unwrap_or_default();
+        let family = libc::sa_family_t::try_from(family).expect("AF_INET is 2 and AF_INET6 is 10");
         let mut put = |at: usize, value: &[u8]| {
             for (to, from) in bytes.iter_mut().skip(at).zip(value) {
                 *to = *from;
@@ -113,7 +113,7 @@ pub(crate) fn receive(
     let received = unsafe { libc::recvmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0, ptr::null_mut()) };
     let received = check(received)?;
     for (arrival, message) in arrivals.iter_mut().zip(&messages).take(received) {
-        arrival.len = usize::try_from(message.msg_len).unwrap_or_default();
+        arrival.len = usize::try_from(message.msg_len).expect("a usize has at least 32 bits here");
         arrival.is_truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
     }
     Ok(received)
@@ -165,7 +165,7 @@ pub(crate) fn send(
     let mut controls = [SegmentControl { header, segment: 0, padding: [0; 6] }; SEND_RUNS];
     let name_len = socklen_of(peer.len());
     let name = peer.0.as_mut_ptr();
-    let mut rest = iovecs.get_mut(..datagrams.len().min(SEND_BATCH)).unwrap_or_default();
+    let mut rest = iovecs.get_mut(..datagrams.len().min(SEND_BATCH)).expect("SEND_BATCH iovecs");
     let mut count = 0;
     for ((message, control), run) in messages.iter_mut().zip(&mut controls).zip(runs) {
         let Some((iovecs, behind)) = rest.split_at_mut_checked(run.datagrams) else { break };
@@ -204,9 +204,12 @@ fn set<T: Copy>(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: &T) 
 }
 
 fn socklen_of(bytes: usize) -> socklen_t {
-    socklen_t::try_from(bytes).unwrap_or_default()
+    socklen_t::try_from(bytes).expect("addresses and options have a few bytes")
 }
 
 fn check(returned: c_int) -> io::Result<usize> {
-    usize::try_from(returned).map_err(|_negative| io::Error::last_os_error())
+    if returned < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(returned).expect("not negative"))
 }

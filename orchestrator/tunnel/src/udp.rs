@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
 
+use crate::counters::count;
 use crate::datagram::{Received, Sent, Sink, Source};
 use crate::frame::Frame;
 use crate::sys::{self, Arrival, RECEIVE_BATCH, RawAddress, Run, SEND_BATCH, SEND_RUNS};
@@ -151,11 +152,7 @@ impl Sink for Sender<'_> {
                     may_retry = false;
                     continue;
                 }
-                Err(_) => Ok(Sent {
-                    datagrams: first.datagrams,
-                    dropped: first.datagrams.try_into().unwrap_or(u64::MAX),
-                    segmented: 0,
-                }),
+                Err(_) => Ok(Sent { datagrams: first.datagrams, dropped: count(first.datagrams), segmented: 0 }),
             });
         }
     }
@@ -163,17 +160,18 @@ impl Sink for Sender<'_> {
 
 /// The runs that carry the front of `datagrams`: each of datagrams of one size, of which only the last may be shorter.
 fn plan<'r>(datagrams: &[&[u8]], segments: bool, runs: &'r mut [Run; SEND_RUNS]) -> &'r [Run] {
-    let mut rest = datagrams.get(..datagrams.len().min(SEND_BATCH)).unwrap_or_default();
-    let mut count = 0;
+    let mut rest = datagrams.get(..datagrams.len().min(SEND_BATCH)).expect("at most all datagrams");
+    let mut planned = 0;
     for slot in runs.iter_mut() {
         let Some(first) = rest.first() else { break };
         let len = if segments { run_length(first.len(), rest) } else { 1 };
-        let segment = if len > 1 { u16::try_from(first.len()).ok() } else { None };
+        let segment =
+            (len > 1).then(|| u16::try_from(first.len()).expect("a run of several is no longer than MAX_SEND"));
         *slot = Run { datagrams: len, segment };
-        rest = rest.get(len..).unwrap_or_default();
-        count += 1;
+        rest = rest.get(len..).expect("a run is of the datagrams that are left");
+        planned += 1;
     }
-    runs.get(..count).unwrap_or_default()
+    runs.get(..planned).expect("one run for each slot that the loop has seen")
 }
 
 fn run_length(segment: usize, datagrams: &[&[u8]]) -> usize {

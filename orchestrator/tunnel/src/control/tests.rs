@@ -158,7 +158,7 @@ fn a_public_key_prints_as_wg_prints_it() {
     for wrong in
         ["", &text[1..], "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIi==", "!iIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI="]
     {
-        assert_eq!(wrong.parse::<PublicKey>(), Err(NotAKey), "{wrong}");
+        assert!(wrong.parse::<PublicKey>().is_err(), "{wrong}");
     }
 }
 

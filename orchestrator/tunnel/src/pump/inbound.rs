@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::counters::Counters;
+use crate::counters::{Counters, count};
 use crate::datagram::Sink;
 use crate::frame::Decoder;
 use crate::pump::End;
@@ -62,12 +62,13 @@ impl Inbound {
         if whole == 0 {
             return Ok(Poll::Ready(0));
         }
-        let sent = match sink.poll_send(cx, datagrams.get(..whole).unwrap_or_default()) {
+        let datagrams = datagrams.get(..whole).expect("the decoder fills the slots that it was given");
+        let sent = match sink.poll_send(cx, datagrams) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(sent) => sent.map_err(End::Send)?,
         };
         self.decoder.consume(sent.datagrams);
-        counters.to_udp_datagrams.add(u64::try_from(sent.datagrams).unwrap_or(u64::MAX));
+        counters.to_udp_datagrams.add(count(sent.datagrams));
         counters.to_udp_dropped.add(sent.dropped);
         counters.to_udp_segmented.add(sent.segmented);
         Ok(Poll::Ready(sent.datagrams))
@@ -90,7 +91,7 @@ impl Inbound {
             return Err(if begun == 0 { End::Closed } else { End::Cut(begun) });
         }
         self.decoder.filled(len);
-        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        let len = count(len);
         self.read += len;
         counters.to_udp_bytes.add(len);
         Ok(true)

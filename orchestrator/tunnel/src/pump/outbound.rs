@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, count};
 use crate::datagram::Source;
 use crate::frame::{Frame, MAX_FRAME, MAX_WRITE};
 use crate::liveness::Seen;
@@ -78,7 +78,7 @@ impl Outbound {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>, source: &mut impl Source, counters: &Counters) -> Result<usize, End> {
-        let batch = self.batch.get_mut(..self.expected).unwrap_or_default();
+        let batch = self.batch.get_mut(..self.expected).expect("BATCH frames, and BATCH is the most that is expected");
         let received = match source.poll_receive(cx, batch) {
             Poll::Pending => return Ok(0),
             Poll::Ready(received) => received.map_err(End::Receive)?,
@@ -107,7 +107,7 @@ impl Outbound {
     ) -> Result<bool, End> {
         let mut slices = [IoSlice::new(&[]); MAX_FRAMES_PER_WRITE];
         let used = self.queue.next_write(&mut slices);
-        let slices = slices.get(..used).unwrap_or_default();
+        let slices = slices.get(..used).expect("the queue fills the slices that it was given");
         let written = match Pin::new(writer).poll_write_vectored(cx, slices) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err(End::Write(io::ErrorKind::WriteZero.into())),
@@ -119,8 +119,4 @@ impl Outbound {
         self.written += count(written);
         Ok(true)
     }
-}
-
-fn count(items: usize) -> u64 {
-    u64::try_from(items).unwrap_or(u64::MAX)
 }
