@@ -19,6 +19,7 @@ use service::{Service, ServiceTable};
 use signer::config::SignerTable;
 use tunnel::binding::sha256;
 use tunnel::control::PublicKey;
+use wireguard::{MAX_MTU, MIN_MTU};
 
 pub(crate) use network::Network;
 pub(crate) use signing::Signing;
@@ -31,12 +32,6 @@ pub(crate) const CONFIG_PATH: &str = "/config/enclave.toml";
 
 /// The longest configuration file that is read.
 const MAX_LEN: u64 = 64 * 1024;
-
-/// IPv6's smallest link MTU (RFC 8200, section 5).
-const MIN_MTU: u16 = 1280;
-
-/// Above 16k WireGuard linearises into big atomic allocations; 15,360 leaves room for its own 80 bytes of headers.
-const MAX_MTU: u16 = 15_360;
 
 /// What an operator decided about this enclave, checked.
 #[derive(Clone, Debug)]

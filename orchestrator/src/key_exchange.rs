@@ -10,10 +10,11 @@ use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey, ToGateway};
 use tunnel::internal::ToRelay;
 use tunnel::port::Cid;
 use tunnel::preshared::Decapsulator;
+use wireguard::link::Netlink;
 
 use crate::assignment::Assignment;
 use crate::config::Config;
-use crate::network::{Device, KeyPair, Links, Session};
+use crate::network::{self, Device, KeyPair, Session};
 use crate::nsm::Nsm;
 
 /// What the gateway and we agree on.
@@ -99,7 +100,12 @@ impl KeyExchange {
     ///
     /// # Errors
     /// The kernel refused what the measured configuration allows.
-    pub(crate) async fn accepted(&mut self, ciphertext: &KemCiphertext, links: &Links, device: &Device) -> Result<()> {
+    pub(crate) async fn accepted(
+        &mut self,
+        ciphertext: &KemCiphertext,
+        netlink: &Netlink,
+        device: &Device,
+    ) -> Result<()> {
         let Some(Pending { offer, assignment, keys, decapsulator }) = self.pending.take() else {
             tracing::warn!("tunnel: the gateway accepts what it was never told");
             return Ok(());
@@ -108,11 +114,11 @@ impl KeyExchange {
         let preshared_key = decapsulator.open(ciphertext, &offer, public_key).context("the gateway's ciphertext")?;
         let former = self.current.as_ref().map(|current| &current.assignment);
         if former != Some(&assignment) {
-            links.assign(&self.config.tunnel, &assignment.addresses).await?;
+            network::assign(netlink, &self.config.tunnel, &assignment.addresses).await?;
         }
         let is_same_peer = former.is_some_and(|former| former.gateway == assignment.gateway);
         let keepalive = self.config.tunnel.persistent_keepalive;
-        device.start(keys, &Session { gateway: assignment.gateway, preshared_key, keepalive, is_same_peer })?;
+        device.start(&keys, &Session { gateway: assignment.gateway, preshared_key, keepalive, is_same_peer })?;
         let addresses = assignment.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let what = if is_same_peer { "new keys" } else { "set up as the gateway offered" };
         tracing::info!(%public_key, %addresses, gateway = %assignment.gateway, "tunnel: wg0: {what}");

@@ -3,11 +3,11 @@
 //! wg0 is born in the relay's namespace and moved to PID 1's: WireGuard keeps its UDP socket where it was born. So the
 //! relay sees ciphertext only, and whatever runs in PID 1's namespace has no way out but wg0.
 
-mod links;
+mod addresses;
+mod device;
 mod namespace;
 pub(crate) mod resolver;
 mod sysctl;
-mod wireguard;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -15,13 +15,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
+use wireguard::link::Netlink;
 
 use crate::boot::{self, step};
 use crate::config::Config;
 use crate::services;
 
-pub(crate) use links::Links;
-pub(crate) use wireguard::{Device, KeyPair, Session};
+pub(crate) use addresses::assign;
+pub(crate) use device::{Device, KeyPair, Session};
 
 /// The interface, on both sides of the tunnel.
 pub(crate) const WG0: &str = "wg0";
@@ -34,7 +35,7 @@ pub(crate) const RELAY_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(I
 
 /// What exists before the gateway has said anything.
 pub(crate) struct Network {
-    pub(crate) links: Links,
+    pub(crate) netlink: Netlink,
     pub(crate) device: Device,
     pub(crate) relay_namespace: OwnedFd,
     /// Open for as long as PID 1 lives, so that a relay that starts again finds the datagrams.
@@ -48,17 +49,17 @@ pub(crate) struct Network {
 pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
     step("sysctl", sysctl::write_all)?;
     step("resolver", || resolver::write(Path::new("/"), &config.name_servers))?;
-    let links = step("loopback", || {
+    let netlink = step("loopback", || {
         runtime.block_on(async {
-            let links = Links::open()?;
-            links.loopback_up().await?;
-            Ok(links)
+            let netlink = Netlink::open()?;
+            netlink.set_up("lo").await?;
+            Ok(netlink)
         })
     })?;
     let born = step("wg0", namespace::create)?;
     step("services", || services::make_roots(config))?;
     step("root", boot::seal_root)?;
-    Ok(Network { links, device: born.device, relay_namespace: born.namespace, relay_socket: born.socket })
+    Ok(Network { netlink, device: born.device, relay_namespace: born.namespace, relay_socket: born.socket })
 }
 
 /// This thread's network namespace.

@@ -1,9 +1,10 @@
 //! What wg(8) `show` prints for an interface, without colours.
 
 use std::fmt::{self, Display, Formatter};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
 use tunnel::control::PublicKey;
 
 /// An interface, without its private key.
@@ -23,7 +24,7 @@ pub(crate) struct Peer {
     pub(crate) public_key: PublicKey,
     pub(crate) has_preshared_key: bool,
     pub(crate) endpoint: Option<SocketAddr>,
-    pub(crate) allowed_ips: Vec<(IpAddr, u8)>,
+    pub(crate) allowed_ips: Vec<IpNet>,
     pub(crate) latest_handshake: Option<SystemTime>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
@@ -67,8 +68,7 @@ impl Peer {
         if let Some(endpoint) = self.endpoint {
             writeln!(f, "  endpoint: {endpoint}")?;
         }
-        let allowed =
-            self.allowed_ips.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect::<Vec<_>>();
+        let allowed = self.allowed_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
         let allowed = if allowed.is_empty() { "(none)".into() } else { allowed.join(", ") };
         writeln!(f, "  allowed ips: {allowed}")?;
         if let Some(handshake) = self.latest_handshake {

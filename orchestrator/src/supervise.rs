@@ -268,8 +268,8 @@ impl Supervisor {
                 }
             }
             Some(ToEnclave::Accepted(ciphertext)) => {
-                let Network { links, device, .. } = &self.network;
-                self.key_exchange.accepted(&ciphertext, links, device).await.context("tunnel")?;
+                let Network { netlink, device, .. } = &self.network;
+                self.key_exchange.accepted(&ciphertext, netlink, device).await.context("tunnel")?;
             }
             // The relay has logged why.
             Some(ToEnclave::Refused(_)) => self.key_exchange.refused(),

@@ -14,7 +14,7 @@ use crate::config::{Config, InterfaceName};
 use crate::dns::{self, AllowList};
 use crate::forwarding;
 use crate::interface;
-use crate::key::PrivateKey;
+use crate::key;
 
 /// For a program to print its version.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ impl std::fmt::Display for Checked {
 /// Reads everything that the configuration names.
 pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     let config = Config::load(config_path)?;
-    let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
+    let key = key::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
     let attestation = config.attestation.load()?;
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -47,7 +47,7 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
          root for enclaves: {}",
         config_path.display(),
         config.wireguard.interface,
-        interface::public_key(&key),
+        key.public_key(),
         config.enclaves.ranges.len(),
         list.len(),
         account.name,

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tunnel::control::PublicKey;
+use wireguard::device::PrivateKey;
 
 use crate::config::{Config, InterfaceName};
 use crate::connections;
@@ -18,8 +19,7 @@ use crate::firewall::Firewall;
 use crate::forwarding::{self, Switch};
 use crate::gateway::{Gateway, Renewals};
 use crate::health::{Health, Kind, Topic};
-use crate::interface::{self, Desired, Interface, Observed};
-use crate::key::PrivateKey;
+use crate::interface::{Desired, Interface, Observed};
 use crate::service_manager::{Loop, Pulse};
 use crate::watch::Watch;
 
@@ -63,7 +63,7 @@ impl<'a> Controller<'a> {
             switches: forwarding::plan(interface.name(), uplink, ipv4, ipv6),
             interface,
             desired: Desired {
-                public_key: interface::public_key(key),
+                public_key: key.public_key(),
                 listen_port: tunnel_ports.wireguard,
                 mtu: config.wireguard.mtu,
                 is_up: true,

@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
+use wireguard::device::PrivateKey;
 
 use crate::config::{Attestation, Config, InterfaceName};
 use crate::controller::Controller;
@@ -19,7 +20,7 @@ use crate::firewall::{self, Firewall};
 use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::interface::{self, Found, Interface};
-use crate::key::PrivateKey;
+use crate::key;
 use crate::listener::Listener;
 use crate::lock::Lock;
 use crate::service_manager::{self, Loop, Pulse};
@@ -47,7 +48,7 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
     // Nothing outside of its own folders is touched before it is certain that no other wg-server runs.
     make_dir(&config.runtime_dir)?;
     let _lock = Lock::take(&config.runtime_dir)?;
-    let key = PrivateKey::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
+    let key = key::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
     let prepared = Prepared::new(config, &key).await?;
     let result = firewall(prepared, stop).await;
     tracing::info!("stopped");

@@ -1,8 +1,7 @@
 //! `wg0`: created, or taken over from a wg-server that was killed, and deleted at the end.
 
+mod device;
 mod drift;
-mod link;
-mod wireguard;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -12,13 +11,13 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use tunnel::control::PublicKey;
 use tunnel::preshared::PresharedKey;
+use wireguard::device::PrivateKey;
+use wireguard::link::{IpVersion, Kind, Link, Netlink};
 
 use crate::config::{InterfaceName, WireGuard};
-use crate::key::PrivateKey;
 
+pub(crate) use device::seconds;
 pub(crate) use drift::{Desired, Observed, Repair, State};
-pub(crate) use link::default_route_interface;
-pub(crate) use wireguard::{generate_private_key, public_key, seconds};
 
 /// The gateway's WireGuard interface.
 #[derive(Clone, Debug)]
@@ -69,9 +68,9 @@ pub(crate) enum Found {
 
 /// Refuses the name of an interface that is not WireGuard's.
 pub(crate) async fn ensure_usable(name: &InterfaceName) -> Result<()> {
-    match link::kind(name).await? {
-        link::Kind::Absent | link::Kind::WireGuard => Ok(()),
-        link::Kind::Other(kind) => {
+    match Netlink::open()?.link(name.as_str()).await?.map(|link| link.kind) {
+        None | Some(Kind::WireGuard) => Ok(()),
+        Some(Kind::Other(kind)) => {
             bail!("{name} exists and is not a WireGuard interface but {kind}; expected a free name, like \"wg0\"")
         }
     }
@@ -81,13 +80,13 @@ impl Interface {
     /// Checks that the interface can be created, or adopted because it has the same private key. Changes nothing.
     pub(crate) async fn find(config: &WireGuard, key: &PrivateKey) -> Result<(Self, Found)> {
         let name = config.interface.clone();
-        let found = match link::kind(&name).await? {
-            link::Kind::Absent => Found::Nothing,
-            link::Kind::Other(kind) => {
+        let found = match Netlink::open()?.link(name.as_str()).await?.map(|link| link.kind) {
+            None => Found::Nothing,
+            Some(Kind::Other(kind)) => {
                 bail!("{name} exists and is not a WireGuard interface but {kind}; expected a free name, like \"wg0\"")
             }
-            link::Kind::WireGuard => match wireguard::own(&name).await?.0 {
-                Some(theirs) if theirs == public_key(key) => Found::Ours,
+            Some(Kind::WireGuard) => match device::own(&name).await?.0 {
+                Some(theirs) if theirs == key.public_key() => Found::Ours,
                 // Created and never configured.
                 None => Found::Nothing,
                 Some(_) => bail!(
@@ -119,32 +118,42 @@ impl Interface {
     /// Reads what has the interface's name.
     pub(crate) async fn observe(&self) -> Result<Observed> {
         let name = &self.name;
-        match link::kind(name).await? {
-            link::Kind::Absent => return Ok(Observed::Nothing),
-            link::Kind::Other(kind) => return Ok(Observed::Other(kind)),
-            link::Kind::WireGuard => {}
+        let netlink = Netlink::open()?;
+        let Some(Link { kind, mtu, is_up, .. }) = netlink.link(name.as_str()).await? else {
+            return Ok(Observed::Nothing);
+        };
+        if let Kind::Other(kind) = kind {
+            return Ok(Observed::Other(kind));
         }
-        let Some(link) = link::read(name).await? else { return Ok(Observed::Nothing) };
-        let (public_key, listen_port) = wireguard::own(name).await.with_context(|| format!("read {name}"))?;
-        let link::Link { mtu, is_up, addresses, routes } = link;
+        let mut addresses = netlink.addresses(name.as_str()).await?;
+        addresses.retain(|net| !is_link_local(net.addr()));
+        let mut routes = Vec::new();
+        for version in IpVersion::ALL {
+            if addresses.iter().any(|net| IpVersion::of(net.addr()) == version) {
+                routes.extend(netlink.routes(name.as_str(), version).await?);
+            }
+        }
+        let (public_key, listen_port) = device::own(name).await.with_context(|| format!("read {name}"))?;
         Ok(Observed::WireGuard(State { public_key, listen_port, mtu, is_up, addresses, routes }))
     }
 
     async fn perform(&self, repair: &Repair, desired: &Desired, key: &PrivateKey) -> Result<()> {
-        let name = &self.name;
+        let name = self.name.as_str();
+        let netlink = Netlink::open()?;
         match repair {
             Repair::Make | Repair::SetKey { .. } | Repair::SetPort { .. } => {
-                wireguard::configure(name, key, desired.listen_port)
+                device::configure(&self.name, key, desired.listen_port)
                     .await
-                    .with_context(|| format!("configure {name} with listen port {}", desired.listen_port))
+                    .with_context(|| format!("configure {name} with listen port {}", desired.listen_port))?;
             }
-            Repair::SetMtu { mtu, .. } => link::set_mtu(name, *mtu).await,
-            Repair::BringUp => link::bring_up(name).await,
-            Repair::TakeDown => link::take_down(name).await,
-            Repair::AddAddress(net) => link::add_address(name, *net).await,
-            Repair::AddRoute(net) => link::add_route(name, *net).await,
-            Repair::RemoveAddress(net) => link::remove_address(name, *net).await,
+            Repair::SetMtu { mtu, .. } => netlink.set_mtu(name, *mtu).await?,
+            Repair::BringUp => netlink.set_up(name).await?,
+            Repair::TakeDown => netlink.set_down(name).await?,
+            Repair::AddAddress(net) => netlink.add_address(name, *net).await?,
+            Repair::AddRoute(net) => netlink.route_network(name, *net).await?,
+            Repair::RemoveAddress(net) => netlink.remove_address(name, *net).await?,
         }
+        Ok(())
     }
 
     pub(crate) fn name(&self) -> &InterfaceName {
@@ -153,7 +162,7 @@ impl Interface {
 
     /// Changes one of the kernel's peers.
     pub(crate) async fn apply(&self, change: PeerChange, keepalive: Duration) -> Result<()> {
-        wireguard::apply(&self.name, change, keepalive).await.with_context(|| format!("change a peer of {}", self.name))
+        device::apply(&self.name, change, keepalive).await.with_context(|| format!("change a peer of {}", self.name))
     }
 
     /// Adds a peer without allowed IPs: it can shake hands, and nothing else.
@@ -164,7 +173,7 @@ impl Interface {
         key: &PresharedKey,
         endpoint: Option<SocketAddr>,
     ) -> Result<Fingerprint> {
-        wireguard::add_candidate(&self.name, public_key, key, endpoint)
+        device::add_candidate(&self.name, public_key, key, endpoint)
             .await
             .with_context(|| format!("add a peer to {}", self.name))?;
         Ok(Fingerprint::of(key.expose(), &self.fingerprints))
@@ -172,14 +181,12 @@ impl Interface {
 
     /// Reads the kernel's peers.
     pub(crate) async fn peers(&self) -> Result<Vec<Peer>> {
-        wireguard::peers(&self.name, &self.fingerprints)
-            .await
-            .with_context(|| format!("read the peers of {}", self.name))
+        device::peers(&self.name, &self.fingerprints).await.with_context(|| format!("read the peers of {}", self.name))
     }
 
     /// Deletes the interface and with it its sessions.
     pub(crate) async fn delete(&self) -> Result<()> {
-        link::delete(&self.name).await.with_context(|| format!("delete {}", self.name))
+        Ok(Netlink::open()?.delete(self.name.as_str()).await?)
     }
 }
 
@@ -193,3 +200,22 @@ impl Fingerprint {
         Self(value)
     }
 }
+
+/// The interface of the default route.
+pub(crate) async fn default_route_interface() -> Result<InterfaceName> {
+    let name = Netlink::open()?.default_route_interface().await?;
+    let name = name
+        .context("this host has no default route; expected the interface that leads to the outside, like \"eth0\"")?;
+    InterfaceName::parse(&name)
+}
+
+/// Whether the kernel gives such an address to an interface by itself.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

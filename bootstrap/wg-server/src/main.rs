@@ -164,9 +164,9 @@ fn renew(runtime_dir: &Path, cid: Option<Cid>) -> Result<()> {
 }
 
 fn keygen(path: &Path) -> Result<()> {
-    let key = interface::generate_private_key();
-    key.create(path)?;
-    say(interface::public_key(&key))
+    let private_key = key::generate()?;
+    key::create(&private_key, path)?;
+    say(private_key.public_key())
 }
 
 fn say(line: impl std::fmt::Display) -> Result<()> {

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, unshare};
+use wireguard::link::Netlink;
 
-use super::links::Links;
-use super::wireguard::Device;
+use super::device::Device;
 use super::{RELAY_ADDR, WG0, current_namespace};
 
 /// What the namespace was made for.
@@ -31,13 +31,13 @@ fn create_here(home: &OwnedFd) -> Result<Born> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).context("make the relay's network namespace")?;
     let namespace = current_namespace()?;
     crate::runtime()?.block_on(async {
-        let links = Links::open()?;
-        links.loopback_up().await?;
+        let netlink = Netlink::open()?;
+        netlink.set_up("lo").await?;
         // Before wg0 is up: the first handshake would be lost otherwise, and the next is due only 5 s later.
         let socket = UdpSocket::bind(RELAY_ADDR).with_context(|| format!("bind UDP {RELAY_ADDR}"))?;
         tunnel::udp::raise_buffers(&socket).with_context(|| format!("buffers of UDP {RELAY_ADDR}"))?;
         let device = Device::create()?;
-        links.give_away(WG0, home).await?;
+        netlink.move_to(WG0, home.as_fd()).await?;
         Ok(Born { namespace, socket, device })
     })
 }

@@ -20,7 +20,7 @@ fn peer() -> Peer {
         public_key: PublicKey([2; 32]),
         has_preshared_key: false,
         endpoint: Some("127.0.0.1:51821".parse().unwrap()),
-        allowed_ips: vec![("0.0.0.0".parse().unwrap(), 0), ("::".parse().unwrap(), 0)],
+        allowed_ips: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
         latest_handshake: Some(at(1000)),
         received: 92,
         sent: 180,

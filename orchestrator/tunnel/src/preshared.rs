@@ -43,6 +43,12 @@ pub enum KemError {
 }
 
 impl PresharedKey {
+    /// Takes the bytes of a key that the kernel has.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes, for the one file that tells the kernel.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {

@@ -7,18 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::IpNet;
 use serde::Deserialize;
-use tunnel::frame::MAX_DATAGRAM;
+use wireguard::{MAX_MTU, MIN_MTU};
 
 use super::attestation::AttestationTable;
 use super::forward::{self, ForwardTable};
 use super::path::absolute;
 use super::remote::RemoteTable;
 use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
-
-/// IPv6's smallest link (RFC 8200, section 5).
-const SMALLEST_MTU: u16 = 1280;
-/// A WireGuard data message is its packet, padded to 16, and 32 bytes around it (wireguard.com/protocol).
-const LARGEST_MTU: usize = (MAX_DATAGRAM - 32) / 16 * 16;
 
 /// The VPC's resolver (docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html).
 const AWS_RESOLVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 253));
@@ -138,8 +133,8 @@ impl WireGuardTable {
         ensure!(!addresses.is_empty(), "wireguard.addresses: empty, expected an address like \"203.0.113.1/24\"");
         let mtu = u16::try_from(self.mtu)
             .ok()
-            .filter(|mtu| (SMALLEST_MTU..).contains(mtu) && usize::from(*mtu) <= LARGEST_MTU)
-            .with_context(|| format!("wireguard.mtu: {}, expected {SMALLEST_MTU} to {LARGEST_MTU}", self.mtu))?;
+            .filter(|mtu| (MIN_MTU..=MAX_MTU).contains(mtu))
+            .with_context(|| format!("wireguard.mtu: {}, expected {MIN_MTU} to {MAX_MTU}", self.mtu))?;
         ensure!(
             self.persistent_keepalive.subsec_nanos() == 0
                 && (1..=u64::from(u16::MAX)).contains(&self.persistent_keepalive.as_secs()),

@@ -41,8 +41,8 @@ fn a_missing_or_mistyped_key_is_named() {
 fn every_invalid_value_is_refused_with_what_is_expected() {
     for (from, to, expected) in [
         ("listen_port = 51820", "listen_port = 0", "wireguard.listen_port: 0 is not a port"),
-        ("mtu = 15360", "mtu = 1279", "wireguard.mtu: 1279, expected 1280 to 15952"),
-        ("mtu = 15360", "mtu = 15953", "wireguard.mtu: 15953, expected 1280 to 15952"),
+        ("mtu = 15360", "mtu = 1279", "wireguard.mtu: 1279, expected 1280 to 15360"),
+        ("mtu = 15360", "mtu = 15361", "wireguard.mtu: 15361, expected 1280 to 15360"),
         ("\"15s\"", "\"1500ms\"", "wireguard.persistent_keepalive: expected whole seconds"),
         ("\"wg0\"", "\"../wg0\"", "wireguard.interface: \"../wg0\" is not the name of an interface"),
         ("\"wg0\"", "\"wireguard-gateway\"", "expected 1 to 15 letters"),

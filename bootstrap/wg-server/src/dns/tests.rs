@@ -2,6 +2,7 @@ use std::process::{Child, Command as StdCommand};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use wireguard::device::PrivateKey;
 
 use super::supervisor::Phase;
 use super::*;
@@ -71,7 +72,7 @@ fn setup(deny: &str) -> Setup {
         assert!(Instant::now() < end, "the upstream does not answer");
     }
     std::fs::write(path("list.txt"), LIST).unwrap();
-    crate::key::PrivateKey::new([7; 32]).create(&path("private.key")).unwrap();
+    crate::key::create(&PrivateKey::new([7; 32]), &path("private.key")).unwrap();
     let toml = LAB
         .replace("/var/log/wg-server", path("log").to_str().unwrap())
         .replace("/etc/wg-server/private.key", path("private.key").to_str().unwrap())

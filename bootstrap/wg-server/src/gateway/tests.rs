@@ -1,9 +1,9 @@
 use std::os::unix::fs::MetadataExt;
 
 use attestation::{Policy, TrustRoot};
+use wireguard::device::PrivateKey;
 
 use super::*;
-use crate::key::PrivateKey;
 
 const LAB: &str = include_str!("../../tests/parent.toml");
 
@@ -15,7 +15,7 @@ async fn gateway(dir: &tempfile::TempDir) -> Gateway {
     let key = PrivateKey::new([7; 32]);
     let (interface, _) = Interface::find(&config.wireguard, &key).await.unwrap();
     let relays = "127.0.0.1:40001".parse().unwrap();
-    Gateway::new(&config, attestation, interface, crate::interface::public_key(&key), relays).unwrap()
+    Gateway::new(&config, attestation, interface, key.public_key(), relays).unwrap()
 }
 
 #[tokio::test]
