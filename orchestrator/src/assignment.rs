@@ -1,4 +1,4 @@
-//! What the gateway offers, against what the measured configuration allows.
+//! The gateway and the addresses of an offer, once the measured configuration allows them.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use tunnel::control::{Offer, PublicKey};
 
 use crate::config::{Network, Tunnel};
 
-/// An offer that fits: the peer, and wg0's addresses with their networks' prefixes.
+/// The peer, and wg0's addresses with the prefixes of their networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Assignment {
     pub(crate) gateway: PublicKey,
@@ -18,7 +18,7 @@ pub(crate) struct Assignment {
 /// Why an offer does not fit.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Misfit {
-    /// No point of the curve that a peer could have.
+    /// Not a valid key.
     #[error("the gateway's public key is all zero")]
     ZeroKey,
     /// A gateway that reflects our own messages.

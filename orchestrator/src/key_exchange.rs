@@ -1,8 +1,8 @@
-//! PID 1's side of the control handshake: makes keys for what the gateway offers, has the module vouch for them, and takes
-//! them into use once the gateway knows them.
+//! The enclave's side of the key exchange: makes keys for each offer, has the NSM sign a document over them, and
+//! switches wg0 to them once the gateway has accepted them.
 //!
-//! Every exchange makes new keys: the first, each renewal that the gateway asks for, and each reconnect. Until the gateway has
-//! accepted them the old ones stay in use, so that an exchange that fails costs nothing.
+//! Every exchange makes new keys: the first, each renewal that the gateway asks for, and each reconnect. The old keys
+//! stay in use until the gateway accepts the new ones, so a failed exchange costs nothing.
 
 use anyhow::{Context, Result};
 use tunnel::binding::{self, Binding};
@@ -17,20 +17,20 @@ use crate::config::Config;
 use crate::network::{self, Device, KeyPair, Session};
 use crate::nsm::Nsm;
 
-/// What the gateway and we agree on.
+/// The state of the exchange with the gateway.
 pub(crate) struct KeyExchange {
     config: Config,
     nsm: Nsm,
     cid: Cid,
-    /// The signer's, while there is one.
+    /// SHA-256 of the signer's TLS key; none before the signer is ready.
     tls_key: Option<[u8; 32]>,
-    /// What wg0 is set up for.
+    /// The last exchange that the gateway accepted.
     current: Option<Current>,
-    /// An answer that the gateway has not accepted yet.
+    /// The last answer, until the gateway accepts or refuses it.
     pending: Option<Pending>,
 }
 
-/// What wg0 is set up for.
+/// What wg0 is configured for.
 struct Current {
     assignment: Assignment,
     public_key: PublicKey,
@@ -54,13 +54,13 @@ impl KeyExchange {
         &self.nsm
     }
 
-    /// The documents from now on bind this TLS key too.
+    /// Sets the TLS key that every later document binds.
     pub(crate) const fn set_tls_key(&mut self, tls_key: [u8; 32]) {
         self.tls_key = Some(tls_key);
     }
 
-    /// Answers an offer with new keys and the module's document over them; wg0 stays as it is.
-    pub(crate) async fn offered(&mut self, offer: Offer) -> ToRelay {
+    /// Answers an offer with new keys and the NSM's document over them; does not change wg0.
+    pub(crate) async fn answer(&mut self, offer: Offer) -> ToRelay {
         self.pending = None;
         let own = self.current.as_ref().map(|current| current.public_key);
         let assignment = match Assignment::check(&offer, &self.config.tunnel, own) {
@@ -70,7 +70,7 @@ impl KeyExchange {
                 return ToRelay::Rejected;
             }
         };
-        match self.prove(offer, assignment).await {
+        match self.make_answer(offer, assignment).await {
             Ok(answer) => ToRelay::Send(ToGateway::Answer(answer)),
             Err(error) => {
                 tracing::error!("tunnel: answer the gateway's offer: {error:#}");
@@ -79,7 +79,7 @@ impl KeyExchange {
         }
     }
 
-    async fn prove(&mut self, offer: Offer, assignment: Assignment) -> Result<Answer> {
+    async fn make_answer(&mut self, offer: Offer, assignment: Assignment) -> Result<Answer> {
         let keys = KeyPair::generate()?;
         let (decapsulator, kem_key) = Decapsulator::generate()?;
         let binding = Binding {
@@ -96,18 +96,18 @@ impl KeyExchange {
         Ok(answer)
     }
 
-    /// The gateway knows the keys of the last answer: wg0 gets them, and speaks.
+    /// Switches wg0 to the keys of the last answer, which the gateway has accepted, and sends first.
     ///
     /// # Errors
     /// The kernel refused what the measured configuration allows.
-    pub(crate) async fn accepted(
+    pub(crate) async fn accept(
         &mut self,
         ciphertext: &KemCiphertext,
         netlink: &Netlink,
         device: &Device,
     ) -> Result<()> {
         let Some(Pending { offer, assignment, keys, decapsulator }) = self.pending.take() else {
-            tracing::warn!("tunnel: the gateway accepts what it was never told");
+            tracing::warn!("tunnel: unexpected Accepted message: no exchange is pending");
             return Ok(());
         };
         let public_key = keys.public;
@@ -120,14 +120,14 @@ impl KeyExchange {
         let keepalive = self.config.tunnel.persistent_keepalive;
         device.start(&keys, &Session { gateway: assignment.gateway, preshared_key, keepalive, is_same_peer })?;
         let addresses = assignment.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let what = if is_same_peer { "new keys" } else { "set up as the gateway offered" };
+        let what = if is_same_peer { "new keys" } else { "configured as offered" };
         tracing::info!(%public_key, %addresses, gateway = %assignment.gateway, "tunnel: wg0: {what}");
         self.current = Some(Current { assignment, public_key });
         Ok(())
     }
 
-    /// The gateway does not want the keys of the last answer: those in use stay.
-    pub(crate) fn refused(&mut self) {
+    /// Drops the keys of the last answer, which the gateway has refused.
+    pub(crate) fn refuse(&mut self) {
         self.pending = None;
         tracing::warn!("tunnel: the gateway refuses this enclave");
     }

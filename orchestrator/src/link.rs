@@ -44,7 +44,8 @@ impl Link {
         }
     }
 
-    /// Sends a message; waits while the other side's queue is full. For PID 1's children: PID 1 itself waits for nobody.
+    /// Sends a message; waits while the other side's queue is full. Only for PID 1's children: PID 1 itself must not
+    /// wait.
     ///
     /// # Errors
     /// The socket's own, and a message that is too long.

@@ -1,7 +1,7 @@
 //! The machine's two network namespaces, and wg0 between them.
 //!
-//! wg0 is born in the relay's namespace and moved to PID 1's: WireGuard keeps its UDP socket where it was born. So the
-//! relay sees ciphertext only, and whatever runs in PID 1's namespace has no way out but wg0.
+//! wg0 is created in the relay's namespace and moved to PID 1's: WireGuard keeps its UDP socket in the first. So the
+//! relay sees only ciphertext, and processes in PID 1's namespace can reach the network only through wg0.
 
 mod addresses;
 mod device;
@@ -24,7 +24,7 @@ use crate::services;
 pub(crate) use addresses::assign;
 pub(crate) use device::{Device, KeyPair, Session};
 
-/// The interface, on both sides of the tunnel.
+/// The name of the WireGuard interface.
 pub(crate) const WG0: &str = "wg0";
 
 /// WireGuard's socket in the relay's namespace.
@@ -33,12 +33,12 @@ pub(crate) const WIREGUARD_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::
 /// The relay's socket there, which is the peer's endpoint for WireGuard.
 pub(crate) const RELAY_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 51_821);
 
-/// What exists before the gateway has said anything.
+/// What exists before the first offer.
 pub(crate) struct Network {
     pub(crate) netlink: Netlink,
     pub(crate) device: Device,
     pub(crate) relay_namespace: OwnedFd,
-    /// Open for as long as PID 1 lives, so that a relay that starts again finds the datagrams.
+    /// Open for as long as PID 1 lives, so that a restarted relay finds the datagrams.
     pub(crate) relay_socket: UdpSocket,
 }
 
@@ -56,10 +56,10 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
             Ok(netlink)
         })
     })?;
-    let born = step("wg0", namespace::create)?;
+    let relay = step("wg0", namespace::create)?;
     step("services", || services::make_roots(config))?;
     step("root", boot::seal_root)?;
-    Ok(Network { netlink, device: born.device, relay_namespace: born.namespace, relay_socket: born.socket })
+    Ok(Network { netlink, device: relay.device, relay_namespace: relay.namespace, relay_socket: relay.socket })
 }
 
 /// This thread's network namespace.

@@ -1,4 +1,4 @@
-//! The Nitro Security Module: the machine's source of randomness, and the witness of what it is and which keys it made.
+//! The Nitro Security Module: seeds the kernel's random number generator and signs attestation documents.
 
 pub(crate) mod witness;
 
@@ -24,16 +24,17 @@ const RNG_PATH: &str = "/sys/devices/virtual/misc/hw_random/rng_current";
 /// The name that the kernel's driver registers (drivers/misc/nsm.c).
 const RNG_NAME: &str = "nsm-hwrng";
 
-/// The module answers in milliseconds; one that does not is broken, and the machine with it.
+/// The NSM answers in milliseconds. Without an answer after this time it is broken.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The module, open for as long as the machine runs.
+/// The NSM's device, open for as long as the machine runs.
 pub(crate) struct Nsm {
     device: Arc<File>,
 }
 
 impl Nsm {
-    /// Opens it, checks that it is the kernel's source of randomness, and credits the kernel's generator with 512 bits from it.
+    /// Opens the device, checks that the kernel uses it as its hardware generator, and credits 512 bits of it to the
+    /// kernel's generator.
     pub(crate) async fn open_and_seed() -> Result<Self> {
         let device = OpenOptions::new().read(true).write(true).open(NSM_PATH).context(NSM_PATH)?;
         let current = fs::read_to_string(RNG_PATH).context(RNG_PATH)?;
@@ -54,19 +55,19 @@ impl Nsm {
             public_key: None,
         };
         let Response::Attestation { document } = self.ask("Attestation", request).await? else {
-            bail!("{NSM_PATH}: Attestation: an answer to another request");
+            bail!("{NSM_PATH}: Attestation: unexpected response");
         };
         Ok(document)
     }
 
-    /// The device, for a process that is to be a [`witness::Witness`].
+    /// The device, for the signer.
     pub(crate) fn device(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
     }
 
     async fn random(&self) -> Result<[u8; 64]> {
         let Response::GetRandom { mut random } = self.ask("GetRandom", Request::GetRandom).await? else {
-            bail!("{NSM_PATH}: GetRandom: an answer to another request");
+            bail!("{NSM_PATH}: GetRandom: unexpected response");
         };
         let seed = random.first_chunk::<64>().copied();
         let len = random.len();
@@ -74,14 +75,14 @@ impl Nsm {
         seed.with_context(|| format!("{NSM_PATH}: {len} random bytes, expected at least 64"))
     }
 
-    /// The request blocks in the driver, so it has a thread of its own, which is left behind when the module hangs.
+    /// The request blocks in the driver, so it gets a thread of its own, which stays behind if the NSM hangs.
     async fn ask(&self, name: &'static str, request: Request) -> Result<Response> {
         let (sender, receiver) = oneshot::channel();
         let device = Arc::clone(&self.device);
         thread::Builder::new()
             .name("nsm".into())
             .spawn(move || {
-                // Nobody listens any more only when the deadline has passed.
+                // The receiver is gone only after the deadline.
                 drop(sender.send(nsm_process_request(device.as_raw_fd(), request)));
             })
             .context("start a thread")?;

@@ -1,4 +1,5 @@
-//! The connectivity probe: pings the gateways, then a name that the tunnel's name servers know, and tells the console.
+//! The connectivity probe: pings the gateways, then a name that the tunnel's name servers resolve, and reports on the
+//! console.
 
 mod echo;
 mod report;
@@ -17,13 +18,14 @@ use crate::{console, dns, sandbox};
 use echo::Socket;
 use report::{Outcome, Reply};
 
-/// As many as fit into a second or so: the console is not the place for statistics.
+/// Three pings take about a second: the console is not the place for statistics.
 const COUNT: u16 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// For each reply.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Probes in the measured rhythm, for ever: in full at first and when something changed, else in one line.
+/// Probes at the measured interval until the process is killed. Reports in full at first and after each change,
+/// otherwise in one line.
 ///
 /// # Errors
 /// The configuration, the resolver, or the sandbox.

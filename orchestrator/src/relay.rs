@@ -1,6 +1,6 @@
 //! The relay process: carries wg0's datagrams and the control messages between PID 1 and a hostile parent.
 //!
-//! It is alone in a namespace with only `lo`, sees no inner traffic, and holds no key.
+//! It has a network namespace of its own with only `lo`, sees no inner traffic, and holds no key.
 
 mod control;
 mod data;
@@ -22,11 +22,11 @@ use control::Control;
 use data::Data;
 use stream::keep_open;
 
-/// What PID 1 leaves to it, by number.
+/// The descriptors that PID 1 leaves to the relay.
 const LINK_FD: i32 = 3;
 const UDP_FD: i32 = 4;
 
-/// Runs until PID 1 ends the link; the streams are tried for ever.
+/// Runs until PID 1 closes the link; dials both streams again without a limit.
 ///
 /// # Errors
 /// The sandbox, or a socket that PID 1 should have left.

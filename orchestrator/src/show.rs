@@ -102,7 +102,7 @@ impl Display for Ago {
     }
 }
 
-/// Seconds as wg(8) says them.
+/// Seconds as wg(8) prints them.
 struct Span(u64);
 
 impl Display for Span {

@@ -1,6 +1,7 @@
-//! The signer process: takes keys from KMS, and signs for clients over TLS that ends here.
+//! The signer process: gets keys from KMS and signs for clients. TLS terminates here.
 //!
-//! It is in PID 1's namespace, whose only way out is wg0, and has a door to the security module; nothing else on the machine is its.
+//! It runs in PID 1's network namespace, whose only way out is wg0. It has the NSM's device and nothing else of the
+//! machine.
 
 mod keys;
 mod names;
@@ -28,11 +29,11 @@ use keys::AwsKeys;
 use names::Names;
 use witness::Documents;
 
-/// What PID 1 leaves to it, by number.
+/// The descriptors that PID 1 leaves to the signer.
 const NSM_FD: i32 = 3;
 const LINK_FD: i32 = 4;
 
-/// Clients that may wait to be taken.
+/// Connections that may wait for accept(2).
 const BACKLOG: u32 = 128;
 
 /// Serves until SIGTERM.
@@ -54,13 +55,14 @@ pub(crate) fn run() -> Result<()> {
         let listener = listen(signing.service.port)?;
         let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());
         let (keys, service) = prepare(signing, config.digest, resolver, Arc::new(witness))?;
-        // The cryptography has looked for its devices by now, which the sandbox would not let it.
-        // The thread ends with its witness or with the process: one that hangs in the driver must not keep the other.
+        // The cryptographic library has opened its devices by now; the sandbox would not let it.
+        // The thread ends with its witness or with the process: a thread that hangs in the driver must not hold up the
+        // exit.
         let _thread = sandbox::enter_with(Role::Signer, |filter| module.start(move || filter.apply()))?;
         let ready = FromSigner { tls_key: service.tls_key_digest() };
-        link.send(&ready).await.context("tell PID 1")?;
+        link.send(&ready).await.context("send to PID 1")?;
         tokio::select! {
-            told = link.receive() => match told.context("hear from PID 1")? {
+            told = link.receive() => match told.context("receive from PID 1")? {
                 Some(ToSigner::Serve) => {}
                 None => return Ok(()),
             },
@@ -79,7 +81,7 @@ pub(crate) fn run() -> Result<()> {
     })
 }
 
-/// Everything that asks nobody and takes no time.
+/// Builds what needs neither the network nor much time.
 fn prepare(
     signing: Signing,
     config_digest: [u8; 32],
@@ -92,12 +94,12 @@ fn prepare(
     Ok((keys, service))
 }
 
-/// On every address of the enclave.
+/// Listens on every address of the enclave.
 fn listen(port: u16) -> Result<TcpListener> {
     let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let listening = || -> std::io::Result<TcpListener> {
         let socket = TcpSocket::new_v6()?;
-        // A signer that starts again must not wait for the connections of the one before.
+        // A restarted signer must not wait for the connections of the previous one.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)

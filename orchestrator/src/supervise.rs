@@ -262,17 +262,17 @@ impl Supervisor {
         self.messages.spend(Instant::now());
         match Line::heard(&mut self.relay, message, GRACE) {
             Some(ToEnclave::Offer(offer)) => {
-                let answer = self.key_exchange.offered(offer).await;
+                let answer = self.key_exchange.answer(offer).await;
                 if let Some(relay) = &self.relay {
                     relay.tell(&answer);
                 }
             }
             Some(ToEnclave::Accepted(ciphertext)) => {
                 let Network { netlink, device, .. } = &self.network;
-                self.key_exchange.accepted(&ciphertext, netlink, device).await.context("tunnel")?;
+                self.key_exchange.accept(&ciphertext, netlink, device).await.context("tunnel")?;
             }
             // The relay has logged why.
-            Some(ToEnclave::Refused(_)) => self.key_exchange.refused(),
+            Some(ToEnclave::Refused(_)) => self.key_exchange.refuse(),
             None => {}
         }
         Ok(())

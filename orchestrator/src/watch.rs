@@ -1,4 +1,4 @@
-//! Watches wg0, and says on the console when the tunnel comes up and when its state changes.
+//! Watches wg0 for what belongs on the console: the first handshake, and changes of its state.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use crate::show::Interface;
 /// have been renewed after 120 s.
 const STALE: Duration = Duration::from_secs(180);
 
-/// What an operator would call another state.
+/// What makes a new state for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
     public_key: Option<PublicKey>,
@@ -25,13 +25,13 @@ enum Handshake {
     Stale,
 }
 
-/// What one look at wg0 found.
+/// What a look at wg0 found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Nothing,
     /// For the first time since power-on.
     FirstHandshake,
-    /// Another key of its own, another peer, another endpoint, a handshake too old, or fresh again.
+    /// Another key of wg0, another peer or endpoint, a handshake that became stale, or fresh again.
     Changed,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// How often to look: often until the first handshake, whose time is to be known.
+    /// How often to look: often until the first handshake, because its time is logged.
     pub(crate) const fn interval(&self) -> Duration {
         if self.had_handshake { Duration::from_secs(1) } else { Duration::from_millis(25) }
     }
@@ -83,7 +83,7 @@ impl Watch {
 fn handshake(latest: Option<SystemTime>, now: SystemTime) -> Handshake {
     match latest {
         None => Handshake::None,
-        // A handshake in the future is one before the clock was slewed.
+        // The clock was slewed after a handshake that is in the future.
         Some(latest) if now.duration_since(latest).unwrap_or(Duration::ZERO) < STALE => Handshake::Fresh,
         Some(_) => Handshake::Stale,
     }
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(watch.look(&wg0(None, 1), at(1000)), News::Changed);
         assert_eq!(watch.look(&wg0(None, 1), at(1000)), News::Nothing);
         assert_eq!(watch.look(&wg0(Some(at(1000)), 1), at(1000)), News::FirstHandshake);
-        assert_eq!(watch.look(&wg0(Some(at(1100)), 1), at(1150)), News::Nothing, "a renewal is no change");
+        assert_eq!(watch.look(&wg0(Some(at(1100)), 1), at(1150)), News::Nothing, "a renewal is not a change");
         assert_eq!(watch.look(&wg0(Some(at(1100)), 1), at(1280)), News::Changed, "stale");
         assert_eq!(watch.look(&wg0(Some(at(1300)), 1), at(1300)), News::Changed, "fresh again, not the first");
         assert_eq!(watch.look(&wg0(Some(at(1300)), 2), at(1300)), News::Changed, "another key");

@@ -12,22 +12,22 @@ use wireguard::link::Netlink;
 use super::device::Device;
 use super::{RELAY_ADDR, WG0, current_namespace};
 
-/// What the namespace was made for.
-pub(super) struct Born {
+/// The namespace and what was made in it.
+pub(super) struct RelayNamespace {
     pub(super) namespace: OwnedFd,
     pub(super) socket: UdpSocket,
     pub(super) device: Device,
 }
 
 /// Makes the namespace on a thread of its own, as a thread cannot be in two.
-pub(super) fn create() -> Result<Born> {
+pub(super) fn create() -> Result<RelayNamespace> {
     let home = current_namespace()?;
     let thread = thread::Builder::new().name("relay-netns".into()).spawn(move || create_here(&home));
     let result = thread.context("start a thread")?.join();
     result.unwrap_or_else(|_| Err(anyhow!("the thread of the relay's namespace panicked")))
 }
 
-fn create_here(home: &OwnedFd) -> Result<Born> {
+fn create_here(home: &OwnedFd) -> Result<RelayNamespace> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).context("make the relay's network namespace")?;
     let namespace = current_namespace()?;
     crate::runtime()?.block_on(async {
@@ -38,6 +38,6 @@ fn create_here(home: &OwnedFd) -> Result<Born> {
         tunnel::udp::raise_buffers(&socket).with_context(|| format!("buffers of UDP {RELAY_ADDR}"))?;
         let device = Device::create()?;
         netlink.move_to(WG0, home.as_fd()).await?;
-        Ok(Born { namespace, socket, device })
+        Ok(RelayNamespace { namespace, socket, device })
     })
 }

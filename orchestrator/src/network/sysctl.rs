@@ -1,12 +1,12 @@
-//! Kernel settings that have no netlink message. Only those of PID 1's namespace and of the whole machine.
+//! Kernel settings without a netlink message, for PID 1's namespace and for the whole machine.
 
 use std::fs;
 
 use anyhow::{Context, Result};
 
-/// Each with its value.
+/// Paths below /proc/sys, and their values.
 const SETTINGS: [(&str, &str); 17] = [
-    // Nobody but wg0's peer may talk to us, and it is trusted with availability only.
+    // Only wg0's peer can send packets here, and it is trusted with availability only.
     ("net/ipv4/conf/all/rp_filter", "1"),
     ("net/ipv4/conf/default/rp_filter", "1"),
     ("net/ipv4/conf/all/accept_redirects", "0"),
@@ -28,7 +28,7 @@ const SETTINGS: [(&str, &str); 17] = [
     ("kernel/dmesg_restrict", "1"),
 ];
 
-/// Writes them all.
+/// Writes all settings.
 pub(super) fn write_all() -> Result<()> {
     for (name, value) in SETTINGS {
         let path = format!("/proc/sys/{name}");

@@ -1,7 +1,7 @@
-//! The security module as the signer has it: one thread asks it, in a process whose other thread never waits for it.
+//! The NSM in the signer: one thread makes the requests, so that the thread that serves clients never blocks.
 //!
-//! A request blocks in the driver. KMS's go first: a flood of clients who want documents delays no key. A module that
-//! hangs costs each asker [`DEADLINE`], and nobody else anything.
+//! A request blocks in the driver. Requests for KMS go first: a flood of clients that want documents delays no key. An
+//! NSM that hangs delays each requester by [`DEADLINE`], and nothing else.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{DEADLINE, NSM_PATH};
 
-/// Who wants a document.
+/// What a document is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// KMS, for a key.
@@ -26,16 +26,16 @@ pub(crate) enum Asker {
     Client,
 }
 
-/// Asks for documents. When it is dropped, the thread ends.
+/// Requests documents from the thread, which ends when this is dropped.
 pub(crate) struct Witness(Arc<Queue>);
 
-/// The thread, before it is one.
+/// The thread, before it is started.
 pub(crate) struct Module {
     queue: Arc<Queue>,
     ask: Box<dyn FnMut(Request) -> Response + Send>,
 }
 
-/// How many may wait, of either kind. The service lets fewer in.
+/// The most requests that wait, of either kind. The service admits fewer.
 const MAX_WAITING: usize = 32;
 
 /// Room for the driver's buffers, of 28 KiB together.
@@ -58,12 +58,12 @@ struct Job {
     answer: oneshot::Sender<Response>,
 }
 
-/// Takes over what `Nsm::device` was when PID 1 started the process.
+/// Takes the descriptor of the NSM's device that PID 1 left to this process.
 pub(crate) fn witness(device: OwnedFd) -> (Witness, Module) {
     over(move |request| nsm_process_request(device.as_raw_fd(), request))
 }
 
-/// The same over anything that answers.
+/// The same over any function that answers requests.
 pub(crate) fn over(ask: impl FnMut(Request) -> Response + Send + 'static) -> (Witness, Module) {
     let queue = Arc::new(Queue { waiting: Mutex::default(), changed: Condvar::new() });
     (Witness(Arc::clone(&queue)), Module { queue, ask: Box::new(ask) })
@@ -84,7 +84,7 @@ impl Witness {
         let problem = |kind, text: &str| io::Error::new(kind, format!("{NSM_PATH}: Attestation: {text}"));
         let (sender, receiver) = oneshot::channel();
         if !self.0.push(asker, Job { request, answer: sender }) {
-            return Err(problem(io::ErrorKind::ResourceBusy, "too many requests wait"));
+            return Err(problem(io::ErrorKind::ResourceBusy, "too many waiting requests"));
         }
         let Ok(answer) = timeout(DEADLINE, receiver).await else {
             let text = format!("no answer within {DEADLINE:?}, expected one in milliseconds");
@@ -107,7 +107,7 @@ impl Drop for Witness {
 }
 
 impl Module {
-    /// Starts the thread, which has `confine` done before it is anybody's: whoever calls this may not start threads later.
+    /// Starts the thread, which runs `confine` first. The caller may be unable to start threads afterwards.
     ///
     /// # Errors
     /// The system has no thread, or those of `confine`.
@@ -128,21 +128,21 @@ impl Module {
 
     fn run(&mut self) {
         while let Some(Job { request, answer }) = self.queue.next() {
-            // Whoever has stopped waiting wants no answer.
+            // The requester may have given up.
             drop(answer.send((self.ask)(request)));
         }
     }
 }
 
 impl Queue {
-    /// False: too many wait already.
+    /// Returns false when too many requests wait already.
     fn push(&self, asker: Asker, job: Job) -> bool {
         let mut waiting = self.waiting();
         let jobs = match asker {
             Asker::Kms => &mut waiting.kms,
             Asker::Client => &mut waiting.clients,
         };
-        // Those who gave up while the module hung hold nobody's place.
+        // Requests whose requester has given up take no place.
         jobs.retain(|job| !job.answer.is_closed());
         if jobs.len() >= MAX_WAITING {
             return false;
@@ -153,7 +153,7 @@ impl Queue {
         true
     }
 
-    /// Waits for the next one whose asker is still there; None at the end.
+    /// Waits for the next request whose requester still waits; none at the end.
     fn next(&self) -> Option<Job> {
         let mut waiting = self.waiting();
         loop {

@@ -1,4 +1,4 @@
-//! The probe's words on the console, which are ping(8)'s.
+//! What the probe prints, in the format of ping(8).
 
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ struct Pinged {
     errors: Vec<String>,
 }
 
-/// What has to change for the console to hear everything again.
+/// What of the outcomes is reported in full when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary(Vec<(Option<IpAddr>, Health)>);
 
@@ -65,12 +65,12 @@ impl Outcome {
     }
 }
 
-/// What of these outcomes is news when it changes.
+/// The summary of these outcomes.
 pub(super) fn summary(outcomes: &[Outcome]) -> Summary {
     Summary(outcomes.iter().map(Outcome::health).collect())
 }
 
-/// Everything in one line.
+/// All outcomes in one line.
 pub(super) fn line(outcomes: &[Outcome]) -> String {
     let short = |outcome: &Outcome| match &outcome.reached {
         Err(reason) => format!("{}: {reason}", outcome.name),

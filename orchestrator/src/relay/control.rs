@@ -1,6 +1,6 @@
-//! The control stream: hands the gateway's offers to PID 1, and PID 1's answers to the gateway.
+//! The control stream: passes the gateway's messages to PID 1, and PID 1's answers to the gateway.
 //!
-//! Its loss does not stop the data stream: wg0 and its session live on.
+//! When it ends, the data stream goes on: wg0 keeps its session.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,16 +15,16 @@ use tunnel::internal::ToRelay;
 
 use crate::link::Link;
 
-/// For an offer, for our answer to go out, and for the verdict on it: the gateway has work to do in between.
+/// For an offer, for our answer to be written, and for the verdict: the gateway has work to do in between.
 const GATEWAY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// PID 1 answers in milliseconds, or holds offers back because there were too many.
+/// PID 1 replies in milliseconds, except while the signer starts or after too many messages.
 const INIT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// An answer lets the gateway speak at once: without a data stream its first words would be lost.
+/// After an answer the handshake follows at once: without a data stream its first datagrams would be lost.
 const DATA_FIRST: Duration = Duration::from_secs(1);
 
-/// Of a text that the parent wrote, this much goes on the console.
+/// The longest text of the parent that goes to the console, in characters.
 const MAX_REASON: usize = 600;
 
 /// What outlives each control stream.
@@ -43,9 +43,9 @@ struct Session<'a, S> {
 
 /// Why a session ends.
 enum End {
-    /// Another stream may do better.
+    /// Dial again.
     Stream(anyhow::Error),
-    /// Without PID 1 no stream is of use.
+    /// PID 1 has closed the link: exit.
     Link(anyhow::Error),
 }
 
@@ -112,18 +112,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 
     async fn pass_on(&self, message: &ToEnclave) -> Result<(), End> {
-        self.control.link.send(message).await.context("tell PID 1").map_err(End::Link)
+        self.control.link.send(message).await.context("send to PID 1").map_err(End::Link)
     }
 
     /// Has PID 1 answer an offer.
     async fn answer(&mut self, offer: &ToEnclave) -> Result<(), End> {
-        // Its outcome is no matter: an answer without a data stream only costs the gateway's first handshake.
+        // A timeout is not an error: an answer without a data stream only costs the first handshake.
         drop(timeout(DATA_FIRST, self.control.data_is_up.wait_for(|is_up| *is_up)).await);
         self.pass_on(offer).await?;
         self.control.unanswered += 1;
-        let reply =
-            timeout(INIT_DEADLINE, self.control.reply()).await.context("wait for PID 1").map_err(End::Stream)?;
-        let answer = match reply.context("hear from PID 1").map_err(End::Link)? {
+        let reply = timeout(INIT_DEADLINE, self.control.reply())
+            .await
+            .context("wait for PID 1's reply")
+            .map_err(End::Stream)?;
+        let answer = match reply.context("receive from PID 1").map_err(End::Link)? {
             Some(ToRelay::Send(answer)) => answer,
             Some(ToRelay::Rejected) => {
                 return Err(End::Stream(anyhow!("the gateway's offer does not fit the measured configuration")));
@@ -136,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 }
 
-/// The parent's text without anything that a terminal would obey, and not too much of it.
+/// The beginning of a text that the parent wrote, with control characters escaped.
 fn printable(text: &str) -> String {
     text.chars().take(MAX_REASON).flat_map(char::escape_debug).collect()
 }
@@ -166,7 +168,7 @@ mod tests {
 
         let (mut gateway, stream) = duplex(4096);
         control::write(&mut gateway, &offer(1)).await.unwrap();
-        assert_eq!(control.serve(stream).await.unwrap(), "wait for PID 1: deadline has elapsed");
+        assert_eq!(control.serve(stream).await.unwrap(), "wait for PID 1's reply: deadline has elapsed");
 
         for document in [1, 2] {
             init.send(&ToRelay::Send(answer(document))).await.unwrap();
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parents_text_is_short_and_harmless() {
+    fn the_parents_text_is_cut_and_escaped() {
         assert_eq!(printable("no\nlease \u{1b}[2J"), "no\\nlease \\u{1b}[2J");
         assert_eq!(printable(&"x".repeat(1000)).len(), MAX_REASON);
     }

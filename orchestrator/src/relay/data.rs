@@ -1,4 +1,4 @@
-//! The data stream: wg0's datagrams in frames, for as long as the parent lets them through.
+//! The data stream: wg0's datagrams in frames.
 
 use tokio::sync::watch;
 use tunnel::counters::Counters;
@@ -26,7 +26,7 @@ impl Data {
         let (mut receiver, mut sender) = self.udp.split();
         let end = self.pump.run(&mut reader, &mut writer, &mut receiver, &mut sender, &self.counters).await;
         self.is_up.send_replace(false);
-        tracing::info!(counters = ?self.counters.snapshot(), "relay: so far");
+        tracing::info!(counters = ?self.counters.snapshot(), "relay: datagrams carried so far");
         end.to_string()
     }
 }

@@ -1,4 +1,4 @@
-//! Keys from AWS: credentials, the stored ciphertext, and KMS, which opens it for this enclave only.
+//! Keys from AWS: credentials, the stored ciphertext, and KMS, which decrypts it for this enclave only.
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +31,7 @@ struct Aws {
 }
 
 impl AwsKeys {
-    /// Asks nobody yet.
+    /// Makes no request yet.
     pub(super) fn new(
         kms: KmsSettings,
         secrets: SecretsSettings,
@@ -55,7 +55,7 @@ impl AwsKeys {
         let recipient = Recipient::generate()?;
         let Aws { kms, https, witness, client, .. } = &*self.0;
         let made = Client::new(kms.clone(), https.clone(), recipient, Recipients(Arc::clone(witness)));
-        // A second one would be as good, and is dropped.
+        // A second client would be as good, and is dropped.
         drop(client.set(made));
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Aws {
 impl Keys for AwsKeys {
     async fn fetch(&self, reference: &KeyReference, credential: Option<&Credential>) -> Result<FetchedKey, KeyError> {
         let aws = &*self.0;
-        // Before anybody is asked, the metadata service included.
+        // Before the first request, also to the metadata service.
         if let KeyReference::SecretId(id) = reference {
             aws.secrets.check_id(id).map_err(of_secrets)?;
         }
@@ -131,7 +131,7 @@ impl Keys for AwsKeys {
     }
 }
 
-/// Why there is no key, before it is clear whose credentials were used.
+/// Why there is no key, regardless of whose credentials were used.
 #[derive(Debug, Error)]
 enum Trouble {
     #[error("Secrets Manager")]
@@ -162,7 +162,7 @@ impl From<Trouble> for KeyError {
     }
 }
 
-/// The role's credentials are the operator's business: a client whose request is refused for their sake can do nothing about it.
+/// Only the operator can fix the role's credentials, so a client is not told that its own are wrong.
 fn of_role(error: RoleError<Trouble>) -> KeyError {
     match error {
         RoleError::Call(trouble) => trouble.into(),

@@ -1,4 +1,4 @@
-//! Documents for KMS, and for whoever asks the signer to prove itself.
+//! Attestation documents for KMS and for the signer's clients.
 
 use std::io;
 use std::sync::Arc;

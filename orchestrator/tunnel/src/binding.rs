@@ -1,7 +1,8 @@
-//! What the enclave's attestation document says in its `user_data`: which keys it vouches for, and to whom.
+//! The `user_data` of the enclave's attestation document: the keys that the document binds, and the gateway they are
+//! for.
 //!
-//! The document's `nonce` is the gateway's, so that it cannot be an old one; this is the rest. The first 32 bytes keep it
-//! apart from anything else that a document may ever be asked to say.
+//! The document's `nonce` is the gateway's, so an old document does not pass. The first 32 bytes separate this use of a
+//! document from every other.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use thiserror::Error;
@@ -12,7 +13,7 @@ use crate::port::Cid;
 /// The first bytes; another layout has another number.
 const DOMAIN: [u8; 32] = *b"enclave-wireguard attested key 1";
 
-/// The keys of one exchange, and whom they are for.
+/// The keys of one exchange, and the gateway they are for.
 ///
 /// | offset | bytes | meaning                                                                 |
 /// |--------|-------|-------------------------------------------------------------------------|
@@ -29,7 +30,7 @@ pub struct Binding {
     pub public_key: PublicKey,
     /// As [`kem_key_digest`] has it.
     pub kem_key: [u8; 32],
-    /// None where nothing in the enclave speaks TLS.
+    /// None in an enclave without a signer.
     pub tls_key: Option<[u8; 32]>,
     /// Also part of PCR2; here so that a verifier can name the file.
     pub config: [u8; 32],
@@ -39,7 +40,7 @@ pub struct Binding {
     pub cid: Cid,
 }
 
-/// Why bytes are no binding.
+/// Why bytes are not a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BindingError {
     /// Not [`Binding::LEN`] bytes.
@@ -92,7 +93,7 @@ impl Binding {
     }
 }
 
-/// What a binding says of an encapsulation key.
+/// The digest of an encapsulation key that a binding has.
 #[must_use]
 pub fn kem_key_digest(key: &KemKey) -> [u8; 32] {
     sha256(&key.0)
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn another_length_or_another_purpose_is_no_binding() {
+    fn another_length_or_another_purpose_is_not_a_binding() {
         assert_eq!(Binding::decode(&golden()[1..]), Err(BindingError::Length(195)));
         assert_eq!(Binding::decode(&[golden(), vec![0]].concat()), Err(BindingError::Length(197)));
         let mut other = golden();

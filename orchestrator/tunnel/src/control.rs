@@ -1,8 +1,8 @@
-//! Control messages: how a gateway and an enclave learn each other's WireGuard keys, and why they may believe them.
+//! Control messages: how a gateway and an enclave exchange WireGuard keys, with an attestation document as proof.
 //!
-//! Each message is a [`Message`] behind its length, a big-endian `u16`. The gateway sends first. The stream stays open as
-//! long as the enclave is a peer. The gateway may send a further [`Offer`] on it at any time. The end of the stream means
-//! that the other side is gone.
+//! Each message is a [`Message`] behind its length, a big-endian `u16`. The gateway sends first. The stream stays open
+//! as long as the enclave is a peer. The gateway may send a further [`Offer`] on it at any time. The end of the stream
+//! means that the other side is gone.
 //!
 //! ```text
 //! gateway                                   enclave
@@ -41,7 +41,7 @@ pub struct KemKey(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 1184]);
 #[cbor(transparent)]
 pub struct KemCiphertext(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 1088]);
 
-/// What the gateway says first, and again whenever keys are to be renewed.
+/// The gateway's first message, sent again for each renewal of the keys.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Offer {
     /// Random and never used twice; the enclave's document binds it.
@@ -157,8 +157,8 @@ impl fmt::Debug for KemCiphertext {
 
 /// Reads one message.
 ///
-/// Not cancel safe: a future that is dropped may have taken a part of the message, and the stream is of no use then. The
-/// caller sets the deadline.
+/// Not cancel safe: a future that is dropped may have taken a part of the message, and the stream is of no use then.
+/// The caller sets the deadline.
 ///
 /// # Errors
 /// See [`ControlError`]; every one of them ends the stream.

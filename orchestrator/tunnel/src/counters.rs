@@ -1,10 +1,10 @@
-//! What the pump has done so far, for whoever shows it.
+//! Counters of what the pump has done.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Counts from zero, over all connections; the pump adds, any thread may look.
+        /// Counts from zero, over all connections; the pump adds, any thread may read.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub(crate) $name: Counter,)+
@@ -42,7 +42,7 @@ counters! {
     to_udp_datagrams,
     /// Bytes taken out of the stream, lengths included.
     to_udp_bytes,
-    /// Datagrams that the kernel did not want (a closed port, no memory, no route).
+    /// Datagrams that the kernel refused to send (a closed port, no memory, no route).
     to_udp_dropped,
     /// Sends of several datagrams at once with `UDP_SEGMENT`.
     to_udp_segmented,

@@ -1,7 +1,7 @@
 //! What PID 1 and its children tell each other, one message per datagram of a socket pair.
 //!
-//! The relay passes on what the gateway sends, so PID 1 reads a [`ToEnclave`](crate::control::ToEnclave) as it came over
-//! the vsock. The relay talks to a hostile parent: PID 1 decodes the message again, and trusts it as little.
+//! The relay passes on what the gateway sends, so PID 1 reads a [`ToEnclave`](crate::control::ToEnclave) as it came
+//! over the vsock. The relay talks to a hostile parent: PID 1 decodes the message again, and trusts it as little.
 //!
 //! ```text
 //! relay                                    PID 1

@@ -1,4 +1,4 @@
-//! When a stream that reports no error is nevertheless dead.
+//! Detects a stream that is dead although it reports no error.
 //!
 //! A vsock stream whose other end is gone without a reset looks like one of two things, and both must end the pump in
 //! bounded time so that the caller connects again:
@@ -7,12 +7,12 @@
 //!   [`Limits::stalled_after`].
 //! - **Unanswered**: writes vanish into a buffer that nobody reads. WireGuard notices for us: having sent data without
 //!   an answer for 15 s, it repeats handshake initiations every 5 s (whitepaper, 6.4 and 6.5). So
-//!   [`Limits::initiations`] of them on the way out, over at least [`Limits::unanswered_after`], without one byte on the
-//!   way in, mean that the stream is dead (or that nobody is behind it: a new connection costs little then).
+//!   [`Limits::initiations`] of them on the way out, over at least [`Limits::unanswered_after`], without one byte on
+//!   the way in, mean that the stream is dead (or that the other side has no peer: a new connection costs little then).
 //!
 //! With traffic a dead stream is left within about 30 s. An idle one, which carries only keepalives, is noticed at the
-//! next rekeying, at most 180 s after the last handshake, and nobody misses it until then. Silence alone
-//! proves nothing: between two rekeyings WireGuard owes us no datagram.
+//! next rekeying, at most 180 s after the last handshake, and is not needed until then. Silence alone proves nothing:
+//! between two rekeyings WireGuard need not send a datagram.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The one encoding of every message: between gateway and enclave ([`crate::control`]), and between PID 1 and its
 //! children ([`crate::internal`]).
 //!
-//! A message is a CBOR array (RFC 8949) of at most [`MAX_LEN`] bytes. Each message has exactly one encoding, the one that
-//! [`encode`] writes. [`decode`] refuses all others: unknown or missing fields, indefinite lengths, numbers that take more
-//! bytes than they need, and bytes after the message.
+//! A message is a CBOR array (RFC 8949) of at most [`MAX_LEN`] bytes. Each message has exactly one encoding, the one
+//! that [`encode`] writes. [`decode`] refuses all others: unknown or missing fields, indefinite lengths, numbers that
+//! take more bytes than they need, and bytes after the message.
 
 use minicbor::{Decode, Encode};
 use thiserror::Error;

@@ -3,7 +3,8 @@
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The version of everything in this crate that crosses the vsock; raised by any change that an older peer would misread.
+/// The version of everything in this crate that crosses the vsock; raised by any change that an older peer would
+/// misread.
 pub const VERSION: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"EWGv";
@@ -34,7 +35,7 @@ pub struct Preface {
 /// Why the first eight bytes of a stream were refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PrefaceError {
-    /// Something else than this protocol is on the other side.
+    /// The other side does not speak this protocol.
     #[error("the stream starts with {0:02x?}, not with {MAGIC:02x?}: the peer is not an orchestrator or wg-server")]
     Magic([u8; 4]),
     /// The other side is older or newer.

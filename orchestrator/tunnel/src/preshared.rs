@@ -1,7 +1,8 @@
 //! The WireGuard pre-shared key of a session, from an ML-KEM-768 encapsulation (FIPS 203).
 //!
-//! WireGuard mixes it into every handshake, so that whoever records the tunnel and breaks Curve25519 later has nothing. The
-//! gateway encapsulates to the key that the enclave's document binds; the enclave opens it; neither ever sends the key.
+//! WireGuard mixes it into every handshake, so a recording of the tunnel stays secret even if Curve25519 is broken
+//! later. The gateway encapsulates to the key that the enclave's document binds, and the enclave decapsulates. The key
+//! itself is never sent.
 
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -55,8 +56,8 @@ impl PresharedKey {
         &self.0
     }
 
-    /// Both sides derive it from what they have: HKDF-SHA256 (RFC 5869) with the offer's nonce as salt, and both WireGuard keys
-    /// in the info.
+    /// Both sides derive it from what they have: HKDF-SHA256 (RFC 5869) with the offer's nonce as salt, and both
+    /// WireGuard keys in the info.
     fn derive(secret: &SharedSecret, offer: &Offer, enclave: PublicKey) -> Result<Self, Unspecified> {
         struct Len;
         impl KeyType for Len {

@@ -1,14 +1,13 @@
 //! The pump: datagrams from UDP into a stream as frames, and frames from the stream out to UDP, both at once.
 //!
-//! Towards the stream, datagrams are received into frames and written from there: a stream that is slower than UDP fills
-//! a bounded [`Queue`], and what does not fit is dropped, so that UDP is always drained. Towards UDP, datagrams are sent
-//! from the buffer that the stream was read into; a slow UDP side holds back the peer, as a stream does.
+//! Towards the stream, datagrams are received into frames and written from there: a stream that is slower than UDP
+//! fills a bounded [`Queue`], and what does not fit is dropped, so that UDP is always drained. Towards UDP, datagrams
+//! are sent from the buffer that the stream was read into; a slow UDP side holds back the peer, as a stream does.
 //! Nothing is allocated, and no datagram copied in this process, after [`Pump::new`].
 //!
-//! `benches/relay.rs` compares it with a plain loop of one call per datagram. First figures, on a busy machine with two
-//! cores, so with much noise: at 1,452 bytes 0.6 of the loop's CPU time, at 8,952 bytes 0.9, at 15,400 bytes 1.5, where
-//! a wake-up often brings one datagram and `epoll_wait` is an extra call. Without `UDP_SEGMENT` 8,952 bytes cost more.
-//! Both directions share one task, which spares them a lock; separate tasks were not measured.
+//! `benches/relay.rs` compares it with a plain loop of one call per datagram; docs/benchmark.md has the results. At
+//! 15,400 bytes the loop needs less CPU time: a wake-up often brings one datagram there, and `epoll_wait` is an extra
+//! call. Both directions share one task, which spares them a lock.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -36,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Turns of both directions before other tasks of the same thread get theirs.
 const TURNS: usize = 16;
 
-/// What may be tuned.
+/// The sizes and limits of a pump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Bytes that wait for the stream, at most.
@@ -62,7 +61,7 @@ pub enum End {
     Closed,
     /// The peer closed the stream within a frame, of which so many bytes had come.
     Cut(usize),
-    /// The peer sent something that is no frame.
+    /// The peer sent bytes that are not a frame.
     Frame(FrameError),
     /// The stream reported an error while reading.
     Read(io::Error),

@@ -109,7 +109,8 @@ pub(crate) fn receive(
         count += 1;
     }
     // SAFETY: the first `count` of `messages` each point at one iovec over the space of a frame of their own and at an
-    // address of CAPACITY bytes, all of which are borrowed mutably until after the call; there is no timeout to point at.
+    // address of CAPACITY bytes, all of which are borrowed mutably until after the call; there is no timeout to point
+    // at.
     let received = unsafe { libc::recvmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0, ptr::null_mut()) };
     let received = check(received)?;
     for (arrival, message) in arrivals.iter_mut().zip(&messages).take(received) {
@@ -181,8 +182,9 @@ pub(crate) fn send(
         }
         count += 1;
     }
-    // SAFETY: the first `count` of `messages` each point at iovecs of their own over borrowed datagrams, at `peer`, and at
-    // nothing or a control message of their own with the size the header says; all outlive the call, which writes msg_len only.
+    // SAFETY: the first `count` of `messages` each point at iovecs of their own over borrowed datagrams, at `peer`, and
+    // at nothing or a control message of their own with the size the header says; all outlive the call, which writes
+    // msg_len only.
     check(unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) })
 }
 

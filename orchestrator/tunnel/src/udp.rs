@@ -1,8 +1,9 @@
 //! The UDP socket between the pump and WireGuard: many datagrams per system call, one peer.
 //!
 //! `recvmmsg` takes up to 32 datagrams straight into frames. On the way out, runs of datagrams of one size leave as one
-//! send that the kernel cuts apart (`UDP_SEGMENT`), several such sends in one `sendmmsg`, gathered from the buffer that the
-//! stream was read into. Nothing asks for `UDP_GRO`: on the socket that wg0 sends to, over loopback, it coalesces nothing.
+//! send that the kernel cuts apart (`UDP_SEGMENT`), several such sends in one `sendmmsg`, gathered from the buffer that
+//! the stream was read into. Nothing asks for `UDP_GRO`: on the socket that wg0 sends to, over loopback, it coalesces
+//! nothing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -58,8 +59,8 @@ impl UdpSocket {
 
 /// Raises what the kernel holds for `socket`, in both directions, to 4 MiB.
 ///
-/// Without CAP_NET_ADMIN the kernel stops at `net.core.rmem_max`, and this raises as far as that. A process about to drop
-/// its privileges, or to hand the socket to one without, calls this first; the sizes stay.
+/// Without CAP_NET_ADMIN the kernel stops at `net.core.rmem_max`, and this raises as far as that. A process about to
+/// drop its privileges, or to hand the socket to one without, calls this first; the sizes stay.
 ///
 /// # Errors
 /// Not a socket.

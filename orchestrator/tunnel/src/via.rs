@@ -1,7 +1,8 @@
-//! The eight bytes in front of a control stream that a parent carries to a gateway elsewhere: which enclave it comes from.
+//! The eight bytes in front of a control stream that a parent carries to a remote gateway: which enclave the stream
+//! comes from.
 //!
-//! What follows are the enclave's own bytes, from its preface on. The CID is the parent's word and nobody else's: it says
-//! which addresses to offer, and the enclave's document has to name the same one.
+//! The enclave's own bytes follow, from its preface on. The CID is only the parent's claim: the gateway
+//! chooses the addresses by it, and the enclave's document has to name the same one.
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -13,7 +14,7 @@ pub const VERSION: u8 = 1;
 
 const MAGIC: [u8; 3] = *b"EWv";
 
-/// What a parent sends first to a gateway elsewhere, without waiting for anything.
+/// What a parent sends first to a remote gateway, without waiting for a reply.
 ///
 /// | offset | bytes | meaning                       |
 /// |--------|-------|-------------------------------|
@@ -29,8 +30,8 @@ pub struct Via {
 /// Why the first eight bytes of a connection were refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ViaError {
-    /// Something else than a parent is on the other side.
-    #[error("the connection starts with {0:02x?}, not with {MAGIC:02x?}: the peer is no `wg-server relay`")]
+    /// The other side is not a parent.
+    #[error("the connection starts with {0:02x?}, not with {MAGIC:02x?}: the peer is not `wg-server relay`")]
     Magic([u8; 3]),
     /// The other side is older or newer.
     #[error("the parent's header has version {0}, this side knows {VERSION}: upgrade the older of the two")]
