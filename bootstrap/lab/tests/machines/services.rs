@@ -117,7 +117,6 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
         "the service intruder ended with status 0; it stays ended",
         "the service once ended with status 0; it stays ended",
         "the service stubborn ended with status 1; starting it again",
-        "init: supervise: the service stubborn ended with status 1, its end number 10",
     ] {
         enclave.wait_console(line, patience).unwrap();
     }
