@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use signer::tx::{SecretKey, SecretKeyError};
+use ethereum::key::{SecretKey, SecretKeyError};
 use zeroize::Zeroizing;
 
 /// Of 64 hex digits, or of 66 characters with `0x`.

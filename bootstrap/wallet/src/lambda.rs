@@ -16,10 +16,10 @@ mod runtime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ethereum::key::SecretKey;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
-use signer::tx::SecretKey;
 use thiserror::Error;
 use tracing::info;
 use zeroize::Zeroizing;

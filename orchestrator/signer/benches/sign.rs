@@ -17,9 +17,10 @@ mod harness;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ethereum::key::SecretKey;
+use ethereum::signature::Unsigned;
 use k256::ecdsa::SigningKey;
 use signer::request::SignRequest;
-use signer::tx::{SecretKey, Unsigned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;

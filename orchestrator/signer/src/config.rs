@@ -25,12 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ethereum::address::Address;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
-use crate::address::Address;
 use crate::permission::{Access, Permission};
 use crate::policy::{Policy, PolicyTable};
 use crate::service::Limits;

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::future::Future;
 
+use ethereum::address::Address;
+use ethereum::key::SecretKey;
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::address::Address;
-use crate::tx::SecretKey;
 
 /// Which key a request means.
 #[derive(Clone, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 //! | [`pool`] | what no node would take |
 //! | [`nonces`] | which transaction a nonce has been spent on |
 //! | [`permission`] | who may use which keys |
-//! | [`tx`] | hashing, signing, and the check of what was signed |
 //! | [`binding`] | what an attestation document says of this TLS key |
 //! | [`config`] | the `[signer]` table of the measured configuration |
 //!
@@ -25,8 +24,6 @@
     )
 )]
 
-pub mod address;
-pub mod amount;
 pub mod binding;
 pub mod config;
 pub mod keys;
@@ -36,11 +33,8 @@ pub mod policy;
 pub mod pool;
 pub mod request;
 pub mod service;
-pub mod transaction;
-pub mod tx;
 
 mod cache;
-mod hex;
 mod json;
 mod metrics;
 mod tls;

@@ -13,12 +13,12 @@ mod shares;
 
 use std::collections::BTreeMap;
 
+use ethereum::address::Address;
+use ethereum::signature::Unsigned;
+use ethereum::transaction::{Fees, MAX_NONCE, Transaction};
 use thiserror::Error;
 
-use crate::address::Address;
 use crate::policy::Rule;
-use crate::transaction::{Fees, MAX_NONCE, Transaction};
-use crate::tx::Unsigned;
 use runs::{Place, Runs, ShareIndex};
 use shares::Shares;
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ethereum::address::Address;
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
-use crate::address::Address;
 use crate::keys::KeyReference;
 use crate::nonces::Payer;
 

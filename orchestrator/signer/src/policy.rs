@@ -21,15 +21,15 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use ethereum::address::Address;
+use ethereum::amount::Wei;
+use ethereum::hex;
+use ethereum::transaction::Transaction;
 use thiserror::Error;
 
 pub use table::PolicyTable;
 
-use crate::address::Address;
-use crate::amount::Wei;
-use crate::hex;
 use crate::pool::MAX_GAS;
-use crate::transaction::Transaction;
 
 /// The rules for every key, and for those that have their own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 //! `own_gas_rules` of [`crate::policy`], and nothing here is asked there. What depends on an account's balance, on its nonce or on
 //! the price of gas is for the node to say. A cost above 2^256 wei is not possible: gas has 64 bits, a fee and a value 128 each.
 
+use ethereum::transaction::Transaction;
+
 use crate::request::RequestError;
-use crate::transaction::Transaction;
 
 /// A transaction that does nothing (yellow paper, `G_transaction`).
 pub const BASE: u64 = 21_000;
@@ -92,14 +93,14 @@ fn tokens(data: &[u8]) -> u64 {
 mod tests {
     use alloy_eips::eip7623::{tokens_in_calldata, transaction_floor_cost};
     use alloy_eips::eip7825::MAX_TX_GAS_LIMIT_OSAKA;
+    use ethereum::address::Address;
+    use ethereum::amount::Wei;
+    use ethereum::hex;
+    use ethereum::transaction::{Access, Kind};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::address::Address;
-    use crate::amount::Wei;
-    use crate::hex;
-    use crate::transaction::{Access, Kind};
 
     fn call(data: Vec<u8>) -> Transaction {
         Transaction {

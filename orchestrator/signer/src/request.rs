@@ -22,13 +22,13 @@ mod payload;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ethereum::transaction::Transaction;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::json;
 use crate::keys::{Credential, KeyReference};
-use crate::transaction::Transaction;
 
 /// The longest body that is read: [`MAX_DATA`] as hex, and as much again for an access list.
 pub const MAX_BODY: usize = 512 * 1024;

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
-use signer::address::Address;
-use signer::amount::Wei;
+use ethereum::address::Address;
+use ethereum::amount::Wei;
+use ethereum::transaction::{Kind, Transaction};
 use signer::nonces::{Bounds, MAX_MEMORY, Nonces, Payer, Wanted};
-use signer::transaction::{Kind, Transaction};
 
 /// Bytes of memory that this process has touched (proc_pid_statm(5): the second number, in pages).
 fn resident() -> usize {

@@ -3,13 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
+use ethereum::key::SecretKey;
 use kms::config::{ImdsSettings, KmsSettings, SecretsSettings};
 use kms::{
     AwsError, CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, RoleError, Secrets,
     SecretsError,
 };
 use signer::keys::{Credential, FetchedKey, GeneratedKey, KeyError, KeyReference, Keys};
-use signer::tx::SecretKey;
 use thiserror::Error;
 
 use super::names::Names;

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ethereum::key::SecretKey;
 use signer::keys::{Credential, FetchedKey, GeneratedKey, KeyError, KeyReference, Keys};
-use signer::tx::SecretKey;
 use tokio::time::sleep;
 
 use super::*;

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
+use ethereum::key::SecretKey;
 use kms::KeyArn;
-use signer::tx::SecretKey;
 
 use super::call::cause;
 use super::{Aws, EncryptionContext};

@@ -10,8 +10,8 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ethereum::address::Address;
 use kms::{SecretPlace, read_ciphertext, secret_place};
-use signer::address::Address;
 use zeroize::Zeroizing;
 
 use super::Aws;

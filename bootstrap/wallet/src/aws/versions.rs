@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use signer::address::Address;
+use ethereum::address::Address;
 use thiserror::Error;
 
 /// AWS's label for what is read where no version is named.

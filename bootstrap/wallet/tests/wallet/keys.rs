@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::SystemTime;
 
 use attestation::test_root::{Fields, TestRoot};
+use ethereum::key::SecretKey;
 use serde_json::{Value, json};
-use signer::tx::SecretKey;
 
 use crate::cloud::{Cloud, Twist};
 use crate::command::{Host, Said, enclave_flags, line, secrets_flags};

@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use signer::request::{GenerateRequest, SignRequest};
-use signer::transaction::{MAX_CHAIN_ID, MAX_NONCE};
-use signer::tx::{SecretKey, Unsigned};
+use ethereum::transaction::{MAX_CHAIN_ID, MAX_NONCE};
+use ethereum::key::SecretKey;
+use ethereum::signature::Unsigned;
 
 static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::parse("01".repeat(32).as_bytes()).unwrap());
 

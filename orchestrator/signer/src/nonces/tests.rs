@@ -1,11 +1,11 @@
 use std::collections::{BTreeSet, HashMap};
 
+use ethereum::amount::Wei;
+use ethereum::transaction::Kind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::amount::Wei;
-use crate::transaction::Kind;
 
 const KEY: Address = Address([1; 20]);
 const ME: Payer<'_> = Payer { client: "pay.example", is_key_brought: false };

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
+use ethereum::address::Address;
+use ethereum::amount::Wei;
+use ethereum::hex;
+use ethereum::transaction::MAX_CHAIN_ID;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Allowed, Policy, Rules};
-use crate::address::Address;
-use crate::amount::Wei;
-use crate::hex;
 use crate::pool::BASE;
-use crate::transaction::MAX_CHAIN_ID;
 
 /// `[signer.policy]`, and below it `[signer.policy.keys.ADDRESS]`, which has the same rules.
 #[derive(Clone, Debug, Default, Deserialize)]

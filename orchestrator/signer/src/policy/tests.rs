@@ -1,5 +1,6 @@
+use ethereum::transaction::Kind;
+
 use super::*;
-use crate::transaction::Kind;
 
 const KEY: Address = Address([1; 20]);
 const TO: Address = Address([7; 20]);

@@ -1,13 +1,13 @@
 //! `transaction_payload`: which fields each type has, and what each may be.
 
+use ethereum::address::Address;
+use ethereum::amount::{ETHER, Wei};
+use ethereum::hex;
+use ethereum::transaction::{Access, Kind, MAX_CHAIN_ID, MAX_NONCE, Transaction};
 use serde_json::value::RawValue;
 
 use super::{MAX_DATA, RequestError};
-use crate::address::Address;
-use crate::amount::{ETHER, Wei};
-use crate::hex;
 use crate::json::{fields, join, shown};
-use crate::transaction::{Access, Kind, MAX_CHAIN_ID, MAX_NONCE, Transaction};
 
 const NAMES: [&str; 11] = [
     "value",

@@ -1,7 +1,13 @@
-use super::*;
-use crate::amount::Wei;
-use crate::transaction::Kind;
+use ethereum::amount::Wei;
+use ethereum::hex;
+use ethereum::key::SecretKey;
+use ethereum::signature::Unsigned;
+use ethereum::transaction::Kind;
+use serde_json::Value;
 
+use super::*;
+
+const VECTORS: &str = include_str!("../../tests/vectors/ethereum-transactions.json");
 const TO: &str = "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf";
 const GOOD: &str = r#"{"transaction_payload": {"value": 0.01, "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "nonce": 0,
 "type": 2, "chainId": 4, "gas": 100000, "maxFeePerGas": 100000000000, "maxPriorityFeePerGas": 3000000000},
@@ -398,4 +404,24 @@ fn a_key_is_made_with_an_empty_body_or_a_credential() {
     let request = GenerateRequest::parse(format!("{{{CREDENTIAL}}}").as_bytes()).unwrap();
     assert_eq!(request.credential.unwrap().access_key_id(), "AKIA");
     assert_eq!(GenerateRequest::parse(b"{\"secret_id\": \"a\"}").unwrap_err().field, "secret_id");
+}
+
+#[test]
+fn what_eth_account_signs_is_signed_byte_for_byte() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let key = SecretKey::parse(vectors["private_key"].as_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(key.address().to_string(), vectors["address"].as_str().unwrap());
+    // Cut out of the file's text: a parsed number would be a float.
+    let requests: Vec<&str> = VECTORS.split("\"request\": ").skip(1).collect();
+    let vectors = vectors["transactions"].as_array().unwrap();
+    assert_eq!((vectors.len(), requests.len()), (9, 9));
+    for (vector, request) in vectors.iter().zip(requests) {
+        let end = request.find("\"transaction_signed\"").unwrap();
+        let payload = request[..end].trim().trim_end_matches(',');
+        let body = format!("{{\"transaction_payload\": {payload}, \"secret_id\": \"test\"}}");
+        let request = SignRequest::parse(body.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", vector["name"]));
+        let signed = Unsigned::new(&request.transaction).sign(&key).unwrap();
+        assert_eq!(hex::prefixed(&signed.raw), vector["transaction_signed"].as_str().unwrap(), "{}", vector["name"]);
+        assert_eq!(hex::prefixed(&signed.hash), vector["transaction_hash"].as_str().unwrap(), "{}", vector["name"]);
+    }
 }

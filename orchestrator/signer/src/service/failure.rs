@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ethereum::signature::SignError;
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -10,7 +11,6 @@ use crate::nonces::NonceError;
 use crate::permission::Denied;
 use crate::policy::{Refusal, Rule};
 use crate::request::RequestError;
-use crate::tx::SignError;
 
 /// One row of the table of errors in [`super`].
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use ethereum::hex;
+use ethereum::key::SecretKey;
+use ethereum::signature::Unsigned;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -17,13 +20,11 @@ use super::seats::Source;
 use super::turns::Asker;
 use super::{Shared, accept};
 use crate::cache::Id;
-use crate::hex;
 use crate::keys::{Attestor, AttestorError, KeyError, KeyReference, Keys};
 use crate::nonces::{Nonces, Wanted};
 use crate::permission::Caller;
 use crate::pool;
 use crate::request::{GenerateRequest, RequestError, SignRequest};
-use crate::tx::{SecretKey, Unsigned};
 
 /// The longest nonce: the NSM takes 512 bytes, a client needs 32.
 const MAX_NONCE: usize = 64;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ethereum::key::SecretKey;
 use serde_json::Value;
 use signer::binding::{Binding, sha256};
 use signer::service::Limits;
-use signer::tx::SecretKey;
 use webpki::EndEntityCert;
 
 use super::harness::{ADDRESS, KEY, config, open, payload, sign_body, start, start_with};

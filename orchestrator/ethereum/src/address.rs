@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ethers_core::types::H160;
+use ethers_core::utils::{keccak256, to_checksum};
 use thiserror::Error;
 
-use crate::{hex, tx};
+use crate::hex;
 
 /// The last 20 bytes of the Keccak-256 of a public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +22,14 @@ pub enum AddressError {
     /// Both cases, but not as EIP-55 has them: a mistyped digit, most likely.
     #[error("its capitals are not those of EIP-55, expected {0} if the digits are right")]
     Checksum(Address),
+}
+
+impl Address {
+    /// Of a public key, as an uncompressed point without its first byte.
+    pub(crate) fn of_point(coordinates: &[u8; 64]) -> Self {
+        let [_, _, _, _, _, _, _, _, _, _, _, _, address @ ..] = keccak256(coordinates);
+        Self(address)
+    }
 }
 
 impl FromStr for Address {
@@ -40,7 +50,7 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&tx::checksummed(self))
+        f.write_str(&to_checksum(&H160(self.0), None))
     }
 }
 

@@ -7,10 +7,9 @@ use k256::ecdsa::{Error, Signature, SigningKey, VerifyingKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::address_of;
-use super::recovery::recovers_to;
 use crate::address::Address;
 use crate::hex;
+use crate::recovery::recovers_to;
 
 /// A key, with the address of its account. Zeroed when dropped; neither printed nor copied.
 pub struct SecretKey {
@@ -88,14 +87,14 @@ impl SecretKey {
     }
 
     /// `r`, `s` (the lower of the two) and whether the point's `y` is odd. The same hash gives the same signature (RFC 6979).
-    pub(super) fn sign(&self, hash: &[u8; 32]) -> Result<([u8; 32], [u8; 32], bool), Error> {
+    pub(crate) fn sign(&self, hash: &[u8; 32]) -> Result<([u8; 32], [u8; 32], bool), Error> {
         let (signature, recovery) = self.key.sign_prehash_recoverable(hash)?;
         let (r, s) = signature.split_bytes();
         Ok((r.into(), s.into(), recovery.is_y_odd()))
     }
 
     /// Whether a node that recovers who signed `hash` finds the account of this key.
-    pub(super) fn is_recovered_from(&self, hash: &[u8; 32], (r, s, is_y_odd): ([u8; 32], [u8; 32], bool)) -> bool {
+    pub(crate) fn is_recovered_from(&self, hash: &[u8; 32], (r, s, is_y_odd): ([u8; 32], [u8; 32], bool)) -> bool {
         let key = self.key.verifying_key();
         // The address anew: it has been in memory for as long as the key.
         let is_recovered =
@@ -106,7 +105,7 @@ impl SecretKey {
 
 fn address_of_key(key: &VerifyingKey) -> Address {
     let point = key.to_encoded_point(false);
-    address_of(point.as_bytes().get(1..).expect("an uncompressed point has 65 bytes"))
+    Address::of_point(point.as_bytes().last_chunk().expect("an uncompressed point has 65 bytes"))
 }
 
 impl fmt::Debug for SecretKey {

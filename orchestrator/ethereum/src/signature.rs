@@ -1,10 +1,4 @@
-//! Hashing and signing of transactions. The only module that knows ethers-core and k256.
-//!
-//! ethers-core is no longer developed; its successor is alloy. A test signs the same random transactions with both and
-//! compares every byte, so that a change would be of this file only.
-
-mod key;
-mod recovery;
+//! Hashing and signing of transactions, and the check of each signature before it leaves.
 
 use ethers_core::types::transaction::eip2718::TypedTransaction;
 use ethers_core::types::transaction::eip2930::{AccessList, AccessListItem};
@@ -12,13 +6,12 @@ use ethers_core::types::{
     Eip1559TransactionRequest, Eip2930TransactionRequest, H160, H256, NameOrAddress, Signature, TransactionRequest,
     U256,
 };
+use ethers_core::utils::keccak256;
 use ethers_core::utils::rlp::{DecoderError, Rlp};
-use ethers_core::utils::{keccak256, to_checksum};
 use thiserror::Error;
 
-pub use key::{SecretKey, SecretKeyError};
-
 use crate::address::Address;
+use crate::key::SecretKey;
 use crate::transaction::{Access, Kind, Transaction};
 
 /// A transaction as a node takes it.
@@ -162,17 +155,6 @@ fn big_endian(number: U256) -> [u8; 32] {
     let mut bytes = [0; 32];
     number.to_big_endian(&mut bytes);
     bytes
-}
-
-/// EIP-55.
-pub(crate) fn checksummed(address: &Address) -> String {
-    to_checksum(&H160(address.0), None)
-}
-
-/// The last 20 bytes of the hash of an uncompressed public key without its first byte.
-fn address_of(public_key: &[u8]) -> Address {
-    let [_, _, _, _, _, _, _, _, _, _, _, _, address @ ..] = keccak256(public_key);
-    Address(address)
 }
 
 /// Every field is set: ethers-core takes an absent one for zero.

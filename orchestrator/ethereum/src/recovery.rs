@@ -13,7 +13,7 @@ use k256::elliptic_curve::scalar::IsHigh as _;
 use k256::{ProjectivePoint, Scalar, U256};
 
 /// As a node does it: a high `s` is nobody's (EIP-2), nor is an `x` above the curve's order, which no `v` of Ethereum's can say.
-pub(super) fn recovers_to(key: &VerifyingKey, hash: &[u8; 32], signature: &Signature, is_y_odd: bool) -> bool {
+pub(crate) fn recovers_to(key: &VerifyingKey, hash: &[u8; 32], signature: &Signature, is_y_odd: bool) -> bool {
     let (r, s) = signature.split_scalars();
     if s.is_high().into() {
         return false;

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::amount::Wei;
 
-/// What [`crate::request`] makes, [`crate::policy`] judges and [`crate::tx`] signs.
+/// What [`crate::signature`] signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
     /// At least 1, at most [`MAX_CHAIN_ID`].
