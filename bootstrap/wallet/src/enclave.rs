@@ -6,6 +6,7 @@
 mod again;
 mod url;
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,9 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use kms::read_ciphertext;
-use serde::Deserialize;
-use signer::request::MAX_BODY;
+use signer_api::answer::{ErrorAnswer, KeyAnswer, Refusal};
+use signer_api::path;
+use signer_api::request::MAX_BODY;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,8 +30,6 @@ use crate::trust::{Distrust, Judgement, Nonce, Trust, hex};
 
 pub use url::{EnclaveUrl, UrlError};
 
-/// What is asked first on each connection.
-const DOCUMENT_PATH: &str = "/attestation";
 /// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The signer waits 20 s for KMS and 10 s for a body; this is more than all of it.
@@ -113,7 +113,7 @@ pub enum EnclaveError {
         source: Box<Distrust>,
     },
     /// The signer says no.
-    #[error("{url} refuses {path} with HTTP {status}: {refusal}")]
+    #[error("{url} refuses {path} with HTTP {status}: {}", OneLine(.refusal))]
     Refused {
         /// Where.
         url: EnclaveUrl,
@@ -126,22 +126,6 @@ pub enum EnclaveError {
     },
 }
 
-/// How a signer says no.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Refusal {
-    /// Its name for it.
-    pub code: String,
-    /// One sentence.
-    pub message: String,
-    /// Which field of the request.
-    pub field: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RefusalAnswer {
-    error: Refusal,
-}
-
 impl EnclaveError {
     /// Whether another client certificate might change it. Nothing was signed then.
     #[must_use]
@@ -150,7 +134,7 @@ impl EnclaveError {
             Self::Handshake { .. } => true,
             // A client of TLS 1.3 is done before its certificate is judged: the first answer is the verdict, or a reset
             // that overtakes it.
-            Self::Exchange { path, source: HttpError::Protocol(_), .. } => *path == DOCUMENT_PATH,
+            Self::Exchange { path, source: HttpError::Protocol(_), .. } => *path == path::ATTESTATION,
             Self::Refused { status, refusal, .. } => *status == 403 && refusal.code == "forbidden",
             Self::Connect { .. }
             | Self::Random
@@ -204,15 +188,15 @@ impl Stranger {
     async fn document(&mut self, nonce: &Nonce) -> Result<Vec<u8>, EnclaveError> {
         let question = Question {
             method: Method::GET,
-            path: &format!("{DOCUMENT_PATH}?nonce={}", hex(nonce)),
+            path: &format!("{}?nonce={}", path::ATTESTATION, hex(nonce)),
             headers: &[("accept", "application/json")],
             body: Bytes::new(),
             max_answer: MAX_DOCUMENT_ANSWER_LEN,
         };
-        let answer = ask(&self.url, &mut self.connection, DOCUMENT_PATH, question).await?;
+        let answer = ask(&self.url, &mut self.connection, path::ATTESTATION, question).await?;
         attestation::decode(&answer).map_err(|error| EnclaveError::Malformed {
             url: self.url.clone(),
-            path: DOCUMENT_PATH,
+            path: path::ATTESTATION,
             problem: format!("what is not a document: {error}"),
         })
     }
@@ -242,7 +226,7 @@ impl Enclave {
     /// # Errors
     /// No answer, or a refusal.
     pub async fn sign(&mut self, request: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
-        self.post("/", request).await
+        self.post(path::SIGN, request).await
     }
 
     /// Has a key made that only this enclave can use.
@@ -250,9 +234,8 @@ impl Enclave {
     /// # Errors
     /// No answer, a refusal, or an answer without a key.
     pub async fn generate_key(&mut self) -> Result<GeneratedKey, EnclaveError> {
-        const PATH: &str = "/keys";
-        let answer = self.post(PATH, Zeroizing::new(b"{}".to_vec())).await?;
-        let malformed = |problem: String| EnclaveError::Malformed { url: self.url.clone(), path: PATH, problem };
+        let answer = self.post(path::KEYS, Zeroizing::new(b"{}".to_vec())).await?;
+        let malformed = |problem: String| EnclaveError::Malformed { url: self.url.clone(), path: path::KEYS, problem };
         let answer: KeyAnswer = serde_json::from_slice(&answer)
             .map_err(|error| malformed(format!("no key ({error}), expected \"address\" and \"encrypted_key\"")))?;
         match read_ciphertext(&answer.encrypted_key) {
@@ -276,12 +259,6 @@ pub struct GeneratedKey {
     pub address: String,
     /// What KMS decrypts, for the enclave alone.
     pub ciphertext: Vec<u8>,
-}
-
-#[derive(Deserialize)]
-struct KeyAnswer {
-    address: String,
-    encrypted_key: String,
 }
 
 /// Asks, and while the other end says that it has no time now, asks again when it says.
@@ -310,10 +287,8 @@ async fn ask(
 
 fn refused(url: &EnclaveUrl, path: &'static str, answer: &Answer) -> EnclaveError {
     let status = answer.status.as_u16();
-    match serde_json::from_slice::<RefusalAnswer>(&answer.body) {
-        Ok(RefusalAnswer { error }) => {
-            EnclaveError::Refused { url: url.clone(), path, status, refusal: Box::new(error) }
-        }
+    match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
+        Ok(ErrorAnswer { error }) => EnclaveError::Refused { url: url.clone(), path, status, refusal: Box::new(error) },
         Err(_) => {
             let problem = format!("HTTP {status} and no reason, which is not a signer's: is this its URL?");
             EnclaveError::Malformed { url: url.clone(), path, problem }
@@ -321,11 +296,14 @@ fn refused(url: &EnclaveUrl, path: &'static str, answer: &Answer) -> EnclaveErro
     }
 }
 
-impl std::fmt::Display for Refusal {
-    /// On one line, whatever the other end says.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", Printable(&self.code), Printable(&self.message))?;
-        match &self.field {
+/// A refusal on one line, whatever the other end says.
+struct OneLine<'a>(&'a Refusal);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { code, message, field } = self.0;
+        write!(f, "{}: {}", Printable(code), Printable(message))?;
+        match field {
             Some(field) => write!(f, " (field {})", Printable(field)),
             None => Ok(()),
         }
@@ -338,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ends_is_of_the_certificate_only_before_anything_was_asked() {
-        for (path, expected) in [(DOCUMENT_PATH, true), ("/", false)] {
+        for (path, expected) in [(path::ATTESTATION, true), (path::SIGN, false)] {
             let (client, server) = tokio::io::duplex(64);
             drop(server);
             let mut connection = Connection::new(client, "localhost").await.unwrap();

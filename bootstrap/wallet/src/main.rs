@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use ethereum::key::SecretKey;
 use kms::KeyArn;
 use serde_json::json;
-use signer::request::MAX_BODY;
+use signer_api::request::MAX_BODY;
 use tracing_subscriber::EnvFilter;
 use wallet::aws::{Aws, EncryptionContext, Entry, KeyName, Place, Stored};
 use wallet::enclave::{Enclave, Stranger};

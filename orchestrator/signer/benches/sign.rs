@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use ethereum::key::SecretKey;
 use ethereum::signature::Unsigned;
 use k256::ecdsa::SigningKey;
-use signer::request::SignRequest;
+use signer_api::request::SignRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use ethereum::key::SecretKey;
+use signer_api::key::{Credential, KeyReference};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::keys::{Credential, KeyError, KeyReference};
+use crate::keys::KeyError;
 
 /// Keys at once; beyond, the one that was used longest ago goes.
 const MAX_KEYS: usize = 256;

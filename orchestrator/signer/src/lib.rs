@@ -3,7 +3,6 @@
 //!
 //! | inside, without I/O | what it owns |
 //! |---|---|
-//! | [`request`] | a body becomes a typed request, or an error that names the field |
 //! | [`policy`] | what may be signed; a refusal names its rule |
 //! | [`pool`] | what no node would take |
 //! | [`nonces`] | which transaction a nonce has been spent on |
@@ -11,7 +10,7 @@
 //! | [`binding`] | what an attestation document says of this TLS key |
 //! | [`config`] | the `[signer]` table of the measured configuration |
 //!
-//! [`service::serve`] is the shell around it. Where keys come from is the caller's: [`keys::Keys`] and [`keys::Attestor`].
+//! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. Where keys come from is the caller's: [`keys::Keys`] and [`keys::Attestor`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -31,10 +30,8 @@ pub mod nonces;
 pub mod permission;
 pub mod policy;
 pub mod pool;
-pub mod request;
 pub mod service;
 
 mod cache;
-mod json;
 mod metrics;
 mod tls;

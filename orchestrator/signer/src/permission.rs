@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ethereum::address::Address;
 use rustls::pki_types::CertificateDer;
+use signer_api::key::KeyReference;
 use thiserror::Error;
 
-use crate::keys::KeyReference;
 use crate::nonces::Payer;
 
 /// Who is let in.

@@ -5,8 +5,7 @@
 //! the price of gas is for the node to say. A cost above 2^256 wei is not possible: gas has 64 bits, a fee and a value 128 each.
 
 use ethereum::transaction::Transaction;
-
-use crate::request::RequestError;
+use signer_api::RequestError;
 
 /// A transaction that does nothing (yellow paper, `G_transaction`).
 pub const BASE: u64 = 21_000;

@@ -9,7 +9,8 @@ use kms::{
     AwsError, CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, RoleError, Secrets,
     SecretsError,
 };
-use signer::keys::{Credential, FetchedKey, GeneratedKey, KeyError, KeyReference, Keys};
+use signer::keys::{FetchedKey, GeneratedKey, KeyError, Keys};
+use signer_api::key::{Credential, KeyReference};
 use thiserror::Error;
 
 use super::names::Names;

@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ethereum::key::SecretKey;
-use signer::keys::{Credential, FetchedKey, GeneratedKey, KeyError, KeyReference, Keys};
+use signer::keys::{FetchedKey, GeneratedKey, KeyError, Keys};
+use signer_api::key::{Credential, KeyReference};
 use tokio::time::sleep;
 
 use super::*;

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use signer::request::{GenerateRequest, SignRequest};
+use signer_api::request::{GenerateRequest, SignRequest};
 use ethereum::transaction::{MAX_CHAIN_ID, MAX_NONCE};
 use ethereum::key::SecretKey;
 use ethereum::signature::Unsigned;

@@ -5,13 +5,14 @@
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body as _, Bytes, Incoming};
+use signer_api::RequestError;
+use signer_api::request::MAX_BODY;
 use thiserror::Error;
 use tokio::time::{Duration, timeout};
 use zeroize::Zeroizing;
 
 use super::budget::{Budget, Room};
 use super::failure::Failure;
-use crate::request::{MAX_BODY, RequestError};
 
 /// A body that has arrived. It may hold credentials, so it is zeroed.
 pub(super) struct Body {

@@ -12,9 +12,8 @@
 use std::sync::Arc;
 
 use hyper::body::Bytes;
+use signer_api::request::MAX_BODY;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::request::MAX_BODY;
 
 /// Connections at once.
 pub(super) const CONNECTIONS: usize = 512;

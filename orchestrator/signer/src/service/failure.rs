@@ -4,13 +4,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ethereum::signature::SignError;
 use hyper::StatusCode;
-use serde::Serialize;
+use signer_api::RequestError;
+use signer_api::answer::{ErrorAnswer, Refusal};
 
 use crate::keys::{AttestorError, KeyError};
 use crate::nonces::NonceError;
 use crate::permission::Denied;
-use crate::policy::{Refusal, Rule};
-use crate::request::RequestError;
+use crate::policy::{self, Rule};
 
 /// One row of the table of errors in [`super`].
 #[derive(Debug)]
@@ -30,27 +30,14 @@ pub(super) struct Failure {
 /// For how many seconds a client that came at the wrong time stays away.
 pub(super) const RETRY_AFTER: &str = "1";
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: Error<'a>,
-}
-
-#[derive(Serialize)]
-struct Error<'a> {
-    code: &'a str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
-}
-
 impl Failure {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), field: None, rule: None, allow: None, ends_connection: false }
     }
 
     pub(super) fn body(&self) -> String {
-        let error = Error { code: self.code, message: &self.message, field: self.field.as_deref() };
-        serde_json::to_string(&Body { error }).expect("strings become JSON")
+        let error = Refusal { code: self.code.to_owned(), message: self.message.clone(), field: self.field.clone() };
+        serde_json::to_string(&ErrorAnswer { error }).expect("strings become JSON")
     }
 
     /// Whether the same request may succeed in a moment.
@@ -72,8 +59,8 @@ impl From<Denied> for Failure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<policy::Refusal> for Failure {
+    fn from(refusal: policy::Refusal) -> Self {
         let message = refusal.to_string();
         let new = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "policy_refused", message);
         Self { field: Some(refusal.rule.field().to_owned()), rule: Some(refusal.rule), ..new }
@@ -82,7 +69,7 @@ impl From<Refusal> for Failure {
 
 impl From<NonceError> for Failure {
     fn from(error: NonceError) -> Self {
-        Self::from(Refusal { rule: error.rule(), problem: error.to_string() })
+        Self::from(policy::Refusal { rule: error.rule(), problem: error.to_string() })
     }
 }
 

@@ -10,6 +10,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use signer_api::answer::{DocumentAnswer, KeyAnswer, SignAnswer};
+use signer_api::key::KeyReference;
+use signer_api::request::{GenerateRequest, SignRequest};
+use signer_api::{RequestError, path};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
@@ -20,11 +24,10 @@ use super::seats::Source;
 use super::turns::Asker;
 use super::{Shared, accept};
 use crate::cache::Id;
-use crate::keys::{Attestor, AttestorError, KeyError, KeyReference, Keys};
+use crate::keys::{Attestor, AttestorError, KeyError, Keys};
 use crate::nonces::{Nonces, Wanted};
 use crate::permission::Caller;
 use crate::pool;
-use crate::request::{GenerateRequest, RequestError, SignRequest};
 
 /// The longest nonce: the NSM takes 512 bytes, a client needs 32.
 const MAX_NONCE: usize = 64;
@@ -50,23 +53,6 @@ enum Route {
     Health,
     Metrics,
     Unknown,
-}
-
-#[derive(Serialize)]
-struct SignAnswer {
-    transaction_signed: String,
-    transaction_hash: String,
-}
-
-#[derive(Serialize)]
-struct KeyAnswer {
-    address: String,
-    encrypted_key: String,
-}
-
-#[derive(Serialize)]
-struct DocumentAnswer {
-    document: String,
 }
 
 /// Answers one request, whatever it is, and counts it.
@@ -99,23 +85,23 @@ pub(super) async fn answer<K: Keys, A: Attestor>(
 impl Route {
     fn of(path: &str) -> Self {
         match path {
-            "/" => Self::Sign,
-            "/keys" => Self::Keys,
-            "/attestation" => Self::Attestation,
+            path::SIGN => Self::Sign,
+            path::KEYS => Self::Keys,
+            path::ATTESTATION => Self::Attestation,
             // As load balancers and orchestrators write it.
-            "/health" | "/health/" | "/healthz" | "/healthz/" => Self::Health,
-            "/metrics" => Self::Metrics,
+            path::HEALTH | "/health/" | "/healthz" | "/healthz/" => Self::Health,
+            path::METRICS => Self::Metrics,
             _ => Self::Unknown,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Self::Sign => "/",
-            Self::Keys => "/keys",
-            Self::Attestation => "/attestation",
-            Self::Health => "/health",
-            Self::Metrics => "/metrics",
+            Self::Sign => path::SIGN,
+            Self::Keys => path::KEYS,
+            Self::Attestation => path::ATTESTATION,
+            Self::Health => path::HEALTH,
+            Self::Metrics => path::METRICS,
             Self::Unknown => "other",
         }
     }
@@ -145,7 +131,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
         };
         if !methods.contains(request.method()) {
-            let method = crate::json::shown(request.method().as_str());
+            let method = signer_api::shown(request.method().as_str());
             let message = format!("{method} is not possible here, expected one of {allow}");
             let failure = Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
             return Err(Failure { allow: Some(allow), ..failure });

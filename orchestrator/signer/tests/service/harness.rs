@@ -13,8 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use serde_json::Value;
 use signer::config::{Config, SignerTable};
-use signer::keys::{Attestor, AttestorError, Credential, FetchedKey, GeneratedKey, KeyError, KeyReference, Keys};
+use signer::keys::{Attestor, AttestorError, FetchedKey, GeneratedKey, KeyError, Keys};
 use signer::service::{Limits, Service};
+use signer_api::key::{Credential, KeyReference};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use signer::request::MAX_BODY;
 use signer::service::Limits;
+use signer_api::request::MAX_BODY;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 

@@ -6,7 +6,8 @@ use ethereum::hex;
 use ethereum::transaction::{Access, Kind, MAX_CHAIN_ID, MAX_NONCE, Transaction};
 use serde_json::value::RawValue;
 
-use super::{MAX_DATA, RequestError};
+use super::MAX_DATA;
+use crate::error::RequestError;
 use crate::json::{fields, join, shown};
 
 const NAMES: [&str; 11] = [

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 
-const VECTORS: &str = include_str!("../../tests/vectors/ethereum-transactions.json");
+const VECTORS: &str = include_str!("../../../tests/vectors/ethereum-transactions.json");
 const TO: &str = "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf";
 const GOOD: &str = r#"{"transaction_payload": {"value": 0.01, "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "nonce": 0,
 "type": 2, "chainId": 4, "gas": 100000, "maxFeePerGas": 100000000000, "maxPriorityFeePerGas": 3000000000},

@@ -10,7 +10,7 @@ use serde::Deserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::request::RequestError;
+use crate::error::RequestError;
 
 /// How much of what a client wrote is shown back to it.
 const MAX_SHOWN: usize = 80;
@@ -42,7 +42,8 @@ pub(crate) fn join(path: &str, name: &str) -> String {
 
 /// What a client wrote, as much of it as an error shows. Quotes and backslashes stay what they are: the answer is JSON,
 /// which escapes them. What has no shape on a terminal or in a log is escaped here.
-pub(crate) fn shown(text: &str) -> String {
+#[must_use]
+pub fn shown(text: &str) -> String {
     let mut shown = String::new();
     for character in text.chars().take(MAX_SHOWN) {
         match character {

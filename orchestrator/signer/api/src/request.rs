@@ -8,7 +8,7 @@
 //!
 //! | field | value |
 //! |---|---|
-//! | `transaction_payload` | see [`payload`](self) below |
+//! | `transaction_payload` | see below |
 //! | `secret_id` | name or ARN of the Secrets Manager secret that holds the encrypted key |
 //! | `encrypted_key` | or the encrypted key itself, base64 |
 //! | `credential` | optional: AWS credentials to fetch and open the key with, `access_key_id`, `secret_access_key`, `token` |
@@ -24,11 +24,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ethereum::transaction::Transaction;
 use serde_json::value::RawValue;
-use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::error::RequestError;
 use crate::json;
-use crate::keys::{Credential, KeyReference};
+use crate::key::{Credential, KeyReference};
 
 /// The longest body that is read: [`MAX_DATA`] as hex, and as much again for an access list.
 pub const MAX_BODY: usize = 512 * 1024;
@@ -47,22 +47,6 @@ const MAX_SECRET_ID: usize = 2048;
 
 /// STS gives no maximum for session tokens; those seen are below 2 KiB.
 const MAX_CREDENTIAL: usize = 8192;
-
-/// What is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{field}: {problem}")]
-pub struct RequestError {
-    /// The path of the field, such as `transaction_payload.to`, or `body`.
-    pub field: String,
-    /// What is wrong with it and what would be right. Never shows a credential or a ciphertext.
-    pub problem: String,
-}
-
-impl RequestError {
-    pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
-    }
-}
 
 /// A transaction to sign, and with which key.
 #[derive(Debug)]
