@@ -6,6 +6,7 @@
 //! | [`amount`] | amounts of ether in wei |
 //! | [`key`] | secret keys |
 //! | [`transaction`] | transactions before they are signed |
+//! | [`signable`] | what a key can sign, whatever its kind |
 //! | [`signature`] | hashing and signing of transactions, and the check of what was signed |
 //! | [`hex`] | bytes as Ethereum writes them |
 //!
@@ -27,6 +28,7 @@ pub mod address;
 pub mod amount;
 pub mod hex;
 pub mod key;
+pub mod signable;
 pub mod signature;
 pub mod transaction;
 

@@ -16,7 +16,7 @@ use crate::transaction::{Access, Kind, Transaction};
 
 /// A transaction as a node takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedTransaction {
     /// Its bytes, type in front.
     pub raw: Vec<u8>,
     /// Their Keccak-256, the transaction's name.
@@ -46,7 +46,7 @@ pub enum SignError {
 }
 
 /// A transaction in ethers-core's form with the hash that is signed.
-pub struct Unsigned {
+pub struct UnsignedTransaction {
     typed: TypedTransaction,
     chain_id: u64,
     hash: [u8; 32],
@@ -56,7 +56,7 @@ pub struct Unsigned {
 /// What a signature adds to the bytes that are hashed, at most: `r` and `s` of 33 bytes each, and `v`.
 const MAX_SIGNATURE_LEN: usize = 67;
 
-impl Unsigned {
+impl UnsignedTransaction {
     /// Encodes and hashes.
     #[must_use]
     pub fn new(transaction: &Transaction) -> Self {
@@ -83,10 +83,10 @@ impl Unsigned {
     ///
     /// # Errors
     /// Any difference. Nothing that was signed is in the error.
-    pub fn sign(self, key: &SecretKey) -> Result<Signed, SignError> {
+    pub fn sign(self, key: &SecretKey) -> Result<SignedTransaction, SignError> {
         let raw = self.encode(key)?;
         self.check(&raw, key)?;
-        Ok(Signed { hash: keccak256(&raw), raw })
+        Ok(SignedTransaction { hash: keccak256(&raw), raw })
     }
 
     fn encode(&self, key: &SecretKey) -> Result<Vec<u8>, SignError> {

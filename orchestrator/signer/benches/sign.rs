@@ -18,7 +18,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ethereum::key::SecretKey;
-use ethereum::signature::Unsigned;
+use ethereum::signable::{Signable, Unsigned};
+use ethereum::transaction::Transaction;
 use k256::ecdsa::SigningKey;
 use signer_api::request::SignRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,11 +91,10 @@ fn bare() -> impl Fn(u64) + Send + Sync {
 /// What the service does without HTTP and TLS, parsing aside.
 fn checked() -> impl Fn(u64) + Send + Sync {
     let key = SecretKey::parse(KEY.as_bytes()).unwrap();
-    let transaction = SignRequest::parse(sign_body(0, "bench").as_bytes()).unwrap().transaction;
+    let Signable::Transaction(transaction) = SignRequest::parse(sign_body(0, "bench").as_bytes()).unwrap().subject;
     move |count: u64| {
-        let mut transaction = transaction.clone();
-        transaction.nonce = count;
-        std::hint::black_box(Unsigned::new(&transaction).sign(&key).unwrap());
+        let subject = Signable::Transaction(Transaction { nonce: count, ..transaction.clone() });
+        std::hint::black_box(Unsigned::new(&subject).sign(&key).unwrap());
     }
 }
 

@@ -14,7 +14,8 @@ mod shares;
 use std::collections::BTreeMap;
 
 use ethereum::address::Address;
-use ethereum::signature::Unsigned;
+use ethereum::signable::Signable;
+use ethereum::signature::UnsignedTransaction;
 use ethereum::transaction::{Fees, MAX_NONCE, Transaction};
 use thiserror::Error;
 
@@ -59,11 +60,19 @@ pub struct Wanted<'a> {
     /// The account.
     pub key: Address,
     /// What it is to be spent on.
-    pub transaction: &'a Transaction,
-    /// The hash of this transaction that is signed.
+    pub subject: &'a Signable,
+    /// The hash of this subject that is signed.
     pub hash: [u8; 32],
     /// Whether the policy allows the same transaction with higher fees.
     pub may_bump: bool,
+}
+
+/// What is wanted, of a subject that has a nonce.
+struct Spending<'a> {
+    key: Address,
+    transaction: &'a Transaction,
+    hash: [u8; 32],
+    may_bump: bool,
 }
 
 /// What has been signed.
@@ -224,23 +233,30 @@ impl Nonces {
         }
     }
 
-    /// Spends a nonce on a transaction. The same transaction may come again, from whichever payer.
+    /// Spends the subject's nonce on it. The same subject may come again, from whichever payer.
     ///
     /// # Errors
     /// It is spent on another, or the payer's share has no room to remember it.
     pub fn spend(&mut self, payer: Payer<'_>, wanted: &Wanted<'_>) -> Result<(), NonceError> {
-        let account = Account { key: wanted.key, chain_id: wanted.transaction.chain_id };
-        let nonce = wanted.transaction.nonce;
+        let &Wanted { key, subject, hash, may_bump } = wanted;
+        match subject {
+            Signable::Transaction(transaction) => self.spend_on(payer, &Spending { key, transaction, hash, may_bump }),
+        }
+    }
+
+    fn spend_on(&mut self, payer: Payer<'_>, spending: &Spending<'_>) -> Result<(), NonceError> {
+        let Transaction { chain_id, nonce, .. } = *spending.transaction;
+        let account = Account { key: spending.key, chain_id };
         let share = self.shares.of(payer);
         let place = self.spent.get(&account).map_or(Place::Apart, |runs| runs.place(nonce));
         let allowed = match place {
-            Place::Inside { last } => self.again(account, wanted, last),
+            Place::Inside { last } => self.again(account, spending, last),
             Place::Beside => Ok(()),
             Place::Apart => self.room(account, share, nonce),
         };
         match &allowed {
             Ok(()) if matches!(place, Place::Inside { .. }) => {}
-            Ok(()) => self.first(account, share, wanted),
+            Ok(()) => self.first(account, share, spending),
             Err(error) => *self.refusals.entry(error.reason()).or_default() += 1,
         }
         allowed
@@ -261,8 +277,8 @@ impl Nonces {
     }
 
     /// For a nonce that is spent.
-    fn again(&mut self, account: Account, wanted: &Wanted<'_>, last: u64) -> Result<(), NonceError> {
-        let &Wanted { transaction, hash, may_bump, .. } = wanted;
+    fn again(&mut self, account: Account, spending: &Spending<'_>, last: u64) -> Result<(), NonceError> {
+        let &Spending { transaction, hash, may_bump, .. } = spending;
         let nonce = transaction.nonce;
         let next = Some(last).filter(|last| *last < MAX_NONCE).map(|last| last + 1);
         let Some(signed) = self.latest.get_mut(&(account, nonce)) else {
@@ -272,7 +288,7 @@ impl Nonces {
             return Ok(());
         }
         // With the fees of what was signed: the same hash, so the same in everything else.
-        if may_bump && Unsigned::new(&transaction.with_fees(signed.fees)).hash() == signed.hash {
+        if may_bump && UnsignedTransaction::new(&transaction.with_fees(signed.fees)).hash() == signed.hash {
             let fees = transaction.fees();
             return match signed.fees.bumped() {
                 Some(lowest) if fees.are_at_least(lowest) => {
@@ -301,8 +317,8 @@ impl Nonces {
     }
 
     /// Spends a nonce that is not spent.
-    fn first(&mut self, account: Account, index: ShareIndex, wanted: &Wanted<'_>) {
-        let &Wanted { transaction, hash, .. } = wanted;
+    fn first(&mut self, account: Account, index: ShareIndex, spending: &Spending<'_>) {
+        let &Spending { transaction, hash, .. } = spending;
         let runs = self.spent.entry(account).or_default();
         let before = runs.len();
         let freed = runs.insert(transaction.nonce, index);

@@ -24,6 +24,7 @@ use std::fmt;
 use ethereum::address::Address;
 use ethereum::amount::Wei;
 use ethereum::hex;
+use ethereum::signable::Signable;
 use ethereum::transaction::Transaction;
 use thiserror::Error;
 
@@ -199,11 +200,17 @@ impl Rules {
         self.fee_bump
     }
 
-    /// Judges one transaction.
+    /// Judges what is to be signed.
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn check(&self, transaction: &Transaction) -> Result<(), Refusal> {
+    pub fn check(&self, subject: &Signable) -> Result<(), Refusal> {
+        match subject {
+            Signable::Transaction(transaction) => self.check_transaction(transaction),
+        }
+    }
+
+    fn check_transaction(&self, transaction: &Transaction) -> Result<(), Refusal> {
         let Transaction { chain_id, gas, value, .. } = *transaction;
         require(self.chain_ids.contains(&chain_id), Rule::ChainIds, || format!("chain {chain_id} is not among them"))?;
         require(value <= self.max_value, Rule::MaxValue, || format!("{value}, at most {}", self.max_value))?;

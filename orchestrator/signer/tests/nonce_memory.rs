@@ -4,6 +4,7 @@
 
 use ethereum::address::Address;
 use ethereum::amount::Wei;
+use ethereum::signable::Signable;
 use ethereum::transaction::{Kind, Transaction};
 use signer::nonces::{Bounds, MAX_MEMORY, Nonces, Payer, Wanted};
 
@@ -27,26 +28,28 @@ fn a_full_memory_is_not_larger_than_documented() {
     let bounds = Bounds::default();
     let mut nonces = Nonces::new(1, bounds);
     let payer = Payer { client: "anyone", is_key_brought: false };
-    let mut transaction = Transaction {
-        chain_id: 1,
-        nonce: 0,
-        gas: 21_000,
-        to: None,
-        value: Wei(0),
-        data: Vec::new(),
-        kind: Kind::Legacy { gas_price: Wei(1) },
+    let at = |nonce| {
+        Signable::Transaction(Transaction {
+            chain_id: 1,
+            nonce,
+            gas: 21_000,
+            to: None,
+            value: Wei(0),
+            data: Vec::new(),
+            kind: Kind::Legacy { gas_price: Wei(1) },
+        })
     };
+    let (first, second) = (at(0), at(1));
     let before = resident();
     let mut refused = 0;
     for number in 0..u32::try_from(bounds.runs).unwrap() + 1000 {
-        let wanted = Wanted { key: key(number), transaction: &transaction, hash: [1; 32], may_bump: false };
+        let wanted = Wanted { key: key(number), subject: &first, hash: [1; 32], may_bump: false };
         refused += usize::from(nonces.spend(payer, &wanted).is_err());
     }
     assert_eq!((refused, nonces.figures().accounts, nonces.figures().latest), (1000, bounds.runs, bounds.latest));
     // What is full stays so: the next nonce of each account.
-    transaction.nonce = 1;
     for number in 0..u32::try_from(bounds.runs).unwrap() {
-        let wanted = Wanted { key: key(number), transaction: &transaction, hash: [1; 32], may_bump: false };
+        let wanted = Wanted { key: key(number), subject: &second, hash: [1; 32], may_bump: false };
         nonces.spend(payer, &wanted).unwrap();
     }
     let size = resident() - before;

@@ -85,7 +85,7 @@ proptest! {
     #[test]
     fn alloy_reads_the_same_transaction_and_the_same_signer(transaction in any_transaction()) {
         let key = key();
-        let unsigned = Unsigned::new(&transaction);
+        let unsigned = UnsignedTransaction::new(&transaction);
         prop_assert_eq!(unsigned.hash(), alloy_hash(&transaction).0);
         let max_len = unsigned.max_signed_len();
         let signed = unsigned.sign(&key).unwrap();
@@ -105,7 +105,10 @@ proptest! {
 fn the_same_transaction_has_the_same_signature() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let transaction = any_transaction().new_tree(&mut runner).unwrap().current();
-    assert_eq!(Unsigned::new(&transaction).sign(&key()), Unsigned::new(&transaction).sign(&key()));
+    assert_eq!(
+        UnsignedTransaction::new(&transaction).sign(&key()),
+        UnsignedTransaction::new(&transaction).sign(&key())
+    );
 }
 
 fn simple() -> Transaction {
@@ -123,7 +126,7 @@ fn simple() -> Transaction {
 #[test]
 fn a_signature_of_another_key_does_not_leave() {
     let other = SecretKey::generate().unwrap();
-    let unsigned = Unsigned::new(&simple());
+    let unsigned = UnsignedTransaction::new(&simple());
     let raw = unsigned.encode(&other).unwrap();
     let expected = key().address();
     assert_eq!(unsigned.check(&raw, &key()), Err(SignError::Recovery { recovered: other.address(), expected }));
@@ -143,7 +146,7 @@ fn simple_ones() -> [Transaction; 3] {
 fn a_bit_flipped_in_any_byte_does_not_leave() {
     let key = key();
     for transaction in simple_ones() {
-        let unsigned = Unsigned::new(&transaction);
+        let unsigned = UnsignedTransaction::new(&transaction);
         let raw = unsigned.encode(&key).unwrap();
         assert_eq!(unsigned.check(&raw, &key), Ok(()));
         for at in 0..raw.len() {
@@ -159,7 +162,7 @@ fn a_signature_with_the_other_parity_or_the_higher_s_does_not_leave() {
     let order = U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
     let key = key();
     for transaction in simple_ones() {
-        let unsigned = Unsigned::new(&transaction);
+        let unsigned = UnsignedTransaction::new(&transaction);
         let (_, right) = decode(&unsigned.encode(&key).unwrap()).unwrap();
         let lowest = right.v - u64::from(unsigned.is_y_odd(right.v).unwrap());
         for (v, s) in [lowest, lowest + 1].into_iter().flat_map(|v| [(v, right.s), (v, order - right.s)]) {
@@ -174,7 +177,7 @@ fn a_signature_with_the_other_parity_or_the_higher_s_does_not_leave() {
 fn a_v_that_says_no_parity_does_not_leave() {
     let key = key();
     for transaction in simple_ones() {
-        let unsigned = Unsigned::new(&transaction);
+        let unsigned = UnsignedTransaction::new(&transaction);
         let raw = unsigned.encode(&key).unwrap();
         // Behind it are r and s, each with one byte in front.
         let at = raw.len() - 67;
@@ -188,13 +191,13 @@ fn a_v_that_says_no_parity_does_not_leave() {
 
 #[test]
 fn another_transaction_than_the_one_asked_for_does_not_leave() {
-    let other = Unsigned::new(&Transaction { value: Wei(2), ..simple() }).encode(&key()).unwrap();
-    assert_eq!(Unsigned::new(&simple()).check(&other, &key()), Err(SignError::Different));
+    let other = UnsignedTransaction::new(&Transaction { value: Wei(2), ..simple() }).encode(&key()).unwrap();
+    assert_eq!(UnsignedTransaction::new(&simple()).check(&other, &key()), Err(SignError::Different));
 }
 
 #[test]
 fn bytes_behind_the_transaction_do_not_leave() {
-    let mut raw = Unsigned::new(&simple()).encode(&key()).unwrap();
+    let mut raw = UnsignedTransaction::new(&simple()).encode(&key()).unwrap();
     raw.push(0);
-    assert!(Unsigned::new(&simple()).check(&raw, &key()).is_err());
+    assert!(UnsignedTransaction::new(&simple()).check(&raw, &key()).is_err());
 }

@@ -1,14 +1,31 @@
 //! What the signer answers, in JSON.
 
+use ethereum::hex;
+use ethereum::signable::Signed;
 use serde::{Deserialize, Serialize};
 
 /// The answer to a [`SignRequest`](crate::request::SignRequest).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignAnswer {
-    /// The transaction as a node takes it, in hex.
-    pub transaction_signed: String,
-    /// Its hash, in hex.
-    pub transaction_hash: String,
+#[serde(untagged)]
+pub enum SignAnswer {
+    /// Of a transaction.
+    Transaction {
+        /// As a node takes it, in hex.
+        transaction_signed: String,
+        /// Its hash, in hex.
+        transaction_hash: String,
+    },
+}
+
+impl From<&Signed> for SignAnswer {
+    fn from(signed: &Signed) -> Self {
+        match signed {
+            Signed::Transaction(transaction) => Self::Transaction {
+                transaction_signed: hex::prefixed(&transaction.raw),
+                transaction_hash: hex::prefixed(&transaction.hash),
+            },
+        }
+    }
 }
 
 /// The answer to a [`GenerateRequest`](crate::request::GenerateRequest).
@@ -48,6 +65,8 @@ pub struct Refusal {
 
 #[cfg(test)]
 mod tests {
+    use ethereum::signature::SignedTransaction;
+
     use super::*;
 
     #[test]
@@ -57,8 +76,9 @@ mod tests {
             assert_eq!(&serde_json::from_str::<T>(text).unwrap(), answer);
         }
         let text = str::to_owned;
-        let signed = SignAnswer { transaction_signed: text("0x02"), transaction_hash: text("0x03") };
-        golden(&signed, r#"{"transaction_signed":"0x02","transaction_hash":"0x03"}"#);
+        let signed = SignedTransaction { raw: vec![2], hash: [3; 32] };
+        let text_signed = format!(r#"{{"transaction_signed":"0x02","transaction_hash":"0x{}"}}"#, "03".repeat(32));
+        golden(&SignAnswer::from(&Signed::Transaction(signed)), &text_signed);
         let key = KeyAnswer { address: text("0x04"), encrypted_key: text("b2xk") };
         golden(&key, r#"{"address":"0x04","encrypted_key":"b2xk"}"#);
         golden(&DocumentAnswer { document: text("hEM=") }, r#"{"document":"hEM="}"#);

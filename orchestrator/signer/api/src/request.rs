@@ -22,7 +22,7 @@ mod payload;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ethereum::transaction::Transaction;
+use ethereum::signable::Signable;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
@@ -48,11 +48,11 @@ const MAX_SECRET_ID: usize = 2048;
 /// STS gives no maximum for session tokens; those seen are below 2 KiB.
 const MAX_CREDENTIAL: usize = 8192;
 
-/// A transaction to sign, and with which key.
+/// What to sign, and with which key.
 #[derive(Debug)]
 pub struct SignRequest {
     /// Checked field by field.
-    pub transaction: Transaction,
+    pub subject: Signable,
     /// Which key.
     pub key: KeyReference,
     /// None: the enclave's own.
@@ -84,7 +84,7 @@ impl SignRequest {
             }
         };
         Ok(Self {
-            transaction: payload::parse(payload.get(), "transaction_payload")?,
+            subject: Signable::Transaction(payload::parse(payload.get(), "transaction_payload")?),
             key,
             credential: credential.map(credential_of).transpose()?,
         })

@@ -1,13 +1,13 @@
-//! Any bytes are refused with a short error that names a field, or are a transaction whose signature passes its own check.
+//! Any bytes are refused with a short error that names a field, or can be signed so that the signature passes its own check.
 #![no_main]
 
 use std::sync::LazyLock;
 
+use ethereum::key::SecretKey;
+use ethereum::signable::{Signable, Unsigned};
+use ethereum::transaction::{MAX_CHAIN_ID, MAX_NONCE};
 use libfuzzer_sys::fuzz_target;
 use signer_api::request::{GenerateRequest, SignRequest};
-use ethereum::transaction::{MAX_CHAIN_ID, MAX_NONCE};
-use ethereum::key::SecretKey;
-use ethereum::signature::Unsigned;
 
 static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::parse("01".repeat(32).as_bytes()).unwrap());
 
@@ -17,10 +17,11 @@ fuzz_target!(|bytes: &[u8]| {
     }
     match SignRequest::parse(bytes) {
         Ok(request) => {
-            let transaction = request.transaction;
+            let subject = request.subject;
+            let Signable::Transaction(transaction) = &subject;
             assert!((1..=MAX_CHAIN_ID).contains(&transaction.chain_id) && transaction.nonce <= MAX_NONCE);
             assert!(transaction.to.is_some() || !transaction.data.is_empty());
-            Unsigned::new(&transaction).sign(&KEY).unwrap();
+            Unsigned::new(&subject).sign(&KEY).unwrap();
         }
         Err(error) => assert!(!error.field.is_empty() && error.to_string().len() < 2048),
     }

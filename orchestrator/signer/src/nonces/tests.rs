@@ -1,6 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use ethereum::amount::Wei;
+use ethereum::signable::Unsigned;
 use ethereum::transaction::Kind;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -40,14 +41,15 @@ fn mine() -> Nonces {
 }
 
 fn spend(nonces: &mut Nonces, payer: Payer<'_>, key: Address, transaction: &Transaction) -> Result<(), NonceError> {
-    let hash = Unsigned::new(transaction).hash();
-    nonces.spend(payer, &Wanted { key, transaction, hash, may_bump: true })
+    let hash = UnsignedTransaction::new(transaction).hash();
+    let subject = Signable::Transaction(transaction.clone());
+    nonces.spend(payer, &Wanted { key, subject: &subject, hash, may_bump: true })
 }
 
 /// Without bumps, and one value for another transaction.
 fn sign(nonces: &mut Nonces, payer: Payer<'_>, key: Address, nonce: u64, value: u8) -> Result<(), NonceError> {
-    let transaction = Transaction { nonce, ..transaction(0, value.into(), 100) };
-    nonces.spend(payer, &Wanted { key, transaction: &transaction, hash: [value; 32], may_bump: false })
+    let subject = Signable::Transaction(Transaction { nonce, ..transaction(0, value.into(), 100) });
+    nonces.spend(payer, &Wanted { key, subject: &subject, hash: [value; 32], may_bump: false })
 }
 
 fn spent(nonce: u64, next: u64) -> Result<(), NonceError> {
@@ -83,8 +85,8 @@ fn ten_thousand_keys_on_ten_chains_sign_and_go_on() {
     for round in 0..2 {
         for number in 0..10_000 {
             for chain_id in 1..=10 {
-                let transaction = Transaction { chain_id, ..transaction(round, 1, 100) };
-                let wanted = Wanted { key: key(number), transaction: &transaction, hash: [1; 32], may_bump: false };
+                let subject = Signable::Transaction(Transaction { chain_id, ..transaction(round, 1, 100) });
+                let wanted = Wanted { key: key(number), subject: &subject, hash: [1; 32], may_bump: false };
                 assert_eq!(nonces.spend(ME, &wanted), Ok(()));
             }
         }
@@ -282,11 +284,10 @@ fn a_gas_price_is_bumped_as_fees_are() {
 #[test]
 fn without_the_policys_leave_fees_do_not_go_up() {
     let mut nonces = mine();
-    let hash = |transaction: &Transaction| Unsigned::new(transaction).hash();
-    let (original, bumped) = (transaction(7, 1, 100), transaction(7, 1, 200));
-    let wanted = |transaction, hash| Wanted { key: KEY, transaction, hash, may_bump: false };
-    assert_eq!(nonces.spend(ME, &wanted(&original, hash(&original))), Ok(()));
-    assert_eq!(nonces.spend(ME, &wanted(&bumped, hash(&bumped))), spent(7, 8));
+    let [original, bumped] = [100, 200].map(|fee| Signable::Transaction(transaction(7, 1, fee)));
+    let wanted = |subject| Wanted { key: KEY, subject, hash: Unsigned::new(subject).hash(), may_bump: false };
+    assert_eq!(nonces.spend(ME, &wanted(&original)), Ok(()));
+    assert_eq!(nonces.spend(ME, &wanted(&bumped)), spent(7, 8));
 }
 
 #[test]
@@ -392,10 +393,10 @@ proptest! {
         let (mut nonces, mut model) = (Nonces::new(6, bounds), Model::default());
         let clients = ["a", "b", "c"];
         for step in steps {
-            let transaction = transaction(step.nonce, step.value, step.fee);
-            let hash = Unsigned::new(&transaction).hash();
+            let subject = Signable::Transaction(transaction(step.nonce, step.value, step.fee));
+            let hash = Unsigned::new(&subject).hash();
             let payer = Payer { client: clients[step.client], is_key_brought: step.is_key_brought };
-            let wanted = Wanted { key: key(step.key), transaction: &transaction, hash, may_bump };
+            let wanted = Wanted { key: key(step.key), subject: &subject, hash, may_bump };
             let is_new = !model.latest.contains_key(&(step.key, step.nonce));
             match nonces.spend(payer, &wanted) {
                 Ok(()) => {

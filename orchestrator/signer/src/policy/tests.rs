@@ -33,7 +33,7 @@ fn transaction() -> Transaction {
 
 /// The rule that refuses, if any does.
 fn broken(policy: &Policy, key: Address, transaction: &Transaction) -> Option<Rule> {
-    policy.rules(key).check(transaction).err().map(|refusal| refusal.rule)
+    policy.rules(key).check(&Signable::Transaction(transaction.clone())).err().map(|refusal| refusal.rule)
 }
 
 fn broken_by(change: impl FnOnce(&mut Transaction)) -> Option<Rule> {
@@ -134,7 +134,8 @@ fn a_key_has_its_own_rules_and_the_rest_from_above() {
 
 #[test]
 fn a_refusal_names_its_rule() {
-    let refusal = policy(GOOD).unwrap().rules(KEY).check(&Transaction { gas: 600_000, ..transaction() }).unwrap_err();
+    let subject = Signable::Transaction(Transaction { gas: 600_000, ..transaction() });
+    let refusal = policy(GOOD).unwrap().rules(KEY).check(&subject).unwrap_err();
     assert_eq!(refusal.to_string(), "policy rule max_gas: 600000, at most 500000");
 }
 

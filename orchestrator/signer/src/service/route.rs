@@ -2,9 +2,10 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use ethereum::address::Address;
 use ethereum::hex;
 use ethereum::key::SecretKey;
-use ethereum::signature::Unsigned;
+use ethereum::signable::{Signable, Signed, Unsigned};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -170,30 +171,35 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         // The key may be long in coming.
         drop(bytes);
         caller.may_ask(&request.key)?;
-        let transaction = &request.transaction;
-        let unsigned = Unsigned::new(transaction);
-        if self.policy.has_ethereums_gas_rules(transaction.chain_id) {
-            pool::check(transaction, unsigned.max_signed_len())?;
-        }
+        let subject = &request.subject;
+        let unsigned = Unsigned::new(subject);
+        self.check_pool(subject, unsigned.max_signed_len())?;
         let id = Id::new(&request.key, request.credential.as_ref());
         let key = self.cache.key(id, Instant::now(), self.fetch(&request)).await?;
         let address = key.address();
         caller.may_use(&request.key, address)?;
         let rules = self.policy.rules(address);
-        rules.check(transaction)?;
+        rules.check(subject)?;
         if !rules.allows_nonce_reuse() {
             let is_brought = matches!(request.key, KeyReference::EncryptedKey(_)) || request.credential.is_some();
             let payer = caller.payer(is_brought && !self.policy.names(address));
             let hash = unsigned.hash();
-            self.nonces()
-                .spend(payer, &Wanted { key: address, transaction, hash, may_bump: rules.allows_fee_bump() })?;
+            self.nonces().spend(payer, &Wanted { key: address, subject, hash, may_bump: rules.allows_fee_bump() })?;
         }
         let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
         self.metrics.signed();
-        let hash = hex::prefixed(&signed.hash);
-        debug!(client = caller.name(), key = %address, chain = transaction.chain_id, nonce = transaction.nonce, hash, "signed");
-        let answer = json(&SignAnswer { transaction_signed: hex::prefixed(&signed.raw), transaction_hash: hash });
-        Ok(Answer { room, ..answer })
+        note_signed(caller, address, subject, &signed);
+        Ok(Answer { room, ..json(&SignAnswer::from(&signed)) })
+    }
+
+    /// Refuses what no node would take, on chains whose nodes count gas as Ethereum's do.
+    fn check_pool(&self, subject: &Signable, max_signed_len: usize) -> Result<(), RequestError> {
+        match subject {
+            Signable::Transaction(transaction) if self.policy.has_ethereums_gas_rules(transaction.chain_id) => {
+                pool::check(transaction, max_signed_len)
+            }
+            Signable::Transaction(_) => Ok(()),
+        }
     }
 
     fn nonces(&self) -> MutexGuard<'_, Nonces> {
@@ -239,6 +245,15 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             return Ok(Answer::new(CBOR, document));
         }
         Ok(json(&DocumentAnswer { document: base64(&document) }))
+    }
+}
+
+fn note_signed(caller: &Caller, key: Address, subject: &Signable, signed: &Signed) {
+    let (client, hash) = (caller.name(), hex::prefixed(&signed.hash()));
+    match subject {
+        Signable::Transaction(transaction) => {
+            debug!(client, %key, chain = transaction.chain_id, nonce = transaction.nonce, hash, "signed");
+        }
     }
 }
 

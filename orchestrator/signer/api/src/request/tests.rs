@@ -1,8 +1,8 @@
 use ethereum::amount::Wei;
 use ethereum::hex;
 use ethereum::key::SecretKey;
-use ethereum::signature::Unsigned;
-use ethereum::transaction::Kind;
+use ethereum::signable::{Signed, Unsigned};
+use ethereum::transaction::{Kind, Transaction};
 use serde_json::Value;
 
 use super::*;
@@ -18,6 +18,13 @@ const CREDENTIAL: &str = r#""credential": {"access_key_id": "AKIA", "secret_acce
 fn with(from: &str, to: &str) -> Result<SignRequest, RequestError> {
     assert!(GOOD.contains(from), "{from} is not in the request");
     SignRequest::parse(GOOD.replacen(from, to, 1).as_bytes())
+}
+
+impl SignRequest {
+    fn transaction(&self) -> &Transaction {
+        let Signable::Transaction(transaction) = &self.subject;
+        transaction
+    }
 }
 
 fn refused(from: &str, to: &str) -> String {
@@ -40,8 +47,8 @@ fn refused_value(field: &str, value: &str) -> String {
 #[test]
 fn the_good_request_is_read() {
     let request = SignRequest::parse(GOOD.as_bytes()).unwrap();
-    assert_eq!(request.transaction.value, Wei(10_000_000_000_000_000));
-    assert_eq!(request.transaction.to.unwrap().to_string(), TO);
+    assert_eq!(request.transaction().value, Wei(10_000_000_000_000_000));
+    assert_eq!(request.transaction().to.unwrap().to_string(), TO);
     assert_eq!(request.key, KeyReference::SecretId("prod/wallet".to_owned()));
     assert!(request.credential.is_none());
 }
@@ -122,8 +129,8 @@ fn whole_numbers_are_integers_or_canonical_quantities() {
         }
     }
     let request = with("\"gas\": 100000", "\"gas\": \"0x186a0\"").unwrap();
-    assert_eq!(request.transaction.gas, 100_000);
-    assert_eq!(with("\"nonce\": 0", "\"nonce\": \"0x0\"").unwrap().transaction.nonce, 0);
+    assert_eq!(request.transaction().gas, 100_000);
+    assert_eq!(with("\"nonce\": 0", "\"nonce\": \"0x0\"").unwrap().transaction().nonce, 0);
 }
 
 #[test]
@@ -149,7 +156,7 @@ fn a_tip_above_the_fee_is_refused() {
 
 #[test]
 fn ether_is_read_from_its_text() {
-    let value = |text: &str| with("\"value\": 0.01", &format!("\"value\": {text}")).unwrap().transaction.value.0;
+    let value = |text: &str| with("\"value\": 0.01", &format!("\"value\": {text}")).unwrap().transaction().value.0;
     assert_eq!(value("0.1"), 100_000_000_000_000_000);
     assert_eq!(value("\"1.000000000000000001\""), 1_000_000_000_000_000_001);
     assert_eq!(value("1.000000000000000001"), 1_000_000_000_000_000_001);
@@ -183,13 +190,13 @@ fn an_address_has_its_length_its_prefix_and_its_checksum() {
 #[test]
 fn data_is_whole_bytes_of_hex_and_not_endless() {
     let data = |text: &str| with("\"nonce\": 0", &format!("\"nonce\": 0, \"data\": {text}"));
-    assert_eq!(data("\"0xA9059cbb\"").unwrap().transaction.data, [0xa9, 0x05, 0x9c, 0xbb]);
-    assert!(data("\"0x\"").unwrap().transaction.data.is_empty());
+    assert_eq!(data("\"0xA9059cbb\"").unwrap().transaction().data, [0xa9, 0x05, 0x9c, 0xbb]);
+    assert!(data("\"0x\"").unwrap().transaction().data.is_empty());
     for text in ["\"\"", "\"a9\"", "\"0xa\"", "\"0xzz\"", "5", "[]", "\"0xé\""] {
         let error = data(text).unwrap_err();
         assert_eq!(error.field, "transaction_payload.data", "{text}");
     }
-    assert_eq!(data(&format!("\"0x{}\"", "00".repeat(MAX_DATA))).unwrap().transaction.data.len(), MAX_DATA);
+    assert_eq!(data(&format!("\"0x{}\"", "00".repeat(MAX_DATA))).unwrap().transaction().data.len(), MAX_DATA);
     let error = data(&format!("\"0x{}\"", "00".repeat(MAX_DATA + 1))).unwrap_err().to_string();
     assert!(error.ends_with("131073 bytes, expected at most 131072") && error.len() < 400, "{error}");
 }
@@ -197,7 +204,8 @@ fn data_is_whole_bytes_of_hex_and_not_endless() {
 #[test]
 fn an_access_list_is_checked_entry_by_entry() {
     let list = |text: &str| {
-        with("\"nonce\": 0", &format!("\"nonce\": 0, \"accessList\": {text}")).map(|request| request.transaction.kind)
+        with("\"nonce\": 0", &format!("\"nonce\": 0, \"accessList\": {text}"))
+            .map(|request| request.transaction().kind.clone())
     };
     let address = "0xde0b295669a9fd93d5f28d9ec85e40f4cb697bae";
     let key = format!("0x{}", "03".repeat(32));
@@ -226,7 +234,9 @@ fn each_type_has_its_own_fields_and_no_others() {
     let fees = "\"maxFeePerGas\": 100000000000, \"maxPriorityFeePerGas\": 3000000000";
     let payload = |kind: &str, fees_instead: &str| {
         let text = GOOD.replacen("\"type\": 2", kind, 1).replacen(fees, fees_instead, 1);
-        SignRequest::parse(text.as_bytes()).map(|request| request.transaction.kind).map_err(|error| error.field)
+        SignRequest::parse(text.as_bytes())
+            .map(|request| request.transaction().kind.clone())
+            .map_err(|error| error.field)
     };
     assert!(matches!(payload("\"type\": 0", "\"gasPrice\": 5"), Ok(Kind::Legacy { gas_price: Wei(5) })));
     assert!(matches!(payload("\"type\": \"0x1\"", "\"gasPrice\": 5"), Ok(Kind::AccessList { .. })));
@@ -247,7 +257,9 @@ fn without_a_type_the_fees_tell_it() {
     let fees = "\"maxFeePerGas\": 100000000000, \"maxPriorityFeePerGas\": 3000000000";
     let payload = |fees_instead: &str| {
         let text = GOOD.replacen("\"type\": 2,", "", 1).replacen(fees, fees_instead, 1);
-        SignRequest::parse(text.as_bytes()).map(|request| request.transaction.kind).map_err(|error| error.field)
+        SignRequest::parse(text.as_bytes())
+            .map(|request| request.transaction().kind.clone())
+            .map_err(|error| error.field)
     };
     assert!(matches!(payload(fees), Ok(Kind::DynamicFee { .. })));
     assert!(matches!(payload("\"gasPrice\": 5"), Ok(Kind::Legacy { .. })));
@@ -262,7 +274,7 @@ fn a_contract_is_created_only_from_data() {
     let to = format!("\"to\": \"{TO}\",");
     assert!(refused(&to, "").starts_with("transaction_payload.to: missing, expected an address, or data"));
     assert!(refused(&to, "\"data\": \"0x\",").starts_with("transaction_payload.to: missing"));
-    assert!(with(&to, "\"data\": \"0x6001600255\",").unwrap().transaction.to.is_none());
+    assert!(with(&to, "\"data\": \"0x6001600255\",").unwrap().transaction().to.is_none());
     refused_value("to", "\"\"");
 }
 
@@ -420,7 +432,7 @@ fn what_eth_account_signs_is_signed_byte_for_byte() {
         let payload = request[..end].trim().trim_end_matches(',');
         let body = format!("{{\"transaction_payload\": {payload}, \"secret_id\": \"test\"}}");
         let request = SignRequest::parse(body.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", vector["name"]));
-        let signed = Unsigned::new(&request.transaction).sign(&key).unwrap();
+        let Signed::Transaction(signed) = Unsigned::new(&request.subject).sign(&key).unwrap();
         assert_eq!(hex::prefixed(&signed.raw), vector["transaction_signed"].as_str().unwrap(), "{}", vector["name"]);
         assert_eq!(hex::prefixed(&signed.hash), vector["transaction_hash"].as_str().unwrap(), "{}", vector["name"]);
     }
