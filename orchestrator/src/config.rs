@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use binding::sha256;
 use ipnet::IpNet;
 use kms::config::{ImdsTable, KmsTable, SecretsTable};
 use serde::Deserialize;
 use service::{Service, ServiceTable};
 use signer::config::SignerTable;
-use tunnel::binding::sha256;
 use tunnel::control::PublicKey;
 use wireguard::{MAX_MTU, MIN_MTU};
 

@@ -5,7 +5,7 @@
 //! stay in use until the gateway accepts the new ones, so a failed exchange costs nothing.
 
 use anyhow::{Context, Result};
-use tunnel::binding::{self, Binding};
+use binding::tunnel::{Binding, kem_key_digest};
 use tunnel::control::{Answer, KemCiphertext, Offer, PublicKey, ToGateway};
 use tunnel::internal::ToRelay;
 use tunnel::port::Cid;
@@ -84,7 +84,7 @@ impl KeyExchange {
         let (decapsulator, kem_key) = Decapsulator::generate()?;
         let binding = Binding {
             public_key: keys.public,
-            kem_key: binding::kem_key_digest(&kem_key),
+            kem_key: kem_key_digest(&kem_key),
             tls_key: self.tls_key,
             config: self.config.digest,
             gateway: offer.public_key,

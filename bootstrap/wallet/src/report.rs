@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use attestation::{Claims, ClaimsReport, TrustRoot};
+use binding::signer::Binding;
 use serde::Serialize;
-use signer::binding::Binding;
 
 use crate::enclave::EnclaveUrl;
 use crate::trust::{Judgement, hex};

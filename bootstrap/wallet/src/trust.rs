@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use attestation::{At, Claims, Measurements, Pcr, Policy, PolicyError, TrustRoot, Violation};
-use signer::binding::{Binding, BindingError};
+use binding::BindingError;
+use binding::signer::Binding;
 use thiserror::Error;
 
 /// A number that is used once: it makes a document one that cannot be older than the question.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use attestation::{At, Claims, Expected};
-use tunnel::binding::{self, Binding};
+use binding::tunnel::{Binding, kem_key_digest};
 use tunnel::control::{Answer, Offer};
 use tunnel::port::Cid;
 
@@ -46,7 +46,7 @@ pub(crate) fn verify(
         binding.public_key
     );
     ensure!(
-        binding.kem_key == binding::kem_key_digest(&kem_key),
+        binding.kem_key == kem_key_digest(&kem_key),
         "the attestation document is for another ML-KEM key than that of the answer"
     );
     Ok(Attested { claims, binding, document, at: now })

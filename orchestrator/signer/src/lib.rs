@@ -7,7 +7,6 @@
 //! | [`pool`] | what no node would take |
 //! | [`nonces`] | which transaction a nonce has been spent on |
 //! | [`permission`] | who may use which keys |
-//! | [`binding`] | what an attestation document says of this TLS key |
 //! | [`config`] | the `[signer]` table of the measured configuration |
 //!
 //! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. Where keys come from is the caller's: [`keys::Keys`] and [`keys::Attestor`].
@@ -23,7 +22,6 @@
     )
 )]
 
-pub mod binding;
 pub mod config;
 pub mod keys;
 pub mod nonces;

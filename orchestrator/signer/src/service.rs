@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `POST /` | signs, see [`signer_api::request`]: `{"transaction_signed": "0x…", "transaction_hash": "0x…"}` |
 //! | `POST /keys` | makes a key: `{"address": "0x…", "encrypted_key": "base64"}` |
-//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself for who prefers `application/cbor` in `Accept`; see [`crate::binding`]; the nonce has 1 to 64 bytes |
+//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself for who prefers `application/cbor` in `Accept`; see [`binding::signer`]; the nonce has 1 to 64 bytes |
 //! | `GET /health` | `{"status": "ok"}`, also at `/healthz`, with a slash or a query behind it, and without a client certificate |
 //! | `GET /metrics` | Prometheus's text format; for configured clients only |
 //!
@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
+use binding::signer::Binding;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -137,7 +138,7 @@ struct Shared<K, A> {
     bodies: Budget,
     seats: Arc<Seats>,
     closings: Closings,
-    user_data: [u8; crate::binding::Binding::LEN],
+    user_data: [u8; Binding::LEN],
     limits: Limits,
 }
 
@@ -160,7 +161,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     /// As above.
     pub fn with_limits(config: Config, config_digest: [u8; 32], keys: K, attestor: A, limits: Limits) -> Result<Self> {
         let identity = Identity::generate(&config.access)?;
-        let binding = crate::binding::Binding { tls_key: identity.digest, config: config_digest };
+        let binding = Binding { tls_key: identity.digest, config: config_digest };
         let nonces = Mutex::new(Nonces::new(config.access.payers(), Bounds::default()));
         let shared = Shared {
             keys,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use binding::sha256;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, sign::any_ecdsa_type};
@@ -16,7 +17,6 @@ use rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 use zeroize::Zeroize;
 
-use crate::binding::sha256;
 use crate::permission::{Access, Caller};
 
 /// This process's TLS key.

@@ -67,7 +67,7 @@ pub struct Answer {
     /// What the gateway encapsulates the pre-shared key to, made for this exchange.
     #[n(1)]
     pub kem_key: KemKey,
-    /// The NSM's attestation document: the offer's nonce, and a [`Binding`](crate::binding::Binding) of these keys.
+    /// The NSM's attestation document: the offer's nonce, and the tunnel's binding of these keys, see the crate `binding`.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub document: Vec<u8>,
 }

@@ -1,6 +1,6 @@
-//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, what a
-//! document binds, how the pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket
-//! and a byte stream. And what PID 1 and its children agree on: their messages, in the same encoding.
+//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, how the
+//! pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket and a byte stream. And
+//! what PID 1 and its children agree on: their messages, in the same encoding.
 
 #![cfg_attr(
     test,
@@ -13,7 +13,6 @@
 )]
 
 pub mod backoff;
-pub mod binding;
 pub mod control;
 pub mod counters;
 pub mod datagram;

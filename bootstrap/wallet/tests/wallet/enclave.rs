@@ -7,6 +7,8 @@ use attestation::test_root::{Fields, TestRoot};
 use attestation::{Measurements, Pcr, TrustRoot};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use binding::sha256;
+use binding::signer::Binding;
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use rcgen::{
@@ -20,7 +22,6 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
-use signer::binding::{Binding, sha256};
 use wallet::enclave::EnclaveUrl;
 use wallet::trust::Trust;
 

@@ -30,7 +30,7 @@ impl Exchange {
         let now = NOW + Duration::from_hours(24 * 365 * 56);
         let binding = Binding {
             public_key: OWN,
-            kem_key: binding::kem_key_digest(&KEM),
+            kem_key: kem_key_digest(&KEM),
             tls_key: None,
             config: [0x55; 32],
             gateway: GATEWAY,

@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use anyhow::{Result, bail};
 use attestation::{Claims, ClaimsReport, TrustRoot};
+use binding::tunnel::Binding;
 use serde::Serialize;
-use tunnel::binding::Binding;
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use attestation::Measurements;
 use attestation::test_root::{Fields, TestRoot};
-use tunnel::binding::Binding;
+use binding::tunnel::Binding;
 use tunnel::control::PublicKey;
 use tunnel::port::Cid;
 

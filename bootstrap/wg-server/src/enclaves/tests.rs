@@ -1,6 +1,6 @@
 use attestation::Claims;
+use binding::tunnel::Binding;
 use proptest::prelude::*;
-use tunnel::binding::Binding;
 
 use super::*;
 use crate::config::Range;

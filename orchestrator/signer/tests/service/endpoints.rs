@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use binding::sha256;
+use binding::signer::Binding;
 use ethereum::key::SecretKey;
 use serde_json::Value;
-use signer::binding::{Binding, sha256};
 use signer::service::Limits;
 use webpki::EndEntityCert;
 

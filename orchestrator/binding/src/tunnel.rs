@@ -1,17 +1,16 @@
-//! The `user_data` of the enclave's attestation document: the keys that the document binds, and the gateway they are
-//! for.
+//! What the enclave's attestation document says in its `user_data`: which keys it vouches for, and to whom.
 //!
-//! The document's `nonce` is the gateway's, so an old document does not pass. The first 32 bytes separate this use of a
-//! document from every other.
+//! The document's `nonce` is the gateway's, so an old document does not pass.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use thiserror::Error;
+use ::tunnel::control::{KemKey, PublicKey};
+use ::tunnel::port::Cid;
 
-use crate::control::{KemKey, PublicKey};
-use crate::port::Cid;
+use crate::{BindingError, sha256};
 
-/// The first bytes; another layout has another number.
 const DOMAIN: [u8; 32] = *b"enclave-wireguard attested key 1";
+
+/// In place of a digest: SHA-256 gives it for no input that anybody knows.
+const NO_TLS_KEY: [u8; 32] = [0; 32];
 
 /// The keys of one exchange, and the gateway they are for.
 ///
@@ -40,17 +39,6 @@ pub struct Binding {
     pub cid: Cid,
 }
 
-/// Why bytes are not a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum BindingError {
-    /// Not [`Binding::LEN`] bytes.
-    #[error("a binding of {0} bytes, expected {len}", len = Binding::LEN)]
-    Length(usize),
-    /// Made for something else, or by another version.
-    #[error("a document that does not bind a tunnel's keys")]
-    Domain,
-}
-
 impl Binding {
     /// Its length in bytes; a document takes at most 512.
     pub const LEN: usize = 196;
@@ -58,14 +46,12 @@ impl Binding {
     /// The bytes for the document.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {
+        let tls_key = self.tls_key.unwrap_or(NO_TLS_KEY);
+        let fields = [DOMAIN, self.public_key.0, self.kem_key, tls_key, self.config, self.gateway.0];
         let mut bytes = [0; Self::LEN];
-        let tls_key = self.tls_key.unwrap_or([0; 32]);
-        let cid = self.cid.0.to_be_bytes();
-        let fields: [&[u8]; 7] =
-            [&DOMAIN, &self.public_key.0, &self.kem_key, &tls_key, &self.config, &self.gateway.0, &cid];
-        for (to, from) in bytes.iter_mut().zip(fields.into_iter().flatten()) {
-            *to = *from;
-        }
+        let (keys, cid) = bytes.split_at_mut(fields.as_flattened().len());
+        keys.copy_from_slice(fields.as_flattened());
+        cid.copy_from_slice(&self.cid.0.to_be_bytes());
         bytes
     }
 
@@ -74,18 +60,16 @@ impl Binding {
     /// # Errors
     /// Another length, or another domain.
     pub fn decode(bytes: &[u8]) -> Result<Self, BindingError> {
-        // Six fields of 32 bytes and one of 4 are LEN bytes, and nothing else is.
-        let (fields, cid) = bytes.as_chunks::<32>();
-        let (&[domain, public_key, kem_key, tls_key, config, gateway], &[a, b, c, d]) = (fields, cid) else {
-            return Err(BindingError::Length(bytes.len()));
+        let (&[domain, public_key, kem_key, tls_key, config, gateway], &[a, b, c, d]) = bytes.as_chunks::<32>() else {
+            return Err(BindingError::Length { actual: bytes.len(), expected: Self::LEN });
         };
         if domain != DOMAIN {
-            return Err(BindingError::Domain);
+            return Err(BindingError::Domain("a tunnel's keys"));
         }
         Ok(Self {
             public_key: PublicKey(public_key),
             kem_key,
-            tls_key: (tls_key != [0; 32]).then_some(tls_key),
+            tls_key: (tls_key != NO_TLS_KEY).then_some(tls_key),
             config,
             gateway: PublicKey(gateway),
             cid: Cid(u32::from_be_bytes([a, b, c, d])),
@@ -93,20 +77,10 @@ impl Binding {
     }
 }
 
-/// The digest of an encapsulation key that a binding has.
+/// What a binding says of an encapsulation key.
 #[must_use]
 pub fn kem_key_digest(key: &KemKey) -> [u8; 32] {
     sha256(&key.0)
-}
-
-/// SHA-256 (FIPS 180-4).
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    for (to, from) in out.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {
-        *to = *from;
-    }
-    out
 }
 
 #[cfg(test)]
@@ -148,16 +122,11 @@ mod tests {
 
     #[test]
     fn another_length_or_another_purpose_is_not_a_binding() {
-        assert_eq!(Binding::decode(&golden()[1..]), Err(BindingError::Length(195)));
-        assert_eq!(Binding::decode(&[golden(), vec![0]].concat()), Err(BindingError::Length(197)));
+        let length = |actual| Err(BindingError::Length { actual, expected: 196 });
+        assert_eq!(Binding::decode(&golden()[1..]), length(195));
+        assert_eq!(Binding::decode(&[golden(), vec![0]].concat()), length(197));
         let mut other = golden();
         other[31] = b'2';
-        assert_eq!(Binding::decode(&other), Err(BindingError::Domain));
-    }
-
-    #[test]
-    fn a_digest_is_that_of_fips_180() {
-        let abc = [0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea];
-        assert_eq!(sha256(b"abc")[..8], abc);
+        assert_eq!(Binding::decode(&other), Err(BindingError::Domain("a tunnel's keys")));
     }
 }

@@ -1,8 +1,8 @@
 //! Any bytes are refused, or are a binding that is written back as it was.
 #![no_main]
 
+use binding::signer::Binding;
 use libfuzzer_sys::fuzz_target;
-use tunnel::binding::Binding;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(binding) = Binding::decode(bytes) {
