@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 use crate::certificate::{Certificate, CertificateError};
-use crate::document::Moment;
+use crate::moment::Moment;
 use crate::root::TrustRoot;
 
 /// Where in the document a certificate is.

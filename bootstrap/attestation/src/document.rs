@@ -1,15 +1,14 @@
 //! A whole document: from bytes to what may be believed of them.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
 use crate::chain::{self, ChainError, Clock};
+use crate::claims::Claims;
 use crate::envelope::{Envelope, EnvelopeError};
+use crate::moment::Moment;
 use crate::payload::{Payload, PayloadError};
-use crate::pcr::Pcr;
 use crate::policy::{Policy, Violation};
 use crate::root::TrustRoot;
 
@@ -30,35 +29,6 @@ pub enum At {
     Document,
     /// A moment of the caller's choice, usually now. Certificates may begin up to [`CLOCK_TOLERANCE`] later.
     Time(SystemTime),
-}
-
-/// What a verified document says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
-    /// The enclave's module, as the hypervisor names it.
-    pub module_id: String,
-    /// When the document was made.
-    pub timestamp: SystemTime,
-    /// All registers of the document; PCR0 to PCR15 are always there.
-    pub pcrs: BTreeMap<u8, Pcr>,
-    /// What the enclave put there, 1 to 1024 bytes.
-    pub public_key: Option<Vec<u8>>,
-    /// What the enclave put there, at most 512 bytes.
-    pub user_data: Option<Vec<u8>>,
-    /// What the enclave put there, at most 512 bytes.
-    pub nonce: Option<Vec<u8>>,
-    /// From when on the certificate that signed the document is valid.
-    pub not_before: SystemTime,
-    /// Until when.
-    pub not_after: SystemTime,
-}
-
-impl Claims {
-    /// Whether the enclave runs in debug mode, where the hypervisor hides what was measured.
-    #[must_use]
-    pub fn is_debug(&self) -> bool {
-        (0..=2).any(|index| self.pcrs.get(&index).is_none_or(Pcr::is_zero))
-    }
 }
 
 /// What the verifier asked the enclave to put into its document. `None`: not asked, anything is right.
@@ -195,19 +165,6 @@ fn hex(bytes: Option<&[u8]>) -> String {
         None => "absent".to_owned(),
         Some([]) => "empty".to_owned(),
         Some(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-    }
-}
-
-/// A time as RFC 3339 writes it.
-pub(crate) struct Moment<'a>(pub(crate) &'a SystemTime);
-
-impl fmt::Display for Moment<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What DER cannot say is before 1970 or after 9999.
-        match der::DateTime::try_from(*self.0) {
-            Ok(time) => time.fmt(f),
-            Err(_) => write!(f, "{:?}", self.0),
-        }
     }
 }
 

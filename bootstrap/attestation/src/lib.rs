@@ -12,10 +12,12 @@
 
 mod certificate;
 mod chain;
+mod claims;
 mod document;
 mod encoding;
 mod envelope;
 mod measurements;
+mod moment;
 mod payload;
 mod pcr;
 mod policy;
@@ -28,7 +30,8 @@ pub mod test_root;
 
 pub use certificate::CertificateError;
 pub use chain::{ChainError, Position};
-pub use document::{At, CLOCK_TOLERANCE, Claims, Error, Expected, attest, verify};
+pub use claims::Claims;
+pub use document::{At, CLOCK_TOLERANCE, Error, Expected, attest, verify};
 pub use encoding::{EncodingError, decode};
 pub use envelope::EnvelopeError;
 pub use measurements::{Measurements, MeasurementsError};

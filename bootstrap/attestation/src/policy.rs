@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use crate::document::Claims;
+use crate::claims::Claims;
 use crate::measurements::Measurements;
 use crate::pcr::Pcr;
 

@@ -1,6 +1,7 @@
 //! Documents that are genuine: what the verifier asked for, which enclave it is, and when.
 
 use super::*;
+use crate::pcr::Pcr;
 use crate::measurements::Measurements;
 
 fn pcr(byte: u8) -> Pcr {
