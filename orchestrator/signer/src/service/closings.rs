@@ -1,7 +1,6 @@
 //! Connections that the service ends of its own accord: counted, and told to the operator once in a while.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::seats::{Bound, Source};
-use crate::metrics;
+use crate::metrics::{Collect, Snapshot};
 
 /// Why the service ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,24 +84,21 @@ impl Closings {
         }
     }
 
-    /// For `/metrics`.
-    pub(super) fn render(&self) -> String {
-        const NAME: &str = "signer_connections_closed_total";
-        let counts = self.counts();
-        let mut page = String::new();
-        let mut write = || {
-            metrics::head(&mut page, NAME, "counter", "Connections that the signer ended, by reason.")?;
-            Closing::EACH.into_iter().try_for_each(|closing| {
-                let count = counts.all.get(&closing).copied().unwrap_or_default();
-                writeln!(page, "{NAME}{{reason=\"{}\"}} {count}", closing.name())
-            })
-        };
-        write().expect("writing to a String cannot fail");
-        page
-    }
-
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Closings {
+    fn collect(&self, snapshot: &Snapshot) {
+        let counts = self.counts();
+        let count = |closing: Closing| (closing.name(), counts.all.get(&closing).copied().unwrap_or(0));
+        snapshot.counters(
+            "signer_connections_closed_total",
+            "Connections that the signer ended, by reason.",
+            "reason",
+            Closing::EACH.map(count),
+        );
     }
 }
 
@@ -126,6 +122,7 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn source(text: &str) -> Source {
         Source::of(text.parse().unwrap())
@@ -154,7 +151,7 @@ mod tests {
     fn every_reason_is_in_the_metrics_from_the_start() {
         let closings = Closings::default();
         closings.note(Closing::Unproven, source("192.0.2.1"));
-        let page = closings.render();
+        let page = Metrics::default().page(&[&closings]);
         assert!(page.contains("signer_connections_closed_total{reason=\"unproven_limit\"} 1\n"), "{page}");
         assert!(page.contains("signer_connections_closed_total{reason=\"handshake_timeout\"} 0\n"), "{page}");
     }

@@ -35,7 +35,6 @@ const MAX_NONCE: usize = 64;
 
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";
-const PROMETHEUS: &str = "text/plain; version=0.0.4";
 
 /// An answer that says yes.
 struct Answer {
@@ -150,12 +149,9 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Route::Health => Ok(Answer::new(JSON, br#"{"status":"ok"}"#.to_vec())),
             Route::Metrics => {
                 caller.is_known()?;
-                let page = [
-                    self.metrics.render(self.cache.figures(), &self.nonces().figures()),
-                    self.seats.render(),
-                    self.closings.render(),
-                ];
-                Ok(Answer::new(PROMETHEUS, page.concat().into_bytes()))
+                let (cache, nonces) = (self.cache.figures(), self.nonces().figures());
+                let page = self.metrics.page(&[&cache, &nonces, &*self.seats, &self.closings]);
+                Ok(Answer::new(prometheus::TEXT_FORMAT, page.into_bytes()))
             }
             Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),
         }

@@ -9,13 +9,13 @@
 //! So a source that fills the seats with silence takes them from itself, and while there is room a handshake may take long.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-use crate::metrics;
+use crate::metrics::{Collect, Snapshot};
 
 /// Where connections come from: an IPv4 address, or the 64 bits of an IPv6 address that a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,21 +112,20 @@ impl Seats {
         Ok(Admitted { seat: Seat { seats: Arc::clone(self), id, taken }, displaced })
     }
 
-    /// For `/metrics`.
-    pub(super) fn render(&self) -> String {
-        const NAME: &str = "signer_connections";
-        let (unproven, proven) = self.table().count();
-        let mut page = String::new();
-        metrics::head(&mut page, NAME, "gauge", "Connections now, by whether they have proved who they are.")
-            .and_then(|()| {
-                writeln!(page, "{NAME}{{state=\"unproven\"}} {unproven}\n{NAME}{{state=\"proven\"}} {proven}")
-            })
-            .expect("writing to a String cannot fail");
-        page
-    }
-
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Seats {
+    fn collect(&self, snapshot: &Snapshot) {
+        let (unproven, proven) = self.table().count();
+        snapshot.gauges(
+            "signer_connections",
+            "Connections now, by whether they have proved who they are.",
+            ["state"],
+            [(["unproven"], unproven), (["proven"], proven)],
+        );
     }
 }
 

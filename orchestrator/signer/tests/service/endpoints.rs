@@ -228,7 +228,7 @@ async fn health_and_metrics_are_there() {
     let answer = client.get("/metrics").await;
     let page = String::from_utf8(answer.body).unwrap();
     for line in
-        ["signer_requests_total{route=\"/\",outcome=\"ok\"} 1", "signer_signatures_total 1", "signer_keys_cached 1"]
+        ["signer_requests_total{outcome=\"ok\",route=\"/\"} 1", "signer_signatures_total 1", "signer_keys_cached 1"]
     {
         assert!(page.lines().any(|has| has == line), "{line} is not in {page}");
     }

@@ -1,8 +1,8 @@
 //! Documents that are genuine: what the verifier asked for, which enclave it is, and when.
 
 use super::*;
-use crate::pcr::Pcr;
 use crate::measurements::Measurements;
+use crate::pcr::Pcr;
 
 fn pcr(byte: u8) -> Pcr {
     Pcr([byte; 48])

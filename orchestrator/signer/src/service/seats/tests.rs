@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::Metrics;
 
 const BOUNDS: Places = Places { all: 8, unproven: 4, of_source: 6 };
 
@@ -100,7 +101,8 @@ fn a_seat_that_is_given_back_is_free() {
         assert!(!all.iter().any(is_taken));
     }
     assert_eq!(seats.table().count(), (0, 0));
-    assert!(seats.render().contains("signer_connections{state=\"proven\"} 0\n"), "{}", seats.render());
+    let page = Metrics::default().page(&[&*seats]);
+    assert!(page.contains("signer_connections{state=\"proven\"} 0\n"), "{page}");
 }
 
 fn refused(seats: &Arc<Seats>, from: &str) -> Option<Bound> {
