@@ -164,7 +164,7 @@ fn hex(bytes: Option<&[u8]>) -> String {
     match bytes {
         None => "absent".to_owned(),
         Some([]) => "empty".to_owned(),
-        Some(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Some(bytes) => const_hex::encode(bytes),
     }
 }
 

@@ -32,14 +32,10 @@ impl FromStr for Pcr {
     type Err = PcrError;
 
     fn from_str(text: &str) -> Result<Self, PcrError> {
-        let refused = || PcrError(text.to_owned());
-        let digits = text.bytes().map(|byte| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
-        let digits: Vec<u8> = digits.collect::<Option<_>>().ok_or_else(refused)?;
-        let (pairs, rest) = digits.as_chunks::<2>();
-        let bytes: Vec<u8> = pairs.iter().map(|[hi, lo]| hi << 4 | lo).collect();
-        match <[u8; Self::LEN]>::try_from(bytes) {
-            Ok(bytes) if rest.is_empty() => Ok(Self(bytes)),
-            Ok(_) | Err(_) => Err(refused()),
+        // The library would take 0x in front.
+        match const_hex::decode_to_array(text) {
+            Ok(bytes) if const_hex::check_raw(text) => Ok(Self(bytes)),
+            Ok(_) | Err(_) => Err(PcrError(text.to_owned())),
         }
     }
 }
@@ -84,7 +80,7 @@ impl FromStr for Register {
 
 impl fmt::Display for Pcr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&const_hex::encode(self.0))
     }
 }
 

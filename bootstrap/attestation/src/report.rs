@@ -35,9 +35,9 @@ impl<B> ClaimsReport<B> {
             pcrs: claims.pcrs.iter().filter(is_measured).map(|(index, pcr)| (*index, pcr.to_string())).collect(),
             certificate_not_before: rfc3339(claims.not_before),
             certificate_not_after: rfc3339(claims.not_after),
-            public_key: claims.public_key.as_deref().map(hex),
-            user_data: claims.user_data.as_deref().map(hex),
-            nonce: claims.nonce.as_deref().map(hex),
+            public_key: claims.public_key.as_deref().map(const_hex::encode),
+            user_data: claims.user_data.as_deref().map(const_hex::encode),
+            nonce: claims.nonce.as_deref().map(const_hex::encode),
             binding,
             module_id: claims.module_id,
         }
@@ -79,10 +79,6 @@ fn rfc3339(time: SystemTime) -> String {
     let nanoseconds = time.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|time| time.as_nanos().try_into().ok());
     let date = nanoseconds.and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time).ok());
     date.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{time:?}"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl TrustRoot {
     /// SHA-256 of the certificate's DER, in hex, as AWS publishes it of its own.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        digest(&SHA256, &self.der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        const_hex::encode(digest(&SHA256, &self.der))
     }
 
     pub(crate) fn der(&self) -> &[u8] {

@@ -126,5 +126,5 @@ impl Trust {
 
 /// In lower case; `none` for nothing.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    if bytes.is_empty() { "none".to_owned() } else { bytes.iter().map(|byte| format!("{byte:02x}")).collect() }
+    if bytes.is_empty() { "none".to_owned() } else { const_hex::encode(bytes) }
 }

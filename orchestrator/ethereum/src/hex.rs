@@ -1,36 +1,23 @@
 //! Hexadecimal text, as Ethereum writes it.
-
-use std::fmt::Write;
+//!
+//! const-hex takes digits with and without `0x`, which would let `0x0x` pass where the prefix is required. So digits are checked first.
 
 /// The bytes of an even number of hex digits without a prefix, or none.
-pub(crate) fn decode(digits: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
-    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+#[must_use]
+pub fn decode(digits: &str) -> Option<Vec<u8>> {
+    const_hex::check_raw(digits).then(|| const_hex::decode(digits).ok())?
 }
 
 /// Exactly `N` bytes, or none.
-pub(crate) fn decode_array<const N: usize>(digits: &str) -> Option<[u8; N]> {
-    decode(digits)?.try_into().ok()
+#[must_use]
+pub fn decode_array<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    const_hex::check_raw(digits).then(|| const_hex::decode_to_array(digits).ok())?
 }
 
 /// Lower case, with `0x` in front.
-pub(crate) fn prefixed(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 + bytes.len() * 2);
-    text.push_str("0x");
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-    }
-    text
-}
-
-/// The value of a digit in either case.
-pub(crate) fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'a'..=b'f' => Some(character - b'a' + 10),
-        b'A'..=b'F' => Some(character - b'A' + 10),
-        _ => None,
-    }
+#[must_use]
+pub fn prefixed(bytes: &[u8]) -> String {
+    const_hex::encode_prefixed(bytes)
 }
 
 #[cfg(test)]
@@ -46,9 +33,11 @@ mod tests {
 
     #[test]
     fn an_odd_digit_or_another_character_is_refused() {
-        for wrong in ["0", "0x", "gg", "0 ", "é", "+1"] {
+        for wrong in ["0", "0x", "0x00", "gg", "0 ", "é", "+1"] {
             assert_eq!(decode(wrong), None, "{wrong}");
         }
-        assert_eq!(decode_array::<2>("ffffff"), None);
+        for wrong in ["ffffff", "0xff", "0xffff"] {
+            assert_eq!(decode_array::<2>(wrong), None, "{wrong}");
+        }
     }
 }

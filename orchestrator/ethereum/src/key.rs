@@ -1,6 +1,6 @@
 //! Secret keys of secp256k1.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use k256::ecdsa::{Error, Signature, SigningKey, VerifyingKey};
@@ -8,7 +8,6 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::address::Address;
-use crate::hex;
 use crate::recovery::recovers_to;
 
 /// A key, with the address of its account. Zeroed when dropped; neither printed nor copied.
@@ -38,14 +37,10 @@ impl SecretKey {
     /// Another form, or no number of the curve. Never shows the plaintext.
     pub fn parse(plaintext: &[u8]) -> Result<Self, SecretKeyError> {
         let digits = plaintext.strip_prefix(b"0x").unwrap_or(plaintext);
-        let (pairs, rest) = digits.as_chunks::<2>();
         let mut bytes = Zeroizing::new([0; 32]);
-        if pairs.len() != bytes.len() || !rest.is_empty() {
+        // The library would take another 0x.
+        if !const_hex::check_raw(digits) || const_hex::decode_to_slice(digits, bytes.as_mut()).is_err() {
             return Err(SecretKeyError::Form);
-        }
-        for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-            let (Some(high), Some(low)) = (hex::digit(high), hex::digit(low)) else { return Err(SecretKeyError::Form) };
-            *byte = high << 4 | low;
         }
         Self::from_bytes(&bytes)
     }
@@ -78,12 +73,7 @@ impl SecretKey {
     pub fn expose_plaintext(&self) -> Zeroizing<String> {
         let bytes = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
         // All of it at once: a String that grows leaves copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(66));
-        text.push_str("0x");
-        for byte in bytes.iter() {
-            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        }
-        text
+        Zeroizing::new(const_hex::encode_prefixed(bytes.as_slice()))
     }
 
     /// `r`, `s` (the lower of the two) and whether the point's `y` is odd. The same hash gives the same signature (RFC 6979).

@@ -97,8 +97,8 @@ mod tests {
             "e35d28419ed02025cfa69038cd623962458da5c695fbdea3c22b0bfb25897092",
             "568d6905a2c88708a4b3025190edcfedb1974a606a13c6e5290fcb2ae63edab5",
         ];
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let roots = CertificateDer::pem_slice_iter(AMAZON).map(|root| hex(digest(&SHA256, &root.unwrap()).as_ref()));
+        let roots =
+            CertificateDer::pem_slice_iter(AMAZON).map(|root| const_hex::encode(digest(&SHA256, &root.unwrap())));
         assert_eq!(roots.collect::<Vec<_>>(), published);
         assert!(Roots::amazon().are_amazons());
         assert_eq!(Roots::amazon().to_string(), "Amazon's 5 roots");

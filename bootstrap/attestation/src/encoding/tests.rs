@@ -7,7 +7,7 @@ use super::*;
 const PRODUCTION: &[u8] = include_bytes!("../../tests/nitro-2024-08.cbor");
 
 fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const_hex::encode(bytes)
 }
 
 fn lines(text: &str, length: usize, end: &str) -> String {

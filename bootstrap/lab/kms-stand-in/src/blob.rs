@@ -106,8 +106,7 @@ mod tests {
         let arn = arn('f');
         let sealer = Sealer { arn: &arn, material: &[1; 32] };
         let sealed = sealer.seal(b"secret", &context(r#"{"purpose": "test"}"#), NONCE);
-        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, GOLDEN);
+        assert_eq!(const_hex::encode(sealed), GOLDEN);
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub(crate) fn verify<'k>(
 
     let canonical = canonical_request(request, body, authorization.signed_headers);
     let to_sign =
-        format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, hex(digest(&SHA256, &canonical).as_ref()));
-    let expected = hex(sign(access_key, [day, region, SERVICE, TERMINATOR], &to_sign).as_ref());
+        format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, const_hex::encode(digest(&SHA256, &canonical)));
+    let expected = const_hex::encode(sign(access_key, [day, region, SERVICE, TERMINATOR], &to_sign));
     if verify_slices_are_equal(expected.as_bytes(), authorization.signature.as_bytes()).is_err() {
         let message = "The request signature we calculated does not match the signature you provided. \
                        Check your AWS Secret Access Key and signing method.";
@@ -148,7 +148,7 @@ fn canonical_request(request: &Parts, body: &[u8], signed_headers: &str) -> Vec<
         let values: Vec<_> = request.headers.get_all(name).iter().map(|value| squeeze(value.as_bytes())).collect();
         canonical.push_str(&format!("{name}:{}\n", values.join(",")));
     }
-    canonical.push_str(&format!("\n{signed_headers}\n{}", hex(digest(&SHA256, body).as_ref())));
+    canonical.push_str(&format!("\n{signed_headers}\n{}", const_hex::encode(digest(&SHA256, body))));
     canonical.into_bytes()
 }
 
@@ -181,10 +181,6 @@ fn parse_time(text: &str) -> Option<SystemTime> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

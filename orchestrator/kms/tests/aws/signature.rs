@@ -19,20 +19,17 @@ pub(crate) fn is_right(request: &Request<Bytes>, secret: &str) -> bool {
         assert!(signed.split(';').any(|signed| signed == name), "{name} is not signed");
     }
     let headers: String = signed.split(';').map(|name| format!("{name}:{}\n", header(name).trim())).collect();
-    let (method, path, body) = (request.method(), request.uri().path(), hex(digest(&SHA256, request.body()).as_ref()));
+    let (method, path, body) =
+        (request.method(), request.uri().path(), const_hex::encode(digest(&SHA256, request.body())));
     let canonical = format!("{method}\n{path}\n\n{headers}\n{signed}\n{body}");
 
     let scope: Vec<&str> = credential.split('/').skip(1).collect();
-    let (date, hash) = (header("x-amz-date"), hex(digest(&SHA256, canonical.as_bytes()).as_ref()));
+    let (date, hash) = (header("x-amz-date"), const_hex::encode(digest(&SHA256, canonical.as_bytes())));
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{}\n{hash}", scope.join("/"));
     let key = scope.iter().fold(format!("AWS4{secret}").into_bytes(), |key, part| mac(&key, part));
-    signature == hex(&mac(&key, &text))
+    signature == const_hex::encode(mac(&key, &text))
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
     sign(&Key::new(HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -142,7 +142,7 @@ impl<'a> Field<'a> {
         };
         let digits = quoted.strip_suffix('"')?.strip_prefix("0x")?;
         let is_canonical = digits == "0" || !digits.starts_with('0');
-        let is_hex = (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| hex::digit(byte).is_some());
+        let is_hex = (1..=32).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         (is_canonical && is_hex).then(|| u128::from_str_radix(digits, 16).ok())?
     }
 
