@@ -1,4 +1,4 @@
-//! The other side: messages as KMS makes them, for tests and for those who stand in for KMS.
+//! The other side: messages as KMS makes them, for tests and for `kms-stand-in`.
 
 use aws_lc_rs::cipher::{AES_256, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
 use aws_lc_rs::error::Unspecified;
@@ -112,7 +112,7 @@ fn element(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
         [] => bytes.push(0),
         [short] if short < 0x80 => bytes.push(short),
         ref long => {
-            bytes.extend(u8::try_from(long.len()).map(|count| 0x80 | count));
+            bytes.push(0x80 | u8::try_from(long.len()).expect("a length has eight bytes at most"));
             bytes.extend(long);
         }
     }
@@ -123,4 +123,22 @@ fn element(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
 /// An element whose end is behind it.
 fn open_element(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
     [vec![tag.0, 0x80], parts.concat(), vec![0, 0]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_as_short_as_they_can_be() {
+        for (len, header) in [
+            (0, &[4, 0][..]),
+            (127, &[4, 127]),
+            (128, &[4, 0x81, 128]),
+            (256, &[4, 0x82, 1, 0]),
+            (65536, &[4, 0x83, 1, 0, 0]),
+        ] {
+            assert_eq!(element(Tag::OCTET_STRING, &[vec![0; len]])[..header.len()], *header, "{len}");
+        }
+    }
 }

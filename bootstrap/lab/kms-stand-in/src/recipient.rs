@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use attestation::{At, Claims, TrustRoot};
-use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use aws_lc_rs::rsa::{OaepPublicEncryptingKey, PublicEncryptingKey};
+use kms::cms::EnvelopedData;
 
 use crate::failure::{Failure, Kind};
 
@@ -23,12 +23,9 @@ pub(crate) struct Recipient {
     pub(crate) key: RecipientKey,
 }
 
-/// The public key to which an answer is encrypted.
+/// The public key to which an answer is encrypted, as a SubjectPublicKeyInfo.
 #[derive(Debug)]
-pub(crate) struct RecipientKey {
-    spki: Vec<u8>,
-    key: OaepPublicEncryptingKey,
-}
+pub(crate) struct RecipientKey(Vec<u8>);
 
 impl Recipient {
     /// Verifies the document against `root` at `now`.
@@ -66,19 +63,13 @@ impl RecipientKey {
         if again.as_ref() != spki {
             return Err(refused());
         }
-        let key = OaepPublicEncryptingKey::new(key).map_err(|error| refusal(format_args!("public_key: {error}")))?;
-        Ok(Self { spki: spki.to_vec(), key })
+        OaepPublicEncryptingKey::new(key).map_err(|error| refusal(format_args!("public_key: {error}")))?;
+        Ok(Self(spki.to_vec()))
     }
 
-    pub(crate) fn identifier(&self) -> [u8; 32] {
-        digest(&SHA256, &self.spki).as_ref().try_into().expect("SHA-256 has 32 bytes")
-    }
-
-    pub(crate) fn encrypt(&self, secret: &[u8]) -> Result<Vec<u8>, Unspecified> {
-        let mut ciphertext = vec![0; self.key.ciphertext_size()];
-        let len = self.key.encrypt(&OAEP_SHA256_MGF1SHA256, secret, &mut ciphertext, None)?.len();
-        ciphertext.truncate(len);
-        Ok(ciphertext)
+    /// Encrypts a secret to it.
+    pub(crate) fn seal(&self, secret: &[u8]) -> Result<EnvelopedData, Unspecified> {
+        kms::seal::seal(&self.0, secret)
     }
 }
 
@@ -90,6 +81,7 @@ fn refusal(reason: impl Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use attestation::test_root::{Fields, TestRoot};
+    use aws_lc_rs::digest::{SHA256, digest};
     use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 
     use super::*;
@@ -121,7 +113,7 @@ mod tests {
     fn a_document_with_an_rsa_key_is_good() {
         let (now, spki) = (SystemTime::now(), spki());
         let recipient = verify(&fields(now, Some(spki.clone())), now).unwrap();
-        assert_eq!(recipient.key.identifier(), digest(&SHA256, &spki).as_ref());
+        assert_eq!(recipient.key.seal(b"secret").unwrap().key_identifier, digest(&SHA256, &spki).as_ref());
         assert_eq!(recipient.claims.public_key, Some(spki));
     }
 

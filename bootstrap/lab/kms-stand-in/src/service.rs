@@ -12,13 +12,14 @@ use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
+use kms::cms::EnvelopedData;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::access_key::AccessKey;
 use crate::arn::{KeyArn, KeyId};
 use crate::blob::{self, Blob, Sealer};
-use crate::cms::EnvelopedData;
+use crate::cms;
 use crate::config::Config;
 use crate::context::EncryptionContext;
 use crate::failure::{Failure, Kind};
@@ -357,7 +358,7 @@ impl Request<'_> {
         if let Some(Recipient { key, .. }) = recipient
             && self.fault != Some(Fault::PlaintextOnly)
         {
-            let enveloped = EnvelopedData::seal(secret, key).map_err(crypto)?;
+            let enveloped = key.seal(secret).map_err(crypto)?;
             let ber = faulty(enveloped, self.fault);
             answer.insert("CiphertextForRecipient".to_owned(), STANDARD.encode(ber).into());
         }
@@ -385,14 +386,14 @@ fn requested(parts: &Parts) -> Result<Operation, Failure> {
 
 fn faulty(mut enveloped: EnvelopedData, fault: Option<Fault>) -> Vec<u8> {
     match fault {
-        Some(Fault::BadPadding) => enveloped.spoil_padding(),
-        Some(Fault::BadKey) => enveloped.spoil_key(),
+        Some(Fault::BadPadding) => cms::spoil_padding(&mut enveloped),
+        Some(Fault::BadKey) => cms::spoil_key(&mut enveloped),
         Some(_) | None => {}
     }
     let mut ber = if fault == Some(Fault::WrongAlgorithm) {
-        enveloped.to_ber_with_another_algorithm()
+        cms::to_ber_with_another_algorithm(&enveloped)
     } else {
-        enveloped.to_ber()
+        cms::to_ber(&enveloped)
     };
     if fault == Some(Fault::TruncatedCms) {
         ber.truncate(ber.len() / 2);
