@@ -211,7 +211,7 @@ fn moment(time: Time) -> SystemTime {
 
 fn point(info: &SubjectPublicKeyInfoOwned) -> Result<Vec<u8>, CertificateError> {
     let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.decode_as().ok());
-    let point = info.subject_public_key.as_bytes().unwrap_or_default();
+    let point = info.subject_public_key.as_bytes().ok_or(CertificateError::PublicKey)?;
     let is_right = info.algorithm.oid == EC_PUBLIC_KEY
         && curve == Some(SECP384R1)
         && point.len() == POINT_LEN

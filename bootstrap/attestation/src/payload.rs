@@ -270,10 +270,13 @@ impl Entries {
 
     /// Whether the decoder stands before another entry. Not to be called again once it does not.
     fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<bool, PayloadError> {
-        if let Some(remaining) = &mut self.remaining {
-            let next = remaining.checked_sub(1);
-            *remaining = next.unwrap_or(0);
-            return Ok(next.is_some());
+        match &mut self.remaining {
+            Some(0) => return Ok(false),
+            Some(remaining) => {
+                *remaining -= 1;
+                return Ok(true);
+            }
+            None => {}
         }
         let is_end = decoder.datatype().map_err(cbor(self.key, self.expected))? == Type::Break;
         if is_end {

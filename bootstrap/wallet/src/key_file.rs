@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<SecretKey, SecretKeyError> {
     let mut hex = Zeroizing::new([0; 66]);
     match STANDARD.decode_slice(text, hex.as_mut_slice()) {
         Ok(length) if text.len() == BASE64_LEN => {
-            SecretKey::parse(hex.get(..length).unwrap_or_default().trim_ascii_end())
+            SecretKey::parse(hex.get(..length).expect("the decoder wrote that many").trim_ascii_end())
         }
         // The decoder's own words show a part of the key.
         Ok(_) | Err(_) => SecretKey::parse(text),

@@ -199,13 +199,7 @@ impl<'a> Operation<'a> {
 
 /// An error and what caused it, on one line.
 fn chain(error: &EnclaveError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
+    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

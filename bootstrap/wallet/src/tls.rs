@@ -29,8 +29,8 @@ pub(crate) async fn connect(
 ) -> io::Result<(TlsStream<TcpStream>, [u8; 32])> {
     let config = config(identity).map_err(io::Error::other)?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certificate = certificates.first().ok_or_else(|| io::Error::other("the server has no certificate"))?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = certificate.ok_or_else(|| io::Error::other("the server has no certificate"))?;
     let parsed = ParsedCertificate::try_from(certificate).map_err(io::Error::other)?;
     let tls_key = sha256(&parsed.subject_public_key_info());
     Ok((stream, tls_key))

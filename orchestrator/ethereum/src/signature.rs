@@ -35,11 +35,11 @@ pub enum SignError {
     /// They say something else.
     #[error("the signed transaction is another than the one that was to be signed")]
     Different,
-    /// Another key's.
-    #[error("the signature recovers to {recovered}, expected {expected}")]
+    /// Another key's, or nobody's.
+    #[error("the signature recovers to {}, expected {expected}", .recovered.map_or("no address".to_owned(), |address| address.to_string()))]
     Recovery {
         /// The address that a node would see.
-        recovered: Address,
+        recovered: Option<Address>,
         /// The address of the key.
         expected: Address,
     },
@@ -112,7 +112,7 @@ impl UnsignedTransaction {
         }
         let [r, s] = [signature.r, signature.s].map(big_endian);
         if !key.is_recovered_from(&hash.0, (r, s, is_y_odd)) {
-            let recovered = Address(signature.recover(hash).unwrap_or_default().0);
+            let recovered = signature.recover(hash).ok().map(|address| Address(address.0));
             return Err(SignError::Recovery { recovered, expected: key.address() });
         }
         Ok(())

@@ -58,16 +58,16 @@ impl fmt::Display for Endpoint {
 /// What the text has that no such server has, or lacks.
 pub fn http_address(text: &str) -> Result<SocketAddr, EndpointError> {
     let uri = origin(text, "http")?;
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let host = uri.host().expect("an origin has one").trim_start_matches('[').trim_end_matches(']');
     let address: IpAddr = host.parse().map_err(|_not_an_address| EndpointError::Address)?;
     Ok(SocketAddr::new(address, uri.port_u16().unwrap_or(HTTP_PORT)))
 }
 
 fn origin(text: &str, scheme: &'static str) -> Result<Uri, EndpointError> {
     let uri: Uri = text.parse().map_err(|_not_a_url| EndpointError::Url)?;
-    let authority = uri.authority().ok_or(EndpointError::Url)?.as_str();
-    // The library overlooks what is no port.
-    let host = uri.host().unwrap_or_default();
+    let authority = uri.authority().ok_or(EndpointError::Url)?;
+    // The library overlooks what is not a port.
+    let (authority, host) = (authority.as_str(), authority.host());
     let is_whole = match uri.port_u16() {
         Some(port) => port != 0 && authority == format!("{host}:{port}"),
         None => authority == host,

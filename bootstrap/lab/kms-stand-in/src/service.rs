@@ -464,7 +464,7 @@ fn response(status: StatusCode, request_id: &str, body: &Value) -> Response<Byte
 
 /// Only a name for the log and the client.
 fn request_id() -> String {
-    KeyId(random().unwrap_or_default()).to_string()
+    KeyId(random().expect("the system has random numbers")).to_string()
 }
 
 #[cfg(test)]

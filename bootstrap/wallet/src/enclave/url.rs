@@ -49,13 +49,13 @@ impl FromStr for EnclaveUrl {
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let refused = || UrlError(text.to_owned());
         let uri: Uri = text.parse().map_err(|_not_a_url| refused())?;
-        let authority = uri.authority().ok_or_else(refused)?.as_str();
+        let authority = uri.authority().ok_or_else(refused)?;
+        let (authority, bracketed) = (authority.as_str(), authority.host());
         let is_right = uri.scheme_str() == Some("https")
             && uri.path() == "/"
             && uri.query().is_none()
             && !text.contains('#')
             && uri.port_u16() != Some(0);
-        let bracketed = uri.host().unwrap_or_default();
         // The library overlooks what is no port, and user names.
         let is_whole = match uri.port_u16() {
             Some(port) => authority == format!("{bracketed}:{port}"),

@@ -7,6 +7,9 @@
 //! POST /2018-06-01/runtime/invocation/ID/error      {"errorType", "errorMessage", "stackTrace"}
 //! POST /2018-06-01/runtime/init/error               the same, when the function cannot start
 //! ```
+//!
+//! Not the crate `lambda_runtime`: it logs whole events at TRACE, secret keys included, keeps them in memory that is not zeroed, and does
+//! not report that a function cannot start.
 
 use std::time::{Duration, SystemTime};
 

@@ -129,7 +129,7 @@ fn a_signature_of_another_key_does_not_leave() {
     let unsigned = UnsignedTransaction::new(&simple());
     let raw = unsigned.encode(&other).unwrap();
     let expected = key().address();
-    assert_eq!(unsigned.check(&raw, &key()), Err(SignError::Recovery { recovered: other.address(), expected }));
+    assert_eq!(unsigned.check(&raw, &key()), Err(SignError::Recovery { recovered: Some(other.address()), expected }));
 }
 
 /// One of each type.

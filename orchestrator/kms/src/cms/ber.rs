@@ -17,6 +17,7 @@ const NUMBER: u8 = 0x1f;
 const INDEFINITE: u8 = 0x80;
 const LONG_FORM: u8 = 0x80;
 const MAX_LENGTH_BYTES: usize = 4;
+const _: () = assert!(MAX_LENGTH_BYTES < size_of::<usize>(), "a length fits");
 
 /// The first byte of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +151,8 @@ impl<'a> Reader<'a> {
                     return Err(BerError::Length(long));
                 }
                 let bytes = self.take(count)?;
-                let length = bytes.iter().fold(0, |length, byte| (length << 8) | u64::from(*byte));
-                self.take(usize::try_from(length).unwrap_or(usize::MAX))?
+                let length = bytes.iter().fold(0, |length, byte| (length << 8) | usize::from(*byte));
+                self.take(length)?
             }
         };
         Ok(Element { tag, content })
@@ -165,7 +166,7 @@ impl<'a> Reader<'a> {
         let start = self.rest;
         loop {
             if self.rest.first() == Some(&Tag::END.0) {
-                let content = start.get(..start.len() - self.rest.len()).unwrap_or_default();
+                let content = start.get(..start.len() - self.rest.len()).expect("the rest is the end of the start");
                 self.byte()?;
                 return match self.byte()? {
                     0 => Ok(content),

@@ -1,7 +1,6 @@
 //! One client's connection, from its handshake to its end.
 
 use std::convert::Infallible;
-use std::error::Error as _;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -140,13 +139,7 @@ async fn requests<K: Keys, A: Attestor>(
 
 /// hyper's error and its causes, which it leaves out of its own words.
 fn sentence(error: &hyper::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        sentence = format!("{sentence}: {error}");
-        cause = error.source();
-    }
-    sentence
+    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 async fn linger(mut stream: TlsStream<Prompt<TcpStream>>) -> std::io::Result<()> {

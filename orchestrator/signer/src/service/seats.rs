@@ -208,7 +208,7 @@ impl Table {
         }
         let rank = |connection: &Connection| {
             let (is_proven, _) = kind(connection);
-            let others = of_source.get(&kind(connection)).copied().unwrap_or_default();
+            let others = of_source.get(&kind(connection)).expect("each that may go is counted above");
             (is_proven, usize::MAX - others, connection.standing, connection.since)
         };
         let candidates = self.connections.iter().filter(|(_, connection)| may_go(connection));
