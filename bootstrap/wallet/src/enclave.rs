@@ -1,6 +1,6 @@
 //! The enclave behind a URL: a connection that is nobody's until a document has made it the enclave's.
 //!
-//! [`Stranger`] can ask for a document and for nothing else. [`Enclave`], which takes requests, is the connection of a stranger whose
+//! [`Unverified`] can ask for a document and for nothing else. [`Enclave`], which takes requests, is the connection of a unverified whose
 //! document was right: nothing reconnects.
 
 mod again;
@@ -40,7 +40,7 @@ const MAX_ANSWER_LEN: usize = 2 * MAX_BODY;
 const MAX_DOCUMENT_ANSWER_LEN: usize = 32 << 10;
 
 /// Somebody who holds a TLS key.
-pub struct Stranger {
+pub struct Unverified {
     url: EnclaveUrl,
     connection: Connection,
     tls_key: [u8; 32],
@@ -146,7 +146,7 @@ impl EnclaveError {
     }
 }
 
-impl Stranger {
+impl Unverified {
     /// Connects, and learns which key the other end holds.
     ///
     /// # Errors
@@ -206,15 +206,15 @@ impl Enclave {
     /// Connects to the enclave, and to nobody else.
     ///
     /// # Errors
-    /// As with [`Stranger`]; a document that is not right is [`EnclaveError::Untrusted`].
+    /// As with [`Unverified`]; a document that is not right is [`EnclaveError::Untrusted`].
     pub async fn connect(
         url: &EnclaveUrl,
         identity: Option<&ClientIdentity>,
         trust: &Trust,
     ) -> Result<Self, EnclaveError> {
-        let mut stranger = Stranger::connect(url, identity).await?;
-        let Judgement { verdict, .. } = stranger.judge(trust).await?;
-        let Stranger { url, connection, .. } = stranger;
+        let mut unverified = Unverified::connect(url, identity).await?;
+        let Judgement { verdict, .. } = unverified.judge(trust).await?;
+        let Unverified { url, connection, .. } = unverified;
         match verdict {
             Ok(_binding) => Ok(Self { url, connection }),
             Err(distrust) => Err(EnclaveError::Untrusted { url, source: Box::new(distrust) }),

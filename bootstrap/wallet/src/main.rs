@@ -24,7 +24,7 @@ use serde_json::json;
 use signer_api::request::MAX_BODY;
 use tracing_subscriber::EnvFilter;
 use wallet::aws::{Aws, EncryptionContext, Entry, KeyName, Place, Stored};
-use wallet::enclave::{Enclave, Stranger};
+use wallet::enclave::{Enclave, Unverified};
 use wallet::key_file;
 use wallet::report::Report;
 use zeroize::Zeroizing;
@@ -273,9 +273,9 @@ async fn generate(enclave: &EnclaveOptions, store: Option<(Aws, Place)>, json: b
 
 async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
     let trust = options.trust()?;
-    let mut stranger = Stranger::connect(&options.url, options.identity()?.as_ref()).await?;
-    let judgement = stranger.judge(&trust).await.map_err(|error| options.explain(error))?;
-    let report = Report::new(&options.url, stranger.tls_key(), trust.root(), judgement);
+    let mut unverified = Unverified::connect(&options.url, options.identity()?.as_ref()).await?;
+    let judgement = unverified.judge(&trust).await.map_err(|error| options.explain(error))?;
+    let report = Report::new(&options.url, unverified.tls_key(), trust.root(), judgement);
     match json {
         true => say(serde_json::to_string_pretty(&report)?)?,
         false => say(report.to_string().trim_end())?,

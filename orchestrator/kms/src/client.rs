@@ -92,7 +92,7 @@ impl<A: Attestor> Client<A> {
     pub async fn decrypt(&self, ciphertext: &[u8], credentials: &Credentials) -> Result<Plaintext, KmsError> {
         check_length(ciphertext, MAX_CIPHERTEXT_LEN)?;
         let client = self.sdk(credentials);
-        let answer = retry(self.settings.patience, || self.ask_to_decrypt(&client, ciphertext)).await?;
+        let answer = retry(self.settings.retry_budget, || self.ask_to_decrypt(&client, ciphertext)).await?;
         Ok(self.recipient.open(&message_in(answer, &self.settings.key)?)?)
     }
 
@@ -109,7 +109,7 @@ impl<A: Attestor> Client<A> {
     pub async fn encrypt(&self, secret: &Plaintext, credentials: &Credentials) -> Result<Vec<u8>, KmsError> {
         check_length(secret.expose(), MAX_PLAINTEXT_LEN)?;
         let client = self.sdk(credentials);
-        let answer = retry(self.settings.patience, || self.ask_to_encrypt(&client, secret)).await?;
+        let answer = retry(self.settings.retry_budget, || self.ask_to_encrypt(&client, secret)).await?;
         ciphertext_in(answer, &self.settings.key)
     }
 
@@ -152,8 +152,8 @@ impl<A: Attestor> Client<A> {
 }
 
 impl Attempt for KmsError {
-    fn is_passing(&self) -> bool {
-        matches!(self, Self::Call(error) if error.is_passing())
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Call(error) if error.is_transient())
     }
 
     fn timed_out(after: Duration) -> Self {

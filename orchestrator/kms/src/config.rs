@@ -36,7 +36,7 @@ use thiserror::Error;
 
 use crate::endpoint::{self, Endpoint};
 use crate::key_arn::KeyArn;
-use crate::retry::Patience;
+use crate::retry::RetryBudget;
 use crate::roots::Roots;
 use crate::secret_id::{SecretIdError, check_secret_id};
 
@@ -93,7 +93,7 @@ pub struct KmsSettings {
     /// Whom to believe; Secrets Manager's certificates come from there too.
     pub roots: Roots,
     /// How long a request may take.
-    pub patience: Patience,
+    pub retry_budget: RetryBudget,
 }
 
 /// How to reach Secrets Manager.
@@ -101,7 +101,7 @@ pub struct KmsSettings {
 pub struct SecretsSettings {
     pub(crate) key: KeyArn,
     pub(crate) endpoint: Option<Endpoint>,
-    pub(crate) patience: Patience,
+    pub(crate) retry_budget: RetryBudget,
 }
 
 impl SecretsSettings {
@@ -120,7 +120,7 @@ pub struct ImdsSettings {
     /// Where it is.
     pub endpoint: SocketAddr,
     /// How long new credentials may take.
-    pub patience: Patience,
+    pub retry_budget: RetryBudget,
 }
 
 /// A value that cannot be right.
@@ -152,7 +152,7 @@ impl KmsTable {
             encryption_context: self.encryption_context,
             endpoint: self.endpoint.as_deref().map(|text| https("kms.endpoint", text)).transpose()?,
             roots: self.roots_path.map_or_else(|| Ok(Roots::amazon()), |path| roots(&dir.join(path)))?,
-            patience: patience(["kms.deadline", "kms.attempt_timeout"], self.deadline, self.attempt_timeout)?,
+            retry_budget: retry_budget(["kms.deadline", "kms.attempt_timeout"], self.deadline, self.attempt_timeout)?,
         })
     }
 }
@@ -164,7 +164,7 @@ impl SecretsTable {
     /// As [`KmsTable::check`].
     pub fn check(self, kms: &KmsSettings) -> Result<SecretsSettings, ConfigError> {
         let endpoint = self.endpoint.as_deref().map(|text| https("secrets.endpoint", text)).transpose()?;
-        Ok(SecretsSettings { key: kms.key.clone(), endpoint, patience: kms.patience })
+        Ok(SecretsSettings { key: kms.key.clone(), endpoint, retry_budget: kms.retry_budget })
     }
 }
 
@@ -176,7 +176,7 @@ impl ImdsTable {
     pub fn check(self) -> Result<ImdsSettings, ConfigError> {
         Ok(ImdsSettings {
             endpoint: self.endpoint.as_deref().map_or(Ok(IMDS), http_address)?,
-            patience: patience(["imds.deadline", "imds.attempt_timeout"], self.deadline, self.attempt_timeout)?,
+            retry_budget: retry_budget(["imds.deadline", "imds.attempt_timeout"], self.deadline, self.attempt_timeout)?,
         })
     }
 }
@@ -184,8 +184,8 @@ impl ImdsTable {
 /// As on AWS.
 impl Default for ImdsSettings {
     fn default() -> Self {
-        let patience = Patience { deadline: imds_deadline(), attempt_timeout: imds_attempt_timeout() };
-        Self { endpoint: IMDS, patience }
+        let retry_budget = RetryBudget { deadline: imds_deadline(), attempt_timeout: imds_attempt_timeout() };
+        Self { endpoint: IMDS, retry_budget }
     }
 }
 
@@ -256,7 +256,11 @@ fn roots(path: &Path) -> Result<Roots, ConfigError> {
     Roots::from_pem(pem).map_err(|source| ConfigError::because("kms.roots_path", problem(), source))
 }
 
-fn patience(keys: [&'static str; 2], deadline: Duration, attempt_timeout: Duration) -> Result<Patience, ConfigError> {
+fn retry_budget(
+    keys: [&'static str; 2],
+    deadline: Duration,
+    attempt_timeout: Duration,
+) -> Result<RetryBudget, ConfigError> {
     let [deadline_key, attempt_key] = keys;
     if !(MIN_TIMEOUT..=MAX_DEADLINE).contains(&deadline) {
         return Err(ConfigError::new(deadline_key, "write a time from \"100ms\" to \"2m\""));
@@ -267,7 +271,7 @@ fn patience(keys: [&'static str; 2], deadline: Duration, attempt_timeout: Durati
             format!("write a time from \"100ms\" to {deadline_key}, {deadline:?}"),
         ));
     }
-    Ok(Patience { deadline, attempt_timeout })
+    Ok(RetryBudget { deadline, attempt_timeout })
 }
 
 fn kms_deadline() -> Duration {

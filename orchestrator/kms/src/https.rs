@@ -124,7 +124,7 @@ impl CallError {
 }
 
 impl Attempt for CallError {
-    fn is_passing(&self) -> bool {
+    fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Unreachable(_) | Self::TimedOut(_))
     }
 

@@ -173,7 +173,7 @@ impl Imds {
             return Ok(None);
         }
         *asked = Some(Instant::now());
-        let fetched = Arc::new(retry(self.settings.patience, || fetch(self.settings.endpoint)).await?);
+        let fetched = Arc::new(retry(self.settings.retry_budget, || fetch(self.settings.endpoint)).await?);
         *self.held.lock().await = Some(Arc::clone(&fetched));
         Ok(Some(fetched).filter(|fetched| !fetched.are_those(denied)))
     }
@@ -184,7 +184,7 @@ impl Imds {
             Some((credentials, Standing::Due)) => Some(Arc::clone(credentials)),
             Some((_, Standing::Expired)) | None => None,
         };
-        match retry(self.settings.patience, || fetch(self.settings.endpoint)).await {
+        match retry(self.settings.retry_budget, || fetch(self.settings.endpoint)).await {
             Ok(credentials) => {
                 debug!(expiry = ?credentials.expiry(), "new credentials from the instance metadata service");
                 let credentials = Arc::new(credentials);
@@ -203,7 +203,7 @@ impl Imds {
 }
 
 impl Attempt for ImdsError {
-    fn is_passing(&self) -> bool {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(..) | Self::Http(_) | Self::TimedOut(_) | Self::Body { .. } => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429,

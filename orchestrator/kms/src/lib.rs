@@ -56,7 +56,7 @@ pub use key_arn::{KeyArn, KeyArnError};
 pub use plaintext::Plaintext;
 pub use recipient::{KeyError, Recipient};
 pub use refusal::{Reason, Refusal};
-pub use retry::Patience;
+pub use retry::RetryBudget;
 pub use role::{AwsError, RoleError};
 pub use roots::{Roots, RootsError};
 pub use secret_id::{MAX_SECRET_ID_LEN, SecretIdError, SecretPlace, check_secret_id, secret_place};

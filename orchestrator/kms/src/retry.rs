@@ -14,9 +14,9 @@ const MAX_DELAY: Duration = Duration::from_secs(3);
 /// Whatever the deadline is.
 const MAX_ATTEMPTS: u32 = 10;
 
-/// How long something may take.
+/// How long a call may take, with its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryBudget {
     /// All attempts and the waits between them.
     pub deadline: Duration,
     /// One attempt.
@@ -25,7 +25,7 @@ pub struct Patience {
 
 /// An error that says whether asking again may help.
 pub(crate) trait Attempt: Display + Sized {
-    fn is_passing(&self) -> bool;
+    fn is_transient(&self) -> bool;
 
     /// An attempt had no result within this time.
     fn timed_out(after: Duration) -> Self;
@@ -34,8 +34,8 @@ pub(crate) trait Attempt: Display + Sized {
     fn gave_up(attempts: u32, last: Self) -> Self;
 }
 
-/// Repeats `attempt` while its errors are passing and there is time.
-pub(crate) async fn retry<T, E, F>(patience: Patience, mut attempt: impl FnMut() -> F) -> Result<T, E>
+/// Repeats `attempt` while its errors are transient and there is time.
+pub(crate) async fn retry<T, E, F>(budget: RetryBudget, mut attempt: impl FnMut() -> F) -> Result<T, E>
 where
     E: Attempt,
     F: Future<Output = Result<T, E>>,
@@ -44,15 +44,15 @@ where
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let left = patience.deadline.saturating_sub(start.elapsed()).min(patience.attempt_timeout);
+        let left = budget.deadline.saturating_sub(start.elapsed()).min(budget.attempt_timeout);
         let error = match timeout(left, attempt()).await {
             Ok(Ok(result)) => return Ok(result),
-            Ok(Err(error)) if !error.is_passing() => return Err(error),
+            Ok(Err(error)) if !error.is_transient() => return Err(error),
             Ok(Err(error)) => error,
             Err(_elapsed) => E::timed_out(left),
         };
         let delay = delay(attempts, random());
-        if attempts == MAX_ATTEMPTS || start.elapsed() + delay >= patience.deadline {
+        if attempts == MAX_ATTEMPTS || start.elapsed() + delay >= budget.deadline {
             return Err(E::gave_up(attempts, error));
         }
         debug!(attempts, ?delay, %error, "ask again");
@@ -85,7 +85,8 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience = Patience { deadline: Duration::from_secs(20), attempt_timeout: Duration::from_secs(5) };
+    const PATIENCE: RetryBudget =
+        RetryBudget { deadline: Duration::from_secs(20), attempt_timeout: Duration::from_secs(5) };
 
     #[derive(Debug, PartialEq, Error)]
     enum Trouble {
@@ -100,7 +101,7 @@ mod tests {
     }
 
     impl Attempt for Trouble {
-        fn is_passing(&self) -> bool {
+        fn is_transient(&self) -> bool {
             matches!(self, Self::Passing)
         }
 
@@ -157,8 +158,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_wait_begins_that_would_end_after_the_deadline() {
         let start = Instant::now();
-        let patience = Patience { deadline: Duration::from_millis(40), ..PATIENCE };
-        let result: Result<u8, Trouble> = retry(patience, || async { Err(Trouble::Passing) }).await;
+        let budget = RetryBudget { deadline: Duration::from_millis(40), ..PATIENCE };
+        let result: Result<u8, Trouble> = retry(budget, || async { Err(Trouble::Passing) }).await;
         assert_eq!(result, Err(Trouble::GaveUp(1, Box::new(Trouble::Passing))));
         assert_eq!(start.elapsed(), Duration::ZERO);
     }

@@ -71,7 +71,7 @@ impl Secrets {
     pub async fn stored_key(&self, secret_id: &str, credentials: &Credentials) -> Result<StoredKey, SecretsError> {
         self.check_id(secret_id)?;
         let client = self.sdk(credentials);
-        let answer = retry(self.settings.patience, || async {
+        let answer = retry(self.settings.retry_budget, || async {
             client.get_secret_value().secret_id(secret_id).version_stage(CURRENT).send().await.map_err(CallError::of)
         });
         stored_key_in(answer.await.map_err(SecretsError::Call)?)

@@ -35,7 +35,7 @@ pub(crate) struct Cache {
 
 /// How the cache is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CacheFigures {
+pub(crate) struct CacheMetrics {
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) keys: usize,
@@ -117,9 +117,9 @@ impl Cache {
         self.state().keys.retain(|_id, entry| now < entry.expires);
     }
 
-    pub(crate) fn figures(&self) -> CacheFigures {
+    pub(crate) fn metrics(&self) -> CacheMetrics {
         let state = self.state();
-        CacheFigures { hits: state.hits, misses: state.misses, keys: state.keys.len() }
+        CacheMetrics { hits: state.hits, misses: state.misses, keys: state.keys.len() }
     }
 
     fn look_up(&self, id: Id, now: Instant) -> Result<Found, KeyError> {

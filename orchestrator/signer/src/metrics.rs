@@ -9,8 +9,8 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::cache::CacheFigures;
-use crate::nonces::{NonceError, NonceFigures};
+use crate::cache::CacheMetrics;
+use crate::nonces::{NonceError, NonceMetrics};
 use crate::policy::Rule;
 
 /// Upper bounds in seconds.
@@ -133,7 +133,7 @@ impl Snapshot {
     }
 }
 
-impl Collect for CacheFigures {
+impl Collect for CacheMetrics {
     fn collect(&self, snapshot: &Snapshot) {
         snapshot.counter("signer_key_cache_hits_total", "Keys found in memory.", self.hits);
         snapshot.counter("signer_key_cache_misses_total", "Keys that were not.", self.misses);
@@ -141,7 +141,7 @@ impl Collect for CacheFigures {
     }
 }
 
-impl Collect for NonceFigures {
+impl Collect for NonceMetrics {
     fn collect(&self, snapshot: &Snapshot) {
         for (name, help, value) in [
             ("signer_nonce_accounts", "Accounts, each on one chain, whose spent nonces are remembered.", self.accounts),
@@ -200,7 +200,7 @@ mod tests {
         metrics.answered("/", "policy_refused", Duration::from_secs(11));
         metrics.refused(Rule::MaxGas);
         metrics.signed();
-        let nonces = NonceFigures {
+        let nonces = NonceMetrics {
             accounts: 4,
             latest: 5,
             max_latest: 6,
@@ -209,13 +209,13 @@ mod tests {
             common: 11,
             refusals: [("spent", 10), ("full", 14)].into(),
         };
-        let page = metrics.page(&[&CacheFigures { hits: 1, misses: 2, keys: 3 }, &nonces]);
+        let page = metrics.page(&[&CacheMetrics { hits: 1, misses: 2, keys: 3 }, &nonces]);
         assert_eq!(page, include_str!("metrics/page.txt"));
     }
 
     #[test]
     fn a_page_without_requests_has_no_family_without_a_value() {
-        let page = Metrics::default().page(&[&NonceFigures::default()]);
+        let page = Metrics::default().page(&[&NonceMetrics::default()]);
         assert!(!page.contains("signer_requests_total") && !page.contains("signer_nonce_runs{"), "{page}");
         assert!(page.contains("signer_signatures_total 0\n") && page.ends_with('\n'), "{page}");
     }

@@ -203,7 +203,7 @@ impl NonceError {
 
 /// How full the memory is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NonceFigures {
+pub struct NonceMetrics {
     /// Accounts, each on one chain.
     pub accounts: usize,
     /// Transactions that are still known.
@@ -264,8 +264,8 @@ impl Nonces {
 
     /// How full it is.
     #[must_use]
-    pub fn figures(&self) -> NonceFigures {
-        NonceFigures {
+    pub fn metrics(&self) -> NonceMetrics {
+        NonceMetrics {
             accounts: self.spent.len(),
             latest: self.latest.len(),
             max_latest: self.shares.max_latest(),

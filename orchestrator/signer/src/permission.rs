@@ -50,9 +50,9 @@ pub enum Caller {
         permission: Arc<Permission>,
     },
     /// A valid certificate with a name that the configuration does not have: may look, not touch.
-    Stranger,
+    Unknown,
     /// No certificate where one is expected: may ask whether the signer is there.
-    Nobody,
+    Anonymous,
 }
 
 /// What a caller may not.
@@ -62,10 +62,10 @@ pub enum Denied {
     #[error(
         "no client certificate came with this connection; expected one of the CA in signer.client_ca, for everything but /health"
     )]
-    Nobody,
+    Anonymous,
     /// No configured name in the certificate.
     #[error("no client of the configuration has the name of this certificate")]
-    Stranger,
+    Unknown,
     /// A key that is not the client's.
     #[error("{0} may not use this key")]
     Key(String),
@@ -80,10 +80,10 @@ pub enum Denied {
 impl Access {
     /// Who has no certificate.
     #[must_use]
-    pub const fn nobody(&self) -> Caller {
+    pub const fn anonymous(&self) -> Caller {
         match self {
             Self::Open => Caller::Anyone,
-            Self::Clients { .. } => Caller::Nobody,
+            Self::Clients { .. } => Caller::Anonymous,
         }
     }
 
@@ -94,7 +94,7 @@ impl Access {
         let known: BTreeSet<&str> = dns_names.filter(|name| permissions.contains_key(*name)).collect();
         match (known.first().and_then(|name| permissions.get_key_value(*name)), known.len()) {
             (Some((name, permission)), 1) => Caller::Client { name: name.clone(), permission: Arc::clone(permission) },
-            _ => Caller::Stranger,
+            _ => Caller::Unknown,
         }
     }
 
@@ -115,8 +115,8 @@ impl Caller {
         match self {
             Self::Anyone => "anyone",
             Self::Client { name, .. } => name,
-            Self::Stranger => "a stranger",
-            Self::Nobody => "nobody",
+            Self::Unknown => "unknown",
+            Self::Anonymous => "anonymous",
         }
     }
 
@@ -124,10 +124,10 @@ impl Caller {
     ///
     /// # Errors
     /// It has no certificate.
-    pub fn is_somebody(&self) -> Result<(), Denied> {
+    pub fn has_certificate(&self) -> Result<(), Denied> {
         match self {
-            Self::Nobody => Err(Denied::Nobody),
-            Self::Anyone | Self::Client { .. } | Self::Stranger => Ok(()),
+            Self::Anonymous => Err(Denied::Anonymous),
+            Self::Anyone | Self::Client { .. } | Self::Unknown => Ok(()),
         }
     }
 
@@ -169,7 +169,7 @@ impl Caller {
         }
     }
 
-    /// Whether it is a client of the configuration at all: enough for figures.
+    /// Whether it is a client of the configuration at all: enough for metrics.
     ///
     /// # Errors
     /// It is not.
@@ -184,7 +184,7 @@ impl Caller {
         let may_bring = match self {
             Self::Anyone => true,
             Self::Client { permission, .. } => permission.any_key,
-            Self::Stranger | Self::Nobody => false,
+            Self::Unknown | Self::Anonymous => false,
         };
         Payer { client: self.name(), is_key_brought: is_foreign && may_bring }
     }
@@ -203,8 +203,8 @@ impl Caller {
         match self {
             Self::Anyone => Ok(None),
             Self::Client { name, permission } => Ok(Some((name, permission))),
-            Self::Stranger => Err(Denied::Stranger),
-            Self::Nobody => Err(Denied::Nobody),
+            Self::Unknown => Err(Denied::Unknown),
+            Self::Anonymous => Err(Denied::Anonymous),
         }
     }
 }
@@ -258,35 +258,37 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_may_nothing() {
+    fn an_unknown_client_may_do_nothing() {
         let access =
             access(&[("pay.example", Permission { any_key: true, generate_key: true, ..Permission::default() })]);
         for names in [vec![], vec!["example"], vec!["*.example"], vec!["PAY.example"], vec!["x.pay.example"]] {
-            let stranger = access.caller(names.into_iter());
-            assert_eq!(stranger, Caller::Stranger);
-            assert_eq!(stranger.may_ask(&secret("a")), Err(Denied::Stranger));
-            assert_eq!(stranger.may_use(&secret("a"), MINE), Err(Denied::Stranger));
-            assert_eq!(stranger.may_generate(), Err(Denied::Stranger));
-            assert_eq!(stranger.is_known(), Err(Denied::Stranger));
+            let unknown = access.caller(names.into_iter());
+            assert_eq!(unknown, Caller::Unknown);
+            assert_eq!(unknown.may_ask(&secret("a")), Err(Denied::Unknown));
+            assert_eq!(unknown.may_use(&secret("a"), MINE), Err(Denied::Unknown));
+            assert_eq!(unknown.may_generate(), Err(Denied::Unknown));
+            assert_eq!(unknown.is_known(), Err(Denied::Unknown));
         }
     }
 
     #[test]
-    fn who_has_no_certificate_is_nobody_and_may_less_than_a_stranger() {
-        assert_eq!(Access::Open.nobody(), Caller::Anyone);
-        let nobody = access(&[("pay.example", Permission::default())]).nobody();
-        assert_eq!(nobody, Caller::Nobody);
-        assert_eq!(nobody.is_somebody(), Err(Denied::Nobody));
-        assert!(Caller::Stranger.is_somebody().is_ok() && Caller::Anyone.is_somebody().is_ok());
-        for denied in [nobody.may_sign(), nobody.may_ask(&secret("a")), nobody.may_generate(), nobody.is_known()] {
-            assert_eq!(denied, Err(Denied::Nobody));
+    fn a_caller_without_a_certificate_may_do_less_than_an_unknown_one() {
+        assert_eq!(Access::Open.anonymous(), Caller::Anyone);
+        let anonymous = access(&[("pay.example", Permission::default())]).anonymous();
+        assert_eq!(anonymous, Caller::Anonymous);
+        assert_eq!(anonymous.has_certificate(), Err(Denied::Anonymous));
+        assert!(Caller::Unknown.has_certificate().is_ok() && Caller::Anyone.has_certificate().is_ok());
+        for denied in
+            [anonymous.may_sign(), anonymous.may_ask(&secret("a")), anonymous.may_generate(), anonymous.is_known()]
+        {
+            assert_eq!(denied, Err(Denied::Anonymous));
         }
     }
 
     #[test]
-    fn two_configured_names_in_a_certificate_are_nobodys() {
+    fn a_certificate_with_two_configured_names_is_unknown() {
         let access = access(&[("a.example", Permission::default()), ("b.example", Permission::default())]);
-        assert_eq!(access.caller(["a.example", "b.example"].into_iter()), Caller::Stranger);
+        assert_eq!(access.caller(["a.example", "b.example"].into_iter()), Caller::Unknown);
         assert_eq!(access.caller(["a.example", "c.example", "a.example"].into_iter()).name(), "a.example");
     }
 
@@ -337,7 +339,7 @@ mod tests {
         ] {
             assert_eq!(caller(permission).may_sign(), Ok(()));
         }
-        assert_eq!(Caller::Stranger.may_sign(), Err(Denied::Stranger));
+        assert_eq!(Caller::Unknown.may_sign(), Err(Denied::Unknown));
         assert_eq!(Caller::Anyone.may_sign(), Ok(()));
     }
 

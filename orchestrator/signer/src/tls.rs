@@ -78,7 +78,7 @@ fn verifier(
 /// Who the certificate of a finished handshake says is there.
 pub(crate) fn caller(access: &Access, certificates: Option<&[CertificateDer<'_>]>) -> Caller {
     let Some(certificate) = certificates.and_then(|certificates| certificates.first()) else {
-        return access.nobody();
+        return access.anonymous();
     };
     // The handshake has verified it, so it parses; were it not to, it has no names.
     match EndEntityCert::try_from(certificate) {

@@ -46,7 +46,7 @@ fn a_full_memory_is_not_larger_than_documented() {
         let wanted = Wanted { key: key(number), subject: &first, hash: [1; 32], may_bump: false };
         refused += usize::from(nonces.spend(payer, &wanted).is_err());
     }
-    assert_eq!((refused, nonces.figures().accounts, nonces.figures().latest), (1000, bounds.runs, bounds.latest));
+    assert_eq!((refused, nonces.metrics().accounts, nonces.metrics().latest), (1000, bounds.runs, bounds.latest));
     // What is full stays so: the next nonce of each account.
     for number in 0..u32::try_from(bounds.runs).unwrap() {
         let wanted = Wanted { key: key(number), subject: &second, hash: [1; 32], may_bump: false };

@@ -67,7 +67,7 @@ fn the_sample_in_the_documentation_is_read() {
     let everything: Vec<_> =
         sample.iter().map(|line| line.strip_prefix("# ").filter(|rest| keys(rest)).unwrap_or(line)).collect();
     let (kms, ..) = checked(&everything.join("\n"), Path::new("/")).unwrap();
-    assert_eq!(kms.patience, Patience { deadline: kms_deadline(), attempt_timeout: kms_attempt_timeout() });
+    assert_eq!(kms.retry_budget, RetryBudget { deadline: kms_deadline(), attempt_timeout: kms_attempt_timeout() });
 }
 
 #[test]

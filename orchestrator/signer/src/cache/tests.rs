@@ -26,7 +26,7 @@ async fn a_key_is_fetched_once_and_then_found_until_its_time_is_up() {
     assert_eq!(again.address(), key.address());
     let later = cache.key(id("a"), now + TIME, async { fresh() }).await.unwrap();
     assert_ne!(later.address(), key.address());
-    assert_eq!(cache.figures(), CacheFigures { hits: 1, misses: 2, keys: 1 });
+    assert_eq!(cache.metrics(), CacheMetrics { hits: 1, misses: 2, keys: 1 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +121,7 @@ async fn beyond_the_limit_of_keys_the_longest_unused_goes() {
     }
     cache.key(id("0"), at(MAX_KEYS), async { panic!("fetched again") }).await.unwrap();
     cache.key(id("new"), at(MAX_KEYS), async { fresh() }).await.unwrap();
-    assert_eq!(cache.figures().keys, MAX_KEYS);
+    assert_eq!(cache.metrics().keys, MAX_KEYS);
     assert!(cache.state().keys.contains_key(&id("0")) && !cache.state().keys.contains_key(&id("1")));
 }
 

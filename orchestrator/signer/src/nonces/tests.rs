@@ -65,7 +65,7 @@ fn a_nonce_is_spent_on_one_transaction_which_may_come_again() {
     }
     assert_eq!(sign(&mut nonces, OTHER, KEY, 7, 1), Ok(()));
     assert_eq!(sign(&mut nonces, OTHER, KEY, 7, 2), spent(7, 8));
-    assert_eq!(nonces.figures().refusals, [("spent", 3)].into());
+    assert_eq!(nonces.metrics().refusals, [("spent", 3)].into());
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn other_keys_chains_and_nonces_are_other_nonces() {
     assert_eq!(sign(&mut nonces, ME, key(2), 7, 2), Ok(()));
     let other_chain = Transaction { chain_id: 2, ..transaction(7, 2, 100) };
     assert_eq!(spend(&mut nonces, ME, KEY, &other_chain), Ok(()));
-    assert_eq!(nonces.figures().accounts, 3);
+    assert_eq!(nonces.metrics().accounts, 3);
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn ten_thousand_keys_on_ten_chains_sign_and_go_on() {
             }
         }
     }
-    assert_eq!(nonces.figures().accounts, 100_000);
-    assert_eq!(nonces.figures().shares, [(ME.client.to_owned(), false, 100_000)]);
+    assert_eq!(nonces.metrics().accounts, 100_000);
+    assert_eq!(nonces.metrics().shares, [(ME.client.to_owned(), false, 100_000)]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn the_order_of_nonces_does_not_matter() {
     for nonce in (1_000_000_000..1_000_001_026).chain(2001..3000) {
         assert_eq!(sign(&mut nonces, ME, KEY, nonce, 1), Ok(()));
     }
-    assert_eq!(nonces.figures().shares, [(ME.client.to_owned(), false, 2)]);
+    assert_eq!(nonces.metrics().shares, [(ME.client.to_owned(), false, 2)]);
     for nonce in [0, 1, 2000, 1_000_000_000, 2999] {
         assert_eq!(sign(&mut nonces, ME, KEY, nonce, 1), Ok(()));
         assert!(matches!(sign(&mut nonces, ME, KEY, nonce, 2), Err(NonceError::Spent { .. })));
@@ -177,10 +177,10 @@ fn a_common_run_that_is_given_back_is_there_for_anybody() {
     assert_eq!(sign(&mut nonces, ME, key(1), 0, 1), Ok(()));
     assert_eq!(sign(&mut nonces, ME, key(2), 0, 1), Ok(()));
     assert_eq!(sign(&mut nonces, ME, key(3), 0, 1).unwrap_err().reason(), "full");
-    assert_eq!(nonces.figures().common, 4);
+    assert_eq!(nonces.metrics().common, 4);
     // Two of the other's runs become one.
     assert_eq!(sign(&mut nonces, OTHER, KEY, 1, 1), Ok(()));
-    assert_eq!(nonces.figures().common, 3);
+    assert_eq!(nonces.metrics().common, 3);
     assert_eq!(sign(&mut nonces, ME, key(3), 0, 1), Ok(()));
     assert_eq!(sign(&mut nonces, OTHER, KEY, 50, 1).unwrap_err().reason(), "full");
 }
@@ -229,7 +229,7 @@ fn a_busy_client_forgets_its_own_transactions_only() {
         assert_eq!(sign(&mut nonces, OTHER, KEY, nonce, 1), Ok(()));
     }
     assert_eq!(sign(&mut nonces, ME, KEY, 0, 1), Ok(()));
-    assert_eq!(nonces.figures().latest, 4);
+    assert_eq!(nonces.metrics().latest, 4);
 }
 
 #[test]
@@ -420,9 +420,9 @@ proptest! {
                     prop_assert!(made >= (runs / 12).max(1), "{:?}: full after {} runs", step, made);
                 }
             }
-            let figures = nonces.figures();
-            prop_assert!(figures.latest <= latest.max(6));
-            let counted: usize = figures.shares.iter().map(|(_client, _is_brought, runs)| runs).sum();
+            let metrics = nonces.metrics();
+            prop_assert!(metrics.latest <= latest.max(6));
+            let counted: usize = metrics.shares.iter().map(|(_client, _is_brought, runs)| runs).sum();
             prop_assert!(counted <= runs);
             prop_assert_eq!(counted, nonces.spent.values().map(Runs::len).sum::<usize>(), "a run is counted once");
         }

@@ -100,7 +100,7 @@ async fn requests<K: Keys, A: Attestor>(
 ) -> Option<TlsStream<Prompt<TcpStream>>> {
     let caller = &tls::caller(&shared.access, stream.get_ref().1.peer_certificates());
     let limits = &shared.limits;
-    if caller.is_somebody().is_ok() {
+    if caller.has_certificate().is_ok() {
         seat.is_proven();
     }
     let service = service_fn(|request: Request<Incoming>| {

@@ -19,7 +19,7 @@ pub(super) struct Failure {
     pub(super) code: &'static str,
     pub(super) message: String,
     pub(super) field: Option<String>,
-    /// The rule of the policy, for the figures.
+    /// The rule of the policy, for the metrics.
     pub(super) rule: Option<Rule>,
     /// The methods that a path has.
     pub(super) allow: Option<&'static str>,
@@ -41,7 +41,7 @@ impl Failure {
     }
 
     /// Whether the same request may succeed in a moment.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&self.status)
     }
 }

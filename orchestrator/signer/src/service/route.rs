@@ -44,7 +44,7 @@ struct Answer {
     room: Room,
 }
 
-/// The paths, as the figures name them.
+/// The paths, as the metrics name them.
 #[derive(Clone, Copy)]
 enum Route {
     Sign,
@@ -125,7 +125,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
         if !matches!(route, Route::Health) {
-            caller.is_somebody()?;
+            caller.has_certificate()?;
         }
         let Some((methods, allow)) = route.methods() else {
             return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path"));
@@ -149,7 +149,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Route::Health => Ok(Answer::new(JSON, br#"{"status":"ok"}"#.to_vec())),
             Route::Metrics => {
                 caller.is_known()?;
-                let (cache, nonces) = (self.cache.figures(), self.nonces().figures());
+                let (cache, nonces) = (self.cache.metrics(), self.nonces().metrics());
                 let page = self.metrics.page(&[&cache, &nonces, &*self.seats, &self.closings]);
                 Ok(Answer::new(prometheus::TEXT_FORMAT, page.into_bytes()))
             }
@@ -287,7 +287,7 @@ fn refusal(failure: &Failure) -> Response<Full<Bytes>> {
     if let Some(allow) = failure.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
-    if failure.is_passing() {
+    if failure.is_transient() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(failure::RETRY_AFTER));
     }
     if failure.ends_connection {

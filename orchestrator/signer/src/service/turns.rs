@@ -55,7 +55,7 @@ impl Asker {
     pub(super) fn of(caller: &Caller, source: Source) -> Self {
         match caller {
             Caller::Client { name, .. } => Self::Client(name.clone()),
-            Caller::Anyone | Caller::Stranger | Caller::Nobody => Self::Source(source),
+            Caller::Anyone | Caller::Unknown | Caller::Anonymous => Self::Source(source),
         }
     }
 }
@@ -167,6 +167,6 @@ mod tests {
         let client = Caller::Client { name: "pay.example".to_owned(), permission: Arc::default() };
         assert_eq!(Asker::of(&client, here), Asker::of(&client, there));
         assert_ne!(Asker::of(&Caller::Anyone, here), Asker::of(&Caller::Anyone, there));
-        assert_ne!(Asker::of(&client, here), Asker::of(&Caller::Stranger, here));
+        assert_ne!(Asker::of(&client, here), Asker::of(&Caller::Unknown, here));
     }
 }
