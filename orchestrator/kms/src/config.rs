@@ -141,7 +141,7 @@ impl KmsTable {
     pub fn check(self, dir: &Path) -> Result<KmsSettings, ConfigError> {
         let key = self.key_arn.parse().map_err(|source| {
             let problem = format!(
-                "`{}` is no key: write its ARN, as `aws kms describe-key` shows it",
+                "`{}` is not a key, expected its ARN as `aws kms describe-key` shows it",
                 self.key_arn.escape_debug()
             );
             ConfigError::because("kms.key_arn", problem, source)
@@ -214,18 +214,18 @@ fn check_context(context: &BTreeMap<String, String>) -> Result<(), ConfigError> 
     if context.is_empty() {
         return Err(ConfigError::new(
             key,
-            "is empty: write at least one entry, such as { purpose = \"ethereum-signer\" }",
+            "is empty, expected at least one entry, such as { purpose = \"ethereum-signer\" }",
         ));
     }
     if context.keys().any(|name| name.is_empty() || name.starts_with("aws:")) {
         return Err(ConfigError::new(
             key,
-            "a name is empty or starts with \"aws:\", which belongs to AWS: write others",
+            "a name is empty or starts with \"aws:\", which AWS reserves; expected a name such as purpose",
         ));
     }
     let length: usize = context.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
     if length > MAX_CONTEXT_LEN {
-        let problem = format!("{length} bytes as JSON: write at most {MAX_CONTEXT_LEN}, as KMS takes no more");
+        let problem = format!("{length} bytes as JSON, expected at most {MAX_CONTEXT_LEN}, which is KMS's limit");
         return Err(ConfigError::new(key, problem));
     }
     Ok(())
@@ -241,11 +241,11 @@ fn http_address(text: &str) -> Result<SocketAddr, ConfigError> {
 }
 
 fn endpoint_problem(text: &str, right: &str) -> String {
-    format!("`{}` is no server: write {right} or {right}:PORT", text.escape_debug())
+    format!("`{}` is not a server, expected {right} or {right}:PORT", text.escape_debug())
 }
 
 fn roots(path: &Path) -> Result<Roots, ConfigError> {
-    let problem = || format!("{}: write the path of certificates in PEM", path.display());
+    let problem = || format!("{}: expected the path of a file with certificates in PEM", path.display());
     let read = || -> io::Result<Vec<u8>> {
         if fs::metadata(path)?.len() > MAX_ROOTS_LEN {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "more than a MiB"));
@@ -263,12 +263,12 @@ fn retry_budget(
 ) -> Result<RetryBudget, ConfigError> {
     let [deadline_key, attempt_key] = keys;
     if !(MIN_TIMEOUT..=MAX_DEADLINE).contains(&deadline) {
-        return Err(ConfigError::new(deadline_key, "write a time from \"100ms\" to \"2m\""));
+        return Err(ConfigError::new(deadline_key, "expected a time from \"100ms\" to \"2m\""));
     }
     if !(MIN_TIMEOUT..=deadline).contains(&attempt_timeout) {
         return Err(ConfigError::new(
             attempt_key,
-            format!("write a time from \"100ms\" to {deadline_key}, {deadline:?}"),
+            format!("expected a time from \"100ms\" to {deadline_key}, {deadline:?}"),
         ));
     }
     Ok(RetryBudget { deadline, attempt_timeout })

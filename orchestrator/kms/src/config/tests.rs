@@ -91,7 +91,7 @@ fn a_key_that_is_no_arn_is_named_with_what_is_wrong() {
 #[test]
 fn a_context_that_kms_would_not_take_is_refused() {
     let context = "{ purpose = \"ethereum-signer\" }";
-    assert!(refused(context, "{}").starts_with("kms.encryption_context: is empty: write at least one"));
+    assert!(refused(context, "{}").starts_with("kms.encryption_context: is empty, expected at least one"));
     assert!(refused(context, "{ \"aws:x\" = \"y\" }").starts_with("kms.encryption_context: a name"));
     let long = format!("{{ x = \"{}\" }}", "y".repeat(8192));
     assert!(refused(context, &long).starts_with("kms.encryption_context: 8199 bytes"));
@@ -99,7 +99,7 @@ fn a_context_that_kms_would_not_take_is_refused() {
 
 #[test]
 fn an_endpoint_that_is_none_is_named_with_what_is_right() {
-    let right = "is no server: write https://HOST or https://HOST:PORT";
+    let right = "is not a server, expected https://HOST or https://HOST:PORT";
     let error = refused("https://kms.lab.example:8443", "http://kms.lab.example");
     assert_eq!(error, format!("kms.endpoint: `http://kms.lab.example` {right}"));
     let error = refused("https://secretsmanager.lab.example", "https://");
@@ -108,15 +108,18 @@ fn an_endpoint_that_is_none_is_named_with_what_is_right() {
     assert_eq!(error, format!("kms.endpoint: `https://kms.lab.example:65536` {right}"));
     let error = refused("http://192.0.2.1:8080", "http://metadata.example");
     assert!(
-        error.starts_with("imds.endpoint: `http://metadata.example` is no server: write http://ADDRESS or"),
+        error.starts_with("imds.endpoint: `http://metadata.example` is not a server, expected http://ADDRESS or"),
         "{error}"
     );
 }
 
 #[test]
 fn times_have_bounds() {
-    assert_eq!(refused("\"20s\"", "\"3m\""), "kms.deadline: write a time from \"100ms\" to \"2m\"");
-    assert_eq!(refused("\"5s\"", "\"21s\""), "kms.attempt_timeout: write a time from \"100ms\" to kms.deadline, 20s");
+    assert_eq!(refused("\"20s\"", "\"3m\""), "kms.deadline: expected a time from \"100ms\" to \"2m\"");
+    assert_eq!(
+        refused("\"5s\"", "\"21s\""),
+        "kms.attempt_timeout: expected a time from \"100ms\" to kms.deadline, 20s"
+    );
     assert!(refused("[imds]", "[imds]\nattempt_timeout = \"0s\"").starts_with("imds.attempt_timeout: "));
 }
 
