@@ -229,7 +229,7 @@ class Function(unittest.TestCase):
         # Neither AWSCURRENT nor AWSPREVIOUS any more, and still there.
         self.assertEqual(self.cloud.labels()[first], [f"address-{ADDRESS}"])
         said = self.wallet("restore-key", "--key", ADDRESS, "--replace", OTHER_ADDRESS)
-        self.assertIn(f"replaced: {OTHER_ADDRESS}, which stays", said)
+        self.assertIn(f"replaced: {OTHER_ADDRESS}; it stays", said)
         self.assertEqual(self.cloud.labels()[first], ["AWSCURRENT", f"address-{ADDRESS}"])
         sealed = base64.b64encode(b"sealed 1").decode()
         self.assertEqual((self.cloud.current(), self.wallet("get-key").strip()), (sealed, sealed))

@@ -1,4 +1,4 @@
-//! AWS as the wallet needs it: KMS encrypts, Secrets Manager keeps what KMS encrypted.
+//! The wallet's use of AWS: encryption with KMS, storage in Secrets Manager.
 
 mod call;
 mod context;
@@ -29,7 +29,7 @@ pub use context::{ContextError, EncryptionContext, Entry};
 pub use secrets::{Place, Stored};
 pub use versions::{Conflict, KeyName, KeyNameError};
 
-/// A request may be tried this often; AWS's SDK decides what is worth it.
+/// The most attempts of a request; AWS's SDK decides which errors to retry.
 const ATTEMPTS: u32 = 3;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -37,13 +37,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// How to reach AWS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where, such as `eu-central-1`.
+    /// The region, such as `eu-central-1`.
     pub region: String,
-    /// Where KMS is, if not where the region says.
+    /// The endpoint of KMS; default: the region's.
     pub kms_endpoint: Option<String>,
-    /// Where Secrets Manager is, if not where the region says.
+    /// The endpoint of Secrets Manager; default: the region's.
     pub secrets_endpoint: Option<String>,
-    /// Whom to believe in place of the operating system's certificate authorities; PEM.
+    /// Certificate authorities in place of the operating system's; PEM.
     pub ca_path: Option<PathBuf>,
 }
 
@@ -58,11 +58,11 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Reads the certificate authorities and finds out where credentials come from; asks AWS nothing yet. `variable` reads the
+    /// Reads the certificate authorities and chooses the source of credentials; makes no request yet. `variable` reads the
     /// environment.
     ///
     /// # Errors
-    /// What in the settings or the environment cannot be right.
+    /// The setting or variable that is wrong.
     pub fn new(settings: Settings, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(
@@ -84,9 +84,9 @@ impl Aws {
         Ok(Self { region: settings.region, kms_endpoint, secrets_endpoint, http, credentials })
     }
 
-    /// Where one service is asked.
+    /// The URL of a service.
     fn host(&self, endpoint: Option<&Endpoint>, service: &str) -> String {
-        // As the SDK makes it of a region.
+        // As the SDK derives it from a region.
         let suffix = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         endpoint.map_or_else(|| format!("https://{service}.{}.{suffix}", self.region), ToString::to_string)
     }
@@ -106,7 +106,7 @@ impl Aws {
     }
 }
 
-/// Plain HTTP would show a key to the network.
+/// HTTPS only: plain HTTP would show a key to the network.
 fn endpoint(service: &str, text: Option<&str>) -> Result<Option<Endpoint>> {
     let parse = |text: &str| {
         let doing = || format!("endpoint {text:?} of {service}, expected https://HOST or https://HOST:PORT");
@@ -115,12 +115,12 @@ fn endpoint(service: &str, text: Option<&str>) -> Result<Option<Endpoint>> {
     text.map(parse).transpose()
 }
 
-/// The library takes a file without certificates for one that is right.
+/// The library accepts a file without certificates.
 fn authorities(path: &Path) -> Result<Vec<u8>> {
     let pem = std::fs::read(path)?;
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        store.add(certificate.context("not PEM")?).context("a certificate that is no root")?;
+        store.add(certificate.context("not PEM")?).context("a certificate that cannot be a root")?;
     }
     ensure!(!store.is_empty(), "no CERTIFICATE in it, expected PEM");
     Ok(pem)

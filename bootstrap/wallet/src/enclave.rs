@@ -1,7 +1,7 @@
-//! The enclave behind a URL: a connection that is nobody's until a document has made it the enclave's.
+//! The enclave behind a URL: a connection carries requests only after an attestation document has verified it.
 //!
-//! [`Unverified`] can ask for a document and for nothing else. [`Enclave`], which takes requests, is the connection of a unverified whose
-//! document was right: nothing reconnects.
+//! [`Unverified`] can request a document and nothing else. Once the document is verified, the same connection becomes an [`Enclave`],
+//! which takes requests. Nothing reconnects.
 
 mod again;
 mod url;
@@ -39,23 +39,23 @@ const MAX_ANSWER_LEN: usize = 2 * MAX_BODY;
 /// A document of 12,288 bytes in base64, in JSON.
 const MAX_DOCUMENT_ANSWER_LEN: usize = 32 << 10;
 
-/// Somebody who holds a TLS key.
+/// A connection to a server whose document has not been verified.
 pub struct Unverified {
     url: EnclaveUrl,
     connection: Connection,
     tls_key: [u8; 32],
 }
 
-/// The enclave, on the connection over which it proved itself.
+/// The enclave, on the connection that its document verified.
 pub struct Enclave {
     url: EnclaveUrl,
     connection: Connection,
 }
 
-/// Why the enclave did not do what it was asked for.
+/// Why a request to the enclave failed.
 #[derive(Debug, Error)]
 pub enum EnclaveError {
-    /// Nobody there.
+    /// No TCP connection.
     #[error("connect to {url}")]
     Connect {
         /// Where.
@@ -63,8 +63,8 @@ pub enum EnclaveError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody, who speaks no TLS 1.3 or does not hold the key that it shows.
-    #[error("shake hands with {url}, which has to speak TLS 1.3")]
+    /// No TLS 1.3, or no proof of possession of the certificate's key.
+    #[error("TLS handshake with {url}, expected TLS 1.3")]
     Handshake {
         /// Where.
         url: EnclaveUrl,
@@ -74,7 +74,7 @@ pub enum EnclaveError {
     /// The system's generator failed.
     #[error("the system has no random numbers for a nonce")]
     Random,
-    /// The connection ended, or carries no HTTP.
+    /// The connection ended, or does not carry HTTP.
     #[error("ask {url} for {path}")]
     Exchange {
         /// Where.
@@ -84,7 +84,7 @@ pub enum EnclaveError {
         /// Why.
         source: HttpError,
     },
-    /// Silence.
+    /// No response in time.
     #[error("{doing} {url}: no answer within {after:?}")]
     Silent {
         /// Where.
@@ -94,7 +94,7 @@ pub enum EnclaveError {
         /// How long it had.
         after: Duration,
     },
-    /// The answer is none that a signer gives.
+    /// Not a signer's response.
     #[error("{url} answers {path} with {problem}")]
     Malformed {
         /// Where.
@@ -104,15 +104,15 @@ pub enum EnclaveError {
         /// What is wrong, and what would be right.
         problem: String,
     },
-    /// Not the enclave. Nothing was sent that it could use.
-    #[error("{url} is not the enclave, and nothing was asked of it")]
+    /// Verification failed. No request was sent.
+    #[error("{url} failed attestation, and no request was sent")]
     Untrusted {
         /// Where.
         url: EnclaveUrl,
         /// Why.
         source: Box<Distrust>,
     },
-    /// The signer says no.
+    /// The signer refused the request.
     #[error("{url} refuses {path} with HTTP {status}: {}", OneLine(.refusal))]
     Refused {
         /// Where.
@@ -127,7 +127,7 @@ pub enum EnclaveError {
 }
 
 impl EnclaveError {
-    /// Whether another client certificate might change it. Nothing was signed then.
+    /// Whether another client certificate might succeed. Nothing has been signed then.
     #[must_use]
     pub fn may_be_of_the_certificate(&self) -> bool {
         match self {
@@ -147,10 +147,10 @@ impl EnclaveError {
 }
 
 impl Unverified {
-    /// Connects, and learns which key the other end holds.
+    /// Connects, and learns which key the server holds.
     ///
     /// # Errors
-    /// Nobody there, no TLS 1.3, or a certificate without its key.
+    /// No TCP connection, no TLS 1.3, or a server without its certificate's key.
     pub async fn connect(url: &EnclaveUrl, identity: Option<&ClientIdentity>) -> Result<Self, EnclaveError> {
         let silent = |_elapsed| EnclaveError::Silent { url: url.clone(), doing: "connect to", after: CONNECT_TIMEOUT };
         timeout(CONNECT_TIMEOUT, Self::shake_hands(url, identity)).await.map_err(silent)?
@@ -168,16 +168,16 @@ impl Unverified {
         Ok(Self { url: url.clone(), connection, tls_key })
     }
 
-    /// SHA-256 of the key that the other end holds, as a SubjectPublicKeyInfo.
+    /// SHA-256 of the SubjectPublicKeyInfo of the server's key.
     #[must_use]
     pub fn tls_key(&self) -> &[u8; 32] {
         &self.tls_key
     }
 
-    /// Asks for a document with a fresh nonce and judges it.
+    /// Requests a document with a fresh nonce and verifies it.
     ///
     /// # Errors
-    /// No document. One that is not right is a [`Judgement`].
+    /// No document. The verdict on a document is in the [`Judgement`].
     pub async fn judge(&mut self, trust: &Trust) -> Result<Judgement, EnclaveError> {
         let mut nonce: Nonce = [0; 32];
         SystemRandom::new().fill(&mut nonce).map_err(|_unspecified| EnclaveError::Random)?;
@@ -197,16 +197,16 @@ impl Unverified {
         attestation::decode(&answer).map_err(|error| EnclaveError::Malformed {
             url: self.url.clone(),
             path: path::ATTESTATION,
-            problem: format!("what is not a document: {error}"),
+            problem: format!("no attestation document: {error}"),
         })
     }
 }
 
 impl Enclave {
-    /// Connects to the enclave, and to nobody else.
+    /// Connects, and verifies that the server is the enclave.
     ///
     /// # Errors
-    /// As with [`Unverified`]; a document that is not right is [`EnclaveError::Untrusted`].
+    /// As with [`Unverified`]; and [`EnclaveError::Untrusted`] if verification fails.
     pub async fn connect(
         url: &EnclaveUrl,
         identity: Option<&ClientIdentity>,
@@ -221,18 +221,18 @@ impl Enclave {
         }
     }
 
-    /// Has a request signed: JSON to JSON, as the signer's API has it. The request is zeroed once it is sent.
+    /// Sends a signing request, and returns the response; both are JSON, see `signer_api`. The request is zeroed once it is sent.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No response, or a refusal.
     pub async fn sign(&mut self, request: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, EnclaveError> {
         self.post(path::SIGN, request).await
     }
 
-    /// Has a key made that only this enclave can use.
+    /// Generates a key in the enclave that only this enclave can use.
     ///
     /// # Errors
-    /// No answer, a refusal, or an answer without a key.
+    /// No response, a refusal, or a response without a key.
     pub async fn generate_key(&mut self) -> Result<GeneratedKey, EnclaveError> {
         let answer = self.post(path::KEYS, Zeroizing::new(b"{}".to_vec())).await?;
         let malformed = |problem: String| EnclaveError::Malformed { url: self.url.clone(), path: path::KEYS, problem };
@@ -252,16 +252,16 @@ impl Enclave {
     }
 }
 
-/// A key that the enclave made.
+/// A key that the enclave generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedKey {
-    /// Of its account, as the enclave says.
+    /// Its account's address, as the enclave reports it.
     pub address: String,
-    /// What KMS decrypts, for the enclave alone.
+    /// KMS decrypts it, for the enclave only.
     pub ciphertext: Vec<u8>,
 }
 
-/// Asks, and while the other end says that it has no time now, asks again when it says.
+/// Sends a request, and repeats it for as long as the signer is busy, after the time that it names.
 async fn ask(
     url: &EnclaveUrl,
     connection: &mut Connection,
@@ -280,7 +280,7 @@ async fn ask(
         let Some(wait) = again::wait(answer.status, &answer.headers, waited) else {
             return Err(refused(url, path, &answer));
         };
-        info!(%url, path, status = answer.status.as_u16(), ?wait, "busy: asked again after this time");
+        info!(%url, path, status = answer.status.as_u16(), ?wait, "busy, retrying after this time");
         sleep(wait).await;
     }
 }
@@ -290,7 +290,7 @@ fn refused(url: &EnclaveUrl, path: &'static str, answer: &Answer) -> EnclaveErro
     match serde_json::from_slice::<ErrorAnswer>(&answer.body) {
         Ok(ErrorAnswer { error }) => EnclaveError::Refused { url: url.clone(), path, status, refusal: Box::new(error) },
         Err(_) => {
-            let problem = format!("HTTP {status} and no reason, which is not a signer's: is this its URL?");
+            let problem = format!("HTTP {status} without a reason, expected a signer at this URL");
             EnclaveError::Malformed { url: url.clone(), path, problem }
         }
     }

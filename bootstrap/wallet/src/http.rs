@@ -1,4 +1,4 @@
-//! HTTP/1.1 exchanges on one connection, whose answers have a maximum length.
+//! HTTP/1.1 exchanges on one connection. Responses have a maximum length.
 
 use std::error::Error as StdError;
 
@@ -17,47 +17,47 @@ use zeroize::Zeroizing;
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
-    /// One task, which moves the bytes and whose errors the exchange reports.
+    /// The task that moves the bytes. The exchange reports its errors.
     _driver: JoinSet<()>,
 }
 
-/// What is asked. A body that has a secret is owned by what zeroes it.
+/// A request. The owner of a body with a secret zeroes it.
 #[derive(Clone)]
 pub(crate) struct Question<'a> {
     pub(crate) method: Method,
     pub(crate) path: &'a str,
     pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: Bytes,
-    /// The longest answer in bytes.
+    /// The longest response in bytes.
     pub(crate) max_answer: usize,
 }
 
-/// What comes back.
+/// A response.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
-/// Why nothing comes back.
+/// Why there is no response.
 #[derive(Debug, Error)]
 pub enum HttpError {
     /// The request cannot be written as HTTP.
     #[error("write the request")]
     Request(#[from] hyper::http::Error),
-    /// No HTTP, or a connection that ended.
+    /// Not HTTP, or the connection ended.
     #[error("HTTP")]
     Protocol(#[from] hyper::Error),
-    /// A body that broke off.
+    /// The body ended early.
     #[error("read the answer")]
     Body(#[source] Box<dyn StdError + Send + Sync>),
-    /// A body that does not end.
+    /// The body is too long.
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
 }
 
 impl Connection {
-    /// Speaks HTTP on `stream`, to a server that calls itself `host`.
+    /// Starts HTTP on `stream`, to the server `host`.
     pub(crate) async fn new<S>(stream: S, host: &str) -> Result<Self, HttpError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -73,7 +73,7 @@ impl Connection {
         Ok(Self { sender, host, _driver: driver })
     }
 
-    /// One request and its answer, whatever its status.
+    /// Sends one request and returns its response, whatever its status.
     pub(crate) async fn ask(&mut self, question: Question<'_>) -> Result<Answer, HttpError> {
         let Question { method, path, headers, body, max_answer } = question;
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());

@@ -16,10 +16,10 @@ const BASE64_LEN: usize = 88;
 /// Far more than 66 characters and a line end need.
 const MAX_FILE_LEN: u64 = 256;
 
-/// Reads a file that only its owner may read; `-` is standard input.
+/// Reads a key from a file with mode 0600; `-` is standard input.
 ///
 /// # Errors
-/// Names the file, and never shows what is in it.
+/// Names the file, and never shows its content.
 pub fn load(path: &Path) -> Result<SecretKey> {
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_FILE_LEN)?));
     if path == Path::new("-") {
@@ -49,7 +49,7 @@ fn parse(text: &str) -> Result<SecretKey, SecretKeyError> {
         Ok(length) if text.len() == BASE64_LEN => {
             SecretKey::parse(hex.get(..length).expect("the decoder wrote that many").trim_ascii_end())
         }
-        // The decoder's own words show a part of the key.
+        // The decoder's own message shows a part of the key.
         Ok(_) | Err(_) => SecretKey::parse(text),
     }
 }

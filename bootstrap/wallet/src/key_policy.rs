@@ -15,10 +15,10 @@ use crate::aws::EncryptionContext;
 
 pub use audit::{AuditError, Context, Finding, Way, audit};
 
-/// The only version of the language that has what people expect of it.
+/// The current version of the policy language.
 const VERSION: &str = "2012-10-17";
-/// What an administrator needs. None of it uses the key as the policy is; kms:PutKeyPolicy makes it another policy, so that an
-/// administrator is trusted with the key.
+/// What an administrator needs. Under this policy none of these actions uses the key. But kms:PutKeyPolicy can replace the policy, so
+/// administrators are trusted with the key.
 const MANAGE: [&str; 15] = [
     "kms:CancelKeyDeletion",
     "kms:CreateAlias",
@@ -42,39 +42,39 @@ const MANAGE: [&str; 15] = [
 #[serde(transparent)]
 pub struct Principal(String);
 
-/// Why a text is no [`Principal`].
+/// Why a text is not a [`Principal`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} names nobody, expected arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root, without wildcards")]
 pub struct PrincipalError(String);
 
-/// What a document of the enclave has to say so that KMS decrypts for it.
+/// What the enclave's document must claim so that KMS decrypts for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enclave {
-    /// By register, each value that is right.
+    /// The allowed values of each register.
     registers: BTreeMap<u8, Vec<Pcr>>,
 }
 
-/// Zero says that nothing was measured, and would let every enclave in debug mode in.
+/// Zero means that nothing was measured, and would allow every enclave in debug mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "PCR{0} is zero, as in debug mode, where a parent reads what the enclave does: expected an image's measurement"
 )]
 pub struct ZeroError(u8);
 
-/// Everything that the policy speaks of.
+/// The content of the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPolicy {
-    /// Manage the key, this policy included: they can let themselves open the key.
+    /// May manage the key and this policy, and so can allow themselves to decrypt.
     pub admins: Vec<Principal>,
-    /// Encrypt, and cannot decrypt.
+    /// May encrypt, and not decrypt.
     pub encryptors: Vec<Principal>,
-    /// The instance's role; decrypts as this enclave, and only so.
+    /// The instance's role; may decrypt only with this enclave's attestation.
     pub role: Principal,
-    /// Whether the role may encrypt too, which keys that are made in the enclave need.
+    /// Whether the role may encrypt too, for keys that the enclave generates.
     pub is_generating: bool,
     /// The enclave.
     pub enclave: Enclave,
-    /// What ciphertexts have to be bound to; `None`: anything.
+    /// The encryption context that is required; `None`: any.
     pub context: Option<EncryptionContext>,
 }
 
@@ -110,7 +110,7 @@ impl Enclave {
         Ok(Self { registers: registers.collect::<Result<_, _>>()? })
     }
 
-    /// This one, and the other as well: for the time of an upgrade.
+    /// This one or the other, during an upgrade.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         for (index, pcrs) in other.registers {
@@ -120,7 +120,7 @@ impl Enclave {
         self
     }
 
-    /// Any enclave in debug mode, whatever runs in it. For experiments with worthless keys.
+    /// Any enclave in debug mode, whatever runs in it. For experiments with test keys.
     #[must_use]
     pub fn debug() -> Self {
         Self { registers: [(0, vec![Pcr([0; Pcr::LEN])])].into() }

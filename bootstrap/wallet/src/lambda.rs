@@ -1,4 +1,4 @@
-//! The Lambda function: what the CLI does, asked for by events.
+//! The Lambda function: the CLI's operations as events.
 //!
 //! ```json
 //! {"operation": "set_key", "eth_key": "64 hex digits", "replace": "address of the key that is there"}
@@ -6,9 +6,9 @@
 //! {"operation": "sign_transaction", "transaction_payload": {}}
 //! ```
 //!
-//! `set_key` answers `{"secret_id", "version_id", "address", "label", "replaced"}`, `get_key` the ciphertext in base64,
-//! `sign_transaction` what the signer answers. `set_key` works only where `SET_KEY` says so, and takes `replace` only where there
-//! is a key.
+//! `set_key` returns `{"secret_id", "version_id", "address", "label", "replaced"}`, `get_key` the ciphertext in base64, and
+//! `sign_transaction` the signer's response. `set_key` works only if `SET_KEY` allows it, and accepts `replace` only if there is a
+//! key.
 
 mod client;
 mod environment;
@@ -31,13 +31,13 @@ use crate::tls::ClientIdentity;
 pub use environment::Environment;
 pub use runtime::run;
 
-/// Why an event has no answer.
+/// Why an event failed.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// Not one of the three events.
     #[error("event: {0}")]
     Event(String),
-    /// The function is not to store keys.
+    /// The function may not store keys.
     #[error(
         "set_key: this function stores no keys; `wallet set-key` does, or function.may_set_key = true in config/aws.toml"
     )]
@@ -45,19 +45,19 @@ pub enum Failure {
     /// KMS or Secrets Manager.
     #[error("{0:#}")]
     Aws(#[from] anyhow::Error),
-    /// The secret that says who the function is.
+    /// The secret with the function's client certificate.
     #[error("{0:#}")]
     ClientSecret(anyhow::Error),
-    /// The enclave, or who is in its place.
+    /// The enclave, or another server in its place.
     #[error("{}", chain(.0))]
     Enclave(#[from] EnclaveError),
-    /// Lambda would end the function in a moment.
-    #[error("no answer before the invocation's deadline: give the function more time")]
+    /// Lambda is about to end the function.
+    #[error("no response before the invocation's deadline, expected a longer function timeout")]
     Deadline,
 }
 
 impl Failure {
-    /// The `errorType` of Lambda's answer.
+    /// The `errorType` of the response.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Failure {
     }
 }
 
-/// An event, which has what its operation needs and nothing else.
+/// An event with exactly the fields of its operation.
 enum Operation<'a> {
     SetKey { key: SecretKey, replace: Option<KeyName> },
     GetKey,
@@ -139,8 +139,8 @@ pub async fn answer(environment: &mut Environment, event: &[u8]) -> Result<Zeroi
     }
 }
 
-/// As the client of the secret, if there is one. A certificate that an event before this one has read may have been replaced
-/// since: when it could be what the enclave refuses, it is read once more.
+/// With the client certificate of the secret, if there is one. An earlier event may have read a certificate that has been replaced
+/// since. So if the enclave may have refused the certificate, it is read again, once.
 async fn sign(environment: &mut Environment, request: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let Environment { aws, url, trust, client, .. } = environment;
     let ask = async |identity: Option<&ClientIdentity>| {
@@ -151,7 +151,7 @@ async fn sign(environment: &mut Environment, request: &str) -> Result<Zeroizing<
     if let Some(kept) = client.kept() {
         match ask(Some(kept)).await {
             Err(error) if error.may_be_of_the_certificate() => {
-                info!(error = chain(&error), "is the client's certificate another now?");
+                info!(error = chain(&error), "reading the client's certificate again");
             }
             result => return Ok(result?),
         }
@@ -163,7 +163,7 @@ async fn sign(environment: &mut Environment, request: &str) -> Result<Zeroizing<
 impl<'a> Operation<'a> {
     fn parse(event: &'a [u8]) -> Result<Self, Failure> {
         const EXPECTED: &str = "expected \"set_key\" with \"eth_key\" and, where a key is, \"replace\", \"get_key\" with nothing, or \"sign_transaction\" with \"transaction_payload\"";
-        // The parser's words could show a part of a key.
+        // The parser's own message could show a part of a key.
         let wrong = |error: serde_json::Error| {
             let (line, column) = (error.line(), error.column());
             Failure::Event(format!("not understood from line {line}, column {column} on, {EXPECTED}"))
@@ -173,7 +173,7 @@ impl<'a> Operation<'a> {
             ("set_key", Some(Secret(text)), replace, None) => {
                 let key = SecretKey::parse(text.as_bytes());
                 let key = key.map_err(|error| Failure::Event(format!("eth_key: {error}")))?;
-                // A key in the wrong field would be shown.
+                // The field may hold a secret key by mistake: do not show it.
                 let wrong = |_| {
                     Failure::Event(
                         "replace: expected a key's address, such as 0x and 40 hex digits, or a VersionId".to_owned(),
@@ -197,7 +197,7 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and its causes, on one line.
 fn chain(error: &EnclaveError) -> String {
     anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

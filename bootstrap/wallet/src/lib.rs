@@ -1,13 +1,13 @@
-//! The signer's client. Keys go encrypted into Secrets Manager; requests go to the enclave, which has to prove itself first.
+//! The signer's client. It stores encrypted keys in Secrets Manager, and sends requests to the enclave once it has verified it.
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`key_file`] | secret keys in files |
-//! | [`aws`] | KMS encrypts, Secrets Manager keeps |
-//! | [`key_policy`] | the KMS key's policy: only this enclave decrypts |
-//! | [`trust`] | whether a document makes a connection the enclave's; no I/O |
+//! | [`aws`] | encryption with KMS, storage in Secrets Manager |
+//! | [`key_policy`] | the KMS key policy under which only this enclave decrypts |
+//! | [`trust`] | verification of a connection by its document; no I/O |
 //! | [`enclave`] | the connection, over TLS 1.3 |
-//! | [`lambda`] | the same, asked for by AWS Lambda's events |
+//! | [`lambda`] | the same as an AWS Lambda function |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -34,10 +34,11 @@ use options::{EnclaveOptions, SecretsOptions, region};
 const CREDENTIALS: &str = "AWS credentials are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, as `aws configure \
     export-credentials --format env` prints them; without them, those of the EC2 instance's role.";
 
-/// Keys for the enclave's Ethereum signer, and signatures from it.
+/// Stores keys for the enclave's Ethereum signer, and requests signatures from it.
 ///
-/// Secret keys go through KMS into Secrets Manager, and only the measured enclave gets them back. An enclave has to prove itself before
-/// anything is asked of it: its attestation document has to be genuine, fresh, of the right image, and bind the TLS key of the connection.
+/// KMS encrypts each secret key, Secrets Manager stores the ciphertext, and only the measured enclave can decrypt it. wallet sends no request
+/// before the enclave's attestation document is verified: it must be genuine, fresh, of the right image, and bind the TLS key of the
+/// connection.
 #[derive(Parser)]
 #[command(name = "wallet", version, after_help = CREDENTIALS)]
 struct Arguments {
@@ -47,120 +48,120 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Makes a secret key in a new file that only its owner may read, and prints its address.
+    /// Generates a secret key in a new file with mode 0600, and prints its address.
     Keygen {
-        /// The file, which must not exist.
+        /// The new file; must not exist.
         #[arg(long, default_value = "ethereum.key", conflicts_with = "print")]
         out: PathBuf,
-        /// Print the secret key instead, which a terminal may keep; the address goes to standard error.
+        /// Print the secret key instead of writing a file, and the address to standard error. A terminal may keep the key.
         #[arg(long)]
         print: bool,
-        /// For programs.
+        /// Print JSON.
         #[arg(long, conflicts_with = "print")]
         json: bool,
     },
-    /// Encrypts a secret key with KMS and stores it in Secrets Manager. Replaces a key that is there only if --replace names it.
+    /// Encrypts a secret key with KMS and stores it in Secrets Manager. Replaces an existing key only if --replace names it.
     SetKey {
-        /// Where to store it: a secret's name or ARN.
+        /// The secret to store it in: name or ARN.
         #[arg(long)]
         secret_id: String,
-        /// The KMS key that only the enclave decrypts with.
+        /// The KMS key. Only the enclave can decrypt with it.
         #[arg(long, value_name = "ARN")]
         key_arn: KeyArn,
-        /// What to bind the ciphertext to: the same as the enclave's `kms.encryption_context`.
+        /// The encryption context that the ciphertext is bound to; the same as the enclave's `kms.encryption_context`.
         #[arg(long, value_name = "NAME=VALUE", required = true)]
         context: Vec<Entry>,
-        /// The secret key in hex, as `keygen` writes it; mode 0600. `-` is standard input.
+        /// The file with the secret key in hex, as `keygen` writes it; mode 0600. `-` is standard input.
         #[arg(value_name = "FILE")]
         path: PathBuf,
-        /// The key that the secret holds, and that is to be replaced: its address, or its VersionId if it has no address. It stays in the
-        /// secret, and `restore-key` brings it back.
+        /// The current key of the secret, which is replaced: its address, or its VersionId if it has no address. It stays in the secret
+        /// as an earlier version, and `restore-key` restores it.
         #[arg(long, value_name = "KEY")]
         replace: Option<KeyName>,
-        /// Where KMS is, if not where the key's region says: https://HOST or https://HOST:PORT.
+        /// The endpoint of KMS, https://HOST or https://HOST:PORT. Default: that of the key's region.
         #[arg(long, value_name = "URL")]
         kms_endpoint: Option<String>,
         #[command(flatten)]
         aws: SecretsOptions,
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Prints the encrypted key that is stored, in base64. Nobody but the enclave can decrypt it.
+    /// Prints the stored encrypted key in base64. Only the enclave can decrypt it.
     GetKey {
-        /// Where it is stored: a secret's name or ARN.
+        /// The secret: name or ARN.
         #[arg(long)]
         secret_id: String,
-        /// The secret's region, if neither its ARN nor AWS_REGION say it.
+        /// The secret's region. Default: that of its ARN, or AWS_REGION.
         #[arg(long)]
         region: Option<String>,
         #[command(flatten)]
         aws: SecretsOptions,
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Makes an earlier key of a secret the current one again.
+    /// Restores an earlier key of a secret as the current one.
     RestoreKey {
-        /// Where it is stored: a secret's name or ARN.
+        /// The secret: name or ARN.
         #[arg(long)]
         secret_id: String,
         /// The key to restore: its address, or its VersionId.
         #[arg(long, value_name = "KEY")]
         key: KeyName,
-        /// The key that the secret holds now: its address, or its VersionId. It stays in the secret.
+        /// The current key of the secret: its address, or its VersionId. It stays in the secret as an earlier version.
         #[arg(long, value_name = "KEY")]
         replace: KeyName,
-        /// The secret's region, if neither its ARN nor AWS_REGION say it.
+        /// The secret's region. Default: that of its ARN, or AWS_REGION.
         #[arg(long)]
         region: Option<String>,
         #[command(flatten)]
         aws: SecretsOptions,
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Has the enclave make a key that never leaves it but encrypted, and prints its address and ciphertext.
+    /// Generates a key in the enclave, and prints its address and its ciphertext. The key leaves the enclave only encrypted.
     GenerateKey {
         #[command(flatten)]
         enclave: EnclaveOptions,
-        /// Store the ciphertext: a secret's name or ARN.
+        /// Store the ciphertext in this secret: name or ARN.
         #[arg(long)]
         secret_id: Option<String>,
-        /// The key that the secret holds, and that is to be replaced: as for `set-key`.
+        /// The current key of the secret, which is replaced; as for `set-key`.
         #[arg(long, value_name = "KEY", requires = "secret_id")]
         replace: Option<KeyName>,
-        /// The secret's region, if neither its ARN nor AWS_REGION say it.
+        /// The secret's region. Default: that of its ARN, or AWS_REGION.
         #[arg(long, requires = "secret_id")]
         region: Option<String>,
         #[command(flatten)]
         aws: SecretsOptions,
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Has the enclave sign a transaction and prints its answer, which is JSON.
+    /// Signs a transaction in the enclave, and prints the signer's JSON response.
     ///
-    /// The same request has the same answer, so repeat it after a failure. To replace a transaction that is stuck, send it again with
-    /// fees raised by 10 % or more, if the enclave's policy has `fee_bump = true`.
+    /// The same request gets the same response, so it is safe to repeat after a failure. To replace a stuck transaction, raise its fees by
+    /// at least 10 % and sign it again; the enclave's policy must have `fee_bump = true`.
     Sign {
-        /// The request, JSON: {"transaction_payload": {...}, "secret_id" or "encrypted_key": "..."}. `-` is standard input.
+        /// The file with the request, JSON: {"transaction_payload": {...}, "secret_id" or "encrypted_key": "..."}. `-` is standard input.
         #[arg(value_name = "FILE")]
         path: PathBuf,
         #[command(flatten)]
         enclave: EnclaveOptions,
     },
-    /// Prints what the enclave's attestation document claims and whether it holds, which is its exit status too.
+    /// Verifies the enclave's attestation document, and prints its claims and the verdict. Exits with 1 if verification fails.
     Verify {
         #[command(flatten)]
         enclave: EnclaveOptions,
-        /// For programs.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Prints the policy of the KMS key with which only the enclave decrypts, for `aws kms put-key-policy`.
+    /// Prints a KMS key policy under which only the enclave can decrypt, for `aws kms put-key-policy`.
     Policy(policy::Options),
-    /// Reads the policy that a KMS key has, and names everybody whom it lets open the key, use it or end it.
+    /// Reads a KMS key policy, and lists everyone whom it allows to decrypt, use or delete the key.
     CheckPolicy(policy::Check),
 }
 
@@ -214,7 +215,7 @@ async fn perform(verb: Verb) -> Result<()> {
             }
         }
         Verb::GenerateKey { enclave, secret_id, replace, region: option, aws, json } => {
-            // Before there is a key: one that cannot be stored would be one that nobody has.
+            // Before the key is generated: if it cannot be stored, it is lost.
             let store = match secret_id {
                 Some(secret_id) => {
                     let aws = aws.client(region(option, &secret_id)?)?;
@@ -264,7 +265,7 @@ async fn generate(enclave: &EnclaveOptions, store: Option<(Aws, Place)>, json: b
             false => say(format_args!("address: {}\nencrypted key: {text}", key.address)),
         };
     };
-    // The only copy: whoever reads the error can store it by hand.
+    // The error has the only copy, so that the operator can store it by hand.
     let only_copy = || format!("the enclave made the key of {}, encrypted: {text}", key.address);
     let address = key.address.parse().with_context(only_copy)?;
     let stored = aws.store(&place, &address, &key.ciphertext).await.with_context(only_copy)?;
@@ -281,7 +282,7 @@ async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
         false => say(report.to_string().trim_end())?,
     }
     match report.refusal() {
-        Some(reason) => bail!("{} is not to be trusted, with {}: {reason}", options.url, trust.root()),
+        Some(reason) => bail!("{} is not trusted, with {}: {reason}", options.url, trust.root()),
         None => Ok(()),
     }
 }
@@ -289,7 +290,7 @@ async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
 async fn connect(options: &EnclaveOptions) -> Result<Enclave> {
     let trust = options.trust()?;
     if !trust.root().is_aws() {
-        tracing::warn!(trust_root = %trust.root(), "documents are believed that AWS does not vouch for");
+        tracing::warn!(trust_root = %trust.root(), "attestation documents are verified against a root other than AWS's");
     }
     let identity = options.identity()?;
     Enclave::connect(&options.url, identity.as_ref(), &trust).await.map_err(|error| options.explain(error))
@@ -306,8 +307,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
         false => File::open(path).with_context(reading)?.take(limit).read_to_end(&mut bytes),
     }
     .with_context(reading)?;
-    ensure!(bytes.len() <= MAX_BODY, "{object}: more than {MAX_BODY} bytes, which the signer does not take");
-    // The parser's words could show a part of it.
+    ensure!(bytes.len() <= MAX_BODY, "{object}: expected at most {MAX_BODY} bytes, the signer's limit");
+    // The parser's own message could show a part of the request.
     let is_object = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
         .map(|_any| bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'));
     match is_object {
@@ -315,7 +316,11 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
         Ok(false) => {
             bail!("{object}: expected an object with \"transaction_payload\" and \"secret_id\" or \"encrypted_key\"")
         }
-        Err(error) => Err(anyhow!("{object}: not JSON from line {}, column {} on", error.line(), error.column())),
+        Err(error) => Err(anyhow!(
+            "{object}: expected JSON; the first error is at line {}, column {}",
+            error.line(),
+            error.column()
+        )),
     }
 }
 
@@ -333,7 +338,7 @@ fn say_stored(stored: &Stored, address: Option<&str>, json: bool) -> Result<()> 
             }
             say(format_args!("{state}: {arn}\nversion: {version_id}\nlabel: {label}"))?;
             let Some(replaced) = replaced else { return Ok(()) };
-            say(format_args!("replaced: {replaced}, which stays in the secret; `wallet restore-key` brings it back"))
+            say(format_args!("replaced: {replaced}; it stays in the secret, and `wallet restore-key` restores it"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the verbs have in common on the command line: where the enclave is and which one is right, and how to reach AWS.
+//! Options that several verbs share: the enclave's URL and how to verify it, and how to reach AWS.
 
 use std::path::{Path, PathBuf};
 
@@ -9,23 +9,23 @@ use wallet::enclave::{EnclaveError, EnclaveUrl};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 
-/// The enclave, which has to prove itself before anything is asked of it: no option turns that off.
+/// The enclave and how to verify it. No option turns verification off.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EnclaveOptions {
-    /// Where the signer is: https://HOST or https://HOST:PORT.
+    /// The signer's URL: https://HOST or https://HOST:PORT.
     #[arg(long)]
     pub(crate) url: EnclaveUrl,
-    /// The image that has to run there, as `make eif` or nitro-cli wrote it down; of several, any one.
+    /// The measurements of the image that must run there, from `make eif` or nitro-cli. Repeat it to accept several images.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
-    /// A value that a register has to have; of several for one register, any one. PCR3 is the instance's role, PCR8 the image's signer, and
-    /// PCR16 to PCR31 are what the enclave's own programs extend.
+    /// A required PCR value. Repeat it for several PCRs, or to accept several values of one. PCR3 is the instance's role, PCR8 the image's
+    /// signer, and PCR16 to PCR31 are extended by the enclave's own programs.
     #[arg(long, value_name = "N=HEX")]
     pcr: Vec<Register>,
-    /// Another root than AWS's, in PEM: for labs.
+    /// A trust root in place of AWS's, in PEM; for labs.
     #[arg(long, value_name = "PEM")]
     root: Option<PathBuf>,
-    /// The client's certificate in PEM, for an enclave that asks who is there.
+    /// The client certificate in PEM, for an enclave that requires one.
     #[arg(long, value_name = "PEM", requires = "client_key")]
     client_certificate: Option<PathBuf>,
     /// The certificate's private key in PEM, mode 0600.
@@ -47,12 +47,12 @@ impl EnclaveOptions {
         paths.map(|(certificate, key)| ClientIdentity::load(certificate, key)).transpose()
     }
 
-    /// Says which options to give, where the enclave wants to know who is there and was not told.
+    /// Names the options to give, if the enclave requires a client certificate and there is none.
     pub(crate) fn explain(&self, error: EnclaveError) -> Error {
-        let is_of_nobody = self.client_certificate.is_none()
+        let is_anonymous = self.client_certificate.is_none()
             && matches!(&error, EnclaveError::Refused { refusal, .. } if refusal.code == "forbidden");
         let error = Error::from(error);
-        if !is_of_nobody {
+        if !is_anonymous {
             return error;
         }
         error.context("the enclave expects a client certificate: give --client-certificate and --client-key")
@@ -62,10 +62,10 @@ impl EnclaveOptions {
 /// Secrets Manager. Credentials are those of the environment or the instance's role.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SecretsOptions {
-    /// Where Secrets Manager is, if not where the region says: https://HOST or https://HOST:PORT.
+    /// The endpoint of Secrets Manager, https://HOST or https://HOST:PORT. Default: that of the region.
     #[arg(long, value_name = "URL")]
     secrets_endpoint: Option<String>,
-    /// Whom to believe of AWS's servers in place of the system's certificate authorities, in PEM: for labs.
+    /// Certificate authorities for AWS's servers in place of the system's, in PEM; for labs.
     #[arg(long, value_name = "PEM")]
     aws_ca: Option<PathBuf>,
 }
@@ -84,13 +84,13 @@ impl SecretsOptions {
 
 /// The region that an option names, or the secret's ARN, or the environment.
 pub(crate) fn region(option: Option<String>, secret_id: &str) -> Result<String> {
-    // What is no secret's ARN is named before anybody is asked.
+    // Another ARN is refused later, before any request.
     let of_arn = kms::secret_place(secret_id).ok().flatten().map(|place| place.region.to_owned());
     let of_environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(variable);
     option
         .or(of_arn)
         .or_else(of_environment)
-        .context("which region? Give --region, the secret's ARN, or set AWS_REGION")
+        .context("no region, expected --region, a secret's ARN, or AWS_REGION in the environment")
 }
 
 pub(crate) fn measurements(path: &Path) -> Result<Measurements> {

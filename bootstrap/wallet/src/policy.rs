@@ -13,34 +13,34 @@ use crate::options::measurements;
 /// Who, and which enclave.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The image that may decrypt, as `make eif` or nitro-cli wrote it down; several may be given, for the time of an upgrade.
+    /// The measurements of the image that may decrypt, from `make eif` or nitro-cli. Repeat it during an upgrade.
     #[arg(long, value_name = "MEASUREMENTS.JSON", required_unless_present = "allow_debug")]
     measurements: Vec<PathBuf>,
-    /// Ask for PCR1 too, the release. PCR0 covers it already.
+    /// Require PCR1 too, the release. PCR0 already covers it.
     #[arg(long, requires = "measurements")]
     pcr1: bool,
-    /// Ask for PCR2 too, the configuration. PCR0 covers it already.
+    /// Require PCR2 too, the configuration. PCR0 already covers it.
     #[arg(long, requires = "measurements")]
     pcr2: bool,
-    /// Ask for PCR3 too, the role of the instance.
+    /// Require this PCR3 too, the instance's role.
     #[arg(long, value_name = "HEX")]
     pcr3: Option<Pcr>,
     /// The role of the instance that the enclave runs on.
     #[arg(long, value_name = "ARN")]
     role: Principal,
-    /// Who manages the key and this policy, and can open the key by changing it; several may be given.
+    /// An administrator of the key and of this policy. Whoever can change the policy can decrypt. Repeat it for several.
     #[arg(long, value_name = "ARN", required = true)]
     admin: Vec<Principal>,
-    /// Who encrypts, and cannot decrypt: the Lambda function's role, or that of whoever calls `set-key`; several may be given.
+    /// A principal that may encrypt and not decrypt: the role of the Lambda function, or of the user of `set-key`. Repeat it for several.
     #[arg(long, value_name = "ARN", required = true)]
     encryptor: Vec<Principal>,
-    /// Let the instance's role encrypt as well, for `generate-key`. KMS does not ask for attestation there.
+    /// Allow the instance's role to encrypt, for `generate-key`. KMS does not require attestation for this.
     #[arg(long)]
     allow_generate: bool,
-    /// Ask for this encryption context too; several may be given.
+    /// Require this encryption context. Repeat it for several.
     #[arg(long, value_name = "NAME=VALUE")]
     context: Vec<Entry>,
-    /// Instead of an image's, the measurements of ANY enclave in debug mode: zeros. Never for a key that is worth something.
+    /// Allow ANY enclave in debug mode, whose measurements are zeros, in place of an image. Never use this for a key of value.
     #[arg(long, conflicts_with_all = ["measurements", "pcr3"])]
     allow_debug: bool,
 }
@@ -49,11 +49,11 @@ impl Options {
     pub(crate) fn policy(self) -> Result<KeyPolicy> {
         ensure!(
             self.role.is_role() && !self.admin.contains(&self.role),
-            "--role: expected a role that is no --admin: whoever is root on the instance has this role, and could change the policy"
+            "--role: expected a role that is not an --admin: root on the instance has this role, and could change the policy"
         );
         let admins: Vec<_> = self.admin.iter().map(ToString::to_string).collect();
         warn!(
-            "the administrators can open the key, by putting another policy: {}; have each PutKeyPolicy and CreateGrant reported",
+            "these administrators can decrypt by changing the policy: {}; set an alarm on PutKeyPolicy and CreateGrant",
             admins.join(", ")
         );
         let images = self.measurements.iter().map(|path| self.image(path)).collect::<Result<Vec<_>>>()?;
@@ -61,9 +61,11 @@ impl Options {
         let enclave = match images.into_iter().reduce(Enclave::or) {
             Some(enclave) => enclave,
             None => {
-                warn!("THIS POLICY PROTECTS NOTHING: every enclave in debug mode measures zeros, whatever runs in it,");
                 warn!(
-                    "and whoever is root on the instance reads what it does. Use it for a worthless key, and delete the key."
+                    "THIS POLICY PROTECTS NOTHING: every enclave in debug mode has measurements of zero, whatever runs in it,"
+                );
+                warn!(
+                    "and root on the instance can read its console. Use it only for a test key, and delete the key afterwards."
                 );
                 Enclave::debug()
             }
@@ -82,35 +84,35 @@ impl Options {
 impl Options {
     fn image(&self, path: &Path) -> Result<Enclave> {
         let image = measurements(path).context(
-            "--measurements (an enclave in debug mode measures zeros; --allow-debug is for experiments with those)",
+            "--measurements (an enclave in debug mode has measurements of zero; --allow-debug is for experiments with those)",
         )?;
         let registers = [(1, self.pcr1.then_some(image.pcr1)), (2, self.pcr2.then_some(image.pcr2)), (3, self.pcr3)];
         Ok(Enclave::new(&image, registers.into_iter().filter_map(|(index, pcr)| Some((index, pcr?))))?)
     }
 }
 
-/// A policy as it is, and whom it is right to trust with the key: as for `policy`.
+/// The policy to check, and whom it should allow, as for `policy`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
-    /// The policy, in JSON, as `aws kms get-key-policy --query Policy --output text` prints it. `-` is standard input.
+    /// The file with the policy, JSON, as `aws kms get-key-policy --query Policy --output text` prints it. `-` is standard input.
     #[arg(value_name = "FILE")]
     path: PathBuf,
-    /// The image that may decrypt; several may be given.
+    /// The measurements of the image that may decrypt. Repeat it for several.
     #[arg(long, value_name = "MEASUREMENTS.JSON")]
     measurements: Vec<PathBuf>,
-    /// The role of the instance that the enclave runs on, which alone may decrypt, and only attested.
+    /// The role of the instance that the enclave runs on. Only this role may decrypt, and only with attestation.
     #[arg(long, value_name = "ARN")]
     role: Option<Principal>,
-    /// Who manages the key; several may be given.
+    /// An administrator of the key. Repeat it for several.
     #[arg(long, value_name = "ARN")]
     admin: Vec<Principal>,
-    /// Who encrypts; several may be given.
+    /// A principal that may encrypt. Repeat it for several.
     #[arg(long, value_name = "ARN")]
     encryptor: Vec<Principal>,
-    /// The instance's role may encrypt as well.
+    /// The instance's role may encrypt.
     #[arg(long, requires = "role")]
     allow_generate: bool,
-    /// The encryption context that has to be asked for; several may be given. Without it, any is right, but not none.
+    /// The encryption context that the policy must require. Repeat it for several. Default: any, but at least one.
     #[arg(long, value_name = "NAME=VALUE")]
     context: Vec<Entry>,
 }
@@ -150,7 +152,7 @@ impl Check {
         let verdict = match wrong {
             0 => Ok(()),
             _ => Err(anyhow!(
-                "{wrong} not expected; expected --admin to manage, --encryptor to encrypt, and --role to decrypt attested, with \
+                "{wrong} not expected; expected --admin to manage, --encryptor to encrypt, and --role to decrypt with attestation, with \
                  --measurements and --context"
             )),
         };
@@ -168,20 +170,20 @@ impl Expected<'_> {
         let (is_role, is_admin) = (is_one_of(role.as_slice().iter()), is_one_of(admin.iter()));
         let named = |is_right: bool, expected: &str| (!is_right).then(|| expected.to_owned());
         match &finding.way {
-            Way::Opens(_) if finding.action != "kms:PutKeyPolicy" => Some("expected of nobody".to_owned()),
-            Way::Opens(_) | Way::Ends => named(is_admin, "expected of --admin alone"),
+            Way::Opens(_) if finding.action != "kms:PutKeyPolicy" => Some("expected for no principal".to_owned()),
+            Way::Opens(_) | Way::Ends => named(is_admin, "expected only for --admin"),
             Way::Attested(allowed) => {
                 let are_known = allowed.iter().all(|pcr| self.images.iter().any(|image| image.pcr0 == *pcr));
                 wide(finding)
-                    .or_else(|| named(is_role, "expected of --role alone"))
+                    .or_else(|| named(is_role, "expected only for --role"))
                     .or_else(|| named(are_known, "expected an image of --measurements"))
                     .or_else(|| self.unbound(finding))
             }
-            Way::Uses if finding.action != "kms:Encrypt" => Some("expected of nobody".to_owned()),
+            Way::Uses if finding.action != "kms:Encrypt" => Some("expected for no principal".to_owned()),
             Way::Uses => {
                 let may_encrypt = is_one_of(encryptor.iter()) || (*allow_generate && is_role);
                 wide(finding)
-                    .or_else(|| named(may_encrypt, "expected of --encryptor alone"))
+                    .or_else(|| named(may_encrypt, "expected only for --encryptor"))
                     .or_else(|| self.unbound(finding))
             }
         }

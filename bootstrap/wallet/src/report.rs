@@ -1,4 +1,4 @@
-//! What a document claims and what came of it, for people and for programs.
+//! The claims of a document and the verdict, for people and for programs.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::enclave::EnclaveUrl;
 use crate::trust::{Judgement, hex};
 
-/// Everything there is to say about one enclave.
+/// The report on one enclave.
 #[derive(Debug, Serialize)]
 pub struct Report {
     url: String,
-    /// SHA-256 of the key that the other end of the connection holds.
+    /// SHA-256 of the server's TLS key on this connection.
     connection_tls_key_sha256: String,
     /// `right` or `refused`.
     verdict: &'static str,
@@ -33,7 +33,7 @@ struct BindingReport {
 }
 
 impl Report {
-    /// About the enclave at `url`, whose connection's other end holds `tls_key`.
+    /// About the enclave at `url`, whose server holds `tls_key`.
     #[must_use]
     pub fn new(url: &EnclaveUrl, tls_key: &[u8; 32], root: &TrustRoot, judgement: Judgement) -> Self {
         let reason = judgement.verdict.err().map(|distrust| distrust.to_string());
@@ -48,7 +48,7 @@ impl Report {
         }
     }
 
-    /// Why the enclave is not to be trusted, if so.
+    /// Why the enclave is not trusted, if so.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         self.reason.as_deref()
@@ -77,7 +77,9 @@ impl Display for Report {
         writeln!(f, "trust root: {}", self.trust_root)?;
         match &self.reason {
             Some(reason) => writeln!(f, "verdict: refused: {reason}"),
-            None => writeln!(f, "verdict: right: genuine, as the measurements say, and this connection ends in it"),
+            None => {
+                writeln!(f, "verdict: right: genuine, of a named image, and this TLS connection ends in the enclave")
+            }
         }
     }
 }

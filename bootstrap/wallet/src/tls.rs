@@ -1,5 +1,5 @@
-//! TLS 1.3 to a server that nobody has vouched for yet. What comes out of the handshake is which key the other end holds, proven
-//! by its signature; whose key that is, a document has to say ([`crate::enclave`]).
+//! TLS 1.3 to a server that is not verified yet. The handshake proves which key the server holds. An attestation document then
+//! proves whose key it is ([`crate::enclave`]).
 
 mod identity;
 
@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 
 pub use identity::ClientIdentity;
 
-/// Shakes hands. The digest is that of the SubjectPublicKeyInfo whose key signed this very handshake.
+/// The TLS handshake. The digest is that of the SubjectPublicKeyInfo whose key signed this handshake.
 pub(crate) async fn connect(
     stream: TcpStream,
     name: ServerName<'static>,
@@ -47,14 +47,14 @@ fn config(identity: Option<&ClientIdentity>) -> Result<ClientConfig, Error> {
         None => builder.with_no_client_auth(),
         Some(ClientIdentity(resolver)) => builder.with_client_cert_resolver(Arc::<SingleCertAndKey>::clone(resolver)),
     };
-    // Every connection shows its key.
+    // Every connection proves its key.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Takes any certificate, and only from who holds its key.
+/// Accepts any certificate, but only with proof of its private key.
 #[derive(Debug)]
 struct ProofOfPossession(WebPkiSupportedAlgorithms);
 
@@ -77,7 +77,7 @@ impl ServerCertVerifier for ProofOfPossession {
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // Never asked: TLS 1.2 is not offered.
+        // Never called: TLS 1.2 is not offered.
         Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 

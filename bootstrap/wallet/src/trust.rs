@@ -1,4 +1,4 @@
-//! Whether a document makes a connection the enclave's. No I/O.
+//! Verifies by a document that a connection terminates in the enclave. No I/O.
 
 use std::time::SystemTime;
 
@@ -7,10 +7,10 @@ use binding::BindingError;
 use binding::signer::Binding;
 use thiserror::Error;
 
-/// A number that is used once: it makes a document one that cannot be older than the question.
+/// A number that is used once, so that a document cannot be older than the request.
 pub type Nonce = [u8; 32];
 
-/// Whom to believe, and what.
+/// The trust root, and the enclaves that are allowed.
 #[derive(Clone, Debug)]
 pub struct Trust {
     root: TrustRoot,
@@ -20,48 +20,46 @@ pub struct Trust {
 /// Why there is no [`Trust`].
 #[derive(Debug, Error)]
 pub enum TrustError {
-    /// Nothing says what is to run in the enclave.
-    #[error(
-        "nothing says which enclave is right: name the measurements of its image, or the values of PCR0, PCR1 or PCR8"
-    )]
+    /// No enclave is allowed.
+    #[error("no enclave is allowed, expected the measurements of its image, or values of PCR0, PCR1 or PCR8")]
     Empty,
-    /// A value that means nothing.
+    /// A PCR or a value that identifies nothing.
     #[error(transparent)]
     Register(#[from] PolicyError),
 }
 
-/// What came of a document.
+/// The result of verification.
 #[derive(Debug)]
 pub struct Judgement {
-    /// Absent unless the document is genuine: then nothing in it may be believed.
+    /// Absent unless the document is genuine: otherwise its claims prove nothing.
     pub claims: Option<Claims>,
-    /// Right, with what the document binds; or why it is refused.
+    /// What the document binds; or why it is refused.
     pub verdict: Result<Binding, Distrust>,
 }
 
-/// Why a connection is not the enclave's.
+/// Why a connection is not trusted.
 #[derive(Debug, Error)]
 pub enum Distrust {
-    /// Not genuine.
+    /// The document is not genuine.
     #[error("the attestation document: {0}")]
     Document(attestation::Error),
-    /// Genuine, and of another enclave.
+    /// The document is genuine, and of an enclave that is not allowed.
     #[error("{0}")]
     Enclave(Violation),
-    /// An old document, or somebody else's.
-    #[error("the attestation document answers another nonce, {}, expected {}: it is replayed or stale", hex(.actual), hex(.expected))]
+    /// A replayed or stale document.
+    #[error("the attestation document has nonce {}, expected {}: it is replayed or stale", hex(.actual), hex(.expected))]
     Nonce {
         /// The document's.
         actual: Vec<u8>,
         /// This connection's.
         expected: Nonce,
     },
-    /// Of an enclave that binds something else, or nothing.
+    /// The document binds something else, or nothing.
     #[error("the attestation document's user_data: {0}")]
     Binding(BindingError),
-    /// The document is right, and the connection is not the enclave's.
+    /// The document is right, and the connection does not terminate in its enclave.
     #[error(
-        "the attestation document binds TLS key {}, and this connection's is {}: it ends at somebody who relays the enclave's documents",
+        "the attestation document binds TLS key {}, and this connection has {}: its other end only relays the enclave's documents",
         hex(.bound), hex(.actual)
     )]
     TlsKey {
@@ -73,10 +71,10 @@ pub enum Distrust {
 }
 
 impl Trust {
-    /// Believes in enclaves of any of `images`, whose other registers have one of the values that are given; as `root` says.
+    /// Trusts enclaves of any of `images` whose other registers have one of the given values, as certified by `root`.
     ///
     /// # Errors
-    /// Registers without a meaning, and neither images nor values for PCR0, PCR1 or PCR8.
+    /// A register that identifies nothing, or neither images nor values for PCR0, PCR1 or PCR8.
     pub fn new(
         root: TrustRoot,
         images: impl IntoIterator<Item = (String, Measurements)>,
@@ -92,13 +90,13 @@ impl Trust {
         if policy.is_empty() { Err(TrustError::Empty) } else { Ok(Self { root, policy }) }
     }
 
-    /// Whose documents are genuine.
+    /// The trust root.
     #[must_use]
     pub fn root(&self) -> &TrustRoot {
         &self.root
     }
 
-    /// Judges the document that came over the connection whose other end holds `tls_key`, as an answer to `nonce`.
+    /// Verifies the document that answered `nonce` on the connection to the server with `tls_key`.
     #[must_use]
     pub fn judge(&self, document: &[u8], nonce: &Nonce, tls_key: &[u8; 32], now: SystemTime) -> Judgement {
         match attestation::verify(document, &self.root, At::Time(now)) {
@@ -124,7 +122,7 @@ impl Trust {
     }
 }
 
-/// In lower case; `none` for nothing.
+/// In lower case; `none` if empty.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     if bytes.is_empty() { "none".to_owned() } else { const_hex::encode(bytes) }
 }

@@ -13,14 +13,14 @@ use crate::hex;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub [u8; 20]);
 
-/// Why text is no address.
+/// Why text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// Not `0x` and 40 hex digits.
     #[error("expected 0x and 40 hex digits")]
     Form,
     /// Both cases, but not as EIP-55 has them: a mistyped digit, most likely.
-    #[error("its capitals are not those of EIP-55, expected {0} if the digits are right")]
+    #[error("wrong EIP-55 checksum, expected {0} if the digits are right")]
     Checksum(Address),
 }
 

@@ -1,4 +1,6 @@
 //! Amounts of ether: decimal text becomes whole wei exactly, without a float anywhere.
+//!
+//! By hand: ethers-core's `parse_units` drops what is below a wei, which is an error here.
 
 use std::fmt;
 
@@ -16,7 +18,7 @@ const MAX_LEN: usize = 100;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wei(pub u128);
 
-/// Why text is no amount.
+/// Why text is not an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AmountError {
     /// Not the grammar of a JSON number (RFC 8259, section 6), or one that is absurdly long.

@@ -16,7 +16,7 @@ pub struct SecretKey {
     address: Address,
 }
 
-/// Why bytes are no key. Says nothing about them.
+/// Why bytes are not a key. Shows none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SecretKeyError {
     /// Another length or character.
@@ -34,7 +34,7 @@ impl SecretKey {
     /// Reads what KMS's plaintext holds: the key as 64 hex digits, `0x` in front or not.
     ///
     /// # Errors
-    /// Another form, or no number of the curve. Never shows the plaintext.
+    /// Another form, or not a number of the curve. Never shows the plaintext.
     pub fn parse(plaintext: &[u8]) -> Result<Self, SecretKeyError> {
         let digits = plaintext.strip_prefix(b"0x").unwrap_or(plaintext);
         let mut bytes = Zeroizing::new([0; 32]);
@@ -45,7 +45,7 @@ impl SecretKey {
         Self::from_bytes(&bytes)
     }
 
-    /// Makes a new one from the system's random numbers.
+    /// Generates a key from the system's random numbers.
     ///
     /// # Errors
     /// The generator failed.

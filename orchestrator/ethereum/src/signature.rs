@@ -33,7 +33,7 @@ pub enum SignError {
     #[error("read the signed transaction back: {0}")]
     Decode(String),
     /// They say something else.
-    #[error("the signed transaction is another than the one that was to be signed")]
+    #[error("the signed transaction differs from the requested one")]
     Different,
     /// Another key's, or nobody's.
     #[error("the signature recovers to {}, expected {expected}", .recovered.map_or("no address".to_owned(), |address| address.to_string()))]

@@ -1,4 +1,4 @@
-//! KMS itself: Decrypt with an attestation document, and Encrypt.
+//! KMS: Decrypt with an attestation document, and Encrypt.
 
 use std::io;
 use std::time::Duration;
@@ -26,13 +26,13 @@ pub const MAX_CIPHERTEXT_LEN: usize = 6144;
 /// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html>).
 pub const MAX_PLAINTEXT_LEN: usize = 4096;
 
-/// Who gets attestation documents from the Nitro hypervisor.
+/// Gets attestation documents from the Nitro hypervisor.
 pub trait Attestor {
     /// A document made now, whose `public_key` is `public_key`: a SubjectPublicKeyInfo in DER.
     fn document(&self, public_key: &[u8]) -> impl Future<Output = io::Result<Vec<u8>>> + Send;
 }
 
-/// Asks KMS on behalf of this enclave, with one key only.
+/// A client of KMS for this enclave, with one key only.
 pub struct Client<A> {
     settings: KmsSettings,
     https: Https,
@@ -43,7 +43,7 @@ pub struct Client<A> {
 /// Why there is no plaintext, or no ciphertext.
 #[derive(Debug, Error)]
 pub enum KmsError {
-    /// Nothing, or more than KMS takes.
+    /// Empty, or longer than KMS accepts.
     #[error("{found} bytes to send to KMS, expected 1 to {longest}")]
     Length {
         /// How many there are.
@@ -54,10 +54,10 @@ pub enum KmsError {
     /// The hypervisor gave no attestation document.
     #[error("get an attestation document")]
     Attest(#[source] io::Error),
-    /// KMS gave no answer.
+    /// KMS gave no response.
     #[error("ask KMS")]
     Call(#[source] CallError),
-    /// The answer is about another key than the one that was named.
+    /// The response is about another key than the requested one.
     #[error("KMS used key {found:?}, expected {expected}")]
     OtherKey {
         /// The answer's.
@@ -65,7 +65,7 @@ pub enum KmsError {
         /// The configuration's.
         expected: KeyArn,
     },
-    /// The answer holds the plaintext itself, so whoever answered did not heed the attestation document.
+    /// The response has the plaintext itself, so the server ignored the attestation document.
     #[error("KMS sent a plaintext that is not encrypted to this enclave")]
     Plaintext,
     /// The answer holds nothing.
@@ -77,7 +77,7 @@ pub enum KmsError {
 }
 
 impl<A: Attestor> Client<A> {
-    /// Asks nobody yet.
+    /// Makes no request yet.
     #[must_use]
     pub fn new(settings: KmsSettings, https: Https, recipient: Recipient, attestor: A) -> Self {
         Self { settings, https, recipient, attestor }
@@ -85,10 +85,10 @@ impl<A: Attestor> Client<A> {
 
     /// Decrypts what was encrypted under the configuration's key and context.
     ///
-    /// Each attempt has an attestation document of its own, as KMS takes none that is older than five minutes.
+    /// Each attempt has an attestation document of its own: KMS accepts none that is older than five minutes.
     ///
     /// # Errors
-    /// What is in [`KmsError`]; only overload, silence and broken connections are tried again.
+    /// See [`KmsError`]; only overload, timeouts and broken connections are retried.
     pub async fn decrypt(&self, ciphertext: &[u8], credentials: &Credentials) -> Result<Plaintext, KmsError> {
         check_length(ciphertext, MAX_CIPHERTEXT_LEN)?;
         let client = self.sdk(credentials);
@@ -96,13 +96,13 @@ impl<A: Attestor> Client<A> {
         Ok(self.recipient.open(&message_in(answer, &self.settings.key)?)?)
     }
 
-    /// Encrypts a secret that was born here, so that it can leave.
+    /// Encrypts a secret that was generated here, so that it can leave.
     ///
-    /// KMS sees the secret, through TLS, as it will each time that it decrypts it; nobody else does. A secret that KMS
-    /// makes (GenerateDataKey) would not differ in that, and could not have a form of our own. The SDK's copies of the
+    /// Only KMS sees the secret, through TLS, as it does each time that it decrypts it. A secret that KMS generates
+    /// (GenerateDataKey) would not differ in that, and could not have a form of our own. The SDK's copies of the
     /// secret, in its request's body, are freed and not zeroed.
     ///
-    /// Encrypt knows no attestation: what allows it is the role alone.
+    /// Encrypt does not support attestation: the role alone allows it.
     ///
     /// # Errors
     /// As [`Client::decrypt`].

@@ -1,4 +1,4 @@
-//! Who asks.
+//! AWS credentials.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ pub struct Credentials {
     role: Option<String>,
 }
 
-/// Which part cannot be right.
+/// Which part is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CredentialsError {
     /// AWS's are 20 letters and digits.
@@ -29,10 +29,10 @@ pub enum CredentialsError {
 }
 
 impl Credentials {
-    /// Takes credentials as whoever asks for a signature sends them: with a session token if they are temporary.
+    /// Credentials from a signing request, with a session token if they are temporary.
     ///
     /// # Errors
-    /// Text that no credential has, before it gets into an HTTP header.
+    /// Text that a credential cannot have, before it gets into an HTTP header.
     pub fn new(
         access_key_id: String,
         secret_access_key: String,
@@ -41,7 +41,7 @@ impl Credentials {
         Self::made(access_key_id, secret_access_key, session_token, None)
     }
 
-    /// Those of the instance's role of that name.
+    /// Credentials of the instance's role of that name.
     pub(crate) fn of_role(
         role: &str,
         access_key_id: String,

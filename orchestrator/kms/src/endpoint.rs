@@ -1,4 +1,4 @@
-//! Where a server is: a scheme, a host and perhaps a port, and nothing else.
+//! The URL of a server: a scheme, a host and optionally a port, and nothing else.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,16 +14,16 @@ const HTTP_PORT: u16 = 80;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(String);
 
-/// What a text has that no endpoint has, or lacks.
+/// Why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EndpointError {
-    /// No URL.
+    /// Not a URL.
     #[error("not a URL")]
     Url,
     /// Such as HTTP where it has to be HTTPS.
     #[error("the scheme is not {0}")]
     Scheme(&'static str),
-    /// A user name, as nobody should believe the host that follows it.
+    /// A user name, which can disguise the host that follows it.
     #[error("a user name")]
     User,
     /// Port 0, one above 65535, or none behind a colon.
@@ -32,7 +32,7 @@ pub enum EndpointError {
     /// A path or a query.
     #[error("something behind the host and port")]
     Path,
-    /// A name where there may be nobody to resolve it.
+    /// A name, where there may be no resolver.
     #[error("the host is not an IP address")]
     Address,
 }
@@ -55,7 +55,7 @@ impl fmt::Display for Endpoint {
 /// Reads `http://ADDRESS` or `http://ADDRESS:PORT`.
 ///
 /// # Errors
-/// What the text has that no such server has, or lacks.
+/// Why the text is not such an address.
 pub fn http_address(text: &str) -> Result<SocketAddr, EndpointError> {
     let uri = origin(text, "http")?;
     let host = uri.host().expect("an origin has one").trim_start_matches('[').trim_end_matches(']');

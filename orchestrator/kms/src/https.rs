@@ -1,4 +1,4 @@
-//! HTTPS to AWS: who is believed, and what an exchange that went wrong means.
+//! HTTPS to AWS: which servers are trusted, and what a failed exchange means.
 //!
 //! TLS 1.3 and 1.2 are both spoken: AWS requires 1.2 and recommends 1.3
 //! (<https://docs.aws.amazon.com/kms/latest/developerguide/data-protection.html>), which leaves open that an endpoint has
@@ -24,21 +24,21 @@ use crate::roots::Roots;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Makes connections to AWS and keeps them for the next request; clones share them.
+/// Opens connections to AWS and keeps them for the next request; clones share them.
 #[derive(Clone, Debug)]
 pub struct Https {
     client: SharedHttpClient,
 }
 
-/// There is no client without trust.
+/// TLS could not be prepared.
 #[derive(Debug, Error)]
 #[error("prepare TLS")]
 pub struct HttpsError(#[source] BoxError);
 
-/// Why AWS gave no answer to a request.
+/// Why a request to AWS failed.
 #[derive(Debug, Error)]
 pub enum CallError {
-    /// AWS says no.
+    /// AWS refused.
     #[error("{0}")]
     Refused(Refusal),
     /// AWS is overloaded or broken.
@@ -52,32 +52,32 @@ pub enum CallError {
     /// No connection, or one that broke.
     #[error("reach AWS")]
     Unreachable(#[source] BoxError),
-    /// The server is not who it should be, or speaks no TLS that is spoken here.
-    #[error("the server's TLS is not to be trusted")]
+    /// The server's certificate is not trusted, or it has no TLS version or cipher in common.
+    #[error("the server's TLS certificate is not trusted")]
     Tls(#[source] rustls::Error),
-    /// Silence.
+    /// No response in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// Not what AWS's protocol says. The parser's words would show a part of an answer that may have a secret in it.
-    #[error("an answer that cannot be read, expected JSON as AWS documents it")]
+    /// Not AWS's protocol. The parser's message could show a part of a response with a secret.
+    #[error("unexpected response, expected JSON as AWS documents it")]
     Malformed,
     /// The request was never sent.
     #[error("prepare the request")]
     Request(#[source] BoxError),
-    /// The deadline came before an answer.
+    /// The deadline passed before a response.
     #[error("gave up after {attempts} attempts")]
     GaveUp {
         /// How often it was tried.
         attempts: u32,
-        /// Why the last one had no success.
+        /// Why the last attempt failed.
         #[source]
         last: Box<Self>,
     },
 }
 
 impl Https {
-    /// Believes servers whose certificates come from `roots`, and nobody else. The library's own resolver asks libc, which
-    /// needs threads and files that a sandbox may not have.
+    /// Trusts only servers with certificates from `roots`. The library's own resolver is libc's, which needs threads and
+    /// files that a sandbox may not have.
     ///
     /// # Errors
     /// What the library says of the roots, which have been read before.
@@ -137,7 +137,7 @@ impl Attempt for CallError {
     }
 }
 
-/// Not the library's default, which believes the operating system's roots too.
+/// Not the library's default, which trusts the operating system's roots too.
 fn trust(roots: &Roots) -> TrustStore {
     TrustStore::empty().with_pem_certificate(roots.pem())
 }

@@ -7,13 +7,13 @@
 //! GET /latest/meta-data/iam/security-credentials/ROLE       -> JSON: credentials and when they expire
 //! ```
 //!
-//! The service answers the parent; the enclave is behind it, one hop further. So the instance needs
-//! `HttpPutResponseHopLimit` of at least 2: with 1, the token's answer dies in the parent's forwarding, and the enclave
-//! sees silence.
+//! The enclave is one hop behind the parent. So the instance needs `HttpPutResponseHopLimit` of at least 2: with 1, the
+//! parent drops the response with the token instead of forwarding it, and the enclave gets no response.
 //!
-//! This is plain HTTP through the parent, who can read, withhold or replace the credentials, as root on the instance
-//! could ask for them anyway. They are worth nothing for the key by themselves: that is what the key policy's
-//! attestation condition is for.
+//! This is plain HTTP through the parent, which can read, drop or replace the credentials; root on the instance
+//! can request them anyway. The credentials alone do not decrypt: the key policy requires attestation.
+//!
+//! Not the SDK's provider: its errors do not name the hop limit, which is the usual cause of a timeout here.
 
 use std::io;
 use std::net::SocketAddr;
@@ -51,15 +51,15 @@ const MAX_ANSWER_LEN: usize = 16 * 1024;
 /// The service has new credentials at least five minutes before the old ones expire
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html>).
 const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
-/// How often the service is asked for others because AWS denied access, at most: most often a permission is missing, and
-/// clients may ask for what nobody may have as often as they like.
+/// How often credentials are requested again because AWS denied access, at most: usually a permission is missing, and
+/// clients can repeat a request that is always denied.
 const DENIED_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The role's credentials, asked for when there are none that last.
+/// The role's credentials, requested when there are none or they expire soon.
 pub struct Imds {
     settings: ImdsSettings,
     held: Mutex<Option<Arc<Credentials>>>,
-    /// When the service was last asked because AWS denied access.
+    /// The last request because AWS denied access.
     denied: Mutex<Option<Instant>>,
 }
 
@@ -69,11 +69,11 @@ pub enum ImdsError {
     /// No connection, or one that broke.
     #[error("reach the instance metadata service at {0}")]
     Unreachable(SocketAddr, #[source] io::Error),
-    /// No HTTP.
+    /// Not HTTP.
     #[error("speak HTTP with the instance metadata service")]
     Http(#[from] hyper::Error),
-    /// Silence, as with a hop limit of 1.
-    #[error("the instance metadata service is silent for {0:?}: is the instance's metadata hop limit at least 2?")]
+    /// No response, as with a hop limit of 1.
+    #[error("no response from the instance metadata service within {0:?}, expected a metadata hop limit of at least 2")]
     TimedOut(Duration),
     /// Another status than 200.
     #[error("the instance metadata service answers HTTP {status} to {path}: {}", hint(*status))]
@@ -110,7 +110,7 @@ pub enum ImdsError {
     #[error("the instance metadata service has no credentials for the role but code {0:?}")]
     Code(String),
     /// Not a time.
-    #[error("the role's credentials expire at no time that can be read")]
+    #[error("the role's credentials have an unreadable expiry time")]
     Expiration,
     /// They are old.
     #[error("the role's credentials have expired: compare the clocks")]
@@ -139,13 +139,13 @@ enum Standing {
 }
 
 impl Imds {
-    /// Asks nobody yet.
+    /// Makes no request yet.
     #[must_use]
     pub fn new(settings: ImdsSettings) -> Self {
         Self { settings, held: Mutex::new(None), denied: Mutex::new(None) }
     }
 
-    /// Credentials that have not expired. Those who ask at the same time wait for one answer.
+    /// Credentials that have not expired. Concurrent callers share one request.
     ///
     /// # Errors
     /// What is in [`ImdsError`], if the last credentials have expired or there were none.
@@ -263,7 +263,7 @@ async fn fetch(endpoint: SocketAddr) -> Result<Credentials, ImdsError> {
     }
 }
 
-/// One request on a connection of its own: it is needed once in hours.
+/// One request on a connection of its own: it is needed every few hours.
 async fn exchange(
     endpoint: SocketAddr,
     method: Method,

@@ -1,11 +1,11 @@
-//! Which KMS key, beyond doubt.
+//! The ARN of a KMS key.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The ARN of a key, never of an alias, which somebody could point elsewhere.
+/// The ARN of a key, never of an alias, which can be moved to another key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyArn {
     text: String,
@@ -13,7 +13,7 @@ pub struct KeyArn {
     region: String,
 }
 
-/// Which part of a text is not as in a key's ARN.
+/// Why a text is not a key's ARN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyArnError {
     /// Other than six parts.
@@ -31,7 +31,7 @@ pub enum KeyArnError {
     /// No account.
     #[error("the account is not 12 digits")]
     Account,
-    /// An alias, which names whatever key it is pointed at.
+    /// An alias, which can be moved to another key.
     #[error("it names an alias, not a key")]
     Alias,
     /// Neither a UUID nor the identifier of a multi-region key.
@@ -40,13 +40,13 @@ pub enum KeyArnError {
 }
 
 impl KeyArn {
-    /// Where the key lives.
+    /// The key's region.
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// In which of AWS's worlds: `aws`, `aws-cn` and others.
+    /// The partition: `aws`, `aws-cn` and others.
     #[must_use]
     pub fn partition(&self) -> &str {
         &self.partition

@@ -1,7 +1,7 @@
 //! A plaintext from AWS KMS that only this enclave can read.
 //!
-//! KMS encrypts what it decrypts to the key that the enclave's attestation document names, and [`Recipient`] opens
-//! that.
+//! KMS encrypts the plaintext to the public key in the enclave's attestation document. [`Recipient`] holds the private
+//! key.
 //!
 //! ```text
 //! measured configuration: [kms] [secrets] [imds]      config
@@ -13,10 +13,9 @@
 //!   Client::decrypt -> Plaintext                       one Recipient per boot, one Attestor::document per attempt
 //! ```
 //!
-//! Whoever is between the enclave and AWS sees TLS that ends in the enclave, with servers that [`Roots`] vouch for.
-//! Whoever reads that all the same finds a message for the recipient's key. But that message alone proves nothing of
-//! its sender, as anybody can encrypt to a public key: that it comes from KMS is what TLS says, and that it is the
-//! right secret is for the caller to check, such as by its address.
+//! TLS terminates in the enclave, with servers that [`Roots`] certify. Inside it, the plaintext is encrypted to the
+//! recipient's key. That message alone does not authenticate its sender, because anyone can encrypt to a public key: TLS
+//! proves that it comes from KMS, and the caller checks that it is the right secret, for example by its address.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

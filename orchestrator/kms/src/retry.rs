@@ -1,4 +1,6 @@
-//! When to ask again, and when to stop.
+//! When to retry, and when to stop.
+//!
+//! Not the SDK's retries: each attempt needs a fresh attestation document, which is part of the request.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -23,14 +25,14 @@ pub struct RetryBudget {
     pub attempt_timeout: Duration,
 }
 
-/// An error that says whether asking again may help.
+/// An error that says whether a retry may help.
 pub(crate) trait Attempt: Display + Sized {
     fn is_transient(&self) -> bool;
 
     /// An attempt had no result within this time.
     fn timed_out(after: Duration) -> Self;
 
-    /// There is no time for a further attempt.
+    /// There is no time for another attempt.
     fn gave_up(attempts: u32, last: Self) -> Self;
 }
 

@@ -1,8 +1,8 @@
-//! Decrypted keys, kept for the configured time and not longer, fetched once however many requests wait.
+//! Decrypted keys: kept for the configured time, and fetched once however many requests wait.
 //!
-//! An entry belongs to what named it (a secret's id, or a ciphertext) *and* to the credential that opened it: a request
-//! with another credential, or with none, must open the key again itself. A secret's entry is of one version; a new
-//! version takes its place when the time is up.
+//! An entry belongs to its name (a secret's id, or a ciphertext) *and* to the credential that decrypted it: a request with
+//! another credential, or with none, must decrypt the key again. A secret's entry is of one version; a new version
+//! replaces it when its time is up.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,13 +17,13 @@ use tokio::time::Instant;
 
 use crate::keys::KeyError;
 
-/// Keys at once; beyond, the one that was used longest ago goes.
+/// The most keys; beyond, the least recently used one is dropped.
 const MAX_KEYS: usize = 256;
 
-/// Keys that are being fetched at once; beyond, requests are turned away. KMS's own limits are per second and account.
+/// The most fetches at once; beyond, requests are refused. KMS's own limits are per second and account.
 const MAX_FETCHES: usize = 16;
 
-/// What names an entry.
+/// The name of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id([u8; 32]);
 
@@ -33,7 +33,7 @@ pub(crate) struct Cache {
     state: Mutex<State>,
 }
 
-/// How the cache is doing.
+/// Metrics of the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CacheMetrics {
     pub(crate) hits: u64,
@@ -55,7 +55,7 @@ struct Entry {
     used: Instant,
 }
 
-/// Where those who wait for the same key meet. If the one that fetches is cancelled, the next one does.
+/// A fetch that several requests wait for. If the one that fetches is cancelled, the next one does it.
 type Fetch = OnceCell<Result<Arc<SecretKey>, KeyError>>;
 
 impl Id {
@@ -66,7 +66,7 @@ impl Id {
         };
         let mut context = Context::new(&SHA256);
         context.update(kind);
-        // Each with its length in front: no two lists of parts look the same.
+        // Each with its length in front, so that no two lists of parts have the same digest.
         let mut part = |bytes: &[u8]| {
             context.update(&bytes.len().to_be_bytes());
             context.update(bytes);
@@ -90,10 +90,10 @@ impl Cache {
         Self { time, state: Mutex::default() }
     }
 
-    /// The key, from here or from `fetch`. Its time counts from `now`.
+    /// The key, cached or from `fetch`. Its time counts from `now`.
     ///
     /// # Errors
-    /// Those of `fetch`, which all who wait share but nobody who comes later; and [`KeyError::Busy`].
+    /// Those of `fetch`, shared by all who wait and not by later requests; and [`KeyError::Busy`].
     pub(crate) async fn key(
         &self,
         id: Id,
@@ -157,7 +157,7 @@ enum Found {
     Fetch(Arc<Fetch>),
 }
 
-/// One who waits, cancelled or not: the fetch is forgotten when it has ended or nobody waits any more.
+/// A request that waits. When it ends, cancelled or not, it drops a fetch that has ended or that no other request waits for.
 struct Waiting<'a> {
     cache: &'a Cache,
     id: Id,

@@ -86,7 +86,7 @@ impl SignerTable {
     /// # Errors
     /// One sentence with the key and what is expected.
     pub fn check(self) -> Result<Config> {
-        ensure!(self.port != 0, "signer.port: 0 is no port, expected a number from 1 to 65535");
+        ensure!(self.port != 0, "signer.port: 0 is not a port, expected a number from 1 to 65535");
         ensure!(
             (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.key_cache_time),
             "signer.key_cache_time: expected a time from \"1s\" to \"24h\""
@@ -129,7 +129,7 @@ fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
 }
 
 fn permissions(clients: Vec<ClientTable>) -> Result<BTreeMap<String, Arc<Permission>>> {
-    ensure!(!clients.is_empty(), "signer.clients: none, so nobody could sign; expected at least one");
+    ensure!(!clients.is_empty(), "signer.clients: empty, expected at least one client");
     let mut permissions = BTreeMap::new();
     for (at, client) in clients.into_iter().enumerate() {
         let path = format!("signer.clients[{at}]");
@@ -148,7 +148,7 @@ impl ClientTable {
         let is_character = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
         ensure!(
             (1..=253).contains(&self.name.len()) && self.name.bytes().all(is_character),
-            "{path}.name: `{}` is no DNS name, expected one in lower case, such as \"payments.example\"",
+            "{path}.name: `{}` is not a DNS name, expected one in lower case, such as \"payments.example\"",
             self.name.escape_debug()
         );
         if self.any_key {

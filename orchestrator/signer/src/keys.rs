@@ -1,4 +1,4 @@
-//! What the signer asks of the rest of the enclave: keys and attestation documents.
+//! What the signer needs from the rest of the enclave: keys and attestation documents.
 
 use std::future::Future;
 
@@ -10,13 +10,13 @@ use thiserror::Error;
 /// A decrypted key.
 #[derive(Debug)]
 pub struct FetchedKey {
-    /// As KMS's plaintext had it.
+    /// From KMS's plaintext.
     pub key: SecretKey,
     /// Secrets Manager's version, where the key came from there; for the log.
     pub version: Option<String>,
 }
 
-/// A new key that nobody has seen in plain.
+/// A new key, of which only the ciphertext leaves the enclave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedKey {
     /// Its account.
@@ -25,34 +25,34 @@ pub struct GeneratedKey {
     pub ciphertext: Vec<u8>,
 }
 
-/// Why there is no key. The texts go to the client and into the log: no secrets.
+/// Why there is no key. The client and the log get these texts, so they hold no secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// No secret of this enclave's can have that name or ARN, and nobody was asked: 400.
+    /// A name or an ARN that no secret of this enclave can have; no request was made: 400.
     #[error("secret_id: {0}")]
     SecretId(String),
     /// No such secret: 404.
-    #[error("there is no such secret")]
+    #[error("no such secret")]
     NotFound,
     /// AWS refuses the request's own credentials (expired, unknown, foreign): 403.
-    #[error("AWS refuses the credential that came with the request: {0}")]
+    #[error("AWS refuses the request's credential: {0}")]
     Credential(String),
-    /// KMS or Secrets Manager says no, or AWS refuses the role's credentials: 502.
+    /// KMS or Secrets Manager refuses, or AWS refuses the role's credentials: 502.
     #[error("AWS refuses: {0}")]
     Refused(String),
-    /// An answer that is wrong: another key id, a plaintext where there must be none, a plaintext that is no key: 502.
-    #[error("AWS answers wrongly: {0}")]
+    /// An unexpected response: another key id, a plaintext where there must be none, a plaintext that is not a key: 502.
+    #[error("unexpected response from AWS: {0}")]
     Answer(String),
-    /// Throttled, a 5xx, or no answer in time, after retries: 503.
-    #[error("AWS does not answer now: {0}")]
+    /// Throttled, a 5xx, or no response in time, after retries: 503.
+    #[error("AWS is unavailable: {0}")]
     Unavailable(String),
     /// More keys are being fetched than the signer fetches at once: 429.
     #[error("too many keys are being fetched")]
     Busy,
 }
 
-/// Fetches and makes keys. Retries and deadlines towards AWS are the implementation's; the signer drops a call that
-/// outlasts its own limit.
+/// Fetches and generates keys. The implementation retries and has deadlines towards AWS; the signer drops a call that
+/// exceeds its own limit.
 pub trait Keys: Send + Sync + 'static {
     /// Fetches a key and decrypts it, with the request's credentials or else the enclave's own.
     fn fetch(
@@ -61,7 +61,7 @@ pub trait Keys: Send + Sync + 'static {
         credential: Option<&Credential>,
     ) -> impl Future<Output = Result<FetchedKey, KeyError>> + Send;
 
-    /// Makes a key and encrypts it.
+    /// Generates a key and encrypts it.
     fn generate(&self, credential: Option<&Credential>) -> impl Future<Output = Result<GeneratedKey, KeyError>> + Send;
 }
 
@@ -70,7 +70,7 @@ pub trait Keys: Send + Sync + 'static {
 #[error("attestation document: {0}")]
 pub struct AttestorError(pub String);
 
-/// Asks the NSM for attestation documents.
+/// Gets attestation documents from the NSM.
 pub trait Attestor: Send + Sync + 'static {
     /// A fresh document, COSE_Sign1, with these fields.
     fn document(&self, user_data: &[u8], nonce: &[u8]) -> impl Future<Output = Result<Vec<u8>, AttestorError>> + Send;

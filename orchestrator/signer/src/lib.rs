@@ -1,15 +1,15 @@
-//! The enclave's signer: an Ethereum transaction goes in as JSON over TLS that ends here, a signature comes out if the
-//! measured policy allows it.
+//! The enclave's signer: it takes an Ethereum transaction as JSON over TLS that terminates here, and signs it if the measured
+//! policy allows it.
 //!
-//! | inside, without I/O | what it owns |
+//! | module without I/O | what it owns |
 //! |---|---|
 //! | [`policy`] | what may be signed; a refusal names its rule |
-//! | [`pool`] | what no node would take |
+//! | [`pool`] | transactions that no node would accept |
 //! | [`nonces`] | which transaction a nonce has been spent on |
 //! | [`permission`] | who may use which keys |
 //! | [`config`] | the `[signer]` table of the measured configuration |
 //!
-//! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. Where keys come from is the caller's: [`keys::Keys`] and [`keys::Attestor`].
+//! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. The caller supplies keys and documents: [`keys::Keys`] and [`keys::Attestor`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -1,12 +1,12 @@
-//! Which nonces have been spent, and on which transaction: since this process started, and never forgotten until it ends.
+//! Which nonces have been spent, and on which transaction, since this process started. Nothing is forgotten until it ends.
 //!
 //! | part | what it holds | when it is full |
 //! |---|---|---|
-//! | runs | of each account on each chain the spent nonces, exactly, as runs without a gap | a nonce that would make a run is refused; one that is next to a spent one never is |
-//! | latest | of the latest signatures which transaction it was | the oldest is dropped: its nonce stays spent, and is no longer signed again or bumped |
+//! | runs | the exact spent nonces of each account on each chain, as runs without a gap | a nonce that would start a run is refused; one next to a spent nonce never is |
+//! | latest | the transactions of the latest signatures | the oldest is dropped: its nonce stays spent, and its transaction can no longer be signed again or bumped |
 //!
-//! Both are divided among payers, see [`Payer`] and [`Division`]. A share that is full refuses or drops what is its own, and nothing of
-//! others. An account with one run costs the same after one nonce and after a billion.
+//! Both are divided among payers, see [`Payer`] and [`Division`]. A full share refuses or drops only its own entries. An account with one
+//! run costs the same after one nonce and after a billion.
 
 mod runs;
 mod shares;
@@ -25,7 +25,7 @@ use shares::Shares;
 
 pub use shares::Division;
 
-/// How much is remembered. The default takes less than [`MAX_MEMORY`].
+/// The sizes of the memory. The defaults take less than [`MAX_MEMORY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Runs of all shares together.
@@ -36,7 +36,7 @@ pub struct Bounds {
     pub latest: usize,
 }
 
-/// What the memory takes at most with the default bounds, in bytes.
+/// The most memory that the default bounds take, in bytes.
 pub const MAX_MEMORY: usize = 64 << 20;
 
 impl Default for Bounds {
@@ -45,7 +45,7 @@ impl Default for Bounds {
     }
 }
 
-/// Whose share a new run or a new signature takes.
+/// The share that a new run or a new signature counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payer<'a> {
     /// The client, as the configuration names it.
@@ -54,20 +54,20 @@ pub struct Payer<'a> {
     pub is_key_brought: bool,
 }
 
-/// A nonce that is to be spent.
+/// A request to spend a nonce.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The account.
     pub key: Address,
-    /// What it is to be spent on.
+    /// What the nonce is spent on.
     pub subject: &'a Signable,
-    /// The hash of this subject that is signed.
+    /// The hash that is signed.
     pub hash: [u8; 32],
     /// Whether the policy allows the same transaction with higher fees.
     pub may_bump: bool,
 }
 
-/// What is wanted, of a subject that has a nonce.
+/// The same for a subject that has a nonce.
 struct Spending<'a> {
     key: Address,
     transaction: &'a Transaction,
@@ -75,7 +75,7 @@ struct Spending<'a> {
     may_bump: bool,
 }
 
-/// What has been signed.
+/// The memory of spent nonces.
 #[derive(Debug)]
 pub struct Nonces {
     spent: BTreeMap<Account, Runs>,
@@ -99,10 +99,10 @@ struct Signed {
     fees: Fees,
 }
 
-/// Why a transaction may not have its nonce.
+/// Why a nonce cannot be spent.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NonceError {
-    /// Another one has.
+    /// It is spent on another transaction.
     #[error(
         "another transaction has been signed for nonce {nonce} since the signer started; expected {}, or an unspent nonce{}",
         if *.may_bump { "that transaction, with the same fees or raised ones" } else { "that transaction (fee_bump is off)" },
@@ -116,9 +116,9 @@ pub enum NonceError {
         /// Whether the policy allows higher fees.
         may_bump: bool,
     },
-    /// The same one has, at fees that are too near, or higher.
+    /// It is spent on the same transaction, and the fees are not raised enough.
     #[error(
-        "nonce {nonce} is spent on this transaction at other fees, and they only go up, by 10 % or more as nodes want it; \
+        "nonce {nonce} is spent on this transaction, and a replacement must raise its fees by 10 % or more, as nodes require; \
          expected a fee of at least {} and a tip of at least {}, or a gasPrice of that fee",
         .expected.max_fee_per_gas, .expected.max_priority_fee_per_gas
     )]
@@ -128,9 +128,9 @@ pub enum NonceError {
         /// The lowest that would do.
         expected: Fees,
     },
-    /// It is spent, and its transaction no longer known.
+    /// It is spent, and its transaction is no longer remembered.
     #[error(
-        "nonce {nonce} is spent, and the signer keeps the latest {kept} transactions only and has forgotten this one: it neither \
+        "nonce {nonce} is spent, and its transaction is not among the latest {kept}, which the signer keeps: it neither \
          signs it again nor bumps its fees; expected an unspent nonce{}",
         such_as(.next)
     )]
@@ -142,10 +142,10 @@ pub enum NonceError {
         /// The next that is not spent.
         next: Option<u64>,
     },
-    /// It is next to no spent nonce, and its client has left many gaps in this account.
+    /// It is not next to a spent nonce, and the client has left many gaps in this account.
     #[error(
-        "nonce {nonce} is not next to a spent one, and {runs} separate runs of nonces of this account are remembered for this client \
-         already; expected one that is next to a spent one{}",
+        "nonce {nonce} is not next to a spent one, and this client has {runs} separate runs of nonces in this account \
+         already; expected one next to a spent nonce{}",
         such_as(.beside)
     )]
     Apart {
@@ -156,19 +156,19 @@ pub enum NonceError {
         /// One that may be spent.
         beside: Option<u64>,
     },
-    /// The client's share is full, and so is what is common.
+    /// The client's share and the common part are full.
     #[error(
-        "{runs} runs of nonces are remembered for this client's {}, of which {guaranteed} are guaranteed to it, the common ones are \
-         taken, and this would be another; expected an account that has signed since the signer started, at a nonce next to a \
+        "this nonce would start another run, and {runs} runs are remembered for this client's {}, of which {guaranteed} are \
+         guaranteed; the common runs are taken; expected an account that has signed since the signer started, at a nonce next to a \
          spent one, or a restart of the enclave",
         if *.is_key_brought { "keys that come with a request" } else { "keys" }
     )]
     Full {
         /// How many there are.
         runs: usize,
-        /// How many nobody else gets.
+        /// How many are guaranteed to this share.
         guaranteed: usize,
-        /// Of which of its shares.
+        /// Which of its shares.
         is_key_brought: bool,
     },
 }
@@ -181,7 +181,7 @@ impl NonceError {
     /// The reasons by name.
     pub const REASONS: [&'static str; 5] = ["spent", "fees", "forgotten", "apart", "full"];
 
-    /// The rule that refuses.
+    /// The rule that is broken.
     #[must_use]
     pub fn rule(&self) -> Rule {
         match self {
@@ -201,12 +201,12 @@ impl NonceError {
     }
 }
 
-/// How full the memory is.
+/// Metrics of the memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NonceMetrics {
     /// Accounts, each on one chain.
     pub accounts: usize,
-    /// Transactions that are still known.
+    /// Transactions that are remembered.
     pub latest: usize,
     /// How many of them each share keeps.
     pub max_latest: usize,
@@ -233,7 +233,7 @@ impl Nonces {
         }
     }
 
-    /// Spends the subject's nonce on it. The same subject may come again, from whichever payer.
+    /// Spends the subject's nonce on it. The same subject may come again, from any payer.
     ///
     /// # Errors
     /// It is spent on another, or the payer's share has no room to remember it.
@@ -262,7 +262,7 @@ impl Nonces {
         allowed
     }
 
-    /// How full it is.
+    /// Its metrics.
     #[must_use]
     pub fn metrics(&self) -> NonceMetrics {
         NonceMetrics {
@@ -287,7 +287,7 @@ impl Nonces {
         if signed.hash == hash {
             return Ok(());
         }
-        // With the fees of what was signed: the same hash, so the same in everything else.
+        // With the fees that were signed, the hash is the same: nothing but the fees has changed.
         if may_bump && UnsignedTransaction::new(&transaction.with_fees(signed.fees)).hash() == signed.hash {
             let fees = transaction.fees();
             return match signed.fees.bumped() {

@@ -1,4 +1,4 @@
-//! Who may use which keys. A client is who its certificate says, and the certificate is from the measured CA.
+//! Which client may use which keys. A client's name comes from its certificate, which the measured CA issued.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use thiserror::Error;
 
 use crate::nonces::Payer;
 
-/// Who is let in.
+/// Who may connect.
 #[derive(Clone, Debug)]
 pub enum Access {
-    /// Everyone who reaches the port, to everything. Written out in the measured configuration.
+    /// Everyone who reaches the port may do everything. The measured configuration says so explicitly.
     Open,
-    /// Who has a certificate from one of these authorities, to what its name may.
+    /// Clients with a certificate from one of these authorities, each with the permissions of its name.
     Clients {
         /// Roots; DER.
         authorities: Vec<CertificateDer<'static>>,
@@ -27,44 +27,42 @@ pub enum Access {
 /// What one client may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Permission {
-    /// Sign with whatever key it can name.
+    /// Sign with any key that it can name.
     pub any_key: bool,
     /// Sign with the keys in these secrets.
     pub secret_ids: BTreeSet<String>,
     /// Sign with the keys of these accounts, wherever they are kept.
     pub addresses: BTreeSet<Address>,
-    /// Have keys made.
+    /// Generate keys.
     pub generate_key: bool,
 }
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// In open mode.
     Anyone,
     /// A client of the configuration.
     Client {
-        /// As the configuration has it.
+        /// Its name in the configuration.
         name: String,
-        /// What it may.
+        /// What it may do.
         permission: Arc<Permission>,
     },
-    /// A valid certificate with a name that the configuration does not have: may look, not touch.
+    /// A valid certificate without a configured name: may read documents, and not sign.
     Unknown,
-    /// No certificate where one is expected: may ask whether the signer is there.
+    /// No certificate where one is required: may only check the signer's health.
     Anonymous,
 }
 
-/// What a caller may not.
+/// What a caller may not do.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Denied {
     /// No certificate.
-    #[error(
-        "no client certificate came with this connection; expected one of the CA in signer.client_ca, for everything but /health"
-    )]
+    #[error("no client certificate, expected one issued by signer.client_ca; only /health works without")]
     Anonymous,
     /// No configured name in the certificate.
-    #[error("no client of the configuration has the name of this certificate")]
+    #[error("the certificate has no name of a configured client")]
     Unknown,
     /// A key that is not the client's.
     #[error("{0} may not use this key")]
@@ -72,13 +70,13 @@ pub enum Denied {
     /// Signing at all.
     #[error("{0} may not sign with any key")]
     Sign(String),
-    /// Making keys.
+    /// Generating keys.
     #[error("{0} may not generate keys")]
     Generate(String),
 }
 
 impl Access {
-    /// Who has no certificate.
+    /// The caller without a certificate.
     #[must_use]
     pub const fn anonymous(&self) -> Caller {
         match self {
@@ -87,8 +85,8 @@ impl Access {
         }
     }
 
-    /// Who has a certificate with these DNS names. With two configured names in one certificate, nobody: it would be
-    /// unclear whose permissions count.
+    /// The caller whose certificate has these DNS names. Two configured names in one certificate count as none: it would
+    /// be unclear whose permissions apply.
     pub fn caller<'a>(&self, dns_names: impl Iterator<Item = &'a str>) -> Caller {
         let Self::Clients { permissions, .. } = self else { return Caller::Anyone };
         let known: BTreeSet<&str> = dns_names.filter(|name| permissions.contains_key(*name)).collect();
@@ -98,7 +96,7 @@ impl Access {
         }
     }
 
-    /// How many payers of [`crate::nonces`] it can come to.
+    /// How many payers of [`crate::nonces`] there can be.
     #[must_use]
     pub fn payers(&self) -> usize {
         match self {
@@ -109,7 +107,7 @@ impl Access {
 }
 
 impl Caller {
-    /// How the log calls it.
+    /// Its name in the log.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -120,7 +118,7 @@ impl Caller {
         }
     }
 
-    /// Whether it has shown what is expected of everybody here: for all but health checks.
+    /// Checks that the caller has a certificate, if one is required: for everything but health checks.
     ///
     /// # Errors
     /// It has no certificate.
@@ -131,7 +129,7 @@ impl Caller {
         }
     }
 
-    /// Before a request is read: whether it may sign with any key.
+    /// Before a request is read: checks that the caller may sign at all.
     ///
     /// # Errors
     /// It may not.
@@ -142,7 +140,7 @@ impl Caller {
         }
     }
 
-    /// Before a key is fetched: whether it could be this caller's at all.
+    /// Before a key is fetched: checks that the caller could be allowed to use it.
     ///
     /// # Errors
     /// It could not.
@@ -150,7 +148,7 @@ impl Caller {
         self.key(|permission| permission.has_secret(reference) || !permission.addresses.is_empty())
     }
 
-    /// Once its address is known: whether it is.
+    /// Once the key's address is known: checks that the caller may use it.
     ///
     /// # Errors
     /// It is not.
@@ -158,7 +156,7 @@ impl Caller {
         self.key(|permission| permission.has_secret(reference) || permission.addresses.contains(&address))
     }
 
-    /// Whether it may have keys made.
+    /// Checks that the caller may generate keys.
     ///
     /// # Errors
     /// It may not.
@@ -169,7 +167,7 @@ impl Caller {
         }
     }
 
-    /// Whether it is a client of the configuration at all: enough for metrics.
+    /// Checks that the caller is a configured client, which is enough for metrics.
     ///
     /// # Errors
     /// It is not.
@@ -177,8 +175,8 @@ impl Caller {
         self.permission().map(|_permission| ())
     }
 
-    /// Whose share of [`crate::nonces`] a signature takes. `is_foreign`: the request has the key itself, or a credential to
-    /// fetch it with, and the policy does not name its address.
+    /// Which share of [`crate::nonces`] a signature counts against. `is_foreign`: the request brought the key itself, or a
+    /// credential to fetch it with, and the policy does not name its address.
     #[must_use]
     pub fn payer(&self, is_foreign: bool) -> Payer<'_> {
         let may_bring = match self {
@@ -198,7 +196,7 @@ impl Caller {
         }
     }
 
-    /// None is open mode.
+    /// None in open mode.
     fn permission(&self) -> Result<Option<(&str, &Permission)>, Denied> {
         match self {
             Self::Anyone => Ok(None),
@@ -210,7 +208,7 @@ impl Caller {
 }
 
 impl Permission {
-    /// One for the keys that the configuration names; another where there are no names, so that any number of keys may come.
+    /// One for the keys that the configuration names, and another if it allows any key, of which there may be any number.
     fn payers(&self) -> usize {
         let has_names = !self.secret_ids.is_empty() || !self.addresses.is_empty();
         if self.any_key { 2 } else { usize::from(has_names) }

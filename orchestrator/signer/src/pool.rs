@@ -1,8 +1,8 @@
-//! What no node takes, by arithmetic on the transaction alone: so that no nonce is spent on it.
+//! Transactions that no node would accept, by arithmetic on the transaction alone: no nonce is spent on them.
 //!
-//! These are the rules of Ethereum as of Osaka (2025), and of the chains that follow it. A chain with rules of its own is named in
-//! `own_gas_rules` of [`crate::policy`], and nothing here is asked there. What depends on an account's balance, on its nonce or on
-//! the price of gas is for the node to say. A cost above 2^256 wei is not possible: gas has 64 bits, a fee and a value 128 each.
+//! These are the rules of Ethereum as of Osaka (2025), and of the chains that follow it. `own_gas_rules` in [`crate::policy`] names chains
+//! with rules of their own, to which nothing here applies. What depends on an account's balance, on its nonce or on the price of gas is
+//! the node's to decide. A cost above 2^256 wei is not possible: gas has 64 bits, a fee and a value 128 each.
 
 use ethereum::transaction::Transaction;
 use signer_api::RequestError;
@@ -31,10 +31,10 @@ const MAX_INIT_CODE: usize = 49_152;
 /// The longest signed transaction (geth: `txMaxSize`).
 const MAX_LEN: usize = 128 * 1024;
 
-/// Whether a node may take the transaction, which has at most `signed_len` bytes once it is signed.
+/// Checks that a node may accept the transaction, which has at most `signed_len` bytes once it is signed.
 ///
 /// # Errors
-/// The field that is in the way, and the number that it needs.
+/// The field, and the number that it needs.
 pub fn check(transaction: &Transaction, signed_len: usize) -> Result<(), RequestError> {
     let Transaction { gas, ref data, .. } = *transaction;
     if transaction.to.is_none() && data.len() > MAX_INIT_CODE {
@@ -45,7 +45,7 @@ pub fn check(transaction: &Transaction, signed_len: usize) -> Result<(), Request
     if signed_len > MAX_LEN {
         let field = if data.len() > signed_len / 2 { "data" } else { "accessList" };
         let problem = format!(
-            "the signed transaction may have {signed_len} bytes, and nodes take none above {MAX_LEN}; expected {} bytes less of it",
+            "the signed transaction may have {signed_len} bytes, and nodes accept at most {MAX_LEN}; expected {} bytes less of it",
             signed_len - MAX_LEN
         );
         return Err(error(field, problem));

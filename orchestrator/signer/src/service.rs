@@ -4,29 +4,29 @@
 //! |---|---|
 //! | `POST /` | signs, see [`signer_api::request`]: `{"transaction_signed": "0x…", "transaction_hash": "0x…"}` |
 //! | `POST /keys` | makes a key: `{"address": "0x…", "encrypted_key": "base64"}` |
-//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself for who prefers `application/cbor` in `Accept`; see [`binding::signer`]; the nonce has 1 to 64 bytes |
+//! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself if `Accept` prefers `application/cbor`; see [`binding::signer`]; the nonce has 1 to 64 bytes |
 //! | `GET /health` | `{"status": "ok"}`, also at `/healthz`, with a slash or a query behind it, and without a client certificate |
 //! | `GET /metrics` | Prometheus's text format; for configured clients only |
 //!
-//! HEAD is as GET. Where `client_ca` is configured, everything but `/health` wants a client certificate of it.
+//! HEAD is as GET. Where `client_ca` is configured, everything but `/health` requires a client certificate that it issued.
 //!
 //! An error is `{"error": {"code", "message", "field"?}}`:
 //!
 //! | status | code | when |
 //! |---|---|---|
-//! | 400 | `bad_request` | a field (named) or the whole is not as [`signer_api::request`] has it, or no node would take it, see [`crate::pool`] |
+//! | 400 | `bad_request` | a field (named) or the body is not as [`signer_api::request`] describes it, or no node would accept the transaction, see [`crate::pool`] |
 //! | 403 | `forbidden` | the client's certificate does not allow this, or there is none |
-//! | 403 | `credential_refused` | AWS refuses the credential that came with the request |
+//! | 403 | `credential_refused` | AWS refuses the request's credential |
 //! | 404 | `not_found` | no such path |
 //! | 404 | `key_not_found` | no such secret |
 //! | 405 | `method_not_allowed` | with `Allow` |
 //! | 408 | `timeout` | the body did not arrive in time |
 //! | 413 | `too_large` | the body is longer than [`signer_api::request::MAX_BODY`] |
 //! | 422 | `policy_refused` | the measured policy; the message names the rule |
-//! | 429 | `busy` | too many keys are being fetched, documents of this client's made, or long bodies read; with `Retry-After` |
-//! | 500 | `internal` | a signature did not pass its own check |
-//! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager said no, or answered wrongly |
-//! | 503 | `key_unavailable`, `attestation_unavailable` | no answer now; with `Retry-After` |
+//! | 429 | `busy` | too many keys are being fetched, documents made for this client, or long bodies read; with `Retry-After` |
+//! | 500 | `internal` | a signature failed the signer's own check |
+//! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager refused, or sent an unexpected response |
+//! | 503 | `key_unavailable`, `attestation_unavailable` | AWS or the NSM is unavailable; with `Retry-After` |
 
 pub mod accept;
 

@@ -1,5 +1,5 @@
-//! TLS 1.3 with a key that is made at start and never leaves: clients trust it because an attestation document binds it
-//! ([`crate::binding`]), not because of a name.
+//! TLS 1.3 with a key that is generated at start and never leaves the process. An attestation document binds it
+//! ([`binding::signer`]): that is why clients trust it, and not for its name.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Makes the key and its certificate, which signs itself.
+    /// Generates the key and its self-signed certificate.
     pub(crate) fn generate(access: &Access) -> Result<Self> {
         let mut key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("make the TLS key")?;
         let mut params = CertificateParams::new(vec!["signer".to_owned()]).context("TLS certificate")?;
@@ -69,18 +69,18 @@ fn verifier(
     for authority in authorities {
         roots.add(authority.clone()).context("client CA")?;
     }
-    // A health check has no certificate: the handshake asks for one, and each path but its own wants it. One that is
-    // shown and not right ends the handshake.
+    // A health check has no certificate. So the handshake requests one, and each other path requires it. An invalid
+    // certificate ends the handshake.
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
     verifier.build().context("client CA")
 }
 
-/// Who the certificate of a finished handshake says is there.
+/// The caller, from the certificate of a finished handshake.
 pub(crate) fn caller(access: &Access, certificates: Option<&[CertificateDer<'_>]>) -> Caller {
     let Some(certificate) = certificates.and_then(|certificates| certificates.first()) else {
         return access.anonymous();
     };
-    // The handshake has verified it, so it parses; were it not to, it has no names.
+    // The handshake has verified it, so it parses. One that does not has no names.
     match EndEntityCert::try_from(certificate) {
         Ok(parsed) => access.caller(parsed.valid_dns_names()),
         Err(_) => access.caller(std::iter::empty()),

@@ -210,7 +210,7 @@ fn a_signer_without_a_key_and_a_key_without_a_signer_are_refused() {
 #[test]
 fn every_key_of_a_signer_that_cannot_be_used_is_named() {
     for (from, to, expected) in [
-        ("port = 443", "port = 0", "signer.port: 0 is no port"),
+        ("port = 443", "port = 0", "signer.port: 0 is not a port"),
         ("port = 443", "prot = 443", "unknown field `prot`"),
         ("key_arn = \"arn:aws:kms", "key_arn = \"arn:aws:s3", "kms.key_arn"),
         ("purpose = \"ethereum-signer\"", "", "kms.encryption_context: is empty"),

@@ -1,4 +1,4 @@
-//! Why AWS did not do what it was asked for, in one sentence.
+//! Why a request to AWS failed, in one sentence.
 
 use std::error::Error as StdError;
 
@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// AWS's name for its refusal, its words and what to do; or why `host` could not be asked.
+/// AWS's error code, its message and a hint; or why the request to `host` failed.
 pub(super) fn cause<E>(host: &str, error: SdkError<E, HttpResponse>) -> anyhow::Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! The encryption context: what a ciphertext is bound to without being secret.
+//! The encryption context: public names and values that a ciphertext is bound to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
-/// At least one name with its value. The enclave's measured `kms.encryption_context` has to be the same.
+/// At least one name with its value. The enclave's measured `kms.encryption_context` must be the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct EncryptionContext(BTreeMap<String, String>);
@@ -18,13 +18,13 @@ pub enum ContextError {
     /// No `=`.
     #[error("encryption context {0:?}, expected NAME=VALUE")]
     Form(String),
-    /// Empty, or AWS's.
+    /// Empty, or reserved by AWS.
     #[error("encryption context {0:?}, expected a name that is not empty and does not start with aws:")]
     Name(String),
-    /// Which of the two?
-    #[error("encryption context: {0:?} is there twice")]
+    /// A name with two values.
+    #[error("encryption context: {0:?} is given twice, expected once")]
     Twice(String),
-    /// Nothing to bind to.
+    /// No entry.
     #[error(
         "no encryption context, expected what the enclave's kms.encryption_context says, such as purpose=ethereum-signer"
     )]

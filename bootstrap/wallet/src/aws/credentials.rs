@@ -1,4 +1,4 @@
-//! Whose credentials: the environment's, as a shell, CI and Lambda set them; else those of the instance's role.
+//! AWS credentials: from the environment, as a shell, CI and Lambda set them; otherwise from the instance's role.
 
 use std::fmt;
 
@@ -15,10 +15,10 @@ const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 const NO_METADATA: &str = "AWS_EC2_METADATA_DISABLED";
 const METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
-/// Profiles and single sign-on are the AWS CLI's business, which has a command for those that need variables.
+/// The AWS CLI handles profiles and single sign-on, and has a command that exports them as variables.
 const HINT: &str = "`aws configure export-credentials --format env` prints a profile's";
 
-/// The environment's credentials if there are any; else the instance's role, which is asked when they are needed.
+/// The environment's credentials if there are any; otherwise those of the instance's role, requested when they are needed.
 pub(super) fn provider(variable: impl Fn(&str) -> Option<String>) -> Result<SharedCredentialsProvider> {
     let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
     match (variable(ACCESS_KEY_ID), variable(SECRET_ACCESS_KEY)) {

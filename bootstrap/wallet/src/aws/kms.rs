@@ -1,4 +1,4 @@
-//! KMS: encrypts a key so that only the enclave can have it decrypted.
+//! KMS: encrypts a key so that only the enclave can decrypt it.
 
 use anyhow::{Context as _, Result, ensure};
 use aws_sdk_kms::Client;
@@ -15,7 +15,7 @@ impl Aws {
     /// The SDK's copies of the text, in its request's body and in TLS's buffers, are freed and not zeroed.
     ///
     /// # Errors
-    /// What KMS says; and an answer that is about another key.
+    /// KMS's refusal, and a response about another key.
     pub async fn encrypt(&self, secret_key: &SecretKey, arn: &KeyArn, context: &EncryptionContext) -> Result<Vec<u8>> {
         let doing = || format!("encrypt the key of {} with KMS key {arn}", secret_key.address());
         self.ask_to_encrypt(secret_key, arn, context).await.with_context(doing)
@@ -29,7 +29,7 @@ impl Aws {
     ) -> Result<Vec<u8>> {
         ensure!(
             arn.region() == self.region,
-            "the key is in region {}, and region {} is to be asked: leave the region out, or name the key's",
+            "the key is in region {}, and the client in {}; expected no region, or the key's",
             arn.region(),
             self.region
         );
@@ -43,7 +43,7 @@ impl Aws {
         let answer = request.send().await.map_err(|error| cause(&host, error))?;
         ensure!(
             answer.key_id() == Some(arn.as_str()),
-            "KMS used key {:?}, which is another: the ciphertext was thrown away",
+            "KMS used another key, {:?}: the ciphertext was discarded",
             answer.key_id().unwrap_or_default()
         );
         let ciphertext = answer.ciphertext_blob.map(Blob::into_inner).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Secrets Manager: keeps ciphertexts. The `SecretString` of such a secret is the base64 of what KMS encrypted.
+//! Secrets Manager: stores ciphertexts. The `SecretString` of such a secret is the base64 of KMS's ciphertext.
 
 use std::error::Error as StdError;
 
@@ -20,11 +20,11 @@ use super::versions::{CURRENT, KeyName, Versions};
 
 const DESCRIPTION: &str = "An Ethereum key, encrypted by KMS for an enclave";
 
-/// Where a key goes: a secret, and what was in it when it was looked at.
+/// Where a key will be stored: a secret, and its versions when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     secret_id: String,
-    /// `None`: the secret is not there.
+    /// `None`: there is no such secret.
     versions: Option<Versions>,
     replaced: Option<String>,
 }
@@ -38,14 +38,14 @@ pub struct Stored {
     pub version_id: String,
     /// Whether the secret was not there before.
     pub is_new_secret: bool,
-    /// By which the version is found when it is no longer the current one.
+    /// Finds the version when it is no longer the current one.
     pub label: String,
     /// The key that was the current one before.
     pub replaced: Option<KeyName>,
 }
 
 impl Aws {
-    /// Looks at a secret, which need not be there, before a key is stored in it. Changes nothing.
+    /// Reads a secret, which need not exist, before a key is stored in it. Changes nothing.
     ///
     /// # Errors
     /// What Secrets Manager says; a [`Conflict`](super::Conflict) when the secret holds a key that `replace` does not name.
@@ -53,20 +53,20 @@ impl Aws {
         let doing = || format!("look for a key in secret {secret_id:?}");
         self.check_id(secret_id).with_context(doing)?;
         let versions = self.versions(secret_id).await.with_context(doing)?.map(|(_arn, versions)| versions);
-        let none = "there is no such secret, and an ARN cannot be given to a new one: write its name";
+        let none = "there is no such secret, and a new one cannot have a given ARN; expected its name";
         ensure!(versions.is_some() || !secret_id.starts_with("arn:"), "{}: {none}", doing());
         let empty = Versions::default();
         let replaced = versions.as_ref().unwrap_or(&empty).replaced_by(replace).with_context(doing)?.map(str::to_owned);
         Ok(Place { secret_id: secret_id.to_owned(), versions, replaced })
     }
 
-    /// Makes `ciphertext` the current version of a secret, which is created if it is not there. The version before it stays, by its label.
+    /// Makes `ciphertext` the current version of a secret, which is created if needed. The previous version stays, by its label.
     ///
     /// The version is stored first and becomes the current one in a second request, which Secrets Manager refuses when the current
     /// one is not that of the [`Place`]: of two calls at the same moment, one replaces the key and the other changes nothing.
     ///
     /// # Errors
-    /// What Secrets Manager says, and a current version that somebody has changed meanwhile.
+    /// Secrets Manager's refusal, and a current version that has changed meanwhile.
     pub async fn store(&self, place: &Place, address: &Address, ciphertext: &[u8]) -> Result<Stored> {
         let Place { secret_id, versions, replaced } = place;
         let doing = || format!("store the encrypted key in secret {secret_id:?}");
@@ -83,7 +83,7 @@ impl Aws {
         let answer = put.version_stages(&label).send().await.map_err(|error| self.cause(error)).with_context(doing)?;
         let arn = answer.arn.context("Secrets Manager sent no ARN").with_context(doing)?;
         let version_id = answer.version_id.context("Secrets Manager sent no VersionId").with_context(doing)?;
-        // Secrets Manager makes the first version the current one without being asked.
+        // Secrets Manager makes the first version the current one by itself.
         let is_current = answer.version_stages.unwrap_or_default().iter().any(|label| label == CURRENT);
         if !is_current {
             let kept = || format!("{}: version {version_id} has it, with label {label}", doing());
@@ -146,10 +146,10 @@ impl Aws {
         text.context("it is binary, expected text: a SecretString").with_context(doing)
     }
 
-    /// Refuses what is not a secret's name or ARN, and the ARN of another region, in which nobody would be asked.
+    /// Checks that this is a secret's name or ARN, and not an ARN of another region.
     ///
     /// # Errors
-    /// Says what would be right.
+    /// Says what is expected.
     pub fn check_id(&self, secret_id: &str) -> Result<()> {
         let Some(SecretPlace { region, .. }) = secret_place(secret_id)? else { return Ok(()) };
         ensure!(
@@ -185,12 +185,12 @@ impl Aws {
         }
     }
 
-    /// Those of a secret that is there.
+    /// Those of an existing secret.
     async fn labelled(&self, secret_id: &str) -> Result<Versions> {
         Ok(self.versions(secret_id).await?.map(|(_arn, versions)| versions).unwrap_or_default())
     }
 
-    /// A version that loses `AWSCURRENT`, and later `AWSPREVIOUS`, has to have a label left.
+    /// A version that loses `AWSCURRENT`, and later `AWSPREVIOUS`, must keep a label.
     async fn keep(&self, secret_id: &str, versions: &Versions, id: &str) -> Result<()> {
         let Some(label) = versions.label_to_keep(id) else { return Ok(()) };
         let update = self.secrets().update_secret_version_stage().secret_id(secret_id).version_stage(&label);
@@ -203,7 +203,7 @@ impl Aws {
         Err(self.cause(error)).with_context(|| format!("give version {id} the label {label}"))
     }
 
-    /// Compares and exchanges: Secrets Manager moves the label only from the version that has it.
+    /// Compare and swap: Secrets Manager moves the label only from the version that has it.
     async fn make_current(&self, secret_id: &str, to: &str, from: Option<&str>) -> Result<()> {
         let update = self.secrets().update_secret_version_stage().secret_id(secret_id).version_stage(CURRENT);
         let update = update.move_to_version_id(to).set_remove_from_version_id(from.map(str::to_owned));

@@ -1,12 +1,12 @@
-//! The versions of a secret and their labels: which key is the current one, and by what name an earlier one is found.
+//! The versions of a secret and their labels: which key is the current one, and how an earlier one is found.
 //!
 //! | label | of which version |
 //! |---|---|
-//! | `AWSCURRENT` | the one that everybody reads; AWS moves `AWSPREVIOUS` to the one before it |
+//! | `AWSCURRENT` | the default; AWS moves `AWSPREVIOUS` to the one before it |
 //! | `address-0x…` | the one with the key of that address; `address-0x…-2` if the same key was stored once more |
-//! | `version-ID` | one without an address, from the moment that another took its place |
+//! | `version-ID` | one without an address, once another has replaced it |
 //!
-//! Secrets Manager may delete a version without labels. The wallet moves none but AWS's own, so it loses no key.
+//! Secrets Manager may delete a version without labels. The wallet moves only AWS's own labels, so it loses no key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use std::str::FromStr;
 use ethereum::address::Address;
 use thiserror::Error;
 
-/// AWS's label for what is read where no version is named.
+/// AWS's label for the default version.
 pub(super) const CURRENT: &str = "AWSCURRENT";
 const ADDRESS: &str = "address-";
 const VERSION: &str = "version-";
@@ -29,7 +29,7 @@ pub enum KeyName {
     Version(String),
 }
 
-/// Why a text is no [`KeyName`].
+/// Why a text is not a [`KeyName`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?}: {cause}expected a key's address (0x and 40 hex digits) or the 32 to 64 characters of a VersionId")]
 pub struct KeyNameError {
@@ -37,15 +37,15 @@ pub struct KeyNameError {
     cause: String,
 }
 
-/// Why a secret is left as it is.
+/// Why a secret was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Conflict {
-    /// A key would be replaced, and nobody said so.
+    /// A key would be replaced, and `replace` was not given.
     #[error(
         "it holds the key {0}; expected --replace {0}, or in an event \"replace\": \"{0}\", before another key takes its place"
     )]
     Occupied(KeyName),
-    /// Another key than the one that is there was to be replaced.
+    /// The current key is not the one to replace.
     #[error("it holds the key {present}, and the key to be replaced is {replace}; expected {present}")]
     Another {
         /// What it holds.
@@ -70,7 +70,7 @@ impl Versions {
         Self(versions.into_iter().collect())
     }
 
-    /// The version that everybody reads.
+    /// The current version.
     pub(super) fn current(&self) -> Option<&str> {
         let has_label = |(_, labels): &(&String, &Vec<String>)| labels.iter().any(|label| label == CURRENT);
         self.0.iter().find(has_label).map(|(id, _)| id.as_str())
@@ -137,7 +137,7 @@ impl Versions {
     }
 }
 
-/// The address, and the how-manieth copy of its key this is.
+/// The address, and the number of this copy of its key.
 fn address_in(label: &str) -> Option<(Address, u32)> {
     let text = label.strip_prefix(ADDRESS)?;
     let (address, copy) = match text.split_once('-') {

@@ -29,7 +29,7 @@ fn perform() -> Result<()> {
     const API: &str = "AWS_LAMBDA_RUNTIME_API";
     let variable = |name: &str| std::env::var(name).ok();
     let api = variable(API)
-        .with_context(|| format!("{API} is not set: this program is started by Lambda, `wallet` is for people"))?;
+        .with_context(|| format!("{API} is not set: Lambda starts this program; use `wallet` on the command line"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start tokio")?;
     runtime.block_on(run(&api, Environment::read(variable)))
 }

@@ -1,27 +1,27 @@
-//! When a request is made again because the signer was busy.
+//! When to repeat a request because the signer was busy.
 //!
-//! With 429 and 503 a signer says by `Retry-After` in how many seconds it may have time. It has done nothing then, and the
-//! same transaction has the same signature however often it is asked for.
+//! With 429 and 503 the signer sends `Retry-After` in seconds. It has done nothing then, and the same transaction gets the same
+//! signature, so that repeating it is safe.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderMap, RETRY_AFTER};
 
-/// How long a request is repeated, from its first answer on. A wait that would end later does not begin.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request is repeated, counted from its first response. A wait that would end later does not begin.
+pub(super) const RETRY_BUDGET: Duration = Duration::from_secs(10);
 
-/// Whoever says 0 is asked again after this time, as everybody.
+/// The wait after `Retry-After: 0`.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// How long to wait before the same request is made again on the same connection. None: the answer stands.
+/// How long to wait before the same request is repeated on the same connection. None: the response is final.
 pub(super) fn wait(status: StatusCode, headers: &HeaderMap, waited: Duration) -> Option<Duration> {
     let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
     let ends = headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    // A date, which the header may be as well, is nothing that a signer says.
+    // The header may be a date, too, which the signer never sends.
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     let wait = Duration::from_secs(seconds).max(SHORTEST);
-    let is_short = waited.checked_add(wait).is_some_and(|end| end <= PATIENCE);
+    let is_short = waited.checked_add(wait).is_some_and(|end| end <= RETRY_BUDGET);
     (is_busy && !ends && is_short).then_some(wait)
 }
 

@@ -1,4 +1,4 @@
-//! Where an enclave's signer is.
+//! The URL of an enclave's signer.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,9 +19,9 @@ pub struct EnclaveUrl {
     server_name: ServerName<'static>,
 }
 
-/// Why a text is no [`EnclaveUrl`].
+/// Why a text is not an [`EnclaveUrl`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not where a signer can be, expected https://HOST or https://HOST:PORT and nothing behind it")]
+#[error("{0:?} is not the URL of a signer, expected https://HOST or https://HOST:PORT and nothing behind it")]
 pub struct UrlError(String);
 
 impl EnclaveUrl {
@@ -56,7 +56,7 @@ impl FromStr for EnclaveUrl {
             && uri.query().is_none()
             && !text.contains('#')
             && uri.port_u16() != Some(0);
-        // The library overlooks what is no port, and user names.
+        // The library accepts invalid ports, and user names.
         let is_whole = match uri.port_u16() {
             Some(port) => authority == format!("{bracketed}:{port}"),
             None => authority == bracketed,

@@ -1,6 +1,6 @@
-//! Reads any policy of a KMS key: whom it lets open the key, use it or end it.
+//! Reads any KMS key policy: whom it allows to decrypt, use or delete the key.
 //!
-//! Statements that deny are left out: they can only take away, and what is found without them is the worst case.
+//! Deny statements are ignored: they only remove permissions, so the result is the worst case.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,17 +35,17 @@ const ACTIONS: [(&str, Way); 17] = [
 /// What somebody may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Gets at what the key protects, and how.
+    /// Decrypts what the key protects, and how.
     Opens(&'static str),
-    /// Decrypts as an enclave of one of these images, and only so.
+    /// Decrypts only with the attestation of one of these images.
     Attested(Vec<Pcr>),
-    /// Makes ciphertexts.
+    /// Encrypts.
     Uses,
-    /// Takes the key away from everybody.
+    /// Deletes or disables the key.
     Ends,
 }
 
-/// Somebody who may do something.
+/// A principal and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The statement's Sid, or its number.
@@ -63,7 +63,7 @@ pub struct Finding {
 /// What a statement asks of a request's encryption context.
 pub type Context = BTreeMap<String, Vec<String>>;
 
-/// Why a text is no policy.
+/// Why a text is not a policy.
 #[derive(Debug, Error)]
 pub enum AuditError {
     /// Not JSON, or not a policy's.
@@ -128,10 +128,10 @@ enum Star {
 /// How those are called whom a policy does not name one by one.
 const EVERYBODY: &str = "everybody";
 
-/// Everybody whom the policy lets open, use or end its key.
+/// Everyone whom the policy allows to decrypt, use or delete its key.
 ///
 /// # Errors
-/// A text that is no policy, or has parts that are not known here.
+/// A text that is not a policy, or has unknown parts.
 pub fn audit(json: &str) -> Result<Vec<Finding>, AuditError> {
     let document: Document = serde_json::from_str(json)?;
     let mut found = Vec::new();

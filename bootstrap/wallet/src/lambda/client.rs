@@ -1,11 +1,11 @@
-//! The secret with which the function shows the enclave who it is: a client certificate and its key, as one PEM text.
+//! The secret with the function's client certificate and its private key, as one PEM text.
 
 use anyhow::{Context as _, Result};
 
 use crate::aws::Aws;
 use crate::tls::ClientIdentity;
 
-/// Read when it is first needed, and kept: Lambda has the function live on after an event.
+/// Read when it is first needed, and kept: the function lives on after an event.
 pub(super) struct ClientSecret {
     id: String,
     kept: Option<ClientIdentity>,
@@ -17,15 +17,15 @@ impl ClientSecret {
         Self { id, kept: None }
     }
 
-    /// What an event before this one has read.
+    /// What an earlier event has read.
     pub(super) fn kept(&self) -> Option<&ClientIdentity> {
         self.kept.as_ref()
     }
 
-    /// What the secret holds now, in place of what was kept.
+    /// Reads the secret again, in place of what was kept.
     ///
     /// # Errors
-    /// A secret that cannot be read or that holds something else, of which nothing is shown.
+    /// A secret that cannot be read, or that holds something else; none of it is shown.
     pub(super) async fn read(&mut self, aws: &Aws) -> Result<&ClientIdentity> {
         const EXPECTED: &str = "CLIENT_SECRET_ID, expected a secret whose text is the PEM of the client's certificate and of its private key";
         let text = aws.text(&self.id).await.context(EXPECTED)?;

@@ -1,16 +1,16 @@
-//! What the function's environment variables say.
+//! The function's environment variables.
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `SECRET_ID` | the secret that holds the encrypted key; name or ARN |
 //! | `KEY_ARN` | the KMS key that encrypts it |
 //! | `ENCRYPTION_CONTEXT` | JSON, the same as the enclave's `kms.encryption_context` |
-//! | `ENCLAVE_URL` | where the signer is, `https://HOST` |
-//! | `MEASUREMENTS` | the text of the image's `measurements.json`, or a JSON list of several, for the time of an upgrade |
-//! | `PCR3` | optional: the only value of PCR3 that is right |
-//! | `ATTESTATION_ROOT` | optional: another root than AWS's, in PEM; for labs |
-//! | `SET_KEY` | optional: `true` lets `set_key` store keys; otherwise it is refused |
-//! | `CLIENT_SECRET_ID` | optional: the secret with the client's certificate and key, for an enclave that asks who is there |
+//! | `ENCLAVE_URL` | the signer's URL, `https://HOST` |
+//! | `MEASUREMENTS` | the text of the image's `measurements.json`, or a JSON list of several during an upgrade |
+//! | `PCR3` | optional: the required value of PCR3 |
+//! | `ATTESTATION_ROOT` | optional: a trust root in place of AWS's, in PEM; for labs |
+//! | `SET_KEY` | optional: `true` allows `set_key`; default: it is refused |
+//! | `CLIENT_SECRET_ID` | optional: the secret with the client's certificate and key, for an enclave that requires one |
 //! | `AWS_ENDPOINT_URL_KMS`, `AWS_ENDPOINT_URL_SECRETS_MANAGER`, `AWS_CA_BUNDLE` | optional: as AWS's own tools read them |
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,7 +23,7 @@ use crate::aws::{Aws, EncryptionContext, Settings};
 use crate::enclave::EnclaveUrl;
 use crate::trust::Trust;
 
-/// All that the operations need, and what they have fetched.
+/// What the operations need, and what they have fetched.
 pub struct Environment {
     pub(super) aws: Aws,
     pub(super) secret_id: String,
@@ -39,7 +39,7 @@ impl Environment {
     /// Reads and checks the variables.
     ///
     /// # Errors
-    /// The first variable that is missing or wrong, and what would be right.
+    /// The first variable that is missing or wrong, and what is expected.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let optional = |name: &str| variable(name).filter(|value| !value.is_empty());
         let required =
@@ -76,14 +76,14 @@ impl Environment {
         Ok(Self { aws, secret_id: key_secret_id, key_arn, context, url, trust, client, may_set_key })
     }
 
-    /// Whom documents are believed of.
+    /// The trust root and the allowed enclaves.
     #[must_use]
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
 }
 
-/// Each with what to call it.
+/// Each with its name in errors.
 fn images(text: &str) -> Result<Vec<(String, Measurements)>> {
     let list: Vec<Box<RawValue>> = match serde_json::from_str(text) {
         Ok(list) => list,

@@ -31,22 +31,22 @@ const ID_HEADER: &str = "lambda-runtime-aws-request-id";
 const DEADLINE_HEADER: &str = "lambda-runtime-deadline-ms";
 /// Lambda's own limit is 6 MiB (<https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>).
 const MAX_EVENT_LEN: usize = 7 << 20;
-/// What is left to say that time is up.
+/// The time that is kept to report that the deadline has passed.
 const RESERVE: Duration = Duration::from_millis(500);
-/// For whatever answers at once.
+/// For requests that get a response at once.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An event to be answered.
+/// An event to handle.
 struct Invocation {
     id: String,
     event: Zeroizing<Vec<u8>>,
     deadline: SystemTime,
 }
 
-/// Answers events until the runtime API is gone.
+/// Handles events until the runtime API is gone.
 ///
 /// # Errors
-/// Variables that are wrong, which the runtime API is told too; and a runtime API that does not do its part.
+/// Wrong variables, which are reported to the runtime API too; and an unexpected response of the runtime API.
 pub async fn run(api: &str, environment: Result<Environment>) -> Result<()> {
     let mut environment = match environment {
         Ok(environment) => environment,
@@ -110,7 +110,7 @@ async fn report(api: &str, path: &str, body: Zeroizing<Vec<u8>>, error_type: Opt
     let question = Question { method: Method::POST, path, headers: &headers, body, max_answer: MAX_EVENT_LEN };
     let exchange = async { anyhow::Ok(connect(api).await?.ask(question).await?) };
     let answer: Answer = timeout(API_TIMEOUT, exchange).await.with_context(doing)?.with_context(doing)?;
-    // 413 is about this one answer; with anything else there is nobody to go on for.
+    // 413 is about this one response. Any other status means that the runtime API is gone.
     let status = answer.status;
     ensure!(status.is_success() || status.as_u16() == 413, "{}: HTTP {}", doing(), status.as_u16());
     Ok(())

@@ -1,4 +1,4 @@
-//! Who the client is, for an enclave that asks for certificates.
+//! The client's certificate and key, for an enclave that requires one.
 
 use std::fmt;
 use std::fs::File;
@@ -17,12 +17,12 @@ use zeroize::Zeroizing;
 /// A chain of certificates and a key are below 16 KiB.
 const MAX_PEM_LEN: u64 = 64 << 10;
 
-/// Who the client is, for an enclave that asks for certificates.
+/// A client certificate with its private key.
 #[derive(Clone)]
 pub struct ClientIdentity(pub(super) Arc<SingleCertAndKey>);
 
 impl ClientIdentity {
-    /// Reads a certificate, those between it and its root, and its private key; all in PEM.
+    /// Reads a certificate, its intermediates, and its private key; all in PEM.
     ///
     /// # Errors
     /// Files that cannot be read, a key that others may read, and a key of another certificate.
@@ -36,14 +36,14 @@ impl ClientIdentity {
             .with_context(|| format!("{} is not the key of {}", key_path.display(), certificate_path.display()))
     }
 
-    /// The same of one text with all of it, in any order.
+    /// The same from one text, in any order.
     ///
     /// # Errors
-    /// What is not there, and a key of another certificate; nothing of the text is in them.
+    /// What is missing, and a key of another certificate; none of the text is shown.
     pub fn from_pem(pem: &[u8]) -> Result<Self> {
         let sections = Sections::parse(pem)?;
         let key = sections.key()?;
-        Self::new(sections.chain()?, key).context("its private key is of none of its certificates")
+        Self::new(sections.chain()?, key).context("its private key belongs to none of its certificates")
     }
 
     fn new(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Result<Self> {
@@ -51,7 +51,7 @@ impl ClientIdentity {
         let is_own = |certificate: &CertificateDer<'static>| {
             CertifiedKey::new(vec![certificate.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
         };
-        // TLS wants the client's own first, and the others in any order (RFC 8446, 4.4.2).
+        // TLS requires the client's own first, and the others in any order (RFC 8446, 4.4.2).
         if let Some(own) = certified.cert.iter().position(is_own) {
             certified.cert.swap(0, own);
         }
@@ -60,7 +60,7 @@ impl ClientIdentity {
     }
 }
 
-/// What a PEM text has that an identity is made of.
+/// The parts of an identity in a PEM text.
 struct Sections {
     certificates: Vec<CertificateDer<'static>>,
     keys: Zeroizing<Vec<PrivateKeyDer<'static>>>,
@@ -89,7 +89,7 @@ impl Sections {
     fn key(&self) -> Result<Arc<dyn SigningKey>> {
         match self.keys.as_slice() {
             [] => bail!("no private key in it, expected PEM without a passphrase, as `openssl genpkey` writes it"),
-            [der] => any_supported_type(der).context("a private key that TLS has no use for"),
+            [der] => any_supported_type(der).context("a private key that TLS does not support"),
             [_, _, ..] => bail!("more than one private key in it, expected one"),
         }
     }
@@ -112,6 +112,6 @@ fn read(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>> {
     );
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len().min(MAX_PEM_LEN) + 1)?));
     file.take(MAX_PEM_LEN + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= MAX_PEM_LEN, "more than {MAX_PEM_LEN} bytes, which is not what is expected here");
+    ensure!(bytes.len() as u64 <= MAX_PEM_LEN, "expected at most {MAX_PEM_LEN} bytes");
     Ok(bytes)
 }

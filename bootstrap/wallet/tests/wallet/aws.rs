@@ -76,8 +76,8 @@ async fn a_key_that_was_replaced_keeps_a_label_and_comes_back() {
     cloud.store("hot-wallet", "b2xk");
     let said = set(&cloud, &[&SET[..], &["--replace", &version_id(1)]].concat()).await;
     let lines = format!(
-        "address: {ADDRESS}\nsecret: {SECRET_ARN}hot-wallet\nversion: {}\nlabel: {}\nreplaced: {}, which stays in the secret; \
-         `wallet restore-key` brings it back\n",
+        "address: {ADDRESS}\nsecret: {SECRET_ARN}hot-wallet\nversion: {}\nlabel: {}\nreplaced: {}; it stays in the secret, and \
+         `wallet restore-key` restores it\n",
         cloud.current("hot-wallet"),
         label(),
         version_id(1)
@@ -107,7 +107,7 @@ async fn a_key_that_was_replaced_keeps_a_label_and_comes_back() {
         "{said:?}"
     );
     let said = wallet(restore(version_id(1), ADDRESS)).await;
-    assert!(said.is_success && said.out.contains(&format!("replaced: {ADDRESS}, ")), "{said:?}");
+    assert!(said.is_success && said.out.contains(&format!("replaced: {ADDRESS}; ")), "{said:?}");
     assert_eq!(cloud.current("hot-wallet"), version_id(1));
     let said = wallet(restore(ADDRESS.to_owned(), &version_id(1))).await;
     assert!(said.is_success && said.out.contains(&format!("label: {}-2\n", label())), "{said:?}");
@@ -197,7 +197,7 @@ async fn a_key_from_standard_input_is_taken() {
 async fn a_ciphertext_of_another_key_is_not_stored() {
     let cloud = Cloud::with(Twist::OtherKey).await;
     let said = set(&cloud, &SET).await;
-    assert!(said.error().contains(&format!("KMS used key {OTHER_ARN:?}, which is another")), "{said:?}");
+    assert!(said.error().contains(&format!("KMS used another key, {OTHER_ARN:?}")), "{said:?}");
     assert_eq!(cloud.bodies().len(), 2, "nothing was stored");
 }
 
@@ -234,7 +234,7 @@ async fn an_arn_is_never_created() {
     let arn = format!("{SECRET_ARN}missing");
     let words: Vec<_> = SET.iter().map(|word| if *word == "hot-wallet" { &arn } else { *word }).collect();
     let said = set(&cloud, &words).await;
-    assert!(said.error().contains("there is no such secret, and an ARN cannot be given to a new one"), "{said:?}");
+    assert!(said.error().contains("there is no such secret, and a new one cannot have a given ARN"), "{said:?}");
 }
 
 #[tokio::test]
@@ -271,7 +271,7 @@ async fn get_key_prints_the_ciphertext_that_is_stored() {
     let said = Host::new().wallet(&line(&[&get[..], &["--json"]].concat(), &flags)).await.json();
     assert_eq!(said["encrypted_key"], "b2xk");
     let said = Host::new().wallet(&line(&get[..3], &flags)).await;
-    assert!(said.error().contains("which region?"), "{said:?}");
+    assert!(said.error().contains("no region, expected --region"), "{said:?}");
 }
 
 #[tokio::test]

@@ -193,7 +193,7 @@ async fn what_goes_wrong_is_told_and_the_next_event_is_answered() {
     for (index, error_type, message) in [
         (0, "InvalidEvent", "event: eth_key: not a secret key, expected 64 hex digits"),
         (1, "AwsError", "AccessDeniedException (HTTP 400), \"this AWS says \"no\"\\u{1b}[31m\""),
-        (2, "EnclaveNotTrusted", "is not the enclave, and nothing was asked of it"),
+        (2, "EnclaveNotTrusted", "failed attestation, and no request was sent"),
         (3, "AwsError", "read secret \"hot-wallet\": ResourceNotFoundException"),
     ] {
         let report = function.report().await;
@@ -339,7 +339,7 @@ async fn a_secret_that_is_no_client_s_is_named_and_not_shown() {
         (["31337", "", ""], no_key),
         (
             [&certificate, &other_key, ""],
-            "its private key is of none of its certificates: keys may not be consistent: KeyMismatch",
+            "its private key belongs to none of its certificates: keys may not be consistent: KeyMismatch",
         ),
         ([&certificate, &key, &other_key], "more than one private key in it, expected one"),
         ([&certificate, &key.replace("-----END", "-----AND"), ""], no_pem),
@@ -406,5 +406,5 @@ async fn the_function_outside_of_lambda_says_what_it_is() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
     let output = command.env_clear().output().await.unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("AWS_LAMBDA_RUNTIME_API is not set: this program is started by Lambda"), "{error}");
+    assert!(error.contains("AWS_LAMBDA_RUNTIME_API is not set: Lambda starts this program"), "{error}");
 }

@@ -6,6 +6,8 @@
 //! | 1      | length below 128; or 128: the content ends with two zero bytes; or 128 + n      |
 //! | n      | the length, big endian, with n from 1 to 4                                      |
 //! | length | content                                                                        |
+//!
+//! By hand: the crate `der` reads DER only, and here the depth of nesting has a bound.
 
 use thiserror::Error;
 

@@ -92,10 +92,10 @@ fn clients_have_distinct_dns_names() {
     assert!(refused("[policy]", again).starts_with("signer.clients[1].name: `pay.example` is written twice"));
     for name in ["", "Pay.example", "*.example", "pay example"] {
         let error = refused("pay.example", name);
-        assert!(error.starts_with(&format!("signer.clients[0].name: `{name}` is no DNS name, expected")), "{error}");
+        assert!(error.starts_with(&format!("signer.clients[0].name: `{name}` is not a DNS name, expected")), "{error}");
     }
     let none = "[[clients]]\nname = \"pay.example\"\nsecret_ids = [\"prod/wallet\"]\n";
-    assert!(refused(none, "").starts_with("signer.clients: none"));
+    assert!(refused(none, "").starts_with("signer.clients: empty"));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_client_has_any_key_or_a_list() {
 
 #[test]
 fn numbers_and_times_have_a_range_and_keys_are_known() {
-    assert!(refused("= 443", "= 0").starts_with("signer.port: 0 is no port"));
+    assert!(refused("= 443", "= 0").starts_with("signer.port: 0 is not a port"));
     for time in ["0s", "25h"] {
         assert!(refused("10m", time).starts_with("signer.key_cache_time: expected"));
     }

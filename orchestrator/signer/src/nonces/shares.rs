@@ -1,8 +1,8 @@
-//! Who pays for what is remembered.
+//! How the memory is divided among payers.
 //!
-//! Of the runs each payer has a guaranteed part, half of all divided equally, which nobody else gets. The other half is common:
-//! whoever has used up its part takes from it, first come; but keys that come with requests, of which anybody can make any number,
-//! get no more than half of it all together. The latest transactions are divided equally.
+//! Half of the runs are divided equally, and each payer's part is guaranteed. The other half is common, first come, first served, for
+//! payers who have used up their part; but keys that come with requests, of which a client can make any number, together get no more than
+//! half of it. The latest transactions are divided equally.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub struct Division {
     pub payers: usize,
     /// Runs that each of them has for itself.
     pub guaranteed: usize,
-    /// Runs that are for whoever comes first.
+    /// Runs that are first come, first served.
     pub common: usize,
 }
 
@@ -69,7 +69,7 @@ impl Shares {
                 let latest = VecDeque::new();
                 self.all.push(Share { client: client.to_owned(), is_key_brought, runs: 0, latest });
             }
-            // One payer more than the configuration has would share with the last: the bound holds whoever comes.
+            // More payers than the configuration has would share the last part: the bound holds in any case.
             self.all.len() - 1
         });
         ShareIndex::try_from(at).expect("there are at most ShareIndex::MAX shares")

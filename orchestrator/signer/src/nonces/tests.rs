@@ -300,10 +300,12 @@ fn an_error_names_the_nonce_and_says_what_to_do() {
     let forgotten = NonceError::Forgotten { nonce: 7, kept: 3, next: Some(9) }.to_string();
     assert!(forgotten.contains("neither signs it again nor bumps its fees; expected an unspent nonce such as 9"));
     let apart = NonceError::Apart { nonce: 7, runs: 1024, beside: Some(5) }.to_string();
-    assert!(apart.ends_with("expected one that is next to a spent one such as 5"), "{apart}");
+    assert!(apart.ends_with("expected one next to a spent nonce such as 5"), "{apart}");
     let full = NonceError::Full { runs: 10, guaranteed: 9, is_key_brought: true }.to_string();
     assert!(
-        full.starts_with("10 runs of nonces are remembered for this client's keys that come with a request"),
+        full.contains(
+            "10 runs are remembered for this client's keys that come with a request, of which 9 are guaranteed"
+        ),
         "{full}"
     );
 }

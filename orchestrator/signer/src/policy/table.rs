@@ -150,7 +150,7 @@ impl At<'_> {
 fn chain_ids(ids: &Vec<u64>) -> Result<BTreeSet<u64>> {
     ensure!(!ids.is_empty(), "an empty list allows no transaction, expected chain ids");
     for id in ids {
-        ensure!((1..=MAX_CHAIN_ID).contains(id), "{id} is no chain id, expected 1 to {MAX_CHAIN_ID}");
+        ensure!((1..=MAX_CHAIN_ID).contains(id), "{id} is not a chain id, expected 1 to {MAX_CHAIN_ID}");
     }
     distinct(ids.iter().copied())
 }

@@ -159,7 +159,7 @@ fn a_chain_has_gas_rules_of_its_own_where_the_policy_says_so() {
     let own = chains("own_gas_rules = [42161]").unwrap();
     assert!(own.has_ethereums_gas_rules(1) && !own.has_ethereums_gas_rules(42161));
     for (list, problem) in
-        [("[]", "an empty list allows no"), ("[0]", "0 is no chain id"), ("[7, 7]", "an entry is written")]
+        [("[]", "an empty list allows no"), ("[0]", "0 is not a chain id"), ("[7, 7]", "an entry is written")]
     {
         let error = format!("{:#}", chains(&format!("own_gas_rules = {list}")).unwrap_err());
         assert!(error.starts_with(&format!("signer.policy.own_gas_rules: {problem}")), "{error}");
@@ -179,7 +179,11 @@ fn every_rule_has_to_be_written() {
 fn a_wrong_value_is_named_with_its_key_and_what_is_expected() {
     for (from, to, start) in [
         ("chain_ids = [1, 11155111]", "chain_ids = []", "signer.policy.chain_ids: "),
-        ("chain_ids = [1, 11155111]", "chain_ids = [0]", "signer.policy.chain_ids: 0 is no chain id, expected 1 to "),
+        (
+            "chain_ids = [1, 11155111]",
+            "chain_ids = [0]",
+            "signer.policy.chain_ids: 0 is not a chain id, expected 1 to ",
+        ),
         (
             "chain_ids = [1, 11155111]",
             "chain_ids = [1, 1]",

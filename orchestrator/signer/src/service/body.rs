@@ -26,7 +26,7 @@ pub(super) struct Body {
 pub(super) enum BodyError {
     #[error("the body is too long, expected at most {MAX_BODY} bytes")]
     TooLong,
-    #[error("other clients' long bodies are being read; expected in a moment")]
+    #[error("no room for another long body; retry")]
     Busy,
     #[error("the body did not arrive within {0:?}")]
     Late(Duration),

@@ -92,7 +92,7 @@ impl From<KeyError> for Failure {
 impl From<SignError> for Failure {
     /// What exactly went wrong is for the log.
     fn from(_error: SignError) -> Self {
-        let message = "the signature did not pass its own check and was thrown away";
+        let message = "the signature failed the signer's own check and was discarded";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 }

@@ -227,7 +227,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
     async fn attest(&self, asker: Asker, request: &Request<Incoming>) -> Result<Answer, Failure> {
         let nonce = nonce(request.uri().query())?;
         let busy = || {
-            let message = "other documents for this client are being made; expected in a moment";
+            let message = "other documents for this client are under way; retry";
             Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
         };
         let place = self.turns.line_up(asker).ok_or_else(busy)?;

@@ -132,7 +132,7 @@ async fn a_nonce_is_not_spent_on_what_no_node_takes() {
         (data(53_017, 1), true, "gas", "expected at least 53018"),
         ("16777217".to_owned(), false, "gas", "expected at most 16777216"),
         (data(10_000_000, 49_153), true, "data", "expected at most 49152"),
-        (data(10_000_000, 131_000), false, "data", "nodes take none above 131072"),
+        (data(10_000_000, 131_000), false, "data", "nodes accept at most 131072"),
     ] {
         let body = sign_body(7, "prod/wallet").replacen("100000", &gas, 1);
         let body = if is_creation { body.replacen(to, "", 1) } else { body };
