@@ -11,10 +11,10 @@ run: lab ## boot parent and enclave here, bring up the tunnel, show that it work
 	@target/release/lab run
 
 test: ## everything a change must pass: lints, unit tests, the lab's tests
-	@bootstrap/lab/test.sh
+	@bootstrap/make/test.sh
 
 check: ## the static part of it: format, lints, scripts, licences
-	@bootstrap/lab/check.sh --licences
+	@bootstrap/make/check.sh --licences
 
 bench: lab ## throughput and latency beside their references, into docs/benchmark/
 	@target/release/lab bench
@@ -26,7 +26,7 @@ kernel: ## the enclave kernel alone
 	@enclave-kernel/build.sh
 
 lab: ## install what is missing, build what the lab needs (cached)
-	@bootstrap/lab/setup.sh
+	@bootstrap/make/setup.sh
 
 clean: ## stop the lab, remove build output; the cache of kernels and QEMU stays
-	@bootstrap/lab/clean.sh
+	@bootstrap/make/clean.sh

@@ -13,11 +13,12 @@ set -euo pipefail
 export LC_ALL=C TZ=UTC
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-packages=$here/../bootstrap/lab/packages.txt
-# shellcheck source-path=SCRIPTDIR source=sh/artefact.sh
-. "$here/sh/artefact.sh"
-# shellcheck source-path=SCRIPTDIR source=sh/archive.sh
-. "$here/sh/archive.sh"
+make_dir=$here/../bootstrap/make
+packages=$make_dir/packages.txt
+# shellcheck source-path=SCRIPTDIR source=../bootstrap/make/artefact.sh
+. "$make_dir/artefact.sh"
+# shellcheck source-path=SCRIPTDIR source=../bootstrap/make/archive.sh
+. "$make_dir/archive.sh"
 
 release=trixie # where linux-source-6.12 lives
 pin=$here/pin

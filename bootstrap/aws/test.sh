@@ -6,11 +6,11 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-# shellcheck source-path=SCRIPTDIR source=../../enclave-kernel/sh/artefact.sh
-. "$root/enclave-kernel/sh/artefact.sh"
+# shellcheck source-path=SCRIPTDIR source=../../bootstrap/make/artefact.sh
+. "$root/bootstrap/make/artefact.sh"
 
-require_packages "$root/bootstrap/lab/packages.txt" aws
-require_packages "$root/bootstrap/lab/packages.txt" aws-tests
+require_packages "$root/bootstrap/make/packages.txt" aws
+require_packages "$root/bootstrap/make/packages.txt" aws-tests
 venv=$("$here/venv.sh" | tail -n 1)
 MOTO_PYTHON=$("$here/venv.sh" "$here/tests/moto-requirements.txt" | tail -n 1)/bin/python
 LINTERS_PYTHON=$("$here/venv.sh" "$here/tests/linters-requirements.txt" | tail -n 1)/bin/python

@@ -8,8 +8,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source-path=SCRIPTDIR source=../../enclave-kernel/sh/artefact.sh
-. "$here/../../enclave-kernel/sh/artefact.sh"
+# shellcheck source-path=SCRIPTDIR source=../../bootstrap/make/artefact.sh
+. "$here/../../bootstrap/make/artefact.sh"
 
 main() {
     local requirements=${1:-$here/requirements.txt}

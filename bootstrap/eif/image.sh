@@ -15,8 +15,8 @@ export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-# shellcheck source-path=SCRIPTDIR source=../../enclave-kernel/sh/artefact.sh
-. "$root/enclave-kernel/sh/artefact.sh"
+# shellcheck source-path=SCRIPTDIR source=../../bootstrap/make/artefact.sh
+. "$root/bootstrap/make/artefact.sh"
 
 readonly target=x86_64-unknown-linux-gnu
 kernel=bzImage
@@ -94,7 +94,7 @@ verify_reproducible() {
 # prepare CONFIG_DIR: sets $kernel_dir and $eif.
 prepare() {
     [ -d "$1" ] || die "$1: no such folder; the folder with enclave.toml is needed here"
-    require_packages "$root/bootstrap/lab/packages.txt" eif
+    require_packages "$root/bootstrap/make/packages.txt" eif
     command -v cargo >/dev/null || die "cargo is missing; install Rust with rustup"
     phase "kernel"
     kernel_dir=$("$root/enclave-kernel/build.sh" | tail -n 1)

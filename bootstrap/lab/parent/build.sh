@@ -14,11 +14,11 @@ export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab=$(dirname "$here")
-sh=$lab/../../enclave-kernel/sh
-# shellcheck source-path=SCRIPTDIR source=../../../enclave-kernel/sh/artefact.sh
-. "$sh/artefact.sh"
-# shellcheck source-path=SCRIPTDIR source=../../../enclave-kernel/sh/archive.sh
-. "$sh/archive.sh"
+make_dir=$lab/../make
+# shellcheck source-path=SCRIPTDIR source=../../make/artefact.sh
+. "$make_dir/artefact.sh"
+# shellcheck source-path=SCRIPTDIR source=../../make/archive.sh
+. "$make_dir/archive.sh"
 
 release=trixie # the newest release that wg-server is built on: programs that were built on an older one run on it
 
@@ -35,7 +35,7 @@ main() {
     artefact_print
     return
   fi
-  require_packages "$lab/packages.txt" parent
+  require_packages "$make_dir/packages.txt" parent
   artefact_lock
 
   fetch_python

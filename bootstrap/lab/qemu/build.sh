@@ -11,11 +11,11 @@ export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab=$(dirname "$here")
-sh=$lab/../../enclave-kernel/sh
-# shellcheck source-path=SCRIPTDIR source=../../../enclave-kernel/sh/artefact.sh
-. "$sh/artefact.sh"
-# shellcheck source-path=SCRIPTDIR source=../../../enclave-kernel/sh/archive.sh
-. "$sh/archive.sh"
+make_dir=$lab/../make
+# shellcheck source-path=SCRIPTDIR source=../../make/artefact.sh
+. "$make_dir/artefact.sh"
+# shellcheck source-path=SCRIPTDIR source=../../make/archive.sh
+. "$make_dir/archive.sh"
 
 release=trixie # its QEMU is 10.0, the first Debian release with one that has the nitro-enclave machine
 pin=$here/pin
@@ -45,7 +45,7 @@ main() {
   case ${1:-} in
   '') build ;;
   --repin)
-    require_packages "$lab/packages.txt" qemu
+    require_packages "$make_dir/packages.txt" qemu
     artefact_scratch qemu
     archive_open "$work_dir/apt" "$release"
     repin "$pin"
@@ -60,7 +60,7 @@ build() {
     artefact_print
     return
   fi
-  require_packages "$lab/packages.txt" qemu
+  require_packages "$make_dir/packages.txt" qemu
   artefact_lock
 
   archive_open "$work_dir/apt" "$release"

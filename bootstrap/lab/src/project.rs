@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_project_is_found_and_another_folder_is_refused() {
-        assert!(Project::find(None).unwrap().lab_dir().join("packages.txt").is_file());
+        assert!(Project::find(None).unwrap().lab_dir().join("parent/build.sh").is_file());
         assert!(Project::find(Some("/".into())).is_err());
     }
 }

@@ -201,10 +201,10 @@ fn the_shares_of_the_nonce_memory_are_those_of_the_configured_clients() {
 fn a_signer_without_a_key_and_a_key_without_a_signer_are_refused() {
     let (signer, kms) = SIGNER.split_once("[kms]").unwrap();
     let error = |text: &str| format!("{:#}", parse(&format!("{SAMPLE}\n{text}")).unwrap_err());
-    assert!(error(signer).contains("kms: missing: [signer] needs to know the KMS key"), "{}", error(signer));
+    assert!(error(signer).contains("kms: missing, expected [kms] with the key_arn"), "{}", error(signer));
     let kms = format!("[kms]{kms}");
     assert!(error(&kms).contains("kms: [kms] needs [signer]"), "{}", error(&kms));
-    assert!(error("[imds]").contains("imds: there is no [signer]"), "{}", error("[imds]"));
+    assert!(error("[imds]").contains("imds: [imds] needs [signer]"), "{}", error("[imds]"));
 }
 
 #[test]

@@ -21,7 +21,7 @@ check_features() {
     }
 }
 
-bootstrap/lab/setup.sh --packages
+bootstrap/make/setup.sh --packages
 cargo fmt --all --check
 mapfile -t scripts < <(git ls-files --cached --others --exclude-standard | while read -r file; do
     if [ -f "$file" ] && head -n 1 "$file" | grep -qE '^#!.*\b(ba)?sh\b'; then echo "$file"; fi

@@ -12,7 +12,7 @@ install_packages() {
     local missing=() package
     while read -r package; do
         dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || missing+=("$package")
-    done < <(sed -nE 's/^([a-z0-9][a-z0-9.+-]*).*/\1/p' bootstrap/lab/packages.txt | sort -u)
+    done < <(sed -nE 's/^([a-z0-9][a-z0-9.+-]*).*/\1/p' bootstrap/make/packages.txt | sort -u)
     [ ${#missing[@]} -gt 0 ] || return 0
     local as_root=()
     if [ "$(id -u)" -ne 0 ]; then

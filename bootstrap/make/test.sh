@@ -47,7 +47,7 @@ build() {
     # In parallel: they need the network, the other builds need the processors.
     python_environments >/dev/null &
     local environments=$!
-    bootstrap/lab/setup.sh
+    bootstrap/make/setup.sh
     wait "$environments"
 }
 
@@ -58,9 +58,9 @@ python_environments() {
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/linters-requirements.txt"
 }
 
-stage packages bootstrap/lab/setup.sh --packages
+stage packages bootstrap/make/setup.sh --packages
 stage build build
-stage check bootstrap/lab/check.sh
+stage check bootstrap/make/check.sh
 stage aws bootstrap/aws/test.sh
 stage unit-tests cargo test --locked --release --workspace
 # One test at a time: two cores are too few for the VMs of two labs.
