@@ -104,8 +104,9 @@ prepare() {
 }
 
 # build_program SOURCES TARGET_DIR: builds $program, prints its path. With --target, the flags are not those of build scripts
-# and macros, which are shared with all other programs, and everything else goes into a folder of its own. One package at
-# a time: which features a dependency has must not depend on what else is built.
+# and macros, which are shared with all other programs, and everything else goes into a folder of its own. /init is
+# built alone: which features its dependencies have must not depend on what else is built. Other programs are built with
+# the same features, and so with what is compiled for /init.
 build_program() {
     local sources=$1 target_dir=$2 flags cargo_home
     # On top of Cargo.toml's [profile.release].
@@ -134,7 +135,8 @@ build_program() {
         env --unset=RUSTFLAGS --unset=CARGO_BUILD_RUSTFLAGS --unset=RUSTC_WRAPPER --unset=RUSTC_WORKSPACE_WRAPPER \
             CARGO_ENCODED_RUSTFLAGS="$(printf '%s\x1f' "${flags[@]}" | sed 's/\x1f$//')" \
             CFLAGS="-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$sources=/sources" \
-            cargo build --locked --release "${profile[@]}" --package "$program" --target "$target" --target-dir "$target_dir" >&2
+            cargo build --locked --release "${profile[@]}" --package orchestrator --package "$program" --bin "$program" \
+                --target "$target" --target-dir "$target_dir" >&2
     )
     printf '%s\n' "$target_dir/$target/release/$program"
 }

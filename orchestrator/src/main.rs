@@ -24,6 +24,7 @@ mod power;
 mod probe;
 mod relay;
 mod role;
+mod runtime;
 mod sandbox;
 mod services;
 mod show;
@@ -39,7 +40,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tokio::runtime::Runtime;
 
 use cli::Cli;
 use config::Config;
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 
 /// The life of the machine.
 fn init() -> Result<Infallible> {
-    let runtime = runtime()?;
+    let runtime = runtime::single_threaded()?;
     let booted = boot::run(&runtime)?;
     let network = network::up(&runtime, &booted.config)?;
     let supervisor = Supervisor::new(booted, network);
@@ -125,9 +125,4 @@ fn write(out: &mut dyn Write, text: &str) -> Result<()> {
 fn describe(service: &Service) -> String {
     let vsock = if service.vsock { ", may open vsock past the tunnel: for labs only" } else { "" };
     format!("; service {service}{vsock}")
-}
-
-/// One thread, no more.
-fn runtime() -> Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }

@@ -31,7 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// The configuration, the resolver, or the sandbox.
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
-    crate::runtime()?.block_on(async {
+    crate::runtime::single_threaded()?.block_on(async {
         let resolver = dns::resolver(&config.name_servers)?;
         sandbox::enter(Role::Probe)?;
         let mut ticks = interval(config.probe.interval);

@@ -33,7 +33,7 @@ const UDP_FD: i32 = 4;
 pub(crate) fn run() -> Result<()> {
     let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
     let udp: OwnedFd = sys::inherited(UDP_FD).context("the UDP socket")?;
-    let runtime = crate::runtime()?;
+    let runtime = crate::runtime::single_threaded()?;
     runtime.block_on(async {
         let link = Link::new(link).context("the link to PID 1")?;
         let udp = tunnel::udp::UdpSocket::new(UdpSocket::from(udp), WIREGUARD_ADDR).context("the UDP socket")?;

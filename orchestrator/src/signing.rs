@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<()> {
     }
     let (witness, module) = witness(sys::inherited(NSM_FD).context("the security module")?);
     let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
-    crate::runtime()?.block_on(async {
+    crate::runtime::single_threaded()?.block_on(async {
         let link = Link::new(link).context("the link to PID 1")?;
         let resolver = dns::resolver(&config.name_servers)?;
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;

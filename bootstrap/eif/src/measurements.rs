@@ -1,7 +1,6 @@
 //! What identifies an image: its PCRs, as the hypervisor will measure them, and the hashes of what went in.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256, Sha384};
@@ -41,7 +40,7 @@ fn extended_once(parts: &[&[u8]]) -> String {
         data.update(part);
     }
     let pcr = Sha384::new().chain_update([0; 48]).chain_update(data.finalize());
-    hex(&pcr.finalize())
+    const_hex::encode(pcr.finalize())
 }
 
 /// `measurements.json`.
@@ -78,15 +77,7 @@ pub(crate) struct Tool {
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    const_hex::encode(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(super) fn create() -> Result<RelayNamespace> {
 fn create_here(home: &OwnedFd) -> Result<RelayNamespace> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).context("make the relay's network namespace")?;
     let namespace = current_namespace()?;
-    crate::runtime()?.block_on(async {
+    crate::runtime::single_threaded()?.block_on(async {
         let netlink = Netlink::open()?;
         netlink.set_up("lo").await?;
         // Before wg0 is up: the first handshake would be lost otherwise, and the next is due only 5 s later.

@@ -36,7 +36,7 @@ pub(crate) fn serve_once(enter: impl FnOnce(Module) -> JoinHandle<()>) -> String
     let config = config();
     let signing = config.signing.clone().unwrap();
     let (witness, module) = witness(File::open("/dev/null").unwrap().into());
-    let (text, module) = crate::runtime().unwrap().block_on(async {
+    let (text, module) = crate::runtime::single_threaded().unwrap().block_on(async {
         let resolver = dns::resolver(&config.name_servers).unwrap();
         let listener = listen(0).unwrap();
         let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());

@@ -38,8 +38,7 @@ impl RestartPolicy {
         if self.ends.len() >= MAX_ENDS {
             return Verdict::GiveUp { ends: self.ends.len(), within: WINDOW };
         }
-        // At most nine, so the shift cannot overflow.
-        let doublings = u32::try_from(self.ends.len()).unwrap_or(1).saturating_sub(1);
+        let doublings = u32::try_from(self.ends.len() - 1).expect("fewer than MAX_ENDS");
         Verdict::RestartAfter((FIRST * 2_u32.pow(doublings)).min(LONGEST))
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn verify<'k>(
     let time = parse_time(date).ok_or_else(|| {
         Failure::new(Kind::IncompleteSignature, "Date must be in ISO-8601 'basic format', as X-Amz-Date.")
     })?;
-    let day = date.get(..8).unwrap_or_default();
+    let day = date.get(..8).expect("parse_time took a date that begins with eight digits");
     if authorization.scope != [day, region, SERVICE, TERMINATOR].join("/") {
         let message = format!(
             "Credential should be scoped to {day}/{region}/{SERVICE}/{TERMINATOR}, not {}.",

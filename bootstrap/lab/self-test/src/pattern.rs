@@ -41,7 +41,7 @@ impl Pattern {
 
 /// The end of a SHA-256 as text.
 pub(crate) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    const_hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

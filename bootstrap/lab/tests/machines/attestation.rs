@@ -1,6 +1,8 @@
 //! wg-server adds only enclaves that prove, now, that they run the image that the operator accepts.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::shared_lab::{SharedLab, lab_with};
@@ -94,4 +96,20 @@ fn an_enclave_whose_module_cannot_sign_gets_no_document_and_no_tunnel() {
     // The module reads the key again for each document.
     enclave.wait_tunnel().unwrap();
     enclave.stop().unwrap();
+}
+
+#[test]
+fn the_lab_boots_the_kernel_and_init_that_ship() {
+    let shared = lab_with(1);
+    let dir = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut image = Command::new(root.join("bootstrap/eif/image.sh"));
+    let built = image.arg(root.join("config/enclave")).arg(dir.path()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let measurements =
+        |path: PathBuf| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let ships = measurements(dir.path().join("measurements.json"));
+    let lab = measurements(shared.lab.dir().join("eif/measurements.json"));
+    assert!(ships["PCR1"].is_string() && ships["PCR1"] == lab["PCR1"], "{ships} {lab}");
+    assert_ne!(ships["PCR2"], lab["PCR2"]);
 }

@@ -88,5 +88,8 @@ async fn a_plain_endpoint_is_no_configuration() {
     }))
     .unwrap();
     let error = table.check(std::path::Path::new("/")).unwrap_err();
-    assert!(error.to_string().starts_with("kms.endpoint: `http://localhost` is not a server, expected https://HOST"), "{error}");
+    assert!(
+        error.to_string().starts_with("kms.endpoint: `http://localhost` is not a server, expected https://HOST"),
+        "{error}"
+    );
 }

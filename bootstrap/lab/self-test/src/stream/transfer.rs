@@ -89,7 +89,7 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin), bytes: u64) -> Result<St
         if n == 0 {
             bail!("the stream ended {left} bytes early");
         }
-        let chunk = chunk.get(..n).unwrap_or_default();
+        let chunk = chunk.get(..n).expect("read fills no more than the buffer");
         hash.update(chunk);
         left -= length(chunk);
     }
@@ -111,10 +111,10 @@ fn expected(bytes: u64, mut pattern: Pattern) -> String {
 
 /// The buffer, or as much of it as `left` needs.
 fn first(buffer: &mut [u8], left: u64) -> &mut [u8] {
-    let n = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+    let n = usize::try_from(left).expect("usize has 64 bits on x86_64").min(buffer.len());
     buffer.split_at_mut(n).0
 }
 
 fn length(chunk: &[u8]) -> u64 {
-    u64::try_from(chunk.len()).unwrap_or(u64::MAX)
+    u64::try_from(chunk.len()).expect("usize has 64 bits on x86_64")
 }

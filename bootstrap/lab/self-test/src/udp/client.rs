@@ -53,7 +53,7 @@ pub(crate) async fn transfer(server: SocketAddr, bytes: u64, datagram: u16, seed
         let first = on_the_way.keys().next().copied().unwrap_or(next);
         if next < needed && next < first + WINDOW {
             let datagram = data(next);
-            sent.insert(next, datagram.get(Header::LEN..).unwrap_or_default());
+            sent.insert(next, datagram.get(Header::LEN..).expect("a datagram begins with its header"));
             send(&socket, &datagram).await?;
             counts.sent += 1;
             let sent_at = Instant::now();
@@ -64,7 +64,10 @@ pub(crate) async fn transfer(server: SocketAddr, bytes: u64, datagram: u16, seed
         }
         let Some(wake_at) = on_the_way.values().map(|waiting| waiting.again_at).min() else { break };
         if let Ok(n) = timeout_at(wake_at, receive(&socket, &mut buffer)).await {
-            let Some((header, payload)) = Header::decode(buffer.get(..n?).unwrap_or_default()) else { continue };
+            let Some((header, payload)) = Header::decode(buffer.get(..n?).expect("recv fills no more than the buffer"))
+            else {
+                continue;
+            };
             if header.kind == Kind::DataAnswer
                 && header.transfer == seed
                 && let Some(waited) = on_the_way.remove(&header.number)
@@ -107,11 +110,13 @@ async fn end(socket: &UdpSocket, transfer: u64, number: u32, buffer: &mut [u8]) 
         send(socket, &question.encode()).await?;
         let until = Instant::now() + PATIENCE;
         while let Ok(n) = timeout_at(until, receive(socket, buffer)).await {
-            let Some((header, payload)) = Header::decode(buffer.get(..n?).unwrap_or_default()) else { continue };
+            let Some((header, payload)) = Header::decode(buffer.get(..n?).expect("recv fills no more than the buffer"))
+            else {
+                continue;
+            };
             let Some((sent, received)) = payload.split_at_checked(32) else { continue };
             if header == (Header { kind: Kind::EndAnswer, ..question }) && received.len() == 32 {
-                let text = |hash: &[u8]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-                return Ok((text(sent), text(received)));
+                return Ok((const_hex::encode(sent), const_hex::encode(received)));
             }
         }
     }
@@ -132,7 +137,7 @@ pub(crate) async fn round_trips(server: SocketAddr, count: u32, size: u16) -> Re
         let answer = async {
             loop {
                 let n = receive(&socket, &mut buffer).await?;
-                match Header::decode(buffer.get(..n).unwrap_or_default()) {
+                match Header::decode(buffer.get(..n).expect("recv fills no more than the buffer")) {
                     Some((header, answer)) if header == expected => return Ok::<_, anyhow::Error>(answer == payload),
                     Some(_) | None => {}
                 }

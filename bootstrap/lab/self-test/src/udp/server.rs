@@ -33,7 +33,7 @@ pub(crate) async fn serve(socket: &UdpSocket) -> Result<()> {
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         let (n, from) = socket.recv_from(&mut buffer).await.context("receive a datagram")?;
-        let datagram = buffer.get(..n).unwrap_or_default();
+        let datagram = buffer.get(..n).expect("recv fills no more than the buffer");
         if let Some(answer) = transfers.answer(from, datagram, Instant::now())
             && let Err(error) = socket.send_to(&answer, from).await
         {
