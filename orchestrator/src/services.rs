@@ -1,4 +1,4 @@
-//! The operator's programs: what each finds in its root directory, how it is started, and what it writes.
+//! Services, the operator's programs: their root directories, how they start, and their output.
 
 mod lines;
 mod output;
@@ -20,15 +20,15 @@ use crate::config::{CONFIG_DIR, CONFIG_PATH, Config};
 use crate::network::resolver;
 use crate::{console, role, sandbox, sys};
 
-pub(crate) use output::{Output, Said, next_line};
+pub(crate) use output::{Output, OutputLine, next_line};
 
-/// This program's first argument when it is to become a service, whose name follows.
+/// The first argument that makes this program become a service. The second is the service's name.
 pub(crate) const VERB: &str = "service";
 
-/// One root directory per service, on the same file system as the configuration.
+/// The folder of the services' root directories, on the configuration's file system: a hard link cannot leave it.
 const ROOTS_DIR: &str = "/services";
 
-/// Makes the root directories, before the root becomes read-only: the program and resolv.conf, nothing else.
+/// Makes each service's root directory, with its program and resolv.conf. Has to run before the root is read-only.
 pub(crate) fn make_roots(config: &Config) -> Result<()> {
     for service in config.services {
         let root = root_dir(service);
@@ -44,7 +44,7 @@ fn root_dir(service: &Service) -> PathBuf {
     Path::new(ROOTS_DIR).join(&service.name)
 }
 
-/// Starts the process that becomes `service`; with it, the end of the pipe that it writes to.
+/// Starts `service`; returns its process id and the reading end of its output.
 pub(crate) fn start(service: &Service) -> Result<(Pid, OwnedFd)> {
     let start = || -> Result<(Pid, OwnedFd)> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from).context("make a pipe")?;
@@ -55,10 +55,10 @@ pub(crate) fn start(service: &Service) -> Result<(Pid, OwnedFd)> {
     start().with_context(|| format!("start the service {service}"))
 }
 
-/// Gives up what a service must not have, and becomes its program; PID 1 decides what its end means.
+/// Enters the service's sandbox and executes its program. PID 1 decides whether to start it again when it exits.
 pub(crate) fn become_service(name: &str) -> ExitCode {
     let Err(error) = execute(name);
-    // PID 1 puts the name in front.
+    // PID 1 adds the service's name.
     console::print(&format!("{error:#}\n"));
     ExitCode::FAILURE
 }

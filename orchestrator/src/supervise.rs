@@ -1,8 +1,8 @@
-//! What PID 1 does for the rest of its life: starts processes, reaps them, starts them again, and watches wg0.
+//! PID 1 after the boot: starts its child processes, reaps and restarts them, and watches wg0.
 
 mod budget;
 mod child;
-mod line;
+mod child_link;
 mod policy;
 mod reaper;
 
@@ -26,27 +26,27 @@ use crate::key_exchange::KeyExchange;
 use crate::link;
 use crate::network::Network;
 use crate::role::Role;
-use crate::services::{self, Output, Said};
+use crate::services::{self, Output, OutputLine};
 use crate::watch::{News, Watch};
 use budget::Budget;
 use child::Child;
-use line::Line;
+use child_link::ChildLink;
 use policy::{RestartPolicy, Verdict};
 use reaper::Ended;
 
-/// How long processes have to end when the machine goes down, or after they have closed their link.
+/// How long processes have to exit after SIGTERM, or after they have closed their link.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Of the relay that are served.
+/// The relay's messages are limited, because it forwards the parent's, which may flood.
 const MESSAGES_PER_SECOND: u32 = 20;
 
-/// Of services that are shown.
+/// The services' lines are limited, because PID 1 writes them to the console, which is slow.
 const LINES_PER_SECOND: u32 = 50;
 
-/// The signer makes its TLS key and enters its sandbox, which takes milliseconds.
+/// For the signer to make its TLS key and enter its sandbox, which takes milliseconds.
 const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// PID 1's processes and what they work on.
+/// PID 1's child processes and the state that they share.
 pub(crate) struct Supervisor {
     network: Network,
     key_exchange: KeyExchange,
@@ -54,19 +54,17 @@ pub(crate) struct Supervisor {
     services: &'static [Service],
     has_signer: bool,
     watch: Watch,
-    relay: Option<Line>,
-    signer: Option<Line>,
-    /// Until when the signer has to be ready, while it is not: until then the relay is not served, so that no document goes
-    /// out that does not bind the signer's TLS key.
+    relay: Option<ChildLink>,
+    signer: Option<ChildLink>,
+    /// The signer's deadline, until it is ready. PID 1 does not serve the relay before, so that every document binds the
+    /// signer's TLS key.
     signer_due: Option<Instant>,
     running: HashMap<Pid, Child>,
     policies: HashMap<Child, RestartPolicy>,
-    /// Ended, and to be started again at that time.
+    /// Children that have ended, with the time of their restart.
     due: Vec<(Instant, Child)>,
-    /// Of messages from the relay: it speaks for the parent, who may flood.
     messages: Budget,
     outputs: Vec<Output>,
-    /// Of lines from services: the console is slow, and the time of writing to it is PID 1's.
     lines: Budget,
 }
 
@@ -92,12 +90,12 @@ impl Supervisor {
         }
     }
 
-    /// Runs until a signal asks for the end; then ends every process within one grace period, and wg0.
+    /// Runs until SIGTERM or SIGINT, then ends every process within one grace period and removes wg0.
     ///
     /// # Errors
-    /// A process that ended too often, or one that could not be started: the machine has to go down.
+    /// A process that ended too often, or that could not be started. The caller must then reboot the machine.
     pub(crate) async fn run(mut self) -> Result<&'static str> {
-        // Before the first process, so that no end is missed.
+        // Before the first process, so that no SIGCHLD is missed.
         let mut children = signal(SignalKind::child()).context("watch SIGCHLD")?;
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
@@ -110,28 +108,30 @@ impl Supervisor {
         let reason = loop {
             let next_start = self.due.iter().map(|(at, _)| *at).min();
             tokio::select! {
-                // In this order: ends first, floods last.
+                // In this order, so that a flood cannot delay an exit.
                 biased;
                 _ = children.recv() => self.reap()?,
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT (ctrl-alt-del)",
                 () = at(next_start) => self.start_due()?,
-                () = at(self.next_overdue()) => self.end_overdue(),
+                () = at(self.next_overdue()) => self.kill_overdue(),
                 () = at(Some(next_look)) => {
                     self.look()?;
                     next_look = Instant::now() + self.watch.interval();
                 }
                 _ = correct_clock.tick() => self.clock.correct(),
-                said = first_words(self.signer.as_ref(), self.signer_due) => self.hear_signer(said),
-                message = next(self.relay.as_ref(), self.signer_due, self.messages.open_at()) => self.serve(message).await?,
-                said = next_line(&mut self.outputs, self.lines.open_at()) => self.repeat(&said),
+                ready = signer_ready(self.signer.as_ref(), self.signer_due) => self.handle_signer(ready),
+                message = relay_message(self.relay.as_ref(), self.signer_due, self.messages.open_at()) => {
+                    self.serve(message).await?;
+                }
+                line = next_line(&mut self.outputs, self.lines.open_at()) => self.print(&line),
             }
         };
         tracing::info!("supervise: {reason}: ending all processes");
         self.end_all(&mut children).await;
-        // Their last words, which nobody has read meanwhile.
-        while let Some(said) = next_line(&mut self.outputs, self.lines.open_at()).now_or_never() {
-            self.repeat(&said);
+        // The lines that they wrote meanwhile.
+        while let Some(line) = next_line(&mut self.outputs, self.lines.open_at()).now_or_never() {
+            self.print(&line);
         }
         if let Err(error) = self.network.device.delete() {
             tracing::warn!("supervise: remove wg0: {error}");
@@ -145,14 +145,14 @@ impl Supervisor {
             Child::Role(Role::Signer) => self.start_signer(),
             Child::Role(Role::Probe) => {
                 let pid = Role::Probe.start(None, &[])?;
-                self.enlist(child, pid);
+                self.add(child, pid);
                 Ok(())
             }
             Child::Service(service) => self.start_service(service),
         }
     }
 
-    fn enlist(&mut self, child: Child, pid: Pid) {
+    fn add(&mut self, child: Child, pid: Pid) {
         self.running.insert(pid, child);
         tracing::info!(pid = pid.as_raw(), user = child.user(), "supervise: started the {child}");
     }
@@ -161,14 +161,14 @@ impl Supervisor {
         let (ours, theirs) = link::pair().context("the link to the relay")?;
         let descriptors = [theirs.as_fd(), self.network.relay_socket.as_fd()];
         let pid = Role::Relay.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?;
-        self.enlist(Child::Role(Role::Relay), pid);
-        self.relay = Some(Line::new(Role::Relay, pid, ours).context("the link to the relay")?);
+        self.add(Child::Role(Role::Relay), pid);
+        self.relay = Some(ChildLink::new(Role::Relay, pid, ours).context("the link to the relay")?);
         Ok(())
     }
 
     fn start_service(&mut self, service: &'static Service) -> Result<()> {
         let (pid, pipe) = services::start(service)?;
-        self.enlist(Child::Service(service), pid);
+        self.add(Child::Service(service), pid);
         self.outputs.push(Output::new(service, pipe).with_context(|| format!("the output of the service {service}"))?);
         Ok(())
     }
@@ -176,16 +176,15 @@ impl Supervisor {
     fn start_signer(&mut self) -> Result<()> {
         let (ours, theirs) = link::pair().context("the link to the signer")?;
         let pid = Role::Signer.start(None, &[self.key_exchange.nsm().device(), theirs.as_fd()])?;
-        self.enlist(Child::Role(Role::Signer), pid);
-        self.signer = Some(Line::new(Role::Signer, pid, ours).context("the link to the signer")?);
+        self.add(Child::Role(Role::Signer), pid);
+        self.signer = Some(ChildLink::new(Role::Signer, pid, ours).context("the link to the signer")?);
         self.signer_due = Some(Instant::now() + SIGNER_DEADLINE);
         Ok(())
     }
 
-    /// Once the signer has said which TLS key it has, nothing is left that could keep it from serving.
-    fn hear_signer(&mut self, said: std::io::Result<Option<FromSigner>>) {
-        // Until a signer is ready, the relay stays unserved.
-        let Some(FromSigner { tls_key }) = Line::heard(&mut self.signer, said, GRACE) else { return };
+    /// Marks the signer as ready: it has sent its TLS key.
+    fn handle_signer(&mut self, ready: std::io::Result<Option<FromSigner>>) {
+        let Some(FromSigner { tls_key }) = ChildLink::received(&mut self.signer, ready, GRACE) else { return };
         tracing::info!("supervise: the signer is ready");
         self.signer_due = None;
         self.key_exchange.set_tls_key(tls_key);
@@ -194,10 +193,10 @@ impl Supervisor {
         }
     }
 
-    /// Nobody could reach it before, and the work that it does first would only keep the tunnel from coming up.
+    /// Not before the first handshake: no client can reach the signer, and its RSA key would delay the tunnel.
     fn let_the_signer_serve(&self) {
-        if let Some(line) = &self.signer {
-            line.tell(&ToSigner::Serve);
+        if let Some(signer) = &self.signer {
+            signer.send(&ToSigner::Serve);
         }
     }
 
@@ -212,27 +211,27 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The machine's only reaper: also of orphans, which end up here.
+    /// Reaps children and orphans, and schedules the children's restarts.
     fn reap(&mut self) -> Result<()> {
         for Ended { pid, how } in reaper::ended() {
             let Some(child) = self.running.remove(&pid) else {
                 tracing::info!(pid = pid.as_raw(), "supervise: reaped an orphan: {how}");
                 continue;
             };
-            for line in [&mut self.relay, &mut self.signer] {
-                Line::forget(line, pid);
+            for link in [&mut self.relay, &mut self.signer] {
+                ChildLink::forget(link, pid);
             }
             if !child.starts_again(&how) {
-                tracing::info!(pid = pid.as_raw(), "supervise: the {child} {how}; it stays ended");
+                tracing::info!(pid = pid.as_raw(), "supervise: the {child} {how}; not restarting it");
                 continue;
             }
             match self.policies.entry(child).or_default().ended(Instant::now()) {
                 Verdict::RestartAfter(wait) => {
-                    tracing::error!(pid = pid.as_raw(), ?wait, "supervise: the {child} {how}; starting it again");
+                    tracing::error!(pid = pid.as_raw(), ?wait, "supervise: the {child} {how}; restarting it");
                     self.due.push((Instant::now() + wait, child));
                 }
                 Verdict::GiveUp { ends, within } => {
-                    bail!("supervise: the {child} {how}, its end number {ends} within {within:?}")
+                    bail!("supervise: the {child} {how}; it ended {ends} times within {within:?}")
                 }
             }
         }
@@ -260,11 +259,11 @@ impl Supervisor {
 
     async fn serve(&mut self, message: std::io::Result<Option<ToEnclave>>) -> Result<()> {
         self.messages.spend(Instant::now());
-        match Line::heard(&mut self.relay, message, GRACE) {
+        match ChildLink::received(&mut self.relay, message, GRACE) {
             Some(ToEnclave::Offer(offer)) => {
                 let answer = self.key_exchange.answer(offer).await;
                 if let Some(relay) = &self.relay {
-                    relay.tell(&answer);
+                    relay.send(&answer);
                 }
             }
             Some(ToEnclave::Accepted(ciphertext)) => {
@@ -278,21 +277,21 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A line of a service, on the console.
-    fn repeat(&mut self, Said { service, line }: &Said) {
+    /// Prints a service's line on the console.
+    fn print(&mut self, OutputLine { service, line }: &OutputLine) {
         self.lines.spend(Instant::now());
         tracing::info!("{service}: {line}");
     }
 
-    /// When the first child that has closed its link should have ended.
+    /// The earliest deadline of the children that have closed their links.
     fn next_overdue(&self) -> Option<Instant> {
-        [&self.relay, &self.signer].into_iter().flatten().filter_map(Line::closed_until).min()
+        [&self.relay, &self.signer].into_iter().flatten().filter_map(ChildLink::exit_deadline).min()
     }
 
-    fn end_overdue(&mut self) {
+    fn kill_overdue(&mut self) {
         let now = Instant::now();
-        for line in [&mut self.relay, &mut self.signer] {
-            Line::end_overdue(line, now);
+        for link in [&mut self.relay, &mut self.signer] {
+            ChildLink::kill_overdue(link, now);
         }
     }
 
@@ -324,7 +323,7 @@ impl Supervisor {
     }
 }
 
-/// At a time, or never.
+/// Waits until `time`; without it, for ever.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
@@ -332,27 +331,27 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// What the signer says first, by `due`; never, if it has said so or is not there.
-async fn first_words(line: Option<&Line>, due: Option<Instant>) -> std::io::Result<Option<FromSigner>> {
-    let (Some(line), Some(due)) = (line, due) else { return std::future::pending().await };
-    timeout_at(due.into(), line.receive()).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
+/// The signer's first message, which it has to send by `due`. Waits for ever if it has sent it, or without a signer.
+async fn signer_ready(signer: Option<&ChildLink>, due: Option<Instant>) -> std::io::Result<Option<FromSigner>> {
+    let (Some(signer), Some(due)) = (signer, due) else { return std::future::pending().await };
+    timeout_at(due.into(), signer.receive()).await.unwrap_or_else(|elapsed| Err(elapsed.into()))
 }
 
-/// The relay's next message, not before `open`, and not while the signer is due.
-async fn next(
-    line: Option<&Line>,
+/// The relay's next message, not before `open`, and not before the signer is ready.
+async fn relay_message(
+    relay: Option<&ChildLink>,
     signer_due: Option<Instant>,
     open: Option<Instant>,
 ) -> std::io::Result<Option<ToEnclave>> {
-    let (Some(line), None) = (line, signer_due) else { return std::future::pending().await };
+    let (Some(relay), None) = (relay, signer_due) else { return std::future::pending().await };
     if open.is_some() {
         at(open).await;
     }
-    line.receive().await
+    relay.receive().await
 }
 
 /// The next line of a service, not before `open`.
-async fn next_line(outputs: &mut Vec<Output>, open: Option<Instant>) -> Said {
+async fn next_line(outputs: &mut Vec<Output>, open: Option<Instant>) -> OutputLine {
     if open.is_some() {
         at(open).await;
     }
@@ -367,7 +366,7 @@ mod tests {
 
     use super::*;
     use crate::link::Link;
-    use line::tests::idle_child;
+    use child_link::tests::idle_child;
 
     const MOMENT: Duration = Duration::from_millis(100);
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -378,37 +377,38 @@ mod tests {
 
     #[tokio::test]
     async fn the_relay_is_not_heard_while_the_signer_is_due() {
-        let (_child, line, theirs) = idle_child();
+        let (_child, link, theirs) = idle_child();
         Link::new(theirs).unwrap().send(&refused()).await.unwrap();
         let due = Some(Instant::now() + PATIENCE);
-        assert!(timeout(MOMENT, next(Some(&line), due, None)).await.is_err(), "a document without the signer's key");
-        let heard = timeout(PATIENCE, next(Some(&line), None, None)).await.unwrap();
+        let message = timeout(MOMENT, relay_message(Some(&link), due, None)).await;
+        assert!(message.is_err(), "a document without the signer's key");
+        let heard = timeout(PATIENCE, relay_message(Some(&link), None, None)).await.unwrap();
         assert_eq!(heard.unwrap(), Some(refused()));
     }
 
     #[tokio::test]
     async fn a_relay_that_floods_is_not_heard_before_its_time() {
-        let (_child, line, theirs) = idle_child();
+        let (_child, link, theirs) = idle_child();
         Link::new(theirs).unwrap().send(&refused()).await.unwrap();
         let open = Instant::now() + 3 * MOMENT;
-        let heard = timeout(PATIENCE, next(Some(&line), None, Some(open))).await.unwrap();
+        let heard = timeout(PATIENCE, relay_message(Some(&link), None, Some(open))).await.unwrap();
         assert_eq!(heard.unwrap(), Some(refused()));
         assert!(Instant::now() >= open);
     }
 
     #[tokio::test]
     async fn a_signer_that_is_not_ready_in_time_is_an_error() {
-        let (_child, line, _theirs) = idle_child();
-        let said = timeout(PATIENCE, first_words(Some(&line), Some(Instant::now() + MOMENT))).await;
-        assert_eq!(said.expect("it is waited for for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (_child, link, _theirs) = idle_child();
+        let ready = timeout(PATIENCE, signer_ready(Some(&link), Some(Instant::now() + MOMENT))).await;
+        assert_eq!(ready.expect("it waits past the deadline").unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
-    async fn a_signer_that_is_ready_is_asked_no_more() {
-        let (_child, line, theirs) = idle_child();
+    async fn a_signer_that_is_ready_is_not_waited_for() {
+        let (_child, link, theirs) = idle_child();
         Link::new(theirs).unwrap().send(&FromSigner { tls_key: [7; 32] }).await.unwrap();
-        assert!(timeout(MOMENT, first_words(Some(&line), None)).await.is_err());
+        assert!(timeout(MOMENT, signer_ready(Some(&link), None)).await.is_err());
         let due = Some(Instant::now() + PATIENCE);
-        assert_eq!(first_words(Some(&line), due).await.unwrap(), Some(FromSigner { tls_key: [7; 32] }));
+        assert_eq!(signer_ready(Some(&link), due).await.unwrap(), Some(FromSigner { tls_key: [7; 32] }));
     }
 }

@@ -1,9 +1,9 @@
-//! Lines out of bytes that come in pieces.
+//! Splits a stream of bytes into lines.
 
-/// A longer line is several.
+/// A longer line is split.
 const MAX_LINE: usize = 1024;
 
-/// What a service has written and nobody has read yet.
+/// The bytes that have arrived and are not part of a returned line.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     bytes: Vec<u8>,
@@ -14,12 +14,12 @@ impl Lines {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole line.
+    /// The next complete line.
     pub(super) fn next(&mut self) -> Option<String> {
-        let start = self.bytes.get(..self.bytes.len().min(MAX_LINE)).expect("not longer than what is there");
+        let start = self.bytes.get(..self.bytes.len().min(MAX_LINE)).expect("at most the buffer's length");
         match start.iter().position(|byte| *byte == b'\n') {
             Some(len) => {
-                let line = printable(start.get(..len).expect("the newline is behind it"));
+                let line = printable(start.get(..len).expect("the index of the newline, which is inside"));
                 self.bytes.drain(..=len);
                 Some(line)
             }
@@ -28,14 +28,14 @@ impl Lines {
         }
     }
 
-    /// What is there of the last line.
+    /// The last line, which lacks its newline.
     pub(super) fn rest(&mut self) -> Option<String> {
         let rest: Vec<u8> = self.bytes.drain(..self.bytes.len().min(MAX_LINE)).collect();
         (!rest.is_empty()).then(|| printable(&rest))
     }
 }
 
-/// On the operator's terminal, a service must not move the cursor or pass for another process.
+/// Escapes control characters: a service must not move the terminal's cursor or forge another process's lines.
 fn printable(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let escape = |character: char| {

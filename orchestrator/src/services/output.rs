@@ -1,4 +1,4 @@
-//! What services write, line by line, no faster than the console should take it.
+//! The services' output, line by line.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::lines::Lines;
 
-/// PID 1's end of one service's pipe. A service that writes more than PID 1 reads waits in write(2).
+/// PID 1's end of one service's pipe. A service that writes faster than PID 1 reads blocks in write(2).
 #[derive(Debug)]
 pub(crate) struct Output {
     service: &'static Service,
@@ -21,9 +21,9 @@ pub(crate) struct Output {
     is_closed: bool,
 }
 
-/// One line of a service.
+/// One line of a service's output.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct OutputLine {
     pub(crate) service: &'static Service,
     pub(crate) line: String,
 }
@@ -34,7 +34,7 @@ impl Output {
         Ok(Self { service, pipe: Receiver::from_owned_fd(pipe)?, lines: Lines::default(), is_closed: false })
     }
 
-    /// The next line; the last may lack its end. None: everybody who could write is gone.
+    /// The next line; the last may lack its newline. None once every writer has closed the pipe.
     fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<String>> {
         loop {
             if let Some(line) = self.lines.next() {
@@ -46,25 +46,25 @@ impl Output {
             let mut bytes = [0; 1024];
             let mut buffer = ReadBuf::new(&mut bytes);
             let read = ready!(Pin::new(&mut self.pipe).poll_read(context, &mut buffer));
-            // A pipe that cannot be read has nothing more to say.
+            // A pipe that fails to read counts as closed.
             self.is_closed = read.is_err() || buffer.filled().is_empty();
             self.lines.push(buffer.filled());
         }
     }
 }
 
-/// The next line of any service; outputs that have ended leave the list. Cancel safe.
-pub(crate) async fn next_line(outputs: &mut Vec<Output>) -> Said {
+/// The next line of any service. Removes closed outputs from the list. Cancel safe.
+pub(crate) async fn next_line(outputs: &mut Vec<Output>) -> OutputLine {
     poll_fn(|context| {
         let mut at = 0;
         while let Some(output) = outputs.get_mut(at) {
             match output.poll_line(context) {
                 Poll::Ready(Some(line)) => {
                     let service = output.service;
-                    // The others are first the next time.
-                    let spoke = outputs.remove(at);
-                    outputs.push(spoke);
-                    return Poll::Ready(Said { service, line });
+                    // To the end of the list, so that the other services are next.
+                    let output = outputs.remove(at);
+                    outputs.push(output);
+                    return Poll::Ready(OutputLine { service, line });
                 }
                 Poll::Ready(None) => drop(outputs.remove(at)),
                 Poll::Pending => at += 1,
@@ -98,7 +98,7 @@ mod tests {
     async fn lines(outputs: &mut Vec<Output>, count: usize) -> Vec<String> {
         let mut lines = Vec::new();
         for _ in 0..count {
-            let Said { service, line } = next_line(outputs).await;
+            let OutputLine { service, line } = next_line(outputs).await;
             lines.push(format!("{service}: {line}"));
         }
         lines

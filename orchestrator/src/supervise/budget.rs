@@ -1,8 +1,8 @@
-//! How much of PID 1's time something that may flood it gets.
+//! A rate limit for messages and lines that can flood PID 1.
 
 use std::time::{Duration, Instant};
 
-/// How many may still be served in this second.
+/// A limit per second.
 #[derive(Debug)]
 pub(super) struct Budget {
     per_second: u32,
@@ -22,7 +22,7 @@ impl Budget {
         }
     }
 
-    /// When the next may be served; none: at once.
+    /// When the next is allowed. None: now.
     pub(super) fn open_at(&self) -> Option<Instant> {
         self.second.filter(|_| self.spent >= self.per_second).map(|start| start + Duration::from_secs(1))
     }

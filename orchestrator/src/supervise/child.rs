@@ -1,4 +1,4 @@
-//! Whatever PID 1 has started and starts again.
+//! PID 1's child processes, and whether each is restarted when it ends.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use service::{Restart, Service};
 use super::reaper::How;
 use crate::role::Role;
 
-/// One process besides PID 1.
+/// A child process of PID 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Child {
     Role(Role),
@@ -22,7 +22,7 @@ impl Child {
         }
     }
 
-    /// Whether it is started again after this end. What is this program itself always is.
+    /// Whether PID 1 restarts it after this end. It restarts roles always.
     pub(super) const fn starts_again(self, how: &How) -> bool {
         match self {
             Self::Role(_) | Self::Service(Service { restart: Restart::Always, .. }) => true,

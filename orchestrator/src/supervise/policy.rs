@@ -1,9 +1,9 @@
-//! When a process that ended starts again, and when it has ended too often.
+//! How long to wait before a process is restarted, and when it has ended too often.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The first wait; it doubles with each further end.
+/// The first wait. Each further end within [`WINDOW`] doubles it.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -15,21 +15,21 @@ const WINDOW: Duration = Duration::from_mins(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     RestartAfter(Duration),
-    /// It ended this often within this time: the machine is better off starting again.
+    /// It ended this often within this time: reboot the machine.
     GiveUp {
         ends: usize,
         within: Duration,
     },
 }
 
-/// One process's recent ends.
+/// The times at which one process ended, within [`WINDOW`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RestartPolicy {
     ends: VecDeque<Instant>,
 }
 
 impl RestartPolicy {
-    /// The process ended at `now`.
+    /// Records an end at `now`.
     pub(crate) fn ended(&mut self, now: Instant) -> Verdict {
         while self.ends.front().is_some_and(|end| now.saturating_duration_since(*end) > WINDOW) {
             self.ends.pop_front();

@@ -1,4 +1,4 @@
-//! Collects every process that has ended: PID 1 is the parent of all orphans.
+//! Reaps every process that has ended. PID 1 is the parent of all orphans.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// A process that is no more.
+/// A process that has ended.
 pub(super) struct Ended {
     pub(super) pid: Pid,
     pub(super) how: How,
 }
 
-/// The way it went.
+/// How it ended.
 pub(super) enum How {
     Exited(i32),
     Killed(Signal),
 }
 
-/// All that have ended by now; one SIGCHLD may stand for several.
+/// All processes that have ended. One SIGCHLD can stand for several.
 pub(super) fn ended() -> impl Iterator<Item = Ended> {
     std::iter::from_fn(|| {
         loop {

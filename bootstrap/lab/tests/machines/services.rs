@@ -114,9 +114,9 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
         "intruder: 16 MiB: allowed",
         "intruder: 64 MiB: memory allocation failed",
         "intruder: \\u{1b}[2J is escaped",
-        "the service intruder ended with status 0; it stays ended",
-        "the service once ended with status 0; it stays ended",
-        "the service stubborn ended with status 1; starting it again",
+        "the service intruder ended with status 0; not restarting it",
+        "the service once ended with status 0; not restarting it",
+        "the service stubborn ended with status 1; restarting it",
     ] {
         enclave.wait_console(line, patience).unwrap();
     }
