@@ -1,5 +1,5 @@
-//! A service: a program that an operator adds to an enclave. Its `[[services]]` table in the measured configuration says
-//! what it may do; the file lies in the same folder and is measured with it.
+//! A service is a program that an operator adds to an enclave. Its `[[services]]` table in the measured configuration
+//! sets its permissions. The program is in the same folder and is also measured.
 
 #![cfg_attr(
     test,
@@ -21,26 +21,26 @@ use serde::Deserialize;
 pub use program::{check as check_program, sample as sample_program};
 pub use table::{MAX_SERVICES, ServiceTable, check};
 
-/// A program of the measured configuration, and what it may do.
+/// A service's program and permissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Service {
-    /// On the console, and nowhere else on the machine.
+    /// Shown on the console.
     pub name: String,
-    /// The name of its file, beside the configuration.
+    /// The name of its file in the configuration's folder.
     pub program: String,
-    /// Without the program's own name.
+    /// Without `argv[0]`.
     pub arguments: Vec<String>,
-    /// All of it: nothing is inherited.
+    /// The whole environment: the service inherits none.
     pub environment: BTreeMap<String, String>,
-    /// Private writable memory, in bytes (`RLIMIT_DATA`).
+    /// Limit of private writable memory in bytes (`RLIMIT_DATA`).
     pub memory: u64,
-    /// The TCP ports that it may bind.
+    /// TCP ports that it may bind.
     pub listen: Vec<u16>,
-    /// What becomes of it after it has ended.
+    /// Whether PID 1 starts it again.
     pub restart: Restart,
-    /// Whether it may open vsock connections, which reach the parent without the tunnel.
+    /// Whether it may open vsock connections, which bypass the tunnel.
     pub vsock: bool,
-    /// User and group; nothing else on the machine has it.
+    /// UID and GID, which no other process has.
     pub user: u32,
 }
 
@@ -48,25 +48,25 @@ pub struct Service {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
-    /// Starts it again. The machine goes down if it ends too often.
+    /// Starts it again. The machine reboots if it ends too often.
     #[default]
     Always,
-    /// The same, unless it exited with status 0.
+    /// Starts it again unless it exited with status 0.
     OnFailure,
-    /// Leaves it ended.
+    /// Does not start it again.
     Never,
 }
 
 impl Service {
-    /// Checks its file in the configuration's folder `dir`: an executable that runs where there is no other file.
+    /// Checks its file in the configuration's folder `dir`: a static executable.
     ///
     /// # Errors
-    /// One sentence with the service, the file and what would be right.
+    /// One sentence with the service, the file and what was expected.
     pub fn check_file(&self, dir: &Path) -> Result<()> {
         let path = dir.join(&self.program);
         let check = || -> Result<()> {
             let mode = fs::metadata(&path)?.permissions().mode();
-            ensure!(mode & 0o111 != 0, "it is not executable (mode {:04o}), expected mode 0755", mode & 0o7777);
+            ensure!(mode & 0o111 != 0, "not executable (mode {:04o}), expected mode 0755", mode & 0o7777);
             program::check(&fs::read(&path)?)
         };
         check().with_context(|| format!("services: {self}: program: {}", path.display()))
@@ -79,10 +79,10 @@ impl fmt::Display for Service {
     }
 }
 
-/// The files that the services of a configuration run; other tables and keys are not looked at.
+/// The programs of a configuration's services. Ignores all other tables and keys.
 ///
 /// # Errors
-/// A text that is not TOML, or services without a program.
+/// Text that is not TOML, or a service without a program.
 pub fn programs(config: &str) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct File {

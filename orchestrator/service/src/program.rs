@@ -1,36 +1,36 @@
-//! A program that must run where there is no other file: `/init`, or a service.
+//! Checks a program that has to run without other files: `/init`, or a service.
 
 use anyhow::{Context, ensure};
 use elf::abi::{EM_X86_64, ET_DYN, ET_EXEC, PT_INTERP};
 use elf::endian::AnyEndian;
 use elf::file::Class;
 
-/// Refuses a program that the enclave's kernel could not start: it has no loader and no libraries.
+/// Refuses a program that the enclave cannot run: its image has neither a dynamic loader nor libraries.
 ///
 /// # Errors
-/// What the file is, and what would be right.
+/// What the file is, and what was expected.
 pub fn check(bytes: &[u8]) -> anyhow::Result<()> {
-    let file = elf::ElfBytes::<AnyEndian>::minimal_parse(bytes).context("a statically linked ELF program is needed")?;
+    let file = elf::ElfBytes::<AnyEndian>::minimal_parse(bytes).context("expected a statically linked ELF program")?;
     let header = file.ehdr;
     ensure!(
         header.class == Class::ELF64 && header.e_machine == EM_X86_64,
-        "the program is for another machine (ELF machine {}); x86_64 is needed",
+        "the program is for another machine (ELF machine {}), expected x86_64",
         header.e_machine
     );
     ensure!(
         header.e_type == ET_EXEC || header.e_type == ET_DYN,
-        "ELF type {} is no program; did the linker's output come here?",
+        "ELF type {} is not an executable, expected the linker's output",
         header.e_type
     );
-    let segments = file.segments().context("the ELF file has no program headers")?;
+    let segments = file.segments().context("the ELF file has no program headers, expected an executable")?;
     ensure!(
         segments.iter().all(|segment| segment.p_type != PT_INTERP),
-        "the program asks for a dynamic loader, which the image does not have: link it statically (-C target-feature=+crt-static)"
+        "the program asks for a dynamic loader, expected a static one (rustc -C target-feature=+crt-static)"
     );
     Ok(())
 }
 
-/// The smallest static program of 64-bit ELF, for tests: a header and one PT_LOAD segment, or one PT_INTERP.
+/// The smallest 64-bit ELF program, for tests: a header and one PT_LOAD segment, or one PT_INTERP.
 #[must_use]
 pub fn sample(wants_loader: bool) -> Vec<u8> {
     let mut bytes = [0; 120];
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_static_program_is_taken() {
+    fn a_static_program_is_accepted() {
         check(&sample(false)).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! `[[services]]`, as it is written and as it is checked.
+//! Parses and checks the `[[services]]` tables.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use serde::Deserialize;
 
 use crate::{Restart, Service};
 
-/// Each is one more thing that a reviewer of the image has to read.
+/// Few, because a reviewer of the image has to read each.
 pub const MAX_SERVICES: usize = 8;
-/// Of the first; the next services' follow.
+/// UID of the first service. The others follow.
 const FIRST_USER: u32 = 1100;
-/// The console's lines begin with it.
+/// Short, because it starts each console line of the service.
 const MAX_NAME_LEN: usize = 16;
 const MAX_PORTS: usize = 16;
 const MAX_ARGUMENTS: usize = 64;
-/// Of an argument, and of a variable with its value.
+/// In bytes, of an argument, and of a variable's name with its value.
 const MAX_ARGUMENT_LEN: usize = 4096;
 const MIB: u64 = 1 << 20;
 const DEFAULT_MEMORY_MIB: u64 = 64;
 const MAX_MEMORY_MIB: u64 = 1 << 20;
-/// The processes of PID 1's own.
+/// Names of PID 1 and of its roles.
 const RESERVED: [&str; 4] = ["init", "probe", "relay", "signer"];
 
 /// One `[[services]]` table.
@@ -42,24 +42,24 @@ pub struct ServiceTable {
     vsock: bool,
 }
 
-/// Checks all tables together. `taken` are the ports of the enclave itself.
+/// Checks all tables together. `taken` lists ports in use and the process that uses each.
 ///
 /// # Errors
-/// One sentence with the service, the key and what would be right.
+/// One sentence with the service, the key and the expected value.
 pub fn check(tables: Vec<ServiceTable>, taken: &[(u16, &str)]) -> Result<Vec<Service>> {
-    ensure!(tables.len() <= MAX_SERVICES, "services: {} of them, expected at most {MAX_SERVICES}", tables.len());
+    ensure!(tables.len() <= MAX_SERVICES, "services: {} tables, expected at most {MAX_SERVICES}", tables.len());
     let mut services: Vec<Service> = Vec::new();
     for (table, user) in tables.into_iter().zip(FIRST_USER..) {
         let name = table.name.escape_debug().to_string();
         let service = table.check(user).with_context(|| format!("services: {name}"))?;
         for earlier in &services {
-            ensure!(earlier.name != service.name, "services: {name}: name: two services have it, expected one");
+            ensure!(earlier.name != service.name, "services: {name}: name: used twice, expected a unique name");
         }
         for port in &service.listen {
             let of_enclave = taken.iter().find(|(taken, _)| taken == port).map(|(_, owner)| *owner);
             let of_service = services.iter().find(|earlier| earlier.listen.contains(port));
             if let Some(owner) = of_enclave.or(of_service.map(|earlier| earlier.name.as_str())) {
-                bail!("services: {name}: listen: port {port} is the {owner}'s, expected another");
+                bail!("services: {name}: listen: port {port} is used by {owner}, expected another port");
             }
         }
         services.push(service);
@@ -83,7 +83,8 @@ impl ServiceTable {
         ensure!(self.listen.len() <= MAX_PORTS, "listen: {} ports, expected at most {MAX_PORTS}", self.listen.len());
         for (at, port) in self.listen.iter().enumerate() {
             ensure!(*port != 0, "listen: 0 is not a port, expected 1 to 65535");
-            ensure!(!self.listen.iter().take(at).any(|earlier| earlier == port), "listen: {port} stands there twice");
+            let is_new = !self.listen.iter().take(at).any(|earlier| earlier == port);
+            ensure!(is_new, "listen: {port} is listed twice, expected each port once");
         }
         Ok(Service {
             name: self.name,
@@ -105,7 +106,7 @@ fn check_name(name: &str) -> Result<()> {
         is_plain && name.starts_with(|first: char| first.is_ascii_lowercase()) && name.len() <= MAX_NAME_LEN,
         "name: expected 1 to {MAX_NAME_LEN} lower-case letters, digits and `-`, a letter first"
     );
-    ensure!(!RESERVED.contains(&name), "name: it is the name of a process of the enclave, expected another");
+    ensure!(!RESERVED.contains(&name), "name: reserved for a process of the enclave, expected another name");
     Ok(())
 }
 
@@ -115,16 +116,18 @@ fn check_program_name(program: &str) -> Result<()> {
         "program: `{}` is not the name of a file beside enclave.toml, expected one such as \"hello\"",
         program.escape_debug()
     );
-    // Its root directory has this one as well.
+    // Its root directory also contains /etc.
     ensure!(program != "etc", "program: expected a name other than `etc`");
     Ok(())
 }
 
 fn check_arguments(arguments: &[String]) -> Result<()> {
-    ensure!(arguments.len() <= MAX_ARGUMENTS, "arguments: {}, expected at most {MAX_ARGUMENTS}", arguments.len());
+    let count = arguments.len();
+    ensure!(count <= MAX_ARGUMENTS, "arguments: {count} of them, expected at most {MAX_ARGUMENTS}");
     for argument in arguments {
-        ensure!(argument.len() <= MAX_ARGUMENT_LEN, "arguments: one is longer than {MAX_ARGUMENT_LEN} bytes");
-        ensure!(!argument.contains('\0'), "arguments: `{}` has a zero byte in it", argument.escape_debug());
+        let len = argument.len();
+        ensure!(len <= MAX_ARGUMENT_LEN, "arguments: one of {len} bytes, expected at most {MAX_ARGUMENT_LEN}");
+        ensure!(!argument.contains('\0'), "arguments: `{}`: expected no zero byte", argument.escape_debug());
     }
     Ok(())
 }
@@ -137,7 +140,8 @@ fn check_variable(name: &str, value: &str) -> Result<()> {
         "environment: `{}` is not the name of a variable, expected letters, digits and `_`, such as RUST_LOG",
         name.escape_debug()
     );
-    ensure!(!value.contains('\0'), "environment: {name}: the value has a zero byte in it");
-    ensure!(name.len() + value.len() <= MAX_ARGUMENT_LEN, "environment: {name}: longer than {MAX_ARGUMENT_LEN} bytes");
+    ensure!(!value.contains('\0'), "environment: {name}: expected a value without a zero byte");
+    let len = name.len() + value.len();
+    ensure!(len <= MAX_ARGUMENT_LEN, "environment: {name}: {len} bytes, expected at most {MAX_ARGUMENT_LEN}");
     Ok(())
 }
