@@ -1,4 +1,4 @@
-//! What PID 1 does before there is a network, one step after the other; the first that fails ends the machine.
+//! PID 1's boot steps before the network. The first step that fails reboots the machine.
 
 mod clock;
 mod heartbeat;
@@ -19,7 +19,7 @@ use crate::nsm::Nsm;
 pub(crate) use clock::Clock;
 pub(crate) use mounts::{EMPTY_DIR, seal_root};
 
-/// What the steps found.
+/// The results of the boot steps.
 pub(crate) struct Booted {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
@@ -27,12 +27,12 @@ pub(crate) struct Booted {
     pub(crate) cid: Cid,
 }
 
-/// Everything up to the measured configuration.
+/// Runs all boot steps in order.
 ///
 /// # Errors
 /// The step's name, its object, and the cause.
 pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
-    // Until the console step, standard error is what the kernel opened for init: the same console, if it has one.
+    // Until the console step, standard error is the console that the kernel opened for init, if it has one.
     console::log();
     step("mounts", mounts::mount_all)?;
     step("console", console::open)?;
@@ -48,7 +48,7 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
     Ok(Booted { config, clock, nsm, cid })
 }
 
-/// Runs one step of the boot, and says how long it took.
+/// Runs one boot step and logs how long it took.
 pub(crate) fn step<T>(name: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let result = run().context(name).context("boot")?;

@@ -1,7 +1,7 @@
-//! The measured configuration: what the image's second ramdisk says about this deployment.
+//! The measured configuration of a deployment, in the image's second ramdisk.
 //!
-//! It is part of PCR2, so the parent cannot change it. Everything in it is checked once, here, by the same code at boot
-//! and by `orchestrator --check` on the build host; behind [`Config`] nobody checks again.
+//! It is part of PCR2, so the parent cannot change it. The same code checks it at boot and in `orchestrator --check` on
+//! the build host. A [`Config`] is valid: later code does not check it again.
 
 mod network;
 mod signing;
@@ -24,31 +24,31 @@ use wireguard::{MAX_MTU, MIN_MTU};
 pub(crate) use network::Network;
 pub(crate) use signing::Signing;
 
-/// Where the image carries the measured files.
+/// The folder of the measured files in the image.
 pub(crate) const CONFIG_DIR: &str = "/config";
 
-/// The first of them.
+/// The measured configuration in it.
 pub(crate) const CONFIG_PATH: &str = "/config/enclave.toml";
 
-/// The longest configuration file that is read.
+/// Maximum length of the configuration file in bytes.
 const MAX_LEN: u64 = 64 * 1024;
 
-/// What an operator decided about this enclave, checked.
+/// The checked configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// SHA-256 of the file.
     pub(crate) digest: [u8; 32],
     pub(crate) tunnel: Tunnel,
-    /// Asked in this order.
+    /// Queried in this order.
     pub(crate) name_servers: Vec<IpAddr>,
     pub(crate) probe: Probe,
-    /// Absent in an enclave that signs nothing.
+    /// None in an enclave without a signer.
     pub(crate) signing: Option<Signing>,
-    /// PID 1 never ends and its processes read them once: so a process can name its service without owning it.
+    /// Leaked once per process, so that a child can refer to its service without owning it.
     pub(crate) services: &'static [Service],
 }
 
-/// wg0 and what is behind it.
+/// wg0 and the networks behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tunnel {
     pub(crate) networks: Vec<Network>,
@@ -70,7 +70,7 @@ impl Config {
     /// Reads and checks the file.
     ///
     /// # Errors
-    /// One sentence with the path, the key and what would be right.
+    /// One sentence with the path, the key and the expected value.
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let read = || -> Result<String> {
             let len = fs::metadata(path)?.len();
@@ -82,10 +82,10 @@ impl Config {
         Self::parse(&read().with_context(object)?, dir).with_context(object)
     }
 
-    /// Checks the text of a configuration, whose other files are in `dir`.
+    /// Checks the text of a configuration. `dir` is the folder of the files that it names.
     ///
     /// # Errors
-    /// One sentence with the key and what would be right.
+    /// One sentence with the key and the expected value.
     pub(crate) fn parse(text: &str, dir: &Path) -> Result<Self> {
         let file: File = match toml::from_str(text) {
             Ok(file) => file,
@@ -104,16 +104,16 @@ impl Config {
         })
     }
 
-    /// Checks the programs of all services, in the folder of the configuration.
+    /// Checks the programs of all services in the folder of the configuration.
     ///
     /// # Errors
-    /// One sentence with the service, its file and what would be right.
+    /// One sentence with the service, its file and what was expected.
     pub(crate) fn check_programs(&self, dir: &Path) -> Result<()> {
         self.services.iter().try_for_each(|service| service.check_file(dir))
     }
 }
 
-/// One line out of toml's many: which line of the file, what stands there, what is wrong with it.
+/// One line for toml's several: the line's number, its text and the error.
 fn locate(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
@@ -239,7 +239,7 @@ fn name_servers(servers: Vec<IpAddr>) -> Result<Vec<IpAddr>> {
 }
 
 impl Tunnel {
-    /// The MTU of `network`'s gateway and neighbours is wg0's own; everything else goes through the parent's uplink.
+    /// The gateway's address in each network.
     pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.networks.iter().map(|network| network.gateway)
     }

@@ -1,4 +1,4 @@
-//! The console: the operator's only window, which may be slow, or gone, and must never stop or kill the writer.
+//! The console, an operator's only view into the enclave. One that is slow or gone must never block or kill a writer.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -18,15 +18,15 @@ use crate::sys;
 
 const CONSOLE_PATH: &str = "/dev/console";
 
-/// How long one write waits for a console that takes nothing.
-const PATIENCE_MILLIS: u16 = 100;
+/// How long one write waits for a console that accepts no bytes.
+const WRITE_TIMEOUT_MILLIS: u16 = 100;
 
-/// How long the last words may take.
+/// How long [`drain`] waits.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Makes /dev/console this process's standard output and error; children inherit it.
+/// Makes /dev/console the standard output and error of this process and its children.
 ///
-/// It is opened once more, non-blocking: a console that nobody reads costs lines, not the machine.
+/// It is non-blocking: a console that nobody reads loses lines, but does not stop the machine.
 pub(crate) fn open() -> Result<()> {
     let adopt = || -> io::Result<()> {
         let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
@@ -38,7 +38,7 @@ pub(crate) fn open() -> Result<()> {
     adopt().context(CONSOLE_PATH)
 }
 
-/// Sends this process's `tracing` events to the console, stamped like the kernel's own lines.
+/// Sends this process's `tracing` events to the console, with the kernel's format of timestamps.
 pub(crate) fn log() {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(|| Console)
@@ -47,31 +47,31 @@ pub(crate) fn log() {
         .with_target(false)
         .with_max_level(tracing::Level::INFO)
         .finish();
-    // A second call, which only a test can make, keeps the first subscriber.
+    // A second call, which only tests make, keeps the first subscriber.
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-/// Writes text as it is, line by line.
+/// Writes text without a timestamp.
 pub(crate) fn print(text: &str) {
     drop(Console.write_all(text.as_bytes()));
 }
 
-/// Waits, but not for long, until what was written has left the machine.
+/// Waits until the written bytes have left the machine, for at most [`DRAIN`].
 pub(crate) fn drain() {
     let deadline = Instant::now() + DRAIN;
     while Instant::now() < deadline && sys::unsent(io::stderr().as_fd()).is_ok_and(|bytes| bytes > 0) {
         thread::sleep(Duration::from_millis(2));
     }
-    // The UART's own FIFO, 16 bytes, is not in that count.
+    // The count excludes the UART's FIFO of 16 bytes.
     thread::sleep(Duration::from_millis(5));
 }
 
-/// Time since the kernel started, suspended time included.
+/// Time since the kernel started, including suspended time.
 pub(crate) fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// Standard error without errors.
+/// Standard error that drops what it cannot write.
 struct Console;
 
 impl Write for Console {
@@ -85,7 +85,7 @@ impl Write for Console {
             };
             let mut ready = [PollFd::new(console.as_fd(), PollFlags::POLLOUT)];
             let is_full = error == nix::errno::Errno::EAGAIN;
-            if !is_full || !poll(&mut ready, PollTimeout::from(PATIENCE_MILLIS)).is_ok_and(|ready| ready > 0) {
+            if !is_full || !poll(&mut ready, PollTimeout::from(WRITE_TIMEOUT_MILLIS)).is_ok_and(|ready| ready > 0) {
                 return Ok(bytes.len());
             }
         }

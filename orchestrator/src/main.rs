@@ -1,4 +1,4 @@
-//! The enclave's PID 1: boots the machine, brings up the tunnel, supervises its processes.
+//! The enclave's PID 1: boots the machine, brings up the tunnel and supervises its processes.
 
 #![cfg_attr(
     test,
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The life of the machine.
+/// PID 1: boots, brings up the network, supervises, powers off.
 fn init() -> Result<Infallible> {
     let runtime = runtime::single_threaded()?;
     let booted = boot::run(&runtime)?;
@@ -73,7 +73,7 @@ fn init() -> Result<Infallible> {
     power::down(&format!("power off: {reason}"))
 }
 
-/// The life of another process of the machine; PID 1 decides what its end means.
+/// Runs one of PID 1's child processes. PID 1 decides whether to start it again when it exits.
 fn serve(role: Role) -> ExitCode {
     console::log();
     power::guard_role(role);
@@ -91,7 +91,7 @@ fn serve(role: Role) -> ExitCode {
     }
 }
 
-/// What a person can do with this program.
+/// The program on the build host: checks a configuration, or prints the help.
 fn build_host(cli: &Cli) -> ExitCode {
     let result = match &cli.check {
         Some(path) => check(path),
@@ -121,8 +121,8 @@ fn write(out: &mut dyn Write, text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).context("write")
 }
 
-/// A service, for a reviewer of the image.
+/// Describes a service to a reviewer of the image.
 fn describe(service: &Service) -> String {
-    let vsock = if service.vsock { ", may open vsock past the tunnel: for labs only" } else { "" };
+    let vsock = if service.vsock { ", may open vsock connections, which bypass the tunnel: only for labs" } else { "" };
     format!("; service {service}{vsock}")
 }

@@ -1,4 +1,4 @@
-//! The two ends of the machine: going down with a reason, and the panic that must not end in the kernel's.
+//! Reboots with a reason on the console, also when PID 1 panics: a PID 1 that exits makes the kernel panic.
 
 use std::panic;
 use std::thread;
@@ -9,29 +9,29 @@ use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 use crate::console;
 use crate::role::Role;
 
-/// Makes ctrl-alt-del a SIGINT to PID 1 instead of an immediate reboot, and a panic of PID 1 a line and a reboot.
+/// Turns ctrl-alt-del into SIGINT for PID 1, and a panic of PID 1 into a line on the console and a reboot.
 pub(crate) fn guard() {
     panic::set_hook(Box::new(|info| {
-        // On a line of its own; `info` has the place and the message in two lines.
+        // On one line: `info` has the location and the message on two.
         let what = info.to_string().replace('\n', " ");
         down(&format!("init: {what}"));
     }));
-    // Refused only outside of the first process namespace: then there is no such key either.
+    // Fails only outside the initial PID namespace, where ctrl-alt-del does not arrive.
     set_cad_enabled(false).ok();
 }
 
-/// Says why, and restarts the machine; to Nitro that is the end of the enclave.
+/// Prints the reason and reboots, which ends the enclave on Nitro.
 pub(crate) fn down(reason: &str) -> ! {
     console::print(&format!("{reason}\n"));
     console::drain();
     loop {
-        // Only a process without CAP_SYS_BOOT gets past it; PID 1 must still not end.
+        // Returns only without CAP_SYS_BOOT. PID 1 must not exit even then.
         reboot(RebootMode::RB_AUTOBOOT).ok();
         thread::sleep(Duration::from_secs(1));
     }
 }
 
-/// Makes a panic of another process a line on the console; the process aborts then, and PID 1 hears of it.
+/// Prints a panic of a child process on one line. The process then aborts, and PID 1 reaps it.
 pub(crate) fn guard_role(role: Role) {
     panic::set_hook(Box::new(move |info| {
         console::print(&format!("{role}: {}\n", info.to_string().replace('\n', " ")));

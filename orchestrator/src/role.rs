@@ -1,4 +1,4 @@
-//! The processes that PID 1 starts: this same program under another name, with other rights.
+//! The roles of PID 1's child processes. Each runs this program again with its own first argument and privileges.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 
 use crate::sys;
 
-/// One process besides PID 1.
+/// The role of a child process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
-    /// Carries ciphertext between wg0 and the parent.
+    /// Relays ciphertext between wg0 and the parent.
     Relay,
     /// Pings through the tunnel.
     Probe,
@@ -24,7 +24,7 @@ pub(crate) enum Role {
 impl Role {
     const ALL: [Self; 3] = [Self::Relay, Self::Probe, Self::Signer];
 
-    /// Its name as the program's first argument, and in the log.
+    /// The program's first argument, and the name in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
@@ -33,12 +33,12 @@ impl Role {
         }
     }
 
-    /// The role of that name.
+    /// The role with this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
-    /// User and group; nothing else on the machine has it.
+    /// UID and GID, which no other process has.
     pub(crate) const fn user(self) -> u32 {
         match self {
             Self::Relay => 1001,
@@ -47,21 +47,21 @@ impl Role {
         }
     }
 
-    /// Starts the process, in `namespace` if one is given, with `descriptors` as its numbers 3, 4, ...
+    /// Starts the process in the network `namespace`, or in PID 1's. It inherits `descriptors` as numbers 3, 4, ...
     pub(crate) fn start(self, namespace: Option<BorrowedFd<'_>>, descriptors: &[BorrowedFd<'_>]) -> Result<Pid> {
         let child = sys::spawn(command().arg(self.name()), namespace, descriptors);
         pid_of(&child.with_context(|| format!("start the {self}"))?)
     }
 }
 
-/// This program, once more.
+/// A command that runs this program again.
 pub(crate) fn command() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("orchestrator").env_clear().current_dir("/").stdin(Stdio::null());
     command
 }
 
-/// Dropping a `Child` does not wait for it: the reaper does.
+/// The child's process id. The caller can drop the `Child`: the reaper waits for it.
 pub(crate) fn pid_of(child: &Child) -> Result<Pid> {
     Ok(Pid::from_raw(i32::try_from(child.id()).context("a process id")?))
 }

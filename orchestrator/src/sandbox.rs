@@ -1,4 +1,4 @@
-//! What a process besides PID 1 gives up before it reads its first byte from outside: everything it does not need.
+//! The sandbox of PID 1's child processes: each drops what it does not need before it reads a byte from outside.
 
 mod service;
 
@@ -21,26 +21,26 @@ use crate::sys;
 
 pub(crate) use service::enter as enter_service;
 
-/// Address space; the relay's queues are a few MiB.
+/// Limit of the address space. The relay's queues take a few MiB.
 const MEMORY: u64 = 512 << 20;
-/// Of it, what the signer needs besides its clients' connections: the program, what it remembers of nonces and keys, its
-/// own connections to AWS, and the allocator's arena for the NSM's thread, of 64 MiB and aligned to as much.
+/// The signer's part of it without its clients' connections: the program, the memory of nonces, the key cache, the
+/// connections to AWS, and the allocator's arena for the NSM's thread: 64 MiB, with an alignment of 64 MiB.
 const SIGNER_MEMORY: u64 = 256 << 20;
 const _: () = assert!(signer::service::MOST_MEMORY as u64 + SIGNER_MEMORY <= MEMORY, "clients could end the signer");
 const FILES: u64 = 64;
-/// Its clients' connections, as many as the service takes, and its own to AWS.
+/// The clients' connections, up to the service's limit, and those to AWS.
 const SIGNER_FILES: u64 = 1024;
 
-/// Gives up files, user, capabilities, and every system call that is not on the role's list, for ever.
+/// Drops files, root's user, capabilities, and every system call that is not on the role's list. Irreversible.
 ///
 /// # Errors
-/// The step that the kernel refused: the process must end then.
+/// The step that the kernel refused. The caller must then exit.
 pub(crate) fn enter(role: Role) -> Result<()> {
     enter_with(role, |_filter| Ok(()))
 }
 
-/// The same with a second thread: `start` starts it when everything but the filter is in place, and the filter, which lets
-/// no thread be started any more, is its as well.
+/// The same with a second thread. `start` starts it after every step but the filter, which forbids new threads, and the
+/// thread has to apply the filter itself.
 ///
 /// # Errors
 /// As above, and those of `start`.
@@ -48,12 +48,12 @@ pub(crate) fn enter_with<T>(role: Role, start: impl FnOnce(Filter) -> Result<T>)
     enter_at(role, Path::new(EMPTY_DIR), start)
 }
 
-/// The last wall, of each thread its own.
+/// A seccomp filter. It applies to one thread.
 #[derive(Clone)]
 pub(crate) struct Filter(BpfProgram);
 
 impl Filter {
-    /// What it does not allow kills the process from now on, in the calling thread.
+    /// Applies the filter to the calling thread.
     pub(crate) fn apply(&self) -> Result<()> {
         seccompiler::apply_filter(&self.0).context("seccomp filter")
     }
@@ -63,7 +63,7 @@ fn enter_at<T>(role: Role, root_dir: &Path, start: impl FnOnce(Filter) -> Result
     limit(role)?;
     change_root(root_dir)?;
     drop_rights(role.user())?;
-    // After the user has changed, which clears it.
+    // After the change of user, which resets the flag (prctl(2)).
     prctl::set_dumpable(false).map_err(io::Error::from).context("forbid core dumps and ptrace")?;
     end_with_parent()?;
     let filter = Filter(filter(role)?);
@@ -73,7 +73,7 @@ fn enter_at<T>(role: Role, root_dir: &Path, start: impl FnOnce(Filter) -> Result
 }
 
 fn limit(role: Role) -> Result<()> {
-    // The limit counts the user's tasks: this one, and the signer's thread that asks the NSM.
+    // The limit counts the user's threads: this one, and the signer's second one, which asks the NSM.
     let (files, tasks) = if role == Role::Signer { (SIGNER_FILES, 2) } else { (FILES, 1) };
     set_limits(
         role.name(),
@@ -99,12 +99,12 @@ fn change_root(root_dir: &Path) -> Result<()> {
     chdir("/").map_err(io::Error::from).context("chdir to the new root")
 }
 
-/// After the user has changed, which clears it.
+/// Has to follow the change of user, which clears the setting.
 fn end_with_parent() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from).context("end with the parent process")
 }
 
-/// The bounding set first, which needs a capability itself; then groups, group, user; then what is left.
+/// The bounding set first, as that needs CAP_SETPCAP; then groups, group and user; then the remaining capabilities.
 fn drop_rights(user: u32) -> Result<()> {
     sys::drop_bounding_set().context("empty the capability bounding set")?;
     setgroups(&[]).map_err(io::Error::from).context("leave all groups")?;
@@ -115,7 +115,7 @@ fn drop_rights(user: u32) -> Result<()> {
     prctl::set_no_new_privs().map_err(io::Error::from).context("no new privileges")
 }
 
-/// What every role needs: memory, time, waiting, and sockets that are already open.
+/// System calls that every role needs: memory, clocks, waiting, and sockets that are already open.
 const COMMON: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -161,7 +161,7 @@ const COMMON: &[libc::c_long] = &[
     libc::SYS_writev,
 ];
 
-/// The families of sockets that a role may open.
+/// The socket families that a role may open.
 const fn families(role: Role) -> &'static [libc::c_int] {
     match role {
         Role::Relay => &[libc::AF_VSOCK],
@@ -169,6 +169,7 @@ const fn families(role: Role) -> &'static [libc::c_int] {
     }
 }
 
+/// System calls that only this role needs.
 const fn own(role: Role) -> &'static [libc::c_long] {
     match role {
         Role::Relay => &[],
@@ -177,13 +178,13 @@ const fn own(role: Role) -> &'static [libc::c_long] {
     }
 }
 
-/// The program that the kernel runs before each system call: what is not allowed kills the process.
+/// A role's seccomp filter: any other system call kills the process.
 fn filter(role: Role) -> Result<BpfProgram> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         COMMON.iter().chain(own(role)).map(|call| (*call, Vec::new())).collect();
     let sockets = families(role).iter().map(|family| all([is(0, *family)?])).collect::<Result<_>>()?;
     rules.insert(libc::SYS_socket, sockets);
-    // Memory is never executable again.
+    // No new memory is executable.
     let data = vec![all([lacks(2, libc::PROT_EXEC)?])?];
     rules.insert(libc::SYS_mmap, data.clone());
     rules.insert(libc::SYS_mprotect, data);
@@ -194,10 +195,10 @@ fn filter(role: Role) -> Result<BpfProgram> {
     BpfProgram::try_from(filter.context("seccomp rules")?).context("seccomp program")
 }
 
-/// How std makes a socket non-blocking.
+/// std makes a socket non-blocking with it.
 const FIONBIO: libc::c_int = 0x5421;
 
-/// What `/dev/nsm` is asked with: `_IOWR(0x0a, 0, struct nsm_iovec[2])` (include/uapi/linux/nsm.h, NSM_IOCTL_RAW of 32 bytes).
+/// NSM_IOCTL_RAW (include/uapi/linux/nsm.h): `_IOWR(0x0a, 0, struct nsm_raw)`, a structure of 32 bytes.
 const NSM_REQUEST: libc::c_int = 0xc020_0a00_u32.cast_signed();
 
 fn as_mask(bits: libc::c_int) -> u64 {
@@ -224,7 +225,7 @@ fn lacks(argument: u8, bits: libc::c_int) -> Result<SeccompCondition> {
     condition(argument, SeccompCmpOp::MaskedEq(as_mask(bits)), 0)
 }
 
-/// On the 32 low bits of an argument, which is all that the kernel reads of these.
+/// A condition on an argument's lower 32 bits: the kernel does not read the others of these arguments.
 fn condition(argument: u8, operator: SeccompCmpOp, value: libc::c_int) -> Result<SeccompCondition> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, as_mask(value)).context("seccomp condition")
 }

@@ -1,7 +1,6 @@
 //! The signer process: gets keys from KMS and signs for clients. TLS terminates here.
 //!
-//! It runs in PID 1's network namespace, whose only way out is wg0. It has the NSM's device and nothing else of the
-//! machine.
+//! It runs in PID 1's network namespace, so it can reach the network only through wg0. The NSM is its only device.
 
 mod keys;
 mod names;
@@ -29,7 +28,7 @@ use keys::AwsKeys;
 use names::Names;
 use witness::Documents;
 
-/// The descriptors that PID 1 leaves to the signer.
+/// The descriptors that the signer inherits from PID 1.
 const NSM_FD: i32 = 3;
 const LINK_FD: i32 = 4;
 
@@ -39,14 +38,14 @@ const BACKLOG: u32 = 128;
 /// Serves until SIGTERM.
 ///
 /// # Errors
-/// The configuration, the sandbox, what PID 1 should have left, or the listener.
+/// The configuration, the sandbox, a missing descriptor, or the listener.
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
     let signing = config.signing.context("the measured configuration has no [signer]")?;
     for warning in signing.service.policy.warnings() {
         tracing::warn!("config: {warning}");
     }
-    let (witness, module) = witness(sys::inherited(NSM_FD).context("the security module")?);
+    let (witness, module) = witness(sys::inherited(NSM_FD).context("the NSM")?);
     let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
     crate::runtime::single_threaded()?.block_on(async {
         let link = Link::new(link).context("the link to PID 1")?;
@@ -55,9 +54,8 @@ pub(crate) fn run() -> Result<()> {
         let listener = listen(signing.service.port)?;
         let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());
         let (keys, service) = prepare(signing, config.digest, resolver, Arc::new(witness))?;
-        // The cryptographic library has opened its devices by now; the sandbox would not let it.
-        // The thread ends with its witness or with the process: a thread that hangs in the driver must not hold up the
-        // exit.
+        // The cryptographic library has opened its devices by now: the sandbox forbids it.
+        // The thread is not joined, because one that hangs in the driver would delay the exit.
         let _thread = sandbox::enter_with(Role::Signer, |filter| module.start(move || filter.apply()))?;
         let ready = FromSigner { tls_key: service.tls_key_digest() };
         link.send(&ready).await.context("send to PID 1")?;

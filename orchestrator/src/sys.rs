@@ -1,4 +1,4 @@
-//! The system calls that no safe library offers. The only file of this crate with `unsafe`.
+//! System calls that no safe library wraps. The only file of this crate with `unsafe`.
 #![allow(unsafe_code, reason = "one wrapper per system call, each with its proof")]
 
 use std::io;
@@ -15,7 +15,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Fills `buffer` from the kernel's generator; waits until the generator is seeded.
+/// Fills `buffer` from the kernel's random number generator; blocks until it is seeded.
 pub(crate) fn random(buffer: &mut [u8]) -> io::Result<()> {
     let mut rest = buffer;
     while !rest.is_empty() {
@@ -30,7 +30,7 @@ pub(crate) fn random(buffer: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What RNDADDENTROPY takes (include/uapi/linux/random.h), with its flexible array at our length.
+/// RNDADDENTROPY's argument (`struct rand_pool_info`, include/uapi/linux/random.h), with an array of 64 bytes.
 #[repr(C)]
 struct RandPoolInfo {
     entropy_count: libc::c_int,
@@ -38,7 +38,7 @@ struct RandPoolInfo {
     buf: [u8; 64],
 }
 
-/// Mixes 64 bytes into the kernel's generator and credits all of their bits.
+/// Mixes 64 bytes into the kernel's random number generator and credits 512 bits.
 ///
 /// RNDADDENTROPY, not write(2): a write mixes bytes in but credits none (drivers/char/random.c).
 pub(crate) fn add_entropy(random: BorrowedFd<'_>, bytes: &[u8; 64]) -> io::Result<()> {
@@ -49,7 +49,7 @@ pub(crate) fn add_entropy(random: BorrowedFd<'_>, bytes: &[u8; 64]) -> io::Resul
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, ptr::from_ref(&info)) })
 }
 
-/// Bytes that a terminal has not sent yet.
+/// The number of bytes that a terminal has not sent yet.
 pub(crate) fn unsent(terminal: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     let mut count: libc::c_int = 0;
     // SAFETY: TIOCOUTQ writes one int to a valid address.
@@ -63,21 +63,21 @@ pub(crate) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
-/// Takes over a file descriptor that the parent process left to us by number.
+/// Takes ownership of a file descriptor that this process inherited.
 pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD only asks; a closed number is the error below.
+    // SAFETY: F_GETFD has no side effects, and fails for a closed number.
     check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
-    // SAFETY: the descriptor is open, and by the contract of `spawn` nobody else in this process owns it.
+    // SAFETY: the descriptor is open, and by the contract of `spawn` nothing else in this process owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Starts `command` in a network namespace, with `descriptors` as its numbers 3, 4, ...
+/// Starts `command` in a network namespace. It inherits `descriptors` as numbers 3, 4, ...
 pub(crate) fn spawn(
     command: &mut Command,
     namespace: Option<BorrowedFd<'_>>,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<Child> {
-    // Out of the way of their targets, so that no dup2 overwrites what the next one needs.
+    // Above all targets, so that no dup2 overwrites a descriptor that a later one needs.
     let moved = descriptors.iter().map(|fd| duplicate_above(*fd, 64)).collect::<io::Result<Vec<_>>>()?;
     let namespace = namespace.map(|fd| duplicate_above(fd, 64)).transpose()?;
     let enter = move || {
@@ -86,7 +86,7 @@ pub(crate) fn spawn(
             check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })?;
         }
         for (target, fd) in (3..).zip(&moved) {
-            // SAFETY: `fd` is open; the target is ours to overwrite, as every descriptor of PID 1 is close-on-exec.
+            // SAFETY: `fd` is open; the target may be overwritten, as every descriptor of PID 1 is close-on-exec.
             check(unsafe { libc::dup2(fd.as_raw_fd(), target) })?;
         }
         // SAFETY: the two sets are valid; signals that PID 1's threads blocked must not stay blocked in the child.
@@ -106,23 +106,23 @@ fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC has no memory effects.
     let duplicate = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
     check(duplicate)?;
-    // SAFETY: the call above returned a new descriptor that nobody else knows.
+    // SAFETY: the call above returned a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
 }
 
-/// Takes every capability out of the bounding set, for this process and whatever it may execute.
+/// Empties the capability bounding set, which execve(2) keeps.
 pub(crate) fn drop_bounding_set() -> io::Result<()> {
     for capability in 0..64 {
         // SAFETY: PR_CAPBSET_DROP takes a number and has no memory effects.
         if let Err(error) = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            // The first number that the kernel does not know ends the list (capabilities(7)).
+            // EINVAL: the number is above the kernel's last capability (capabilities(7)).
             return if error.raw_os_error() == Some(libc::EINVAL) && capability > 0 { Ok(()) } else { Err(error) };
         }
     }
     Ok(())
 }
 
-/// Empties the effective, permitted and inheritable sets.
+/// Empties the effective, permitted and inheritable capability sets.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct Header {
@@ -138,19 +138,19 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets the kernel's clock run faster or slower until it has gained `offset`; it never steps.
+/// Slews the wall clock by `offset`, forwards or backwards. It does not step.
 pub(crate) fn slew_clock(offset: Duration, backwards: bool) -> io::Result<()> {
     // SAFETY: all-zero is a valid `timex`.
     let mut timex: libc::timex = unsafe { mem::zeroed() };
     timex.modes = libc::ADJ_OFFSET_SINGLESHOT;
-    // A larger offset than the type holds is one that the kernel refuses, as is the largest.
+    // The kernel refuses the largest value too.
     let micros = libc::c_long::try_from(offset.as_micros()).unwrap_or(libc::c_long::MAX);
     timex.offset = if backwards { -micros } else { micros };
     // SAFETY: a valid structure for the duration of the call. It returns the clock's state, or -1.
     check(unsafe { libc::adjtimex(&raw mut timex) })
 }
 
-/// Asks for the TTL of each IPv4 datagram, or the hop limit of each IPv6 one.
+/// Makes recvmsg(2) report the TTL of each IPv4 datagram, or the hop limit of each IPv6 datagram.
 pub(crate) fn report_ttl(socket: impl AsFd, is_ipv4: bool) -> io::Result<()> {
     let (level, option) =
         if is_ipv4 { (libc::IPPROTO_IP, libc::IP_RECVTTL) } else { (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT) };
@@ -160,7 +160,7 @@ pub(crate) fn report_ttl(socket: impl AsFd, is_ipv4: bool) -> io::Result<()> {
     check(unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, ptr::from_ref(&on).cast(), len) })
 }
 
-/// The context id of this machine, or `u32::MAX` when it has no vsock device.
+/// The machine's context id, or `u32::MAX` without a vsock device.
 pub(crate) fn local_cid(vsock: impl AsFd) -> io::Result<u32> {
     /// `_IO(7, 0xb9)`
     const IOCTL_VM_SOCKETS_GET_LOCAL_CID: libc::c_ulong = 0x7b9;

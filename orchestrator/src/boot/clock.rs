@@ -1,6 +1,6 @@
-//! The wall clock: from the hypervisor only, never from the tunnel, and never backwards in a step.
+//! The wall clock: follows the hypervisor's clock, never the tunnel, and never steps backwards.
 //!
-//! WireGuard's handshakes carry wall-clock time, and a peer ignores one that is older than the last.
+//! A WireGuard handshake carries the wall-clock time. A peer ignores a handshake that is older than the last one.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,18 +16,18 @@ use crate::sys;
 const PTP_PATH: &str = "/dev/ptp0";
 const SOURCE_PATH: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-/// Less is not worth a correction.
+/// Smaller offsets are not corrected.
 const TOLERANCE: Duration = Duration::from_micros(100);
 
-/// At boot, before WireGuard has spoken, a clock that is this far behind is put forward at once.
+/// At boot, before the first handshake, a clock that is at least this far behind steps forward.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Where the wall clock's corrections come from.
+/// The hypervisor's clock, if the machine has one.
 pub(crate) struct Clock {
     hypervisor: Option<File>,
 }
 
-/// How far the kernel's clock is from the hypervisor's.
+/// How far the wall clock is behind or ahead of the hypervisor's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offset {
     Behind(Duration),
@@ -35,10 +35,10 @@ enum Offset {
 }
 
 impl Clock {
-    /// How often [`Clock::correct`] is worth a call: slewing makes up 500 µs in each second.
+    /// How often to call [`Clock::correct`]. Slewing corrects at most 500 µs in each second.
     pub(crate) const INTERVAL: Duration = Duration::from_secs(64);
 
-    /// Finds the hypervisor's clock, and puts the kernel's forward if it is far behind.
+    /// Opens the hypervisor's clock, and steps the wall clock forward if it is at least [`STEP`] behind.
     pub(super) fn find() -> Result<Self> {
         let source = fs::read_to_string(SOURCE_PATH).unwrap_or_else(|_| "unknown".into());
         let source = source.trim();
@@ -49,18 +49,18 @@ impl Clock {
         };
         let clock = Self { hypervisor };
         match clock.offset().context(PTP_PATH)? {
-            None => tracing::info!(source, "clock: no {PTP_PATH}, so the time is as the machine started with"),
+            None => tracing::info!(source, "clock: no {PTP_PATH}; the time at power-on is not corrected"),
             Some(Offset::Behind(by)) if by >= STEP => {
                 let now = clock_gettime(ClockId::CLOCK_REALTIME).map_err(io::Error::from)?;
                 clock_settime(ClockId::CLOCK_REALTIME, now + TimeSpec::from(by)).map_err(io::Error::from)?;
-                tracing::info!(source, ?by, "clock: put forward to {PTP_PATH}");
+                tracing::info!(source, ?by, "clock: stepped forward to {PTP_PATH}");
             }
             Some(offset) => tracing::info!(source, ?offset, "clock: follows {PTP_PATH}"),
         }
         Ok(clock)
     }
 
-    /// Slews the kernel's clock towards the hypervisor's.
+    /// Slews the wall clock towards the hypervisor's.
     pub(crate) fn correct(&self) {
         let result = match self.offset() {
             Ok(Some(Offset::Behind(by))) if by > TOLERANCE => sys::slew_clock(by, false),

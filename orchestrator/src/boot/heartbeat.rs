@@ -1,6 +1,6 @@
-//! The heartbeat: one byte to the parent and back, which `nitro-cli run-enclave` waits for.
+//! The heartbeat: one byte to the parent and back. `nitro-cli run-enclave` waits for it.
 //!
-//! A parent that does not answer is a parent that denies service, which it may; the boot goes on and says so.
+//! The only boot step that may fail: a parent that does not answer only denies service, which the threat model allows.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tunnel::port::{Cid, Port};
 
-/// What both sides send (aws-nitro-enclaves-cli, enclave_proc).
+/// The byte that both sides send (aws-nitro-enclaves-cli, enclave_proc).
 const BEAT: u8 = 0xB7;
 
-/// For everything together: nitro-cli listens before it starts the enclave.
+/// For connecting and both transfers. nitro-cli listens before it starts the enclave.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Exchanges the byte.
+/// Exchanges the byte; warns if that fails.
 pub(super) async fn beat() -> Result<()> {
     match timeout(DEADLINE, exchange()).await {
         Ok(Ok(())) => {}

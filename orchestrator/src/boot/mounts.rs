@@ -1,4 +1,4 @@
-//! The file systems: what the kernel offers, two small writable ones, and a root that nobody can write.
+//! The file systems: proc, sysfs and devtmpfs, two small tmpfs, and a read-only root.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, umask};
 
-/// The root directory of the processes that need no file.
+/// The root directory of the roles, which need no files.
 pub(crate) const EMPTY_DIR: &str = "/run/empty";
 
 struct Mount {
@@ -31,14 +31,14 @@ const MOUNTS: [Mount; 5] = [
     Mount { source: "tmpfs", target: "/tmp", flags: STRICT, options: "mode=1777,size=16m,nr_inodes=1k" },
 ];
 
-/// Mounts them all, and makes the empty directories in /run.
+/// Mounts all of [`MOUNTS`], and makes [`EMPTY_DIR`].
 pub(super) fn mount_all() -> Result<()> {
-    // The kernel starts init with none: files would be writable by everyone.
+    // The kernel starts init with umask 0, so that everyone could write to new files.
     umask(Mode::from_bits_truncate(0o022));
     for Mount { source, target, flags, options } in MOUNTS {
         make_dir(target, 0o755)?;
         let result = match mount(Some(source), target, Some(source), flags, Some(options)) {
-            // The kernel may have mounted /dev already (CONFIG_DEVTMPFS_MOUNT): the flags are still ours.
+            // The kernel may have mounted /dev already (CONFIG_DEVTMPFS_MOUNT), without these flags.
             Err(Errno::EBUSY) if target == "/dev" => {
                 mount(None::<&str>, target, None::<&str>, flags | MsFlags::MS_REMOUNT, None::<&str>)
             }
@@ -49,7 +49,7 @@ pub(super) fn mount_all() -> Result<()> {
     make_dir(EMPTY_DIR, 0o555)
 }
 
-/// Makes the root read-only, once everything in it is written.
+/// Remounts the root read-only. Later steps cannot write to it.
 pub(crate) fn seal_root() -> Result<()> {
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(io::Error::from).context("remount / read-only")
@@ -60,6 +60,6 @@ fn make_dir(path: &str, mode: u32) -> Result<()> {
         return Ok(());
     }
     DirBuilder::new().mode(mode).create(path).with_context(|| format!("make directory {path}"))?;
-    // The mode above passed through the umask.
+    // The umask applied to the mode above.
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).with_context(|| path.to_owned())
 }

@@ -1,4 +1,4 @@
-//! vsock: the enclave's only way out must exist before anything tries it for ever.
+//! vsock, the enclave's only connection to the parent. Checked at boot: without it, the relay would dial for ever.
 
 use std::fs::File;
 
@@ -7,10 +7,10 @@ use tunnel::port::Cid;
 
 const VSOCK_PATH: &str = "/dev/vsock";
 
-/// Context ids below this are nobody's own: hypervisor, local, host (vm_sockets.h).
+/// Lower context ids are reserved: hypervisor, local, host (vm_sockets.h).
 const FIRST_CID: u32 = 3;
 
-/// Checks the device; the context id that its transport gave this machine.
+/// Checks the device; returns the machine's context id.
 pub(super) fn check() -> Result<Cid> {
     let device = File::open(VSOCK_PATH).context(VSOCK_PATH)?;
     let cid = crate::sys::local_cid(&device).with_context(|| format!("{VSOCK_PATH}: ask for the context id"))?;

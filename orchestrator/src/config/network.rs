@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use anyhow::{Result, bail, ensure};
 use ipnet::IpNet;
 
-/// More would be a mistake of the file.
+/// More networks are probably a mistake.
 const MAX_NETWORKS: usize = 8;
 
-/// A network behind wg0 and who routes for it.
+/// A network behind wg0, and the gateway's address in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Network {
     pub(crate) subnet: IpNet,
@@ -16,7 +16,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Whether a host, and not the gateway or the network itself, may have this address.
+    /// Whether an enclave can have this address: neither the gateway's nor a reserved one.
     pub(crate) fn is_host(&self, address: IpAddr) -> bool {
         self.subnet.contains(&address) && address != self.gateway && !is_reserved(&self.subnet, address)
     }
@@ -27,7 +27,7 @@ fn is_reserved(subnet: &IpNet, address: IpAddr) -> bool {
     address == subnet.network() || (address.is_ipv4() && address == subnet.broadcast())
 }
 
-/// Puts each gateway into its network.
+/// Pairs each network with the gateway's address in it.
 pub(super) fn pair(subnets: Vec<IpNet>, gateways: Vec<IpAddr>) -> Result<Vec<Network>> {
     ensure!(
         (1..=MAX_NETWORKS).contains(&subnets.len()),
@@ -93,7 +93,7 @@ fn with_gateway(subnet: IpNet, gateways: &[IpAddr]) -> Result<Network> {
     }
 }
 
-/// Why nothing in a tunnel can have this address.
+/// Why a host behind the tunnel cannot have this address.
 pub(super) fn unusable(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),

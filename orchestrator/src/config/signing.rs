@@ -1,4 +1,4 @@
-//! `[signer]`, and `[kms]`, `[secrets]` and `[imds]`: where its keys come from.
+//! `[signer]`, and `[kms]`, `[secrets]` and `[imds]`, which say where its keys come from.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use signer::config::SignerTable;
 use signer::nonces::{Bounds, Division};
 use signer::permission::Access;
 
-/// An enclave that signs.
+/// The configuration of the signer and of its key sources.
 #[derive(Clone, Debug)]
 pub(crate) struct Signing {
     pub(crate) service: signer::config::Config,
@@ -18,16 +18,16 @@ pub(crate) struct Signing {
 }
 
 impl Signing {
-    /// How much each client's keys may have of the memory of nonces.
+    /// Each client's share of the memory for nonces, for `orchestrator --check`.
     pub(crate) fn nonce_memory(&self) -> String {
         let Division { payers, guaranteed, common } =
             Division::of(Bounds::default().runs, self.service.access.payers());
         let shares = if payers == 1 { "1 share".to_owned() } else { format!("{payers} shares") };
-        format!("nonces: {shares} of {guaranteed} accounts on a chain, and {common} more for whoever comes first")
+        format!("nonces: {shares} of {guaranteed} accounts on a chain, and {common} more in common")
     }
 }
 
-/// The four tables; only `[signer]` and `[kms]` have to be there, and only together.
+/// The four tables. `[signer]` and `[kms]` need each other; the others are optional.
 pub(super) struct Tables {
     pub(super) signer: Option<SignerTable>,
     pub(super) kms: Option<KmsTable>,
@@ -53,7 +53,7 @@ impl Tables {
     }
 }
 
-/// A secret that is elsewhere would look, to clients, as if it were not there.
+/// Refuses a secret that the signer cannot reach: clients would see it as missing.
 fn check_secret_ids(access: &Access, secrets: &SecretsSettings) -> Result<()> {
     let Access::Clients { permissions, .. } = access else { return Ok(()) };
     for (name, permission) in permissions {

@@ -192,7 +192,7 @@ fn the_shares_of_the_nonce_memory_are_those_of_the_configured_clients() {
         (0..26).map(|n| format!("name = \"c{n}.example\"\nsecret_ids = [\"s\"]\n[[signer.clients]]\n")).collect();
     assert_eq!(
         memory(name, &format!("{others}{name}")),
-        "nonces: 27 shares of 4854 accounts on a chain, and 131086 more for whoever comes first"
+        "nonces: 27 shares of 4854 accounts on a chain, and 131086 more in common"
     );
     assert!(memory("", "").starts_with("nonces: 1 share of 131072 accounts"), "{}", memory("", ""));
 }

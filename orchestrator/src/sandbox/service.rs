@@ -1,4 +1,4 @@
-//! What a service gives up: it may be any program that talks to the network.
+//! The sandbox of a service: any network program can run in it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::{COMMON, FIONBIO, Filter, all, change_root, drop_rights, end_with_par
 const FILES: u64 = 1024;
 const THREADS: u64 = 64;
 
-/// Gives up files, user, capabilities, ports, memory and system calls, for ever; what is left is to execute the program.
+/// Drops files, root's user, capabilities, ports, memory and system calls. Irreversible; then execute the program.
 ///
 /// # Errors
-/// The step that the kernel refused: the process must end then.
+/// The step that the kernel refused. The caller must then exit.
 pub(crate) fn enter(service: &Service, root_dir: &Path) -> Result<()> {
     let filter = Filter(filter(service)?);
     set_limits(
@@ -33,12 +33,12 @@ pub(crate) fn enter(service: &Service, root_dir: &Path) -> Result<()> {
     drop_rights(service.user)?;
     end_with_parent()?;
     bind_only(&service.listen).context("Landlock")?;
-    // RLIMIT_DATA, not RLIMIT_AS: runtimes reserve far more addresses than they ever write to.
+    // RLIMIT_DATA, not RLIMIT_AS: runtimes reserve far more address space than they use.
     set_limits(&service.name, [(Resource::RLIMIT_DATA, service.memory)])?;
     filter.apply()
 }
 
-/// TCP ports that may be bound. UDP is not Landlock's.
+/// Allows bind(2) only for these TCP ports. Landlock does not restrict UDP.
 fn bind_only(ports: &[u16]) -> Result<()> {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -49,7 +49,7 @@ fn bind_only(ports: &[u16]) -> Result<()> {
     Ok(())
 }
 
-/// What runtimes of Rust, Go and C call at start and in a server: threads, read-only files, clocks, sockets.
+/// System calls of the Rust, Go and C runtimes at start and in a server: threads, read-only files, clocks, sockets.
 const CALLS: &[libc::c_long] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
@@ -64,7 +64,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_epoll_create1,
     libc::SYS_epoll_pwait2,
     libc::SYS_eventfd2,
-    // Its own program once more: there is no other in its root, and no rights come with it.
+    // Its root directory contains no other program, and no_new_privs is set.
     libc::SYS_execve,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
@@ -112,7 +112,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_uname,
 ];
 
-/// What is not allowed does not exist: a runtime that tries something newer first takes its older way.
+/// Other system calls fail with ENOSYS, so that a runtime which tries a newer call first falls back to an older one.
 fn filter(service: &Service) -> Result<BpfProgram> {
     let families: &[libc::c_int] = match service.vsock {
         true => &[libc::AF_INET, libc::AF_INET6, libc::AF_VSOCK],
@@ -124,12 +124,12 @@ fn filter(service: &Service) -> Result<BpfProgram> {
     rules.extend([
         (libc::SYS_socket, sockets),
         (libc::SYS_socketpair, vec![all([is(0, libc::AF_UNIX)?])?]),
-        // Never executable, and never shared: shared memory is not in the limit.
+        // Never executable, and never shared: RLIMIT_DATA does not count shared memory.
         (libc::SYS_mmap, vec![all([lacks(2, libc::PROT_EXEC)?, lacks(3, libc::MAP_SHARED)?])?]),
         (libc::SYS_mprotect, vec![all([lacks(2, libc::PROT_EXEC)?])?]),
         (libc::SYS_openat, vec![all([lacks(2, libc::O_ACCMODE)?])?]),
         (libc::SYS_open, vec![all([lacks(1, libc::O_ACCMODE)?])?]),
-        // Threads, no processes: the memory limit is one process's.
+        // Threads, but not processes: the memory limit is per process.
         (libc::SYS_clone, vec![all([has(0, libc::CLONE_THREAD)?])?]),
         (libc::SYS_ioctl, vec![all([is(1, FIONBIO)?])?]),
         (libc::SYS_prctl, vec![all([is(0, libc::PR_SET_NAME)?])?]),

@@ -1,4 +1,4 @@
-//! A sandbox cannot be left, so each case has a process of its own: this test program again, with [`CASE`] set.
+//! A process cannot leave a sandbox, so each case runs in its own process: this test program with [`CASE`] set.
 
 use std::env;
 use std::fs::File;
@@ -39,7 +39,7 @@ fn survives(case: &str) {
 }
 
 #[test]
-#[ignore = "run by the other tests, each case in a process of its own"]
+#[ignore = "the other tests run it, each case in its own process"]
 fn a_case() {
     let filtered = |role| {
         prctl::set_no_new_privs().unwrap();
@@ -85,16 +85,16 @@ fn a_case() {
         }
         Ok("signer gets ready and serves") => {
             let served = crate::signing::tests::serve_once(|module| {
-                let walls = Filter(filter(Role::Signer).unwrap());
+                let seccomp = Filter(filter(Role::Signer).unwrap());
                 let thread = module.start({
-                    let walls = walls.clone();
-                    move || walls.apply()
+                    let seccomp = seccomp.clone();
+                    move || seccomp.apply()
                 });
-                walls.apply().unwrap();
+                seccomp.apply().unwrap();
                 thread.unwrap()
             });
             assert!(served.contains("{\"status\":\"ok\"}"), "{served}");
-            // The thread has asked /dev/null, which knows no such request.
+            // The thread has sent its request to /dev/null, which does not know it.
             assert!(served.contains("attestation_unavailable"), "{served}");
         }
         Ok("signer starts a thread") => {
@@ -124,11 +124,11 @@ fn a_case() {
             let root = tempfile::tempdir().unwrap();
             let mut status = File::open("/proc/thread-self/status").unwrap();
             enter_at(Role::Relay, root.path(), |_filter| Ok(())).unwrap();
-            // In one read(2): read_to_string would ask for the file's size, which the filter forbids.
+            // One read(2): read_to_string also queries the file's size, which the filter forbids.
             let mut buffer = [0; 8192];
             let len = status.read(&mut buffer).unwrap();
             crate::console::print(&String::from_utf8_lossy(&buffer[..len]));
-            // Removing the folder is not allowed any more.
+            // The filter forbids removing the folder.
             std::mem::forget(root);
         }
         other => panic!("no such case: {other:?}"),
@@ -161,7 +161,7 @@ fn the_signer_opens_inet_sockets_and_asks_the_module_and_nothing_else() {
     is_killed("relay asks the module");
 }
 
-/// All in one process: what a service may not do is refused, and it lives on.
+/// All in one process: a forbidden call fails, and the process goes on.
 fn a_network_program_s_life() {
     service::tests::apply(false);
     let no_such_call = |result: io::Result<()>| assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::ENOSYS));
@@ -185,7 +185,7 @@ fn a_service_is_a_network_program_and_nothing_else() {
 #[test]
 fn user_groups_and_capabilities_are_gone() {
     if !nix::unistd::geteuid().is_root() {
-        crate::console::print("only root can give rights up: this test needs root\n");
+        crate::console::print("this test needs root, to drop root's privileges\n");
         return;
     }
     let output = run("rights");

@@ -17,7 +17,7 @@ use super::names::Names;
 use super::witness::Recipients;
 use crate::nsm::witness::Witness;
 
-/// Where the signer's keys come from. Cloning it shares it.
+/// Fetches the signer's keys from AWS. A clone shares its state.
 #[derive(Clone)]
 pub(super) struct AwsKeys(Arc<Aws>);
 
@@ -32,7 +32,7 @@ struct Aws {
 }
 
 impl AwsKeys {
-    /// Makes no request yet.
+    /// Makes no request.
     pub(super) fn new(
         kms: KmsSettings,
         secrets: SecretsSettings,
@@ -56,7 +56,7 @@ impl AwsKeys {
         let recipient = Recipient::generate()?;
         let Aws { kms, https, witness, client, .. } = &*self.0;
         let made = Client::new(kms.clone(), https.clone(), recipient, Recipients(Arc::clone(witness)));
-        // A second client would be as good, and is dropped.
+        // A second client would be equivalent, and is dropped.
         drop(client.set(made));
         Ok(())
     }
@@ -67,7 +67,7 @@ impl Aws {
         self.client.get().ok_or_else(|| KeyError::Unavailable("the enclave is still starting".to_owned()))
     }
 
-    /// Makes a request to AWS with the credentials that came with it, or else with those of the instance's role.
+    /// Makes a request to AWS with the client's credentials, or without them with those of the instance's role.
     async fn with_credentials<T, F>(
         &self,
         credential: Option<&Credential>,

@@ -1,9 +1,9 @@
-//! Names of AWS's servers, for the SDK.
+//! Resolves the names of AWS's endpoints for the SDK.
 
 use hickory_resolver::TokioResolver;
 use kms::{DnsFuture, ResolveDns, ResolveDnsError};
 
-/// Asks the tunnel's name servers.
+/// Queries the name servers behind the tunnel.
 #[derive(Clone, Debug)]
 pub(super) struct Names(pub(super) TokioResolver);
 

@@ -1,4 +1,4 @@
-//! What the process does once it is in its sandbox, for the tests of that; and what it does while the module hangs.
+//! Runs the signer inside its sandbox for the sandbox's tests, and tests it while the NSM hangs.
 
 use std::fs::File;
 use std::process::Command;
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::nsm::witness::{Module, over};
 
-/// The sample's configuration. Everybody is let in: these clients have no certificate.
+/// The sample's configuration, open to all clients: those here have no certificate.
 fn config() -> Config {
     let (sample, signer) =
         (include_str!("../../../config/enclave/enclave.toml"), include_str!("../../../config/signer.toml"));
@@ -24,14 +24,14 @@ fn config() -> Config {
     Config::parse(&text, Path::new("/nowhere")).unwrap()
 }
 
-/// What curl prints.
+/// The output of curl.
 fn curl(arguments: &[&str]) -> String {
     let always = ["--silent", "--insecure", "--max-time", "20"];
     let output = Command::new("curl").args(always).args(arguments).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Has a client of another thread ask for `/health` and a document, and serves it after `enter`; what the client got.
+/// Calls `enter`, then serves a client thread that requests `/health` and a document; returns the responses.
 pub(crate) fn serve_once(enter: impl FnOnce(Module) -> JoinHandle<()>) -> String {
     let config = config();
     let signing = config.signing.clone().unwrap();
@@ -54,12 +54,12 @@ pub(crate) fn serve_once(enter: impl FnOnce(Module) -> JoinHandle<()>) -> String
         served.unwrap();
         (client.join().unwrap(), module)
     });
-    // Nobody is left who could ask it.
+    // The thread ends once the last `Witness` is gone.
     module.join().unwrap();
     text
 }
 
-/// A published test key, under every name.
+/// Returns a published test key for every reference.
 struct OneKey;
 
 impl Keys for OneKey {
@@ -73,7 +73,7 @@ impl Keys for OneKey {
     }
 }
 
-/// Status and body of a signature with that nonce.
+/// Requests a signature with that nonce; returns the body and the status.
 fn sign(url: &str, nonce: u64) -> String {
     let body = format!(
         r#"{{"transaction_payload": {{"value": 0.01, "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "nonce": {nonce},
@@ -126,7 +126,7 @@ async fn a_module_that_hangs_holds_up_documents_and_nothing_else() {
     let count = |code: &str, status: &str| {
         answers.iter().filter(|answer| answer.contains(code) && answer.ends_with(status)).count()
     };
-    // The one whose turn it is waits; the others are told to come again.
+    // One request waits for the NSM. The others are refused as busy.
     let (unavailable, busy) = (count("attestation_unavailable", "503"), count("busy", "429"));
     assert!(unavailable >= 1 && busy >= 1 && unavailable + busy == answers.len(), "{answers:?}");
     assert!(signatures > 3 && elapsed < Duration::from_secs(15), "{signatures} signatures in {elapsed:?}");

@@ -7,7 +7,7 @@ use signer::keys::{Attestor, AttestorError};
 
 use crate::nsm::witness::{Asker, Witness};
 
-/// For clients of the signer.
+/// Documents for the signer's clients.
 pub(super) struct Documents(pub(super) Arc<Witness>);
 
 impl Attestor for Documents {
@@ -17,7 +17,7 @@ impl Attestor for Documents {
     }
 }
 
-/// For KMS, which encrypts to the key that the document names.
+/// Documents for KMS, which encrypts to the public key in the document.
 pub(super) struct Recipients(pub(super) Arc<Witness>);
 
 impl kms::Attestor for Recipients {
