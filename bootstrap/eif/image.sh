@@ -2,15 +2,15 @@
 # Builds an enclave image: kernel (cached), orchestrator (static), measured configuration.
 #
 #   image.sh CONFIG_DIR OUT_DIR                    writes OUT_DIR/enclave.eif and OUT_DIR/measurements.json
-#   image.sh --unpatched-kernel CONFIG_DIR OUT_DIR the same with a kernel without our patches: for the lab's deadlock test only
-#   image.sh --impostor CONFIG_DIR OUT_DIR         the same with the lab's impostor as /init: for the lab's attestation tests only
-#   image.sh --program NAME                        builds one static program of this workspace as /init is built, prints its path
-#   image.sh --verify-reproducible [CONFIG_DIR]    builds from two copies of the sources in folders of different names and
-#                                                  compares the images; CONFIG_DIR is config/enclave if absent
+#   image.sh --unpatched-kernel CONFIG_DIR OUT_DIR the same, with the kernel unpatched: for the lab's deadlock test only
+#   image.sh --impostor CONFIG_DIR OUT_DIR         the same, with the lab's impostor as /init: for its tests only
+#   image.sh --program NAME                        builds a static program of this workspace like /init, prints its path
+#   image.sh --verify-reproducible [CONFIG_DIR]    builds in two folders with different names and compares the images;
+#                                                  CONFIG_DIR defaults to config/enclave
 #
-# The image depends on the sources, Cargo.lock, the Rust and C toolchains and CONFIG_DIR; not on folders, users or dates.
+# The image depends on the sources, Cargo.lock, the Rust and C toolchains and CONFIG_DIR, not on folders or dates.
 set -euo pipefail
-shopt -s inherit_errexit # a build that goes wrong inside $(...) must not leave the last one to be taken
+shopt -s inherit_errexit # a failed build inside $(...) must not leave an earlier result in use
 export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,7 +21,7 @@ root=$(cd "$here/../.." && pwd)
 readonly target=x86_64-unknown-linux-gnu
 kernel=bzImage
 program=orchestrator
-# It travels to the hypervisor at each start of an enclave. The programs of services are their owner's.
+# The hypervisor loads the image at each start of an enclave. Programs of services do not count.
 readonly max_bytes=$((12 << 20))
 
 main() {
@@ -93,7 +93,7 @@ verify_reproducible() {
 
 # prepare CONFIG_DIR: sets $kernel_dir and $eif.
 prepare() {
-    [ -d "$1" ] || die "$1: no such folder; the folder with enclave.toml is needed here"
+    [ -d "$1" ] || die "$1: no such folder, expected the one with enclave.toml"
     require_packages "$root/bootstrap/make/packages.txt" eif
     command -v cargo >/dev/null || die "cargo is missing; install Rust with rustup"
     phase "kernel"
@@ -103,10 +103,10 @@ prepare() {
     eif=$root/target/release/eif
 }
 
-# build_program SOURCES TARGET_DIR: builds $program, prints its path. With --target, the flags are not those of build scripts
-# and macros, which are shared with all other programs, and everything else goes into a folder of its own. /init is
-# built alone: which features its dependencies have must not depend on what else is built. Other programs are built with
-# the same features, and so with what is compiled for /init.
+# build_program SOURCES TARGET_DIR: builds $program, prints its path. With --target, the flags do not apply to build
+# scripts and macros, which all programs share; the rest is built in a separate folder. /init is built alone: its
+# dependencies' features must not depend on what else is built. Other programs have the same features, so that they
+# share what is compiled for /init.
 build_program() {
     local sources=$1 target_dir=$2 flags cargo_home
     # On top of Cargo.toml's [profile.release].
@@ -121,15 +121,15 @@ build_program() {
         -C target-feature=+crt-static
         # A static program is loaded at a random address only if it is position independent.
         -C relocation-model=pie
-        # Randomness comes from the system call, not from a file that a process in an empty root does not have.
+        # Randomness comes from the system call: a process in an empty root has no /dev/urandom.
         "--cfg=getrandom_backend=\"linux_getrandom\""
-        # Paths reach the program through panic messages. The last option that fits wins, so the outermost folder is first.
+        # Panic messages contain paths. The last matching option wins, so the outermost folder is first.
         "--remap-path-prefix=$cargo_home=/cargo"
         "--remap-path-prefix=$(rustc --print sysroot)=/rust"
         "--remap-path-prefix=$sources=/sources"
     )
     phase "$program"
-    # Encoded, since folders may have spaces in their names. What a caller set for other programs must not get in here.
+    # Encoded, since folder names may contain spaces. The caller's own flags must not reach this build.
     (
         cd "$sources"
         env --unset=RUSTFLAGS --unset=CARGO_BUILD_RUSTFLAGS --unset=RUSTC_WRAPPER --unset=RUSTC_WORKSPACE_WRAPPER \
@@ -141,23 +141,23 @@ build_program() {
     printf '%s\n' "$target_dir/$target/release/$program"
 }
 
-# programs_bytes CONFIG_DIR: the size of what services run.
+# programs_bytes CONFIG_DIR: the size of the services' programs.
 programs_bytes() {
     find "$1" -maxdepth 1 -type f -perm /111 -printf '%s\n' | awk '{bytes += $1} END {print bytes + 0}'
 }
 
-# check_config PROGRAM CONFIG_DIR: the enclave would refuse a wrong configuration at boot; say so now.
+# check_config PROGRAM CONFIG_DIR: reports a wrong configuration now, not when the enclave boots.
 check_config() {
     "$1" --check "$2/enclave.toml" >&2 || die "$2/enclave.toml: the orchestrator refuses it"
 }
 
 build_image() {
-    # With a signer in it, /init alone is larger than an image may be.
+    # With a signer, /init alone exceeds the limit.
     "$eif" build --compression gzip --kernel "$kernel_dir/$kernel" --kernel-config "$kernel_dir/config" --cmdline-file "$here/cmdline" \
         --init "$1" --config "$2" --out "$3"
 }
 
-# copy_sources DIR: what git has or would have.
+# copy_sources DIR: the files that git tracks or would track.
 copy_sources() {
     mkdir -p "$1"
     (cd "$root" && git ls-files --cached --others --exclude-standard --deduplicate -z | tar -c --null -T - -f -) | tar -x -C "$1"

@@ -1,4 +1,4 @@
-//! `eif build`: from inputs to `enclave.eif` and `measurements.json`.
+//! `eif build`: writes `enclave.eif` and `measurements.json`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,51 +22,52 @@ const IMAGE_NAME: &str = "enclave.eif";
 const MEASUREMENTS_NAME: &str = "measurements.json";
 const TOOL: Tool = Tool { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
 
-/// Larger than any kernel or static program that belongs into an enclave.
+/// Larger than any kernel or static program for an enclave.
 const MAX_INPUT_BYTES: u64 = 256 << 20;
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Builds an image: writes DIR/enclave.eif and DIR/measurements.json.
 ///
-/// PCR0 measures all of it; PCR1 kernel, command line and /init; PCR2 the configuration. What was written is read back and
-/// measured anew before the tool reports success. Not signed: PCR8 stays unused.
+/// PCR0 measures the whole image; PCR1 the kernel, command line and /init; PCR2 the configuration. The tool reads the
+/// image back and measures it again before it reports success. The image is not signed, so PCR8 is zero.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Kernel: a bzImage for x86_64, at most 256 MiB
+    /// Kernel: an x86_64 bzImage of at most 256 MiB
     #[arg(long, value_name = "BZIMAGE")]
     kernel: PathBuf,
 
-    /// The kernel's .config; its hash is recorded, nothing else is done with it
+    /// The kernel's .config; only its hash is recorded
     #[arg(long, value_name = "FILE")]
     kernel_config: Option<PathBuf>,
 
-    /// Kernel command line in a file: options over several lines, `#` starts a comment; at most 1792 bytes of options
+    /// File with the kernel command line: options on one or more lines, `#` starts a comment; at most 1792 bytes of
+    /// options
     #[arg(long, value_name = "FILE", required_unless_present = "cmdline")]
     cmdline_file: Option<PathBuf>,
 
-    /// Kernel command line
+    /// Kernel command line, in place of --cmdline-file
     #[arg(long, value_name = "OPTIONS", conflicts_with = "cmdline_file")]
     cmdline: Option<String>,
 
-    /// Program that becomes /init: a static ELF executable for x86_64, at most 256 MiB
+    /// Program to run as /init: a static x86_64 ELF executable of at most 256 MiB
     #[arg(long, value_name = "PATH")]
     init: PathBuf,
 
-    /// Folder whose files become /config/*: regular files of at most 1 MiB each, no private keys; executables only if
-    /// enclave.toml names them as programs of services
+    /// Folder whose files become /config/*: regular files of at most 1 MiB each, without private keys. Only programs of
+    /// services in enclave.toml may be executable, and larger
     #[arg(long, value_name = "DIR")]
     config: PathBuf,
 
-    /// Folder to write into; made if absent
+    /// Output folder; created if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// How the ramdisks are stored
+    /// Compression of the ramdisks
     #[arg(long, value_enum, default_value_t = Compression::None)]
     compression: Compression,
 }
 
-/// What goes into the image, byte for byte.
+/// The image's sections, byte for byte.
 struct Parts {
     kernel: Vec<u8>,
     kernel_release: String,
@@ -119,7 +120,7 @@ pub(crate) fn build(options: &Options) -> anyhow::Result<String> {
     let mut json = serde_json::to_string_pretty(&measurements).context("write JSON")?;
     json.push('\n');
 
-    // The measurements last, so that they never speak of an image that is not there.
+    // The measurements last, so that they never describe an image that does not exist.
     persist(image, &image_path)?;
     let mut file = temporary_in(&options.out)?;
     file.write_all(json.as_bytes()).with_context(|| named("write", &measurements_path))?;
@@ -136,31 +137,31 @@ fn read_command_line(options: &Options) -> anyhow::Result<String> {
     if let Some(text) = &options.cmdline {
         return command_line::parse(text).context("--cmdline");
     }
-    let path = options.cmdline_file.as_deref().context("either --cmdline-file FILE or --cmdline OPTIONS is needed")?;
+    let path = options.cmdline_file.as_deref().context("expected either --cmdline-file FILE or --cmdline OPTIONS")?;
     let text = String::from_utf8(input::read("--cmdline-file", path, MAX_TEXT_BYTES)?);
-    text.context("it is not UTF-8 text")
+    text.context("expected UTF-8 text")
         .and_then(|text| command_line::parse(&text))
         .with_context(|| named("--cmdline-file", path))
 }
 
-/// Writes the image through the format's own library, reads it back, and compares it with the parts and with PCRs that the
-/// library had no hand in.
+/// Writes the image with the format's library and reads it back. Compares it with the parts, and the library's PCRs
+/// with PCRs computed independently.
 fn write_image(parts: &Parts, dir: &Path) -> anyhow::Result<(NamedTempFile, Vec<u8>, Pcrs)> {
     let mut image = temporary_in(dir)?;
     let library_measured = assemble(parts, image.as_file_mut())?;
     let bytes = std::fs::read(image.path()).context("read back")?;
-    let pcrs = verify(&bytes, parts, &library_measured).context("check what was written")?;
+    let pcrs = verify(&bytes, parts, &library_measured).context("verify the image")?;
     Ok((image, bytes, pcrs))
 }
 
-/// What the library says it measured: `PCR0` and so on.
+/// The library's PCRs, by name: `PCR0` and so on.
 type LibraryMeasured = BTreeMap<String, String>;
 
-/// `EifBuilder` takes files and panics when one cannot be read or written. So it gets files that were just written, and a
-/// place whose bytes are already allocated.
+/// `EifBuilder` panics when it cannot read or write a file. So its inputs have just been written, and the output's disk
+/// space is allocated.
 fn assemble(parts: &Parts, image: &mut File) -> anyhow::Result<LibraryMeasured> {
     let metadata = metadata(&parts.kernel_release);
-    let scratch = tempfile::tempdir().context("make a temporary folder")?;
+    let scratch = tempfile::tempdir().context("create a temporary folder")?;
     let write = |name: String, bytes: &[u8]| {
         let path = scratch.path().join(name);
         std::fs::write(&path, bytes).with_context(|| named("write", &path))?;
@@ -214,13 +215,13 @@ fn verify(bytes: &[u8], parts: &Parts, library_measured: &LibraryMeasured) -> an
         image.kernel() == parts.kernel
             && image.command_line() == parts.command_line.as_bytes()
             && image.ramdisks() == [first.as_slice(), second],
-        "the sections are not what was put in"
+        "the sections differ from the inputs"
     );
     let pcrs = Pcrs::of(image.kernel(), image.command_line(), &image.ramdisks());
     for (name, ours) in [("PCR0", &pcrs.pcr0), ("PCR1", &pcrs.pcr1), ("PCR2", &pcrs.pcr2)] {
         ensure!(
             library_measured.get(name) == Some(ours),
-            "{name}: the format's library measured {:?}, an independent computation {ours}",
+            "{name}: the format's library computed {:?}, expected {ours}",
             library_measured.get(name)
         );
     }
@@ -232,7 +233,7 @@ fn temporary_in(dir: &Path) -> anyhow::Result<NamedTempFile> {
         .prefix(".eif-")
         .permissions(Permissions::from_mode(0o644))
         .tempfile_in(dir)
-        .with_context(|| format!("make a file in {}", dir.display()))
+        .with_context(|| format!("create a file in {}", dir.display()))
 }
 
 fn persist(file: NamedTempFile, path: &Path) -> anyhow::Result<()> {
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_what_was_put_in_is_noticed() {
+    fn an_image_that_differs_from_its_inputs_is_noticed() {
         let parts = Parts {
             kernel: kernel::sample(),
             kernel_release: "6.12.1".to_owned(),
@@ -438,7 +439,7 @@ mod tests {
         damaged[600] ^= 1;
         assert!(reason(&damaged, &parts, &measured).contains("CRC"));
         let other = Parts { command_line: "panic=2".to_owned(), ..parts };
-        assert!(reason(&bytes, &other, &measured).contains("not what was put in"));
+        assert!(reason(&bytes, &other, &measured).contains("differ from the inputs"));
         let parts = Parts { command_line: "panic=1".to_owned(), ..other };
         let mut wrong = measured.clone();
         wrong.insert("PCR2".to_owned(), "00".to_owned());

@@ -1,4 +1,4 @@
-//! The kernel's command line, as it is written in a file with comments and as the kernel gets it.
+//! The kernel's command line, read from a file with comments.
 
 use anyhow::{bail, ensure};
 
@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 /// own `virtio_mmio.device=...` options behind ours.
 const MAX_LEN: usize = 1792;
 
-/// Joins the options in `text` with single spaces; what follows a `#` that starts a word is a comment.
+/// Joins the options in `text` with single spaces. A `#` at the start of a word begins a comment.
 pub(crate) fn parse(text: &str) -> anyhow::Result<String> {
     let mut options = Vec::new();
     for (line, number) in text.lines().zip(1..) {
@@ -15,14 +15,18 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<String> {
                 break;
             }
             if let Some(odd) = option.chars().find(|character| !character.is_ascii_graphic()) {
-                bail!("line {number}: {odd:?} in {option:?}; the kernel takes printable ASCII here");
+                bail!("line {number}: {odd:?} in {option:?}, expected printable ASCII");
             }
             options.push(option);
         }
     }
     let joined = options.join(" ");
-    ensure!(!joined.is_empty(), "there is no option in it; at least console=ttyS0 is wanted");
-    ensure!(joined.len() <= MAX_LEN, "{} bytes; at most {MAX_LEN} fit with what the hypervisor appends", joined.len());
+    ensure!(!joined.is_empty(), "no options, expected at least one, such as console=ttyS0");
+    ensure!(
+        joined.len() <= MAX_LEN,
+        "{} bytes, expected at most {MAX_LEN}: the hypervisor appends its own",
+        joined.len()
+    );
     Ok(joined)
 }
 

@@ -1,6 +1,6 @@
-//! The measured configuration: the regular files of one folder, in the order of their names.
+//! The measured configuration: the regular files of one folder, sorted by name.
 //!
-//! A file is data, unless `enclave.toml` names it as the program of a service.
+//! A file is data unless `enclave.toml` names it as the program of a service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -11,14 +11,14 @@ use anyhow::{Context, bail, ensure};
 use crate::input;
 use crate::private_key::sign_of_secret;
 
-/// Configuration is small; whatever is larger landed in the folder by mistake.
+/// Configuration is small; a larger file is there by mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_PROGRAM_BYTES: u64 = 256 << 20;
 const MAX_FILES: usize = 64;
-/// What the enclave reads first.
+/// The file that the orchestrator reads first.
 const MAIN_NAME: &str = "enclave.toml";
 
-/// By name; a map, so that the order in which the file system lists them cannot matter.
+/// By name, so that the file system's order does not matter.
 pub(crate) type Files = BTreeMap<String, File>;
 
 /// One file of the folder.
@@ -29,7 +29,7 @@ pub(crate) struct File {
     pub(crate) is_program: bool,
 }
 
-/// Reads every file in `dir`; refuses, by name, what must not be in an image.
+/// Reads every file in `dir`. Refuses files that must not be in an image, and names them.
 pub(crate) fn read(dir: &Path) -> anyhow::Result<Files> {
     read_dir(dir).with_context(|| format!("--config {}", dir.display()))
 }
@@ -40,25 +40,31 @@ fn read_dir(dir: &Path) -> anyhow::Result<Files> {
     for entry in std::fs::read_dir(dir).context("list the folder")? {
         let entry = entry.context("list the folder")?;
         let Ok(name) = entry.file_name().into_string() else {
-            bail!("{:?}: the name is not UTF-8", entry.file_name());
+            bail!("{:?}: expected a UTF-8 file name", entry.file_name());
         };
         check_name(&name)?;
         let kind = entry.file_type().with_context(|| format!("{name}: file type"))?;
-        ensure!(kind.is_file(), "{name}: it is {}; only regular files can be measured", input::name_of(kind));
+        ensure!(kind.is_file(), "{name}: {}, expected a regular file", input::name_of(kind));
         let mode = entry.metadata().with_context(|| format!("{name}: permissions"))?.permissions().mode();
         let is_program = programs.contains(&name);
         let bytes = if is_program { read_program(&entry.path(), mode) } else { read_data(&name, &entry.path(), mode) };
         files.insert(name.clone(), File { bytes: bytes.context(name)?, is_program });
-        ensure!(files.len() <= MAX_FILES, "more than {MAX_FILES} files; is this the right folder?");
+        ensure!(
+            files.len() <= MAX_FILES,
+            "more than {MAX_FILES} files, expected a folder with {MAIN_NAME} and a few others"
+        );
     }
-    ensure!(!files.is_empty(), "the folder is empty; the enclave reads /config/{MAIN_NAME}");
+    ensure!(!files.is_empty(), "the folder is empty, expected {MAIN_NAME}: the enclave reads /config/{MAIN_NAME}");
     for program in programs {
-        ensure!(files.contains_key(&program), "{program}: there is no such file, and a service in {MAIN_NAME} runs it");
+        ensure!(
+            files.contains_key(&program),
+            "{program}: no such file, expected the program of a service in {MAIN_NAME}"
+        );
     }
     Ok(files)
 }
 
-/// The files that services run. What else is in `enclave.toml` is for the orchestrator to check.
+/// The files that services run. The orchestrator checks the rest of `enclave.toml`.
 fn programs(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
     let path = dir.join(MAIN_NAME);
     if !path.is_file() {
@@ -71,7 +77,7 @@ fn programs(dir: &Path) -> anyhow::Result<BTreeSet<String>> {
 fn read_program(path: &Path, mode: u32) -> anyhow::Result<Vec<u8>> {
     ensure!(
         mode & 0o111 != 0,
-        "a service in {MAIN_NAME} runs it, and it is not executable (mode {:04o}): make it 0755",
+        "not executable (mode {:04o}), and a service in {MAIN_NAME} runs it; expected mode 0755",
         mode & 0o7777
     );
     let bytes = input::read("file", path, MAX_PROGRAM_BYTES)?;
@@ -82,12 +88,12 @@ fn read_program(path: &Path, mode: u32) -> anyhow::Result<Vec<u8>> {
 fn read_data(name: &str, path: &Path, mode: u32) -> anyhow::Result<Vec<u8>> {
     ensure!(
         mode & 0o111 == 0,
-        "it is executable (mode {:04o}), and no service in {MAIN_NAME} runs it; configuration is data, so make it 0644",
+        "executable (mode {:04o}), but no service in {MAIN_NAME} runs it; expected mode 0644",
         mode & 0o7777
     );
     let bytes = input::read("file", path, MAX_FILE_BYTES)?;
     if let Some(sign) = sign_of_secret(name, &bytes) {
-        bail!("{sign}, and no private key may be in an image");
+        bail!("{sign}; expected no private keys: an image is public");
     }
     Ok(bytes)
 }
@@ -96,7 +102,7 @@ fn check_name(name: &str) -> anyhow::Result<()> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     ensure!(
         is_plain && !name.starts_with('.') && name.len() <= 100,
-        "{name:?}: a name is at most 100 letters, digits, '.', '_' and '-', and does not start with '.'"
+        "{name:?}: expected at most 100 letters, digits, '.', '_' and '-', not starting with '.'"
     );
     Ok(())
 }
@@ -128,14 +134,14 @@ mod tests {
     fn a_symlink_is_refused_by_name() {
         let dir = dir_with("a", b"1");
         std::os::unix::fs::symlink("enclave.toml", dir.path().join("link")).unwrap();
-        assert!(refusal(&dir).contains("link: it is a symlink"), "{}", refusal(&dir));
+        assert!(refusal(&dir).contains("link: a symlink, expected a regular file"), "{}", refusal(&dir));
     }
 
     #[test]
     fn a_subfolder_is_refused_by_name() {
         let dir = dir_with("a", b"1");
         std::fs::create_dir(dir.path().join("sub")).unwrap();
-        assert!(refusal(&dir).contains("sub: it is a directory"));
+        assert!(refusal(&dir).contains("sub: a directory, expected a regular file"));
     }
 
     #[test]
@@ -143,7 +149,7 @@ mod tests {
         let dir = dir_with("run", b"1");
         let path = dir.path().join("run");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(refusal(&dir).contains("run: it is executable (mode 0755)"));
+        assert!(refusal(&dir).contains("run: executable (mode 0755)"));
     }
 
     #[test]
@@ -151,13 +157,11 @@ mod tests {
         let dir = dir_with("other", b"1");
         let main = "[[services]]\nname = \"hello\"\nprogram = \"hello\"\n";
         std::fs::write(dir.path().join(MAIN_NAME), main).unwrap();
-        assert!(refusal(&dir).contains("hello: there is no such file"), "{}", refusal(&dir));
+        assert!(refusal(&dir).contains("hello: no such file"), "{}", refusal(&dir));
         let path = dir.path().join("hello");
         std::fs::write(&path, service::sample_program(false)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(
-            refusal(&dir).contains("hello: a service in enclave.toml runs it, and it is not executable (mode 0644)")
-        );
+        assert!(refusal(&dir).contains("hello: not executable (mode 0644), and a service in enclave.toml runs it"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         let files = read(dir.path()).unwrap();
         assert!(files["hello"].is_program && !files["other"].is_program);

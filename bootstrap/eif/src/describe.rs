@@ -1,4 +1,4 @@
-//! `eif describe`: what is in an image, for people and for programs.
+//! `eif describe`: an image's contents, as text or JSON.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -12,23 +12,23 @@ use crate::input;
 use crate::measurements::{Pcrs, pcr8, sha256};
 use crate::signature::signing_certificate;
 
-/// Images built from containers have hundreds of megabytes; more than this is a mistake.
+/// Images built from containers have hundreds of megabytes; a larger file is a mistake.
 pub(crate) const MAX_BYTES: u64 = 4 << 30;
 
-/// Prints the sections of an image (offsets and sizes in bytes), its command line, metadata, CRC verdict and measurements.
+/// Prints an image's sections (offsets and sizes in bytes), command line, metadata, CRC and measurements.
 ///
-/// Fails if the file is no image, is damaged, or its parts contradict each other, and says what is wrong. A wrong CRC is
-/// reported after the rest was printed.
+/// Fails with the reason if the file is not an image, is damaged or is inconsistent. A wrong CRC is reported after the
+/// description.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The image to describe
+    /// Image
     file: PathBuf,
-    /// Print JSON (one object)
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// What to print, and then whether the image is sound.
+/// The text to print, and whether the CRC is right.
 pub(crate) struct Description {
     pub(crate) text: String,
     pub(crate) verdict: anyhow::Result<()>,
@@ -147,8 +147,7 @@ fn table(report: &Report<'_>) -> anyhow::Result<String> {
             writeln!(text, "  {}", printable(line))?;
         }
     }
-    let verdict =
-        if report.crc.ok { "ok".to_owned() } else { format!("WRONG, the bytes give {}", report.crc.computed) };
+    let verdict = if report.crc.ok { "ok".to_owned() } else { format!("WRONG, expected {}", report.crc.computed) };
     writeln!(text, "\nCRC   {} {verdict}", report.crc.stored)?;
     writeln!(text, "PCR0  {}", report.pcrs.pcr0)?;
     writeln!(text, "PCR1  {}", report.pcrs.pcr1)?;
@@ -157,13 +156,13 @@ fn table(report: &Report<'_>) -> anyhow::Result<String> {
         writeln!(text, "PCR8  {pcr8}")?;
         writeln!(
             text,
-            "The image is signed. PCR8 is its certificate; the hypervisor checks the signature when the image starts."
+            "The image is signed: PCR8 measures the certificate. The hypervisor verifies the signature at start."
         )?;
     }
     Ok(text)
 }
 
-/// A hostile image's text must not drive the reader's terminal.
+/// Escapes control characters: a hostile image must not control the terminal.
 fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -224,7 +223,7 @@ mod tests {
         let signature = signature::tests::section(&signature::tests::certificate());
         let bytes = sample(&[(1, b"kernel"), (2, b"cmdline"), (3, b"first"), (4, &signature)]);
         let text = describe_bytes(&bytes, false).unwrap().text;
-        assert!(text.contains(&format!("\nPCR8  {PCR8}\nThe image is signed.")), "{text}");
+        assert!(text.contains(&format!("\nPCR8  {PCR8}\nThe image is signed: PCR8")), "{text}");
         let json =
             |bytes: &[u8]| -> Value { serde_json::from_str(&describe_bytes(bytes, true).unwrap().text).unwrap() };
         assert_eq!((&json(&bytes)["PCR8"], &json(&bytes)["signed"]), (&PCR8.into(), &true.into()));
@@ -260,14 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn metadata_nested_without_end_is_an_error_not_an_overflow() {
+    fn deeply_nested_metadata_is_an_error_not_an_overflow() {
         let deep = "[".repeat(100_000);
         let bytes = sample(&[(1, b"k"), (2, b"c"), (5, deep.as_bytes()), (3, b"r")]);
         assert!(describe_bytes(&bytes, false).is_err());
     }
 
     #[test]
-    fn a_command_line_that_is_no_text_is_named() {
+    fn a_command_line_that_is_not_text_is_named() {
         let bytes = sample(&[(1, b"k"), (2, b"\xff"), (3, b"r")]);
         let error = describe_bytes(&bytes, false).map(|_| ()).unwrap_err();
         assert!(format!("{error:#}").starts_with("cmdline section: text: "));

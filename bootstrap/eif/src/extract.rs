@@ -1,4 +1,4 @@
-//! `eif extract`: the parts of an image as files.
+//! `eif extract`: writes an image's sections to files.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -8,25 +8,26 @@ use anyhow::Context;
 use crate::image::{Image, Kind};
 use crate::{describe, input};
 
-/// Writes the parts of an image into a folder, so that they can be booted or looked at without an enclave.
+/// Writes an image's sections to a folder, to boot or inspect them without an enclave.
 ///
-/// The files are `kernel`, `cmdline`, `ramdisk-0` (/init), `ramdisk-1` (/config) and so on, `initrd` (all ramdisks one after
-/// the other, as the hypervisor loads them), and `metadata.json` if the image has any. An image with a wrong CRC is refused.
+/// The files are `kernel`, `cmdline`, `ramdisk-0` (/init), `ramdisk-1` (/config) and so on, `initrd` (all ramdisks
+/// concatenated, as the hypervisor loads them), and `metadata.json` and `signature.cbor` if the image has them. Refuses
+/// an image with a wrong CRC.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The image to take apart
+    /// Image
     file: PathBuf,
-    /// Folder to write into; made if absent
+    /// Output folder; created if it does not exist
     dir: PathBuf,
 }
 
-/// Returns the list of what was written.
+/// Writes the files and returns their list.
 pub(crate) fn extract(options: &Options) -> anyhow::Result<String> {
     let bytes = input::read("image", &options.file, describe::MAX_BYTES)?;
     let image = Image::parse(&bytes)
         .and_then(|image| image.crc.verdict().map(|()| image))
         .with_context(|| options.file.display().to_string())?;
-    std::fs::create_dir_all(&options.dir).with_context(|| format!("make the folder {}", options.dir.display()))?;
+    std::fs::create_dir_all(&options.dir).with_context(|| format!("create {}", options.dir.display()))?;
     let mut list = String::new();
     for (name, bytes) in parts(&image) {
         let path = options.dir.join(name);

@@ -1,7 +1,7 @@
 //! An enclave image file, parsed.
 //!
-//! Nothing in the file is believed: the section table, the section headers and the file's length have to agree, so that
-//! every reader (this one, the hypervisor's, the format library's) sees the same sections.
+//! The section table, the section headers and the file's length must agree. Then every reader (this one, the
+//! hypervisor, the format's library) sees the same sections.
 //!
 //! All numbers are big endian. The header:
 //!
@@ -28,7 +28,7 @@ pub(crate) const SECTION_HEADER_LEN: usize = 12;
 const MAX_SECTIONS: usize = 32;
 const MAGIC: [u8; 4] = *b".eif";
 
-/// The versions that have a CRC; the latest added the metadata section.
+/// Versions with a CRC; version 4 added the metadata section.
 const VERSIONS: std::ops::RangeInclusive<u16> = 2..=4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +52,6 @@ impl Kind {
         })
     }
 
-    /// As it is printed.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
@@ -73,8 +72,7 @@ pub(crate) struct Section<'a> {
     pub(crate) data: &'a [u8],
 }
 
-/// The sections of an image, in the order of the file. There are exactly one kernel, then one command line, then at least
-/// one ramdisk among the others.
+/// An image's sections in file order: one kernel, one command line, then at least one ramdisk among the others.
 #[derive(Debug)]
 pub(crate) struct Image<'a> {
     pub(crate) version: u16,
@@ -83,7 +81,7 @@ pub(crate) struct Image<'a> {
     pub(crate) crc: Crc,
 }
 
-/// The checksum as the header has it and as the bytes give it.
+/// The checksum in the header, and the one computed over the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Crc {
     pub(crate) stored: u32,
@@ -91,11 +89,11 @@ pub(crate) struct Crc {
 }
 
 impl Crc {
-    /// An error that names both values if they differ.
+    /// Fails, with both values, if they differ.
     pub(crate) fn verdict(self) -> anyhow::Result<()> {
         ensure!(
             self.stored == self.computed,
-            "the CRC does not match: the header says {:08x}, the bytes give {:08x}; the file was damaged or changed",
+            "the CRC does not match: {:08x} in the header, expected {:08x}; the file was damaged or changed",
             self.stored,
             self.computed
         );
@@ -104,18 +102,18 @@ impl Crc {
 }
 
 impl<'a> Image<'a> {
-    /// Parses a whole file. A wrong CRC is no error here, see [`Crc::verdict`].
+    /// Parses a whole file. Does not check the CRC, see [`Crc::verdict`].
     pub(crate) fn parse(file: &'a [u8]) -> anyhow::Result<Self> {
         let Some((header, sections)) = file.split_at_checked(HEADER_LEN) else {
-            bail!("truncated: the header has {HEADER_LEN} bytes, the file {}", file.len());
+            bail!("truncated: {} bytes, expected a header of {HEADER_LEN}", file.len());
         };
         let mut fields = Fields(header);
         let magic: [u8; 4] = fields.take()?;
-        ensure!(magic == MAGIC, "no enclave image: it starts with {magic:02x?}, not with \".eif\"");
+        ensure!(magic == MAGIC, "not an enclave image: it starts with {magic:02x?}, expected \".eif\"");
         let version = fields.u16()?;
         ensure!(
             VERSIONS.contains(&version),
-            "version {version} of the format; {} to {} can be read",
+            "format version {version}, expected {} to {}",
             VERSIONS.start(),
             VERSIONS.end()
         );
@@ -126,7 +124,7 @@ impl<'a> Image<'a> {
         let count = usize::from(fields.u16()?);
         ensure!(
             (1..=MAX_SECTIONS).contains(&count),
-            "the header counts {count} sections; 1 to {MAX_SECTIONS} are possible"
+            "the header counts {count} sections, expected 1 to {MAX_SECTIONS}"
         );
         let offsets = fields.u64s()?;
         let sizes = fields.u64s()?;
@@ -147,7 +145,7 @@ impl<'a> Image<'a> {
             parsed.push(section);
             rest = after;
         }
-        ensure!(rest.is_empty(), "{} bytes follow the last of {count} sections; none may", rest.len());
+        ensure!(rest.is_empty(), "{} bytes follow the last of {count} sections, expected none", rest.len());
         check_order(&parsed)?;
         Ok(Self { version, flags, sections: parsed, crc: Crc { stored, computed: crc.sum() } })
     }
@@ -173,20 +171,20 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Parses the section that `rest` starts with, at byte `at` of the file; the table gave `offset` and `size`.
+/// Parses the section at the start of `rest`, which is at byte `at` of the file. `offset` and `size` are the table's.
 fn parse_section(rest: &[u8], at: usize, offset: u64, size: u64) -> anyhow::Result<(Section<'_>, &[u8])> {
-    ensure!(u64::try_from(at).is_ok_and(|at| at == offset), "the header's table puts it at byte {offset}");
+    ensure!(u64::try_from(at).is_ok_and(|at| at == offset), "the section table has it at byte {offset}");
     let Some((header, rest)) = rest.split_at_checked(SECTION_HEADER_LEN) else {
-        bail!("truncated: a section's header has {SECTION_HEADER_LEN} bytes, {} are left", rest.len());
+        bail!("truncated: {} bytes left, expected a section header of {SECTION_HEADER_LEN}", rest.len());
     };
     let mut fields = Fields(header);
     let number = fields.u16()?;
-    let kind = Kind::from_number(number).with_context(|| format!("type {number} is unknown; 1 to 5 are possible"))?;
+    let kind = Kind::from_number(number).with_context(|| format!("type {number} is unknown, expected 1 to 5"))?;
     let flags = fields.u16()?;
     let own_size = fields.u64()?;
-    ensure!(own_size == size, "{}: its header says {own_size} bytes, the table {size}", kind.name());
+    ensure!(own_size == size, "{}: {own_size} bytes in its header, expected the section table's {size}", kind.name());
     let Some((data, after)) = usize::try_from(size).ok().and_then(|size| rest.split_at_checked(size)) else {
-        bail!("truncated: the {} has {size} bytes, {} are left", kind.name(), rest.len());
+        bail!("truncated: the {} has {size} bytes, and {} are left", kind.name(), rest.len());
     };
     let section = Section { kind, flags, offset: at, data };
     Ok((section, after))
@@ -197,24 +195,24 @@ fn check_order(sections: &[Section<'_>]) -> anyhow::Result<()> {
     let kinds = |index: usize| sections.get(index).map(|section| section.kind);
     ensure!(
         kinds(0) == Some(Kind::Kernel) && kinds(1) == Some(Kind::CommandLine),
-        "the first two sections have to be the kernel and the command line"
+        "expected the kernel and the command line as the first two sections"
     );
     for kind in [Kind::Kernel, Kind::CommandLine] {
-        ensure!(count(kind) == 1, "there is more than one {}", kind.name());
+        ensure!(count(kind) == 1, "more than one {}, expected one", kind.name());
     }
     for kind in [Kind::Metadata, Kind::Signature] {
-        ensure!(count(kind) <= 1, "there is more than one {} section", kind.name());
+        ensure!(count(kind) <= 1, "more than one {} section, expected at most one", kind.name());
     }
-    ensure!(count(Kind::Ramdisk) >= 1, "there is no ramdisk, so the kernel would have no /init");
+    ensure!(count(Kind::Ramdisk) >= 1, "no ramdisk, expected one with /init");
     Ok(())
 }
 
-/// Reads big-endian numbers off the front.
+/// Reads big-endian numbers from the front.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> anyhow::Result<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk().context("the header is cut")?;
+        let (field, rest) = self.0.split_first_chunk().context("the header is truncated")?;
         self.0 = rest;
         Ok(*field)
     }
@@ -240,7 +238,7 @@ impl Fields<'_> {
     }
 }
 
-/// Writes an image out of `(type, data)` pairs, for tests: so that they need no other writer to be right.
+/// Builds an image from `(type, data)` pairs, independently of the format's library.
 #[cfg(test)]
 pub(crate) fn sample(sections: &[(u16, &[u8])]) -> Vec<u8> {
     let mut header = Vec::new();
@@ -286,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_image_is_taken_apart() {
+    fn a_sound_image_is_parsed() {
         let file = sample(&SECTIONS);
         let image = Image::parse(&file).unwrap();
         image.crc.verdict().unwrap();
@@ -352,18 +350,18 @@ mod tests {
     fn a_table_that_points_elsewhere_is_refused() {
         let mut file = sample(&SECTIONS);
         file[28 + 8 + 7] ^= 1;
-        assert!(refusal(&file).contains("section 1 at byte 566: the header's table puts it at"));
+        assert!(refusal(&file).contains("section 1 at byte 566: the section table has it at"));
     }
 
     #[test]
     fn a_size_on_which_table_and_section_differ_is_refused() {
         let mut file = sample(&SECTIONS);
         file[284 + 7] = 5;
-        assert!(refusal(&file).contains("kernel: its header says 6 bytes, the table 5"));
+        assert!(refusal(&file).contains("kernel: 6 bytes in its header, expected the section table's 5"));
     }
 
     #[test]
-    fn bytes_behind_the_last_section_are_refused() {
+    fn bytes_after_the_last_section_are_refused() {
         let mut file = sample(&SECTIONS);
         file.push(0);
         assert!(refusal(&file).contains("1 bytes follow the last of 5 sections"));

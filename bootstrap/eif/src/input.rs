@@ -1,4 +1,4 @@
-//! An input file, read whole: a regular file below a stated size, or an error that names it.
+//! Reads an input file whole: a regular file of limited size.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,27 +6,27 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-/// Reads `path`, which `role` (a flag, say) named; refuses what is no regular file, is empty, or is over `max_bytes`.
+/// Reads `path`. Refuses a file that is not regular, is empty, or is over `max_bytes`. Errors start with `role`, such
+/// as a flag.
 pub(crate) fn read(role: &str, path: &Path, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
     read_file(path, max_bytes).with_context(|| format!("{role} {}", path.display()))
 }
 
 fn read_file(path: &Path, max_bytes: u64) -> anyhow::Result<Vec<u8>> {
-    // Asked before opening: opening a FIFO would block.
+    // Before opening it: opening a FIFO would block.
     let kind = std::fs::metadata(path)?.file_type();
-    ensure!(kind.is_file(), "a regular file is needed here, not {}", name_of(kind));
+    ensure!(kind.is_file(), "{}, expected a regular file", name_of(kind));
     let file = File::open(path).context("open")?;
     let mut bytes = Vec::new();
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).context("read")?;
     ensure!(!bytes.is_empty(), "the file is empty");
     ensure!(
         u64::try_from(bytes.len()).is_ok_and(|len| len <= max_bytes),
-        "the file is over {max_bytes} bytes, the most allowed here"
+        "over {max_bytes} bytes, expected at most that"
     );
     Ok(bytes)
 }
 
-/// What a directory entry is, in plain words.
 pub(crate) fn name_of(kind: std::fs::FileType) -> &'static str {
     if kind.is_dir() {
         "a directory"
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_device_is_refused_before_it_is_read() {
         let text = message(read("--init", Path::new("/dev/zero"), 10));
-        assert!(text.contains("not a device"), "{text}");
+        assert!(text.contains("a device, socket or FIFO, expected a regular file"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The kernel image: recognised, and asked for its release.
+//! Recognises a kernel image and reads its release.
 
 use anyhow::{Context, ensure};
 
-/// Refuses what no x86 boot loader would start; returns the kernel's release, such as `6.12.94`.
+/// Returns the kernel's release, such as `6.12.94`. Refuses a file that an x86 boot loader would not start.
 ///
 /// | offset | bytes | meaning (Documentation/arch/x86/boot.rst)                |
 /// |--------|-------|----------------------------------------------------------|
@@ -10,26 +10,25 @@ use anyhow::{Context, ensure};
 /// | 0x202  | 4     | `HdrS`                                                   |
 /// | 0x20e  | 2     | version string, little endian, from 0x200 on; 0 for none |
 pub(crate) fn release(bytes: &[u8]) -> anyhow::Result<String> {
-    let header = bytes
-        .get(0x1fe..0x210)
-        .context("too short for a bzImage (arch/x86/boot/bzImage of a kernel build is needed)")?;
+    let header =
+        bytes.get(0x1fe..0x210).context("too short, expected a bzImage (arch/x86/boot/bzImage of a kernel build)")?;
     let [0x55, 0xaa, _, _, b'H', b'd', b'r', b'S', .., low, high] = header else {
-        anyhow::bail!("no bzImage (arch/x86/boot/bzImage of a kernel build is needed)");
+        anyhow::bail!("not a bzImage, expected arch/x86/boot/bzImage of a kernel build");
     };
     let pointer = usize::from(u16::from_le_bytes([*low, *high]));
-    ensure!(pointer != 0, "the bzImage does not say which release it is; was it cut?");
+    ensure!(pointer != 0, "the bzImage has no version string, expected one: it may be truncated");
     let text =
-        bytes.get(pointer.saturating_add(0x200)..).context("the bzImage is cut: its version string is missing")?;
+        bytes.get(pointer.saturating_add(0x200)..).context("the bzImage is truncated before its version string")?;
     let word: String =
         text.iter().take(64).take_while(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect();
     ensure!(
         word.starts_with(|first: char| first.is_ascii_digit()),
-        "the bzImage's version string is {word:?}; was it damaged?"
+        "the bzImage's version string is {word:?}, expected such as \"6.12.94\""
     );
     Ok(word)
 }
 
-/// The smallest file that passes for a bzImage, for tests.
+/// The smallest file that is accepted as a bzImage.
 #[cfg(test)]
 pub(crate) fn sample() -> Vec<u8> {
     let mut bytes = vec![0; 0x300];

@@ -1,12 +1,5 @@
-//! Builds enclave image files (`.eif`) and says what is in them.
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a test that panics has failed, which is what it is for"
-    )
-)]
+//! Builds and inspects enclave image files (`.eif`).
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test"))]
 
 mod build;
 mod command_line;
@@ -27,10 +20,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-/// Builds enclave image files (.eif) and says what is in them.
+/// Builds and inspects enclave image files (.eif).
 ///
-/// An image is a kernel, its command line and two ramdisks: the first holds /init, the second the measured configuration.
-/// The same inputs give the same bytes, in any folder and on any day.
+/// An image consists of a kernel, its command line and two ramdisks: the first holds /init, the second the measured
+/// configuration. Builds are reproducible: the same inputs give the same bytes.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -70,7 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // `eif describe FILE | head -1` is no mistake of the reader's.
+        // `eif describe FILE | head -1` is a correct use.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.context("write to standard output"),
     }

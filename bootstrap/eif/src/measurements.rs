@@ -1,4 +1,4 @@
-//! What identifies an image: its PCRs, as the hypervisor will measure them, and the hashes of what went in.
+//! An image's PCRs, as the hypervisor will measure them, and the hashes of its inputs.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Pcrs {
     }
 }
 
-/// PCR8 of an image that was signed with this certificate, which is DER.
+/// PCR8 of an image signed with this certificate, in DER.
 pub(crate) fn pcr8(certificate: &[u8]) -> String {
     extended_once(&[certificate])
 }
@@ -54,7 +54,7 @@ pub(crate) struct Measurements {
     pub(crate) tool: Tool,
 }
 
-/// SHA-256 in hex of each input and of each result.
+/// SHA-256, in hex, of each input and output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sha256Sums {

@@ -1,6 +1,6 @@
-//! What gives a private key away. An image is public to everyone who can read its file, so none may be in it.
+//! Finds private keys. Anyone who can read an image's file can read all of it, so it must not contain any.
 
-/// Says what makes the file look like a secret, or None.
+/// Why the file looks like a secret; `None` if it does not.
 pub(crate) fn sign_of_secret(name: &str, bytes: &[u8]) -> Option<&'static str> {
     sign_in_name(name).or_else(|| sign_in_der(bytes)).or_else(|| sign_in_text(&String::from_utf8_lossy(bytes)))
 }
@@ -10,7 +10,7 @@ fn sign_in_name(name: &str) -> Option<&'static str> {
     const STEMS: [&str; 4] = ["id_rsa", "id_ecdsa", "id_ed25519", "id_dsa"];
     let name = name.to_ascii_lowercase();
     (SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || STEMS.contains(&name.as_str()))
-        .then_some("its name is one that private keys have")
+        .then_some("its name is typical of a private key")
 }
 
 /// PKCS #8, PKCS #1, SEC 1 and PKCS #12 all are a SEQUENCE that starts with a small version number; a certificate starts
@@ -21,12 +21,12 @@ fn sign_in_der(bytes: &[u8]) -> Option<&'static str> {
         [0x30, length, body @ ..] if *length < 0x80 => body,
         _ => return None,
     };
-    matches!(body, [0x02, 0x01, 0 | 1 | 3, ..]).then_some("it holds a private key in DER form")
+    matches!(body, [0x02, 0x01, 0 | 1 | 3, ..]).then_some("it holds a private key in DER")
 }
 
 fn sign_in_text(text: &str) -> Option<&'static str> {
     if text.contains("PRIVATE KEY-----") || text.contains("PRIVATE KEY BLOCK-----") {
-        return Some("it holds a private key in PEM form");
+        return Some("it holds a private key in PEM");
     }
     if text.contains("AGE-SECRET-KEY-1") {
         return Some("it holds an age secret key");
@@ -36,13 +36,11 @@ fn sign_in_text(text: &str) -> Option<&'static str> {
     }
     let alone = text.trim();
     if is_base64_of_32_bytes(alone) {
-        return Some(
-            "it is one base64 value of 32 bytes, as `wg genkey` writes (a public key belongs into the configuration file)",
-        );
+        return Some("it is one base64 value of 32 bytes, as `wg genkey` writes (put a public key in enclave.toml)");
     }
     let hex = alone.strip_prefix("0x").unwrap_or(alone);
     if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Some("it is one hex value of 32 bytes, as raw private keys are written");
+        return Some("it is one hex value of 32 bytes, like a raw private key");
     }
     text.lines().any(assigns_secret).then_some("it assigns a value to a setting named like a secret")
 }
@@ -54,7 +52,7 @@ fn is_base64_of_32_bytes(text: &str) -> bool {
         })
 }
 
-/// A secret in a comment is in the image as well, so comments count.
+/// Comments count: they are in the image as well.
 fn assigns_secret(line: &str) -> bool {
     const NAMES: [&str; 10] = [
         "accesskeysecret",

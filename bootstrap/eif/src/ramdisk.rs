@@ -1,6 +1,6 @@
-//! The two ramdisks, as newc archives whose bytes follow from their contents alone.
+//! The two ramdisks: newc archives whose bytes depend on their contents alone.
 //!
-//! Owners are 0:0, times zero, inode numbers count from 1, and entries keep the order given here.
+//! Owners are 0:0, times are zero, inode numbers count from 1, and entries keep the order given here.
 
 use std::io::Write;
 
@@ -10,15 +10,15 @@ use flate2::GzBuilder;
 
 use crate::config_dir::{File, Files};
 
-/// How a ramdisk is stored. The kernel recognises either.
+/// Compression of a ramdisk. The kernel recognises both.
 ///
-/// From power-on to /init on an emulated CPU, medians, 5.3 MB of ramdisks: 1.21 s as they are, 1.33 s with gzip (1.5 MB),
-/// 1.38 s with zstd (1.1 MB). image.sh takes gzip: a signer triples the bytes.
+/// From power-on to /init on an emulated CPU, medians, 5.3 MB of ramdisks: 1.21 s uncompressed, 1.33 s with gzip (1.5
+/// MB), 1.38 s with zstd (1.1 MB). image.sh uses gzip: a signer triples the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Compression {
-    /// As it is: boots fastest, and the bytes do not depend on a compressor
+    /// Uncompressed: boots fastest, and the bytes do not depend on a compressor
     None,
-    /// gzip at its highest level: the smaller image (the kernel needs CONFIG_RD_GZIP)
+    /// gzip at its highest level: smaller (the kernel needs CONFIG_RD_GZIP)
     Gzip,
 }
 
@@ -34,7 +34,7 @@ enum Content<'a> {
     Device { major: u32, minor: u32 },
 }
 
-/// The first ramdisk: `/init`, the two devices that Rust's runtime wants before `main`, and places to mount on.
+/// The first ramdisk: `/init`, the two devices that Rust's runtime needs before `main`, and mount points.
 pub(crate) fn first(init: &[u8]) -> anyhow::Result<Vec<u8>> {
     const DIRECTORIES: [(&str, u32); 5] =
         [("etc", 0o755), ("proc", 0o555), ("run", 0o755), ("sys", 0o555), ("tmp", 0o1777)];
@@ -50,7 +50,7 @@ pub(crate) fn first(init: &[u8]) -> anyhow::Result<Vec<u8>> {
     archive(entries)
 }
 
-/// The second ramdisk: the measured configuration as `/config/*`, the programs of services executable.
+/// The second ramdisk: the measured configuration as `/config/*`. Only programs of services are executable.
 pub(crate) fn second(files: &Files) -> anyhow::Result<Vec<u8>> {
     let mut entries = vec![directory("config", 0o555)];
     entries.extend(files.iter().map(|(name, File { bytes, is_program })| Entry {
@@ -61,7 +61,7 @@ pub(crate) fn second(files: &Files) -> anyhow::Result<Vec<u8>> {
     archive(entries)
 }
 
-/// Stores `archive` as `compression` says; no name and no time get into a gzip header.
+/// Compresses `archive`. The gzip header has neither a name nor a time.
 pub(crate) fn store(archive: Vec<u8>, compression: Compression) -> anyhow::Result<Vec<u8>> {
     match compression {
         Compression::None => Ok(archive),
@@ -81,7 +81,7 @@ fn directory(path: &str, permissions: u32) -> Entry<'static> {
 fn archive(entries: Vec<Entry<'_>>) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for (entry, inode) in entries.into_iter().zip(1..) {
-        bytes = append(bytes, &entry, inode).with_context(|| format!("put {} into a ramdisk", entry.path))?;
+        bytes = append(bytes, &entry, inode).with_context(|| format!("add {} to a ramdisk", entry.path))?;
     }
     trailer(bytes).context("end a ramdisk")
 }
@@ -95,7 +95,7 @@ fn append(archive: Vec<u8>, entry: &Entry<'_>, inode: u32) -> anyhow::Result<Vec
             (header.set_mode_file_type(ModeFileType::Char).rdev_major(major).rdev_minor(minor), [].as_slice())
         }
     };
-    let len = u32::try_from(content.len()).context("newc holds files below 4 GiB only")?;
+    let len = u32::try_from(content.len()).context("expected less than 4 GiB, the limit of newc")?;
     let mut writer = header.write(archive, len);
     writer.write_all(content)?;
     Ok(writer.finish()?)
@@ -197,14 +197,14 @@ mod tests {
 
     #[test]
     fn an_archive_ends_where_the_next_one_may_start() {
-        // The kernel takes an uncompressed archive only at a multiple of four (init/initramfs.c, `this_header & 3`).
+        // The kernel accepts an uncompressed archive only at a multiple of four (init/initramfs.c, `this_header & 3`).
         for text in ["", "1", "12", "123", "1234"] {
             assert!(first(text.as_bytes()).unwrap().len().is_multiple_of(4));
         }
     }
 
     #[test]
-    fn gzip_says_nothing_about_when_and_where() {
+    fn a_gzip_header_has_no_time_and_no_name() {
         let bytes = store(b"abc".to_vec(), Compression::Gzip).unwrap();
         assert_eq!(bytes[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255]);
         let mut text = String::new();

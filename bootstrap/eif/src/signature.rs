@@ -1,36 +1,34 @@
-//! The signature section of an image: who signed it, which the hypervisor measures as PCR8.
+//! The signature section of an image. The hypervisor measures its certificate as PCR8.
 //!
-//! CBOR, as AWS's tools write it: an array of one map, `{"signing_certificate": [BYTE, ...], "signature": [BYTE, ...]}`. The certificate
-//! is PEM. Whether the signature holds is for the hypervisor to say, which starts no image whose signature does not.
+//! CBOR, as AWS's tools write it: an array of one map, `{"signing_certificate": [BYTE, ...], "signature": [BYTE,
+//! ...]}`. The certificate is PEM. Only the hypervisor verifies the signature: it does not start an image with a wrong
+//! one.
 
 use anyhow::{Context, Result, ensure};
 use der::Document;
 use minicbor::Decoder;
 use minicbor::data::Type;
 
-/// Certificates have some hundred bytes; more than this is a mistake.
+/// Certificates have a few hundred bytes; a longer one is a mistake.
 const MAX_CERTIFICATE_LEN: u64 = 64 << 10;
 
-/// The certificate of whoever signed the image, in DER.
+/// The signer's certificate, in DER.
 ///
 /// # Errors
-/// Anything but one signature with its certificate.
+/// If the section is not one signature with its certificate.
 pub(crate) fn signing_certificate(section: &[u8]) -> Result<Vec<u8>> {
     let expected = "signature section: expected one certificate and signature, in CBOR as nitro-cli writes them";
     let pem = certificate_pem(section).context(expected)?;
     let pem = String::from_utf8(pem).context("signature section: signing_certificate: expected PEM")?;
     let (label, document) = Document::from_pem(&pem).context("signature section: signing_certificate: expected PEM")?;
-    ensure!(
-        label == "CERTIFICATE",
-        "signature section: signing_certificate: the PEM of something else, expected CERTIFICATE"
-    );
+    ensure!(label == "CERTIFICATE", "signature section: signing_certificate: PEM {label}, expected CERTIFICATE");
     Ok(document.as_bytes().to_vec())
 }
 
 fn certificate_pem(section: &[u8]) -> Result<Vec<u8>> {
     let mut decoder = Decoder::new(section);
     let count = decoder.array()?;
-    ensure!(count == Some(1), "not one signature");
+    ensure!(count == Some(1), "more or fewer than one signature");
     let entries = decoder.map()?.context("a map without a length")?;
     let mut certificate = None;
     for _ in 0..entries {
@@ -39,11 +37,11 @@ fn certificate_pem(section: &[u8]) -> Result<Vec<u8>> {
             _ => decoder.skip()?,
         }
     }
-    ensure!(decoder.position() == section.len(), "bytes behind it");
+    ensure!(decoder.position() == section.len(), "trailing bytes");
     certificate.context("no signing_certificate")
 }
 
-/// A byte string, or the array of numbers that serde makes of bytes.
+/// A byte string, or an array of numbers, which is how serde encodes bytes.
 fn bytes(decoder: &mut Decoder<'_>) -> Result<Vec<u8>> {
     if decoder.datatype()? == Type::Bytes {
         return Ok(decoder.bytes()?.to_vec());
@@ -59,14 +57,14 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Of the sample of a CA that this project ships.
+    /// From config/signer.toml.
     pub(crate) fn certificate() -> String {
         let (_, rest) = include_str!("../../../config/signer.toml").split_once("-----BEGIN CERTIFICATE-----").unwrap();
         let (body, _) = rest.split_once("-----END CERTIFICATE-----").unwrap();
         format!("-----BEGIN CERTIFICATE-----{body}-----END CERTIFICATE-----\n")
     }
 
-    /// As serde writes it.
+    /// As serde encodes it.
     pub(crate) fn section(certificate: &str) -> Vec<u8> {
         let mut encoder = Encoder::new(Vec::new());
         encoder.array(1).unwrap().map(2).unwrap();
@@ -98,7 +96,7 @@ pub(crate) mod tests {
         }
         let mut long = section(&certificate());
         long.push(0);
-        assert!(says(&long).ends_with("bytes behind it"), "{}", says(&long));
+        assert!(says(&long).ends_with("trailing bytes"), "{}", says(&long));
         assert!(says(&section("no PEM")).starts_with("signature section: signing_certificate: expected PEM"));
         let key = certificate().replace("CERTIFICATE", "PUBLIC KEY");
         assert!(says(&section(&key)).ends_with("expected CERTIFICATE"), "{}", says(&section(&key)));
