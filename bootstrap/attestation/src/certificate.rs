@@ -1,4 +1,4 @@
-//! One X.509 certificate (RFC 5280), as far as AWS's chains use them.
+//! An X.509 certificate (RFC 5280), limited to what AWS's chains use.
 
 use std::time::SystemTime;
 
@@ -25,8 +25,8 @@ const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34")
 const POINT_LEN: usize = 97;
 const UNCOMPRESSED: u8 = 4;
 
-/// A certificate whose form is right: version 3, P-384, signed with ecdsa-with-SHA384 by whomever, no critical extension
-/// that is not understood here, basic constraints that agree with themselves.
+/// A well-formed certificate: version 3, a P-384 key, signed with ecdsa-with-SHA384, no unknown critical extension,
+/// consistent basic constraints. Its signature is not verified yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
     signed_bytes: Vec<u8>,
@@ -36,19 +36,19 @@ pub(crate) struct Certificate {
     not_before: SystemTime,
     not_after: SystemTime,
     public_key: Vec<u8>,
-    /// Absent is as "not a CA".
+    /// `None` means "not a CA".
     basic_constraints: Option<BasicConstraints>,
     key_usage: Option<KeyUsage>,
 }
 
-/// Which rule a certificate breaks by itself.
+/// A rule that a certificate breaks, whatever its chain.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CertificateError {
-    /// Not DER, or no certificate.
-    #[error("not the DER of an X.509 certificate")]
+    /// Not DER, or not a certificate.
+    #[error("expected an X.509 certificate in DER")]
     Der(#[from] der::Error),
     /// Extensions came with version 3.
-    #[error("not of version 3")]
+    #[error("not version 3")]
     Version,
     /// The algorithm, in one of the two places where a certificate names it.
     #[error("signed with algorithm {0}, expected ecdsa-with-SHA384")]
@@ -59,24 +59,24 @@ pub enum CertificateError {
     /// Not P-384.
     #[error("the public key is not an uncompressed point of P-384")]
     PublicKey,
-    /// Two of a kind.
-    #[error("extension {0} is there twice")]
+    /// The same extension twice.
+    #[error("duplicate extension {0}")]
     DuplicateExtension(ObjectIdentifier),
-    /// An extension that changes what the certificate means, in a way that is not known here.
+    /// It may change what the certificate means.
     #[error("unknown critical extension {0}")]
     CriticalExtension(ObjectIdentifier),
-    /// A certificate authority's, which whoever does not know the extension would take for anybody's.
-    #[error("basic constraints that are not critical, expected a certificate authority's to be")]
+    /// A verifier without this extension would take the authority's certificate for a leaf.
+    #[error("the basic constraints of a certificate authority are not critical, expected critical")]
     NotCritical,
-    /// How many certificate authorities may follow one that is none.
+    /// Only certificate authorities have one.
     #[error("a path length, expected none: not a certificate authority")]
     PathLength,
-    /// An extension that does not hold what it should.
+    /// An extension that cannot be parsed.
     #[error("extension {oid}")]
     Extension {
-        /// Which.
+        /// The extension.
         oid: ObjectIdentifier,
-        /// What is wrong with it.
+        /// The cause.
         source: der::Error,
     },
 }

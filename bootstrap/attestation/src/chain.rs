@@ -1,4 +1,4 @@
-//! From the certificate that signed a document to the root, strictly: each certificate's issuer is the one before it.
+//! The chain from the root to the certificate that signed a document. Each certificate's issuer is the one before it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::moment::Moment;
 use crate::root::TrustRoot;
 
-/// Where in the document a certificate is.
+/// A certificate's place in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
     /// `certificate`, which signed the document.
@@ -18,71 +18,71 @@ pub enum Position {
     Cabundle(usize),
 }
 
-/// Which rule of a document's chain is broken, and by which certificate.
+/// The rule that a document's chain breaks, and the certificate that breaks it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChainError {
-    /// The document's chain starts elsewhere than the trusted one.
+    /// The chain does not start at the trusted root.
     #[error("cabundle[0] is not the trusted root, which is {0}")]
     Root(String),
-    /// A chain that goes in circles.
-    #[error("{0}: there already, nearer to the root")]
+    /// The certificate is already in the chain, nearer to the root.
+    #[error("{0}: duplicate certificate")]
     Repeated(Position),
-    /// A certificate that is wrong by itself.
+    /// A certificate that is wrong whatever its chain.
     #[error("{at}")]
     Certificate {
-        /// Which.
+        /// The certificate.
         at: Position,
-        /// What is wrong with it.
+        /// The cause.
         source: CertificateError,
     },
-    /// Reordered, or of another chain.
-    #[error("{0}: its issuer's name is not that of the certificate before it")]
+    /// Reordered, or from another chain.
+    #[error("{0}: its issuer's name is not the subject of the certificate before it")]
     Issuer(Position),
-    /// Changed, or signed by somebody else of the same name.
+    /// Changed, or signed by another issuer of the same name.
     #[error("{0}: not signed by the certificate before it")]
     Signature(Position),
-    /// Made for later.
-    #[error("{at}: valid from {} on, and the time is {}", Moment(.not_before), Moment(.time))]
+    /// Its validity begins later.
+    #[error("{at}: not valid before {}, and the time is {}", Moment(.not_before), Moment(.time))]
     NotYetValid {
-        /// Which.
+        /// The certificate.
         at: Position,
-        /// From when on it is valid.
+        /// The begin of its validity.
         not_before: SystemTime,
-        /// When it had to be.
+        /// The time of verification.
         time: SystemTime,
     },
-    /// Too old.
+    /// Its validity is over.
     #[error("{at}: expired at {}, and the time is {}", Moment(.not_after), Moment(.time))]
     Expired {
-        /// Which.
+        /// The certificate.
         at: Position,
-        /// Until when it was valid.
+        /// The end of its validity.
         not_after: SystemTime,
-        /// When it had to be.
+        /// The time of verification.
         time: SystemTime,
     },
-    /// A certificate that may not issue others, and did.
+    /// It issued a certificate and may not.
     #[error("{0}: not a certificate authority")]
     NotAuthority(Position),
-    /// A certificate authority, or one whose key may sign certificates, does not sign documents.
+    /// A certificate that may sign certificates must not sign documents.
     #[error("certificate: a certificate authority, expected one that may only sign documents")]
     LeafIsAuthority,
-    /// The certificate authority may not have that many under it.
-    #[error("{at}: followed by {actual} certificate authorities, and allows {allowed}")]
+    /// Too many certificate authorities below it.
+    #[error("{at}: followed by {actual} certificate authorities, expected at most {allowed}")]
     PathLength {
-        /// Which.
+        /// The certificate.
         at: Position,
-        /// How many it allows.
+        /// The path length in the certificate.
         allowed: usize,
-        /// How many there are.
+        /// The certificate authorities below it.
         actual: usize,
     },
-    /// The key is for something else.
+    /// The key is for another purpose.
     #[error("{at}: its key usage lacks {missing}")]
     KeyUsage {
-        /// Which.
+        /// The certificate.
         at: Position,
-        /// What it should be for.
+        /// The missing usage.
         missing: &'static str,
     },
 }
@@ -96,10 +96,10 @@ impl fmt::Display for Position {
     }
 }
 
-/// When a chain has to be valid.
+/// The time at which a chain must be valid.
 pub(crate) struct Clock {
     pub(crate) time: SystemTime,
-    /// How much later a certificate may begin.
+    /// How much later a certificate's validity may begin.
     pub(crate) tolerance: Duration,
 }
 
@@ -157,7 +157,7 @@ fn check_validity(certificate: &Certificate, at: Position, clock: &Clock) -> Res
     Ok(())
 }
 
-/// RFC 5280 does not count certificates that name themselves as issuer; here everything counts.
+/// Counts every certificate; RFC 5280 skips self-issued ones.
 fn check_authority(certificate: &Certificate, at: Position, followers: usize) -> Result<(), ChainError> {
     if !certificate.is_ca() {
         return Err(ChainError::NotAuthority(at));

@@ -1,33 +1,33 @@
-//! What a verified document says.
+//! The claims of a verified document.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::pcr::Pcr;
 
-/// What a verified document says.
+/// The claims of a verified document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// The enclave's module, as the hypervisor names it.
+    /// The hypervisor's name for the enclave's module.
     pub module_id: String,
-    /// When the document was made.
+    /// The document's creation time.
     pub timestamp: SystemTime,
-    /// All registers of the document; PCR0 to PCR15 are always there.
+    /// All PCRs in the document; PCR0 to PCR15 are always present.
     pub pcrs: BTreeMap<u8, Pcr>,
-    /// What the enclave put there, 1 to 1024 bytes.
+    /// Chosen by the enclave, 1 to 1024 bytes.
     pub public_key: Option<Vec<u8>>,
-    /// What the enclave put there, at most 512 bytes.
+    /// Chosen by the enclave, at most 512 bytes.
     pub user_data: Option<Vec<u8>>,
-    /// What the enclave put there, at most 512 bytes.
+    /// Chosen by the enclave, at most 512 bytes.
     pub nonce: Option<Vec<u8>>,
-    /// From when on the certificate that signed the document is valid.
+    /// Begin of the signing certificate's validity.
     pub not_before: SystemTime,
-    /// Until when.
+    /// End of the signing certificate's validity.
     pub not_after: SystemTime,
 }
 
 impl Claims {
-    /// Whether the enclave runs in debug mode, where the hypervisor hides what was measured.
+    /// Whether the enclave runs in debug mode, in which PCR0 to PCR2 are zero.
     #[must_use]
     pub fn is_debug(&self) -> bool {
         (0..=2).any(|index| self.pcrs.get(&index).is_none_or(Pcr::is_zero))

@@ -1,4 +1,4 @@
-//! A whole document: from bytes to what may be believed of them.
+//! Verifies a whole document: from its bytes to its claims.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,52 +12,52 @@ use crate::payload::{Payload, PayloadError};
 use crate::policy::{Policy, Violation};
 use crate::root::TrustRoot;
 
-/// The longest document in bytes: what the NSM driver takes in an answer (drivers/misc/nsm.c, `NSM_RESPONSE_MAX_SIZE`).
+/// The longest document in bytes: the NSM driver's limit for a response (drivers/misc/nsm.c, `NSM_RESPONSE_MAX_SIZE`).
 const MAX_LEN: usize = 0x3000;
 
 /// How far the verifier's clock may be behind the hypervisor's.
 ///
-/// A module's certificate begins 0 to 3 s before its first document, so a verifier whose clock is a few seconds behind would find each
-/// new enclave's certificate to be of the future. It lengthens no certificate's life: the end has no tolerance. That a document is
-/// fresh is what a nonce says, whatever the clocks.
+/// A module's certificate becomes valid 0 to 3 s before its first document. A verifier whose clock is a few seconds
+/// behind would refuse each new enclave. The end of the validity has no tolerance. A nonce proves that a document is
+/// fresh, whatever the clocks.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// When the certificates must be valid.
+/// The time at which the certificates must be valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
-    /// When the document says that it was made: for documents that were kept. It proves nothing about today.
+    /// The document's own timestamp: for archived documents. It proves nothing about the present.
     Document,
-    /// A moment of the caller's choice, usually now. Certificates may begin up to [`CLOCK_TOLERANCE`] later.
+    /// A given time, usually now. Certificates may become valid up to [`CLOCK_TOLERANCE`] later.
     Time(SystemTime),
 }
 
-/// What the verifier asked the enclave to put into its document. `None`: not asked, anything is right.
+/// What the verifier asked the enclave to put into its document. `None` accepts anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected<'a> {
-    /// Makes the document one that cannot be older than the nonce.
+    /// Proves that the document is not older than the nonce.
     pub nonce: Option<&'a [u8]>,
-    /// As the verifier can compute it.
+    /// Computed by the verifier.
     pub user_data: Option<&'a [u8]>,
-    /// As the verifier knows it.
+    /// Known to the verifier.
     pub public_key: Option<&'a [u8]>,
 }
 
-/// Which rule a document breaks.
+/// The rule that a document breaks.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// More than any NSM can say, or nothing.
+    /// Empty, or longer than any NSM's response.
     #[error("a document of {0} bytes, expected 1 to {MAX_LEN}")]
     Length(usize),
-    /// What is around the payload.
+    /// The COSE_Sign1 around the payload.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
-    /// What the document says.
+    /// The payload.
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// Who says it.
+    /// The certificates.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// The hypervisor signs with a certificate that is valid at that time.
+    /// The hypervisor signs with a certificate that is valid at the document's time.
     #[error(
         "payload: timestamp {}, and the document's certificate is valid from {} to {}",
         Moment(.timestamp), Moment(.not_before), Moment(.not_after)
@@ -65,18 +65,18 @@ pub enum Error {
     Timestamp {
         /// The document's.
         timestamp: SystemTime,
-        /// The leaf's.
+        /// The signing certificate's.
         not_before: SystemTime,
-        /// The leaf's.
+        /// The signing certificate's.
         not_after: SystemTime,
     },
-    /// The document was changed, or somebody else signed it.
-    #[error("the signature is not one of the document's certificate over the document")]
+    /// The document was changed, or signed with another key.
+    #[error("the signature does not verify with the document's certificate")]
     Signature,
-    /// The document is genuine, and of another enclave than those that are allowed.
+    /// The document is genuine, but the policy does not allow its enclave.
     #[error(transparent)]
     Policy(#[from] Violation),
-    /// The document is genuine, and not the answer to what was asked.
+    /// The document is genuine, but does not answer the request.
     #[error("{field} is {}, expected {}", hex(.actual.as_deref()), hex(Some(.expected)))]
     Unexpected {
         /// `nonce`, `user_data` or `public_key`.
@@ -88,7 +88,7 @@ pub enum Error {
     },
 }
 
-/// Verifies that a document is genuine, that it is what `policy` allows, and that it says what was `expected`.
+/// Verifies that a document is genuine, that `policy` allows its enclave, and that its fields are as `expected`.
 ///
 /// # Errors
 /// The first rule that the document breaks.
@@ -105,8 +105,8 @@ pub fn attest(
     Ok(claims)
 }
 
-/// Verifies that a document is genuine: made by a hypervisor for which `root` vouches. Which enclave it speaks of is for
-/// the caller to judge; [`attest`] does both.
+/// Verifies that a document is genuine: signed by a hypervisor whose chain leads to `root`. The caller must check which
+/// enclave it is from; [`attest`] does both.
 ///
 /// # Errors
 /// The first rule that the document breaks.
@@ -117,7 +117,7 @@ pub fn verify(document: &[u8], root: &TrustRoot, at: At) -> Result<Claims, Error
     let envelope = Envelope::parse(document)?;
     let payload = Payload::parse(envelope.payload)?;
     let (time, tolerance) = match at {
-        // Both are the hypervisor's clock.
+        // Both times come from the hypervisor's clock.
         At::Document => (payload.timestamp, Duration::ZERO),
         At::Time(time) => (time, CLOCK_TOLERANCE),
     };

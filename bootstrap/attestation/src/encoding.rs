@@ -1,14 +1,14 @@
-//! Documents as people have them: in hex, in base64, in JSON. Reading one proves nothing; [`verify`](crate::verify) does.
+//! Decodes documents from hex, base64 or JSON. Decoding proves nothing; [`verify`](crate::verify) does.
 //!
-//! | written as | where it comes from |
+//! | encoding | source |
 //! |---|---|
-//! | the bytes themselves | the NSM |
-//! | hex, also behind `0x` | logs, other projects' tools |
-//! | base64 or base64url, padded or not, in one line or several | APIs, `base64`, other projects' tools |
+//! | raw bytes | the NSM |
+//! | hex, with or without `0x` | logs, other projects' tools |
+//! | base64 or base64url, padded or not, on one line or several | APIs, `base64`, other projects' tools |
 //! | JSON: a string, or an object with one `document`, at any depth | the signer's `/attestation`, `wg-server status --json` |
 //!
-//! These cannot be taken for one another. A document starts with a byte that no text starts with, JSON with a character that no other
-//! has, and the base64 of a document with `0o` or `hE`, which is not hex.
+//! The encodings are unambiguous. A document starts with a byte that is not ASCII, JSON with a character that the
+//! others do not have, and the base64 of a document with `0o` or `hE`, which is not hex.
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -18,9 +18,9 @@ use thiserror::Error;
 
 use crate::printable::Printable;
 
-/// A COSE_Sign1 of four parts, behind its tag or not (RFC 9052, section 4.2).
+/// First bytes of a COSE_Sign1: its tag, or its array of four (RFC 9052, section 4.2).
 const STARTS: [u8; 2] = [0xd2, 0x84];
-/// Some programs write it in front of UTF-8.
+/// Some programs start UTF-8 with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const EITHER_PADDING: GeneralPurposeConfig =
@@ -28,42 +28,42 @@ const EITHER_PADDING: GeneralPurposeConfig =
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, EITHER_PADDING);
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, EITHER_PADDING);
 
-/// Why bytes are not a document that somebody wrote down.
+/// Why input is not an encoded document.
 #[derive(Debug, Error)]
 pub enum EncodingError {
     /// Nothing, or white space.
-    #[error("there is nothing to read; expected {EXPECTED}")]
+    #[error("no input; expected {EXPECTED}")]
     Empty,
-    /// Text that is no encoding of bytes.
+    /// Text in none of the encodings.
     #[error("neither hex ({hex}) nor base64 ({base64}) nor JSON; expected {EXPECTED}")]
     Text {
-        /// What hex does not have.
+        /// Why it is not hex.
         hex: String,
-        /// What base64 does not have.
+        /// Why it is not base64.
         base64: String,
     },
-    /// Text that is the encoding of something else.
+    /// The encoding of something else.
     #[error(
         "read as {read_as}, the first byte is {first:#04x}, and a document starts with 0xd2 or 0x84; expected {EXPECTED}"
     )]
     Other {
-        /// How the text was read.
+        /// The encoding.
         read_as: &'static str,
-        /// What came of it.
+        /// The first byte.
         first: u8,
     },
-    /// What looks like JSON and is not.
-    #[error("read as JSON, which it starts like; expected {EXPECTED}")]
+    /// It starts like JSON.
+    #[error("not valid JSON; expected {EXPECTED}")]
     Json(#[from] serde_json::Error),
-    /// JSON about something else.
+    /// Other JSON.
     #[error("JSON without a \"document\"; expected {EXPECTED}")]
     NoDocument,
-    /// What the signer answers when it has no document.
-    #[error("an error of the signer and no document: {0}; a request is /attestation?nonce=HEX, such as nonce=00")]
+    /// The signer's error response.
+    #[error("an error from the signer: {0}; expected its answer to /attestation?nonce=HEX, such as nonce=00")]
     Refusal(String),
     /// The JSON of several enclaves.
     #[error(
-        "JSON with {0} documents; expected one: choose it, as with `jq '.enclaves[0].attested.document'` from `wg-server status --json`"
+        "JSON with {0} documents; expected one: select it, as with `jq '.enclaves[0].attested.document'` from `wg-server status --json`"
     )]
     Several(usize),
 }
@@ -71,15 +71,15 @@ pub enum EncodingError {
 const EXPECTED: &str =
     "an attestation document as bytes, hex, base64, base64url, or in JSON as {\"document\": \"BASE64\"}";
 
-/// The document that `written` is.
+/// Decodes a document.
 ///
 /// # Errors
-/// What was tried, and why it is none of that.
+/// If `written` is in none of the encodings.
 pub fn decode(written: &[u8]) -> Result<Vec<u8>, EncodingError> {
     let text = written.strip_prefix(BYTE_ORDER_MARK).unwrap_or(written).trim_ascii();
     match text.first() {
         None => Err(EncodingError::Empty),
-        // Whatever it is, it is no text: verification says what is wrong with it. Its last bytes may look like white space.
+        // Not text, so verification reports what is wrong. Its last bytes may look like white space.
         Some(0x80..) => Ok(written.to_vec()),
         Some(b'{' | b'[' | b'"') => decode_text(document_in(&serde_json::from_slice(text)?)?.as_bytes()),
         Some(_) => decode_text(text),
@@ -102,7 +102,7 @@ fn document_in(json: &Value) -> Result<&str, EncodingError> {
     }
 }
 
-/// The parser bounds how deep this goes.
+/// serde_json bounds the recursion.
 fn collect<'a>(json: &'a Value, documents: &mut Vec<&'a str>) {
     match json {
         Value::Object(fields) => {
@@ -136,7 +136,7 @@ fn decode_text(text: &[u8]) -> Result<Vec<u8>, EncodingError> {
 
 fn hex(text: &[u8]) -> Result<Vec<u8>, String> {
     let digits = text.strip_prefix(b"0x").or_else(|| text.strip_prefix(b"0X")).unwrap_or(text);
-    // Before it is decoded: the library would take another prefix.
+    // Before decoding: the library would accept a second prefix.
     if let Some(other) = digits.iter().find(|digit| !digit.is_ascii_hexdigit()) {
         return Err(format!("it has {}", shown(*other)));
     }

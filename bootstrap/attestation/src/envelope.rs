@@ -1,4 +1,4 @@
-//! What is around a document's payload: a COSE_Sign1 (RFC 9052, section 4.2).
+//! The COSE_Sign1 around a document's payload (RFC 9052, section 4.2).
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use minicbor::data::{Tag, Type};
@@ -11,10 +11,10 @@ const SIGN1: u64 = 18;
 const ALG: i64 = 1;
 /// ECDSA with SHA-384 (RFC 9053, section 2.1).
 const ES384: i64 = -35;
-/// Two numbers of P-384, each at its full length (RFC 9053, section 2.1).
+/// Two P-384 integers, each at full length (RFC 9053, section 2.1).
 const SIGNATURE_LEN: usize = 96;
 
-/// A COSE_Sign1 with ES384, its parts as they are in the document.
+/// A COSE_Sign1 with ES384.
 ///
 /// ```text
 /// [18(] [ << {1: -35} >>, {}, << payload >>, signature: 96 bytes ] [)]
@@ -26,39 +26,39 @@ pub(crate) struct Envelope<'a> {
     signature: [u8; SIGNATURE_LEN],
 }
 
-/// Which rule of the envelope a document breaks.
+/// The rule of COSE_Sign1 that a document breaks.
 #[derive(Debug, Error)]
 pub enum EnvelopeError {
-    /// No CBOR, or none that belongs there.
-    #[error("COSE_Sign1: {part}: no {expected}")]
+    /// Not CBOR, or of another type.
+    #[error("COSE_Sign1: {part}: expected {expected}")]
     Cbor {
-        /// Which part.
+        /// The part.
         part: &'static str,
-        /// What belongs there.
+        /// The expected type.
         expected: &'static str,
-        /// What is there instead.
+        /// The cause.
         source: minicbor::decode::Error,
     },
-    /// Another COSE message, or no COSE.
+    /// Another COSE message, or not COSE.
     #[error("COSE_Sign1: tag {0}, expected {SIGN1} or none")]
     Tag(u64),
-    /// Not the four parts.
+    /// Not four parts.
     #[error("COSE_Sign1: {}, expected an array of 4", .0.map_or("an array of unknown length".to_owned(), |len| format!("an array of {len}")))]
     Parts(Option<u64>),
-    /// More or less than the algorithm.
+    /// Anything but the algorithm.
     #[error("COSE_Sign1: protected header: expected the algorithm and nothing else")]
     ProtectedHeader,
-    /// Unsigned, or signed with something else than the NSM signs with.
+    /// Not the NSM's algorithm.
     #[error("COSE_Sign1: algorithm {0}, expected {ES384} (ES384)")]
     Algorithm(i64),
-    /// AWS's documents have none, and nothing in it would be signed.
+    /// AWS's documents have none, and it would not be signed.
     #[error("COSE_Sign1: unprotected header: expected none")]
     UnprotectedHeader,
-    /// Not the two numbers side by side; DER has other lengths.
+    /// Not two integers of fixed length; DER has other lengths.
     #[error("COSE_Sign1: a signature of {0} bytes, expected {SIGNATURE_LEN}")]
     SignatureLength(usize),
-    /// Bytes behind the document.
-    #[error("COSE_Sign1: {0} bytes behind it, expected none")]
+    /// Bytes after the document.
+    #[error("COSE_Sign1: {0} trailing bytes, expected none")]
     Trailing(usize),
 }
 
@@ -91,7 +91,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Whether the owner of `public_key`, an uncompressed point of P-384, signed this.
+    /// Whether the signature verifies with `public_key`, an uncompressed point of P-384.
     pub(crate) fn is_signed_by(&self, public_key: &[u8]) -> bool {
         let message = signed_bytes(self.protected, self.payload);
         UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, public_key).verify(&message, &self.signature).is_ok()

@@ -1,14 +1,11 @@
-//! AWS Nitro attestation documents: bytes in, verified claims out.
+//! Verifies AWS Nitro attestation documents.
 //!
-//! [`attest`] is the one way: a document is what AWS's rules say it is, its chain leads to the [`TrustRoot`], and its
-//! measurements are what the [`Policy`] allows; or the error names the rule that it breaks. The rules are those of
-//! <https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md>.
+//! [`attest`] is the one entry point. It checks a document by AWS's rules, its certificate chain up to the
+//! [`TrustRoot`], and its measurements against the [`Policy`]. The error names the rule that the document breaks. The
+//! rules are those of <https://github.com/aws/aws-nitro-enclaves-nsm-api/blob/main/docs/attestation_process.md>.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test"))]
 
 mod certificate;
 mod chain;

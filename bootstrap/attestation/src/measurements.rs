@@ -1,4 +1,4 @@
-//! What identifies an image, as its build wrote it down.
+//! An image's measurements, from the file that its build wrote.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::pcr::{Pcr, PcrError};
 use crate::printable::Printable;
 
-/// The registers that a document of an image has to show.
+/// The PCRs that an image's documents must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measurements {
     /// Kernel, command line and all ramdisks.
@@ -18,55 +18,54 @@ pub struct Measurements {
     pub pcr1: Pcr,
     /// The other ramdisks: the configuration.
     pub pcr2: Pcr,
-    /// Those beyond, if whoever wrote the measurements down knows them: PCR8 is the image's signer, PCR16 and above are what the
-    /// enclave's own programs extend.
+    /// Other PCRs in the file: PCR8 measures the signer's certificate; programs in the enclave extend PCR16 and above.
     pub others: BTreeMap<u8, Pcr>,
 }
 
-/// Why a text holds no [`Measurements`].
+/// Why a text is not [`Measurements`].
 #[derive(Debug, Error)]
 pub enum MeasurementsError {
     /// Not JSON, or values that are not text.
     #[error("expected JSON with \"PCR0\", \"PCR1\" and \"PCR2\", by itself or in \"Measurements\"")]
     Json(#[from] serde_json::Error),
-    /// One of the three.
+    /// One of the three required PCRs.
     #[error("PCR{0} is missing, expected JSON with \"PCR0\", \"PCR1\" and \"PCR2\", by itself or in \"Measurements\"")]
     Missing(u8),
-    /// No register's value.
+    /// Not a PCR's value.
     #[error("PCR{index}")]
     Pcr {
-        /// Which.
+        /// The PCR's number.
         index: u8,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: PcrError,
     },
-    /// What an enclave in debug mode shows for PCR0, PCR1 and PCR2, and no image has.
+    /// PCR0, PCR1 and PCR2 are zero only in debug mode.
     #[error("PCR{0} is zero: this describes an enclave in debug mode, expected the measurements of an image")]
     Zero(u8),
-    /// Another register.
+    /// Another PCR.
     #[error("PCR{0} is zero, so nothing was measured into it; expected its value, or no PCR{0}")]
     Unused(u8),
-    /// `nitro-cli describe-enclaves` where nothing runs.
-    #[error("a list of no enclaves; expected one, as `nitro-cli describe-enclaves` lists it while it runs")]
+    /// `nitro-cli describe-enclaves` while no enclave runs.
+    #[error("an empty list of enclaves; expected one, from `nitro-cli describe-enclaves` while it runs")]
     NoEnclave,
-    /// `nitro-cli describe-enclaves` where several run.
-    #[error("a list of {} enclaves, {}; expected one: choose it, as with `jq '.[0]'`", .0.len(), .0.join(", "))]
+    /// `nitro-cli describe-enclaves` while several run.
+    #[error("a list of {} enclaves, {}; expected one: select it, as with `jq '.[0]'`", .0.len(), .0.join(", "))]
     Several(Vec<String>),
 }
 
 impl Measurements {
-    /// Of an image whose signer and further registers are not known.
+    /// Measurements without other PCRs.
     #[must_use]
     pub const fn new(pcr0: Pcr, pcr1: Pcr, pcr2: Pcr) -> Self {
         Self { pcr0, pcr1, pcr2, others: BTreeMap::new() }
     }
 
-    /// Reads `measurements.json` of this project's builds, or what `nitro-cli` prints when it builds an image (`build-enclave`), describes
-    /// one (`describe-eif`), or lists the only enclave that runs (`describe-enclaves`).
+    /// Parses this project's `measurements.json`, or the output of `nitro-cli build-enclave`, `describe-eif`, or
+    /// `describe-enclaves` while one enclave runs.
     ///
     /// # Errors
-    /// Anything without the three registers, registers that are zero, and several enclaves.
+    /// If one of the three PCRs is missing, a PCR is zero, or several enclaves are listed.
     pub fn parse(json: &str) -> Result<Self, MeasurementsError> {
         let object = match serde_json::from_str(json.trim_start_matches('\u{feff}'))? {
             File::One(object) => object,
@@ -98,7 +97,8 @@ enum File {
     List(Vec<Object>),
 }
 
-/// Whatever has registers, or `Measurements` that have them. Each key once: another reader might take the other.
+/// An object with PCRs, or with `Measurements` that have them. Each key once: parsers differ on which duplicate they
+/// use.
 #[derive(Default)]
 struct Object {
     pcrs: BTreeMap<u8, String>,
@@ -112,7 +112,7 @@ impl Object {
         match (&self.id, self.cid) {
             (Some(id), _) => Printable(id).to_string(),
             (None, Some(cid)) => format!("CID {cid}"),
-            (None, None) => "one without a name".to_owned(),
+            (None, None) => "an unnamed one".to_owned(),
         }
     }
 }
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for Reader {
                 }
             };
             if !is_new {
-                return Err(de::Error::custom(format_args!("{key} is there twice")));
+                return Err(de::Error::custom(format_args!("duplicate key {key}")));
             }
         }
         Ok(File::One(object))
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// Of `PCR0` to `PCR31`.
+/// The number in `PCR0` to `PCR31`.
 fn index(key: &str) -> Option<u8> {
     let index = key.strip_prefix("PCR")?.parse().ok().filter(|index| *index < Pcr::COUNT)?;
     (key == format!("PCR{index}")).then_some(index)
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn our_file_and_those_of_nitro_cli_say_the_same() {
+    fn our_file_and_those_of_nitro_cli_give_the_same_measurements() {
         let pcrs = json(&"c".repeat(96));
         let ours = format!(r#"{{"hashAlgorithm": "SHA384", {pcrs}, "sha256": {{"eif": "00"}}}}"#);
         let built = format!(r#"{{"Measurements": {{"HashAlgorithm": "Sha384 {{ ... }}", {pcrs}}}}}"#);
@@ -228,7 +228,7 @@ mod tests {
         let pcrs = json(&"c".repeat(96));
         let list = format!("[{}, {}]", enclave("i-1-enc1", &pcrs), enclave("i-1-enc2", &pcrs));
         let error = Measurements::parse(&list).unwrap_err().to_string();
-        assert_eq!(error, "a list of 2 enclaves, i-1-enc1, i-1-enc2; expected one: choose it, as with `jq '.[0]'`");
+        assert_eq!(error, "a list of 2 enclaves, i-1-enc1, i-1-enc2; expected one: select it, as with `jq '.[0]'`");
         assert!(matches!(Measurements::parse("[]"), Err(MeasurementsError::NoEnclave)));
     }
 

@@ -1,4 +1,4 @@
-//! Times in errors.
+//! Times in error messages.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ pub(crate) struct Moment<'a>(pub(crate) &'a SystemTime);
 
 impl fmt::Display for Moment<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What DER cannot say is before 1970 or after 9999.
+        // DER's times are from 1970 to 9999.
         match der::DateTime::try_from(*self.0) {
             Ok(time) => time.fmt(f),
             Err(_) => write!(f, "{:?}", self.0),

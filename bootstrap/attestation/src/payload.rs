@@ -1,4 +1,4 @@
-//! What a document says: a CBOR map with nine keys.
+//! A document's payload: a CBOR map with nine keys.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use crate::pcr::Pcr;
 
-/// The only digest that an NSM uses.
+/// The NSM's only digest.
 const DIGEST: &str = "SHA384";
-/// Their indices are 0 to 31, each once: there cannot be more.
+/// PCR0 to PCR31.
 const PCR_COUNT: usize = 32;
-/// PCR0 to PCR15 are locked when an enclave starts, and so are in every document.
+/// PCR0 to PCR15 are locked when an enclave starts, so every document has them.
 const LOCKED: u8 = 16;
 /// AWS has four; the specification sets no limit.
 const MAX_CABUNDLE: usize = 8;
@@ -22,22 +22,22 @@ const PUBLIC_KEY_LEN: [usize; 2] = [1, 1024];
 const USER_DATA_LEN: [usize; 2] = [0, 512];
 const NONCE_LEN: [usize; 2] = [0, 512];
 
-/// The payload, each key as AWS's specification limits it.
+/// The payload, with the limits of AWS's specification.
 ///
 /// | key           | value                                                             |
 /// |---------------|-------------------------------------------------------------------|
 /// | `module_id`   | text, not empty                                                   |
 /// | `digest`      | text, `SHA384`                                                    |
 /// | `timestamp`   | milliseconds since 1970, not 0                                    |
-/// | `pcrs`        | map from 0..31 to 48 bytes; PCR0 to PCR15 are there               |
+/// | `pcrs`        | map from 0..31 to 48 bytes; PCR0 to PCR15 are required            |
 /// | `certificate` | 1 to 1024 bytes, DER                                              |
 /// | `cabundle`    | array of 1 to 8, each 1 to 1024 bytes of DER, the root first      |
 /// | `public_key`  | null, absent, or 1 to 1024 bytes                                  |
 /// | `user_data`   | null, absent, or at most 512 bytes                                |
 /// | `nonce`       | null, absent, or at most 512 bytes                                |
 ///
-/// In any order, each once, and no others: a key that this program does not know might change what the others mean. Maps
-/// and arrays may be of definite length (AWS's documents until 2025) or indefinite (since).
+/// Keys may be in any order. Duplicate and unknown keys are refused: an unknown key might change what the others mean.
+/// Maps and arrays may have definite length (AWS's documents until 2025) or indefinite (since then).
 #[derive(Debug)]
 pub(crate) struct Payload<'a> {
     pub(crate) module_id: &'a str,
@@ -50,68 +50,68 @@ pub(crate) struct Payload<'a> {
     pub(crate) nonce: Option<&'a [u8]>,
 }
 
-/// Which rule of the payload a document breaks.
+/// The rule of the payload that a document breaks.
 #[derive(Debug, Error)]
 pub enum PayloadError {
-    /// No CBOR, or none that belongs there.
-    #[error("payload: {key}: no {expected}")]
+    /// Not CBOR, or of another type.
+    #[error("payload: {key}: expected {expected}")]
     Cbor {
-        /// Which key's value; "map" for the keys themselves.
+        /// The key; "map" for the keys themselves.
         key: &'static str,
-        /// What belongs there.
+        /// The expected type.
         expected: &'static str,
-        /// What is there instead.
+        /// The cause.
         source: minicbor::decode::Error,
     },
-    /// Bytes behind the map.
-    #[error("payload: {0} bytes behind the map, expected none")]
+    /// Bytes after the map.
+    #[error("payload: {0} trailing bytes, expected none")]
     Trailing(usize),
-    /// None of the nine.
+    /// Not one of the nine.
     #[error("payload: unknown key {0:?}, expected the nine of AWS's specification")]
     UnknownKey(String),
-    /// A second value, which another reader might take for the first.
-    #[error("payload: {0} is there twice")]
+    /// Parsers differ on which of the two they use.
+    #[error("payload: duplicate key {0}")]
     DuplicateKey(&'static str),
-    /// One of the six keys that must be there.
+    /// One of the six required keys.
     #[error("payload: {0} is missing")]
     Missing(&'static str),
-    /// A text or byte string of a length that the specification excludes.
+    /// A length outside the specification's limits.
     #[error("payload: {key} of {len} bytes, expected {} to {}", .expected[0], .expected[1])]
     Length {
-        /// Which.
+        /// The key.
         key: &'static str,
-        /// How long it is.
+        /// The length.
         len: usize,
-        /// The shortest and the longest that is right.
+        /// The least and the greatest allowed length.
         expected: [usize; 2],
     },
     /// An empty name.
     #[error("payload: module_id is empty")]
     ModuleId,
-    /// Another hash, of another length.
+    /// Another digest.
     #[error("payload: digest {0:?}, expected {DIGEST:?}")]
     Digest(String),
-    /// No time.
+    /// Zero, or beyond `SystemTime`.
     #[error("payload: timestamp {0}, expected milliseconds since 1970")]
     Timestamp(u64),
-    /// No register has that number.
+    /// Not a PCR's number.
     #[error("payload: pcrs[{0}], expected 0 to 31")]
     PcrIndex(u64),
-    /// A second value for a register.
-    #[error("payload: pcrs[{0}] is there twice")]
+    /// A second value for a PCR.
+    #[error("payload: duplicate pcrs[{0}]")]
     DuplicatePcr(u8),
-    /// No SHA-384.
+    /// Not a SHA-384.
     #[error("payload: pcrs[{index}] of {len} bytes, expected {expected}", expected = Pcr::LEN)]
     PcrLength {
-        /// Which register.
+        /// The PCR's number.
         index: u8,
-        /// How long it is.
+        /// The length.
         len: usize,
     },
-    /// One of the registers that every enclave has.
+    /// One of the PCRs that every document has.
     #[error("payload: pcrs[{0}] is missing")]
     MissingPcr(u8),
-    /// No certificate to start from, or more than any chain of AWS.
+    /// Empty, or longer than any chain of AWS.
     #[error("payload: cabundle of {}, expected 1 to {MAX_CABUNDLE} certificates", if *.0 == 0 { "none" } else { "more" })]
     CabundleCount(usize),
 }
@@ -132,7 +132,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// The nine keys as they are read. The outer `Option` is whether the key was there.
+/// The nine keys while they are parsed. The outer `Option` is `None` until the key has been read.
 #[derive(Default)]
 struct Fields<'a> {
     module_id: Option<&'a str>,
@@ -255,11 +255,11 @@ fn bytes<'a>(
     if (least..=most).contains(&len) { Ok(bytes) } else { Err(PayloadError::Length { key, len, expected }) }
 }
 
-/// What remains of a map or an array.
+/// The remaining entries of a map or an array.
 struct Entries {
     key: &'static str,
     expected: &'static str,
-    /// `None`: until a break.
+    /// `None`: up to a break.
     remaining: Option<u64>,
 }
 
@@ -268,7 +268,7 @@ impl Entries {
         Self { key, expected, remaining }
     }
 
-    /// Whether the decoder stands before another entry. Not to be called again once it does not.
+    /// Whether another entry follows. Do not call it again after it has returned false.
     fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<bool, PayloadError> {
         match &mut self.remaining {
             Some(0) => return Ok(false),

@@ -5,23 +5,23 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// What a platform configuration register holds: a SHA-384. Written as 96 hex digits.
+/// The value of a platform configuration register: a SHA-384, shown as 96 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pcr(pub [u8; Pcr::LEN]);
 
-/// Why a text is no [`Pcr`].
+/// Why a text is not a [`Pcr`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?}, expected the {digits} hex digits of a SHA-384", digits = 2 * Pcr::LEN)]
 pub struct PcrError(String);
 
 impl Pcr {
-    /// An enclave has PCR0 to PCR31; PCR16 and above are its programs' own.
+    /// PCR0 to PCR31; programs in the enclave extend PCR16 and above.
     pub const COUNT: u8 = 32;
 
     /// Bytes of a SHA-384.
     pub const LEN: usize = 48;
 
-    /// Whether nothing was measured into it, or the hypervisor hides it because the enclave is in debug mode.
+    /// Whether nothing was measured into it, or the enclave runs in debug mode.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; Self::LEN]
@@ -32,7 +32,7 @@ impl FromStr for Pcr {
     type Err = PcrError;
 
     fn from_str(text: &str) -> Result<Self, PcrError> {
-        // The library would take 0x in front.
+        // The library would accept a prefix 0x.
         match const_hex::decode_to_array(text) {
             Ok(bytes) if const_hex::check_raw(text) => Ok(Self(bytes)),
             Ok(_) | Err(_) => Err(PcrError(text.to_owned())),
@@ -40,27 +40,27 @@ impl FromStr for Pcr {
     }
 }
 
-/// One register and the value that it has to have: `N=HEX`, such as on a command line.
+/// A PCR and its required value: `N=HEX`, such as on a command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register {
     /// 0 to 31.
     pub index: u8,
-    /// What it holds.
+    /// The required value.
     pub value: Pcr,
 }
 
-/// Why a text is no [`Register`].
+/// Why a text is not a [`Register`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RegisterError {
-    /// No number of a register.
-    #[error("{0:?} is not the number of a register, 0 to 31; expected N=HEX, such as 16= and 96 hex digits")]
+    /// Not a PCR's number.
+    #[error("{0:?} is not a PCR number from 0 to 31; expected N=HEX, such as 16= and 96 hex digits")]
     Index(String),
-    /// No value.
+    /// Not a PCR's value.
     #[error("PCR{index}: {problem}")]
     Value {
-        /// Whose.
+        /// The PCR's number.
         index: u8,
-        /// What is wrong with it.
+        /// The cause.
         problem: PcrError,
     },
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_pcr() {
+    fn anything_else_is_not_a_pcr() {
         for text in ["", &"0".repeat(95), &"0".repeat(97), &"0".repeat(98), &"g".repeat(96), &"é".repeat(48)] {
             assert_eq!(text.parse::<Pcr>(), Err(PcrError(text.to_owned())), "{text}");
         }

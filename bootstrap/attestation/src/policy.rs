@@ -1,4 +1,4 @@
-//! Which enclaves are right: the operator's choice, against what a document claims.
+//! Which enclaves the operator allows, compared with a document's claims.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use crate::claims::Claims;
 use crate::measurements::Measurements;
 use crate::pcr::Pcr;
 
-/// The registers that say what runs. Of the others, PCR2 is the configuration of an unknown image, PCR3 the parent instance's role, PCR4
-/// the parent instance; PCR16 and above say what whatever runs has put there.
+/// The PCRs that identify the image. PCR2 alone is the configuration of an unknown image, PCR3 the parent instance's
+/// role, PCR4 the parent instance. The running programs choose PCR16 and above.
 const IDENTIFYING: [u8; 3] = [0, 1, 8];
 
-/// Which images an enclave may run, and which values other registers may have.
+/// The images that an enclave may run, and the values that other PCRs may have.
 ///
-/// An enclave is right if its registers are those of any one image, and every register for which values are given has one
-/// of them. A policy without any image, and without values for PCR0, PCR1 or PCR8, refuses everything.
+/// Allows an enclave if its PCRs are those of one image, and each PCR with given values has one of them. A policy
+/// without any image, and without values for PCR0, PCR1 or PCR8, refuses everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     images: Vec<(String, Measurements)>,
@@ -25,64 +25,62 @@ pub struct Policy {
 /// Why a value cannot be part of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
-    /// A register that is zero in every enclave, or that none has.
-    #[error(
-        "PCR{0} says nothing about an enclave, expected PCR0 to PCR4, PCR8, or PCR16 to PCR31, which are its programs' own"
-    )]
+    /// A PCR that is zero in every enclave, or does not exist.
+    #[error("PCR{0} does not identify an enclave, expected PCR0 to PCR4, PCR8, or PCR16 to PCR31")]
     Index(u8),
-    /// A register that nothing was measured into.
-    #[error("zero is what PCR{0} holds when nothing was measured, expected the value to ask for")]
+    /// A PCR that nothing was measured into.
+    #[error("PCR{0} of zeros means that nothing was measured, expected another value")]
     Zero(u8),
 }
 
-/// What a policy does not allow. Its labels are `Box<str>` to keep every error of this crate below 128 bytes.
+/// Why a policy refuses an enclave. Its labels are `Box<str>` to keep every error of this crate below 128 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// See [`Policy::is_empty`].
-    #[error("the policy names no image, so none is right")]
+    #[error("the policy allows no image, expected at least one")]
     Empty,
-    /// The hypervisor hides PCR0-2 of an enclave whose console the parent can read.
-    #[error("PCR{0} is zero: the enclave runs in debug mode, which is never right")]
+    /// In debug mode, PCR0-2 are zero and the parent can read the console.
+    #[error("PCR{0} is zero: the enclave runs in debug mode, which is never allowed")]
     Debug(u8),
-    /// Not in the document, which has the registers that are locked: PCR0 to PCR15 always, the others once the enclave locks them.
+    /// A document has the locked PCRs: PCR0 to PCR15 always, the others once the enclave locks them.
     #[error("PCR{0} is not in the document: the enclave has not extended and locked it")]
     Absent(u8),
     /// PCR1 is that of an allowed image, PCR2 is not.
-    #[error("PCR2 is {actual}, measurements {label} say {expected}: same release (PCR1), another configuration")]
+    #[error("PCR2 is {actual}, expected {expected} ({label}): same release (PCR1), another configuration")]
     Configuration {
         /// The document's PCR2.
         actual: Pcr,
-        /// Which of the policy's images.
+        /// The policy's image.
         label: Box<str>,
         /// That image's PCR2.
         expected: Pcr,
     },
     /// PCR2 is that of an allowed image, PCR1 is not.
-    #[error("PCR1 is {actual}, measurements {label} say {expected}: same configuration (PCR2), another release")]
+    #[error("PCR1 is {actual}, expected {expected} ({label}): same configuration (PCR2), another release")]
     Release {
         /// The document's PCR1.
         actual: Pcr,
-        /// Which of the policy's images.
+        /// The policy's image.
         label: Box<str>,
         /// That image's PCR1.
         expected: Pcr,
     },
-    /// PCR0 is that of no allowed image.
-    #[error("PCR0 is {actual}: not the image of measurements {labels}")]
+    /// PCR0 is not that of an allowed image.
+    #[error("PCR0 is {actual}, expected that of {labels}")]
     Image {
         /// The document's PCR0.
         actual: Pcr,
         /// All of the policy's images.
         labels: String,
     },
-    /// A register for which the policy, or the measurements of the image, have values, and this is none of them.
+    /// Not one of the values in the policy or the image's measurements.
     #[error("PCR{index} is {actual}, expected {expected}")]
     Value {
-        /// Which register.
+        /// The PCR's number.
         index: u8,
         /// The document's value.
         actual: Pcr,
-        /// The policy's values.
+        /// The allowed values.
         expected: String,
     },
 }
@@ -94,17 +92,17 @@ impl Policy {
         Self::default()
     }
 
-    /// Adds an image; `label` names it in a [`Violation`], for instance by the file that its measurements come from.
+    /// Adds an image. `label` names it in a [`Violation`], for example by its measurements file.
     pub fn allow_image(&mut self, label: impl Into<String>, measurements: Measurements) {
         self.images.push((label.into(), measurements));
     }
 
-    /// Adds a value to those that a register may have.
+    /// Adds an allowed value of a PCR.
     ///
     /// # Errors
-    /// Registers that say nothing, and zero.
+    /// If the PCR is not in use, or the value is zero.
     pub fn allow(&mut self, index: u8, value: Pcr) -> Result<(), PolicyError> {
-        if !says_something(index) {
+        if !is_in_use(index) {
             return Err(PolicyError::Index(index));
         }
         if value.is_zero() {
@@ -114,16 +112,16 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether the policy says of no image that it is right, and so refuses everything.
+    /// Whether the policy allows no image, and so refuses everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.images.is_empty() && !IDENTIFYING.iter().any(|index| self.values.contains_key(index))
     }
 
-    /// Compares what a document claims with what is allowed.
+    /// Compares a document's claims with the policy.
     ///
     /// # Errors
-    /// The first register that is not as allowed.
+    /// The first PCR that is not allowed.
     pub fn check(&self, claims: &Claims) -> Result<(), Violation> {
         let register = |index| claims.pcrs.get(&index).copied().ok_or(Violation::Absent(index));
         let actual = Measurements::new(register(0)?, register(1)?, register(2)?);
@@ -145,7 +143,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Of several images, the error speaks of the one that is nearest.
+    /// The error is about the image that matches best.
     fn check_image(&self, actual: &Measurements, claims: &Claims) -> Result<(), Violation> {
         if self.images.is_empty() {
             return Ok(());
@@ -179,11 +177,11 @@ impl Policy {
 }
 
 /// The hypervisor locks PCR0 to PCR15 at boot, and measures into PCR0 to PCR4 and PCR8 only.
-fn says_something(index: u8) -> bool {
+fn is_in_use(index: u8) -> bool {
     matches!(index, 0..=4 | 8 | 16..Pcr::COUNT)
 }
 
-/// The registers of an image beyond PCR0-2.
+/// Compares the image's PCRs other than PCR0-2.
 fn check_others(image: &Measurements, claims: &Claims) -> Result<(), Violation> {
     for (&index, expected) in &image.others {
         let actual = *claims.pcrs.get(&index).ok_or(Violation::Absent(index))?;

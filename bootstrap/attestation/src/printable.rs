@@ -1,8 +1,8 @@
-//! Text of somebody else's, for a terminal or a log.
+//! Untrusted text for a terminal or a log.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
-/// Shows a text on one line: what is not printable is escaped, and quotes and backslashes are as they are.
+/// Shows a text on one line. Escapes unprintable characters, but not quotes and backslashes.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a str);
 
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped_and_quotes_are_not() {
+    fn control_characters_are_escaped_and_quotes_are_not() {
         let text = Printable("KMS's \"größe\" 漢 \\ \r\n\t\0\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}\u{200b}").to_string();
         let escaped = "\\r\\n\\t\\0\\u{1b}[2J\\u{7f}\\u{9b}\\u{202e}\\u{2028}\\u{200b}";
         assert_eq!(text, format!("KMS's \"größe\" 漢 \\ {escaped}"));

@@ -1,4 +1,4 @@
-//! What a genuine document says, for people and for programs.
+//! A genuine document's claims, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -10,12 +10,12 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::{Claims, Pcr, Printable};
 
-/// The claims of a document and what its `user_data` binds: lines of text, or an object. Times are RFC 3339, bytes are in hex.
+/// A document's claims and the binding in its `user_data`. Times are in RFC 3339, bytes in hex.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClaimsReport<B> {
     module_id: String,
     timestamp: String,
-    /// Those that are not zero.
+    /// Without PCRs of zeros.
     pcrs: BTreeMap<u8, String>,
     certificate_not_before: String,
     certificate_not_after: String,
@@ -26,7 +26,7 @@ pub struct ClaimsReport<B> {
 }
 
 impl<B> ClaimsReport<B> {
-    /// Of `claims`, in whose `user_data` the caller has found `binding`.
+    /// Reports `claims`. `binding` is what the caller has decoded from their `user_data`.
     #[must_use]
     pub fn new(claims: Claims, binding: Option<B>) -> Self {
         let is_measured = |(_, pcr): &(&u8, &Pcr)| !pcr.is_zero();
@@ -43,7 +43,7 @@ impl<B> ClaimsReport<B> {
         }
     }
 
-    /// What the `user_data` binds, if the caller knew.
+    /// The decoded `user_data`, if the caller knew its layout.
     #[must_use]
     pub fn binding(&self) -> Option<&B> {
         self.binding.as_ref()
@@ -52,11 +52,11 @@ impl<B> ClaimsReport<B> {
 
 impl<B: Display> Display for ClaimsReport<B> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        // The module's name is the hypervisor's; still, nothing that a peer sends gets onto a terminal as it is.
+        // The hypervisor chooses the module's name. It is escaped like everything that a peer sends.
         writeln!(f, "module: {}", Printable(&self.module_id))?;
-        writeln!(f, "made: {}", self.timestamp)?;
+        writeln!(f, "created: {}", self.timestamp)?;
         let (from, to) = (&self.certificate_not_before, &self.certificate_not_after);
-        writeln!(f, "signed by a certificate valid: {from} to {to}")?;
+        writeln!(f, "signing certificate valid: {from} to {to}")?;
         for index in (0..=2).filter(|index| !self.pcrs.contains_key(index)) {
             writeln!(f, "PCR{index}: zero, as in debug mode")?;
         }
@@ -74,7 +74,7 @@ impl<B: Display> Display for ClaimsReport<B> {
     }
 }
 
-/// What this cannot say is before 1970 or after 9999.
+/// Falls back to the debug format before 1970 and after 9999.
 fn rfc3339(time: SystemTime) -> String {
     let nanoseconds = time.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|time| time.as_nanos().try_into().ok());
     let date = nanoseconds.and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time).ok());
@@ -102,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn people_get_lines_that_no_module_s_name_can_break() {
+    fn a_module_s_name_cannot_break_the_text() {
         let text = ClaimsReport::new(claims(), Some("binds nothing\n")).to_string();
         let expected = format!(
-            "module: i-0\\u{{1b}}[2J's\nmade: 2024-08-07T06:43:12.231Z\n\
-             signed by a certificate valid: 2024-08-07T06:43:12.231Z to {:?}\n\
+            "module: i-0\\u{{1b}}[2J's\ncreated: 2024-08-07T06:43:12.231Z\n\
+             signing certificate valid: 2024-08-07T06:43:12.231Z to {:?}\n\
              PCR1: zero, as in debug mode\nPCR0: {}\nPCR2: {}\n\
              public key: (none)\nuser data: ab01\nnonce: \nbinds nothing\n",
             claims().not_after,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_the_same() {
+    fn the_json_has_the_same_claims() {
         let json = serde_json::to_value(ClaimsReport::new(claims(), None::<()>)).unwrap();
         assert_eq!(json["pcrs"], serde_json::json!({ "0": "01".repeat(48), "2": "02".repeat(48) }));
         assert_eq!(json["timestamp"], "2024-08-07T06:43:12.231Z");

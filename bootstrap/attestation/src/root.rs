@@ -1,4 +1,4 @@
-//! Whom to believe: AWS, or whoever else a configuration names.
+//! The trust root: AWS's, or another one that a configuration names.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::certificate::{Certificate, CertificateError};
 /// <https://docs.aws.amazon.com/enclaves/latest/user/verify-root.html>.
 const AWS: &[u8] = include_bytes!("aws-nitro-enclaves-root.der");
 
-/// The certificate that a document's chain must start from.
+/// The root certificate of a document's chain.
 #[derive(Clone, Debug)]
 pub struct TrustRoot {
     der: Vec<u8>,
@@ -21,34 +21,34 @@ pub struct TrustRoot {
 /// Why a certificate cannot be a [`TrustRoot`].
 #[derive(Debug, Error)]
 pub enum RootError {
-    /// Not one certificate in PEM.
+    /// Not PEM, or more than one certificate.
     #[error("expected one certificate in PEM")]
     Pem(#[from] der::Error),
-    /// PEM of something else.
+    /// PEM with another label.
     #[error("PEM of a {0:?}, expected a \"CERTIFICATE\"")]
     Label(String),
-    /// Not as certificates of this kind are.
+    /// Not a well-formed certificate.
     #[error("the root's certificate")]
     Certificate(#[from] CertificateError),
-    /// Issued by somebody else, or not a certificate authority.
-    #[error("not a root: expected a certificate authority's certificate that it signed itself")]
+    /// Not self-signed, or not a certificate authority.
+    #[error("not a root, expected a certificate authority's self-signed certificate")]
     NotRoot,
 }
 
 impl TrustRoot {
-    /// AWS's.
+    /// AWS's root.
     ///
     /// # Panics
-    /// Never: a test reads the certificate, which is part of this crate.
+    /// Never: a test parses the certificate in this crate.
     #[must_use]
     pub fn aws() -> Self {
-        Self::from_der(AWS).expect("a test reads this very certificate")
+        Self::from_der(AWS).expect("a test parses this certificate")
     }
 
-    /// Another root than AWS's, for labs: documents that it vouches for prove nothing about Nitro hardware.
+    /// Parses another root than AWS's, for labs. Documents under it prove nothing about Nitro hardware.
     ///
     /// # Errors
-    /// Anything but the PEM of one certificate for which [`TrustRoot::from_der`] has no error.
+    /// If the text is not one certificate in PEM, or the errors of [`TrustRoot::from_der`].
     pub fn from_pem(pem: &str) -> Result<Self, RootError> {
         let (label, document) = der::Document::from_pem(pem)?;
         if label != "CERTIFICATE" {
@@ -57,10 +57,10 @@ impl TrustRoot {
         Self::from_der(document.as_bytes())
     }
 
-    /// As [`TrustRoot::from_pem`].
+    /// Like [`TrustRoot::from_pem`].
     ///
     /// # Errors
-    /// Anything but a self-signed certificate of a P-384 certificate authority.
+    /// If it is not a self-signed certificate of a P-384 certificate authority.
     pub fn from_der(der: &[u8]) -> Result<Self, RootError> {
         let certificate = Certificate::parse(der)?;
         let is_root = certificate.is_ca()
@@ -70,13 +70,13 @@ impl TrustRoot {
         if is_root { Ok(Self { der: der.to_vec(), certificate }) } else { Err(RootError::NotRoot) }
     }
 
-    /// Whether it is the one that this crate pins.
+    /// Whether it is AWS's root.
     #[must_use]
     pub fn is_aws(&self) -> bool {
         self.der == AWS
     }
 
-    /// SHA-256 of the certificate's DER, in hex, as AWS publishes it of its own.
+    /// SHA-256 of the certificate's DER, in hex; AWS publishes it for its root.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         const_hex::encode(digest(&SHA256, &self.der))

@@ -1,4 +1,4 @@
-//! A root of tests' own, and documents as an NSM would sign them under it. Nothing here is for anything but tests.
+//! A root for tests, and documents signed under it as an NSM would. For tests only.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -17,11 +17,11 @@ use crate::root::TrustRoot;
 
 /// `{1: -35}`: ES384.
 pub(crate) const PROTECTED: [u8; 4] = [0xa1, 0x01, 0x38, 0x22];
-/// As AWS's leaves.
+/// Like AWS's leaves.
 const LIFETIME: Duration = Duration::from_hours(3);
-/// How long before now the certificates are valid already.
+/// How long the certificates have been valid.
 const AGE: Duration = Duration::from_hours(1);
-const PROOF: &str = "a test's certificates are of a kind that the library makes";
+const PROOF: &str = "the library supports these keys and certificates";
 
 /// A root, one intermediate and a leaf, with the leaf's key.
 #[derive(Debug)]
@@ -32,20 +32,20 @@ pub struct TestRoot {
     pub(crate) key: KeyPair,
 }
 
-/// What a document is to say.
+/// A document's fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields {
-    /// As in [`Claims`](crate::Claims).
+    /// See [`Claims`](crate::Claims).
     pub module_id: String,
     /// Whole milliseconds since 1970.
     pub timestamp: SystemTime,
     /// By index.
     pub pcrs: BTreeMap<u8, Pcr>,
-    /// As in [`Claims`](crate::Claims).
+    /// See [`Claims`](crate::Claims).
     pub public_key: Option<Vec<u8>>,
-    /// As in [`Claims`](crate::Claims).
+    /// See [`Claims`](crate::Claims).
     pub user_data: Option<Vec<u8>>,
-    /// As in [`Claims`](crate::Claims).
+    /// See [`Claims`](crate::Claims).
     pub nonce: Option<Vec<u8>>,
 }
 
@@ -56,20 +56,20 @@ impl TestRoot {
         Self::of(links(now))
     }
 
-    /// What to trust so that this root's documents are genuine.
+    /// The root under which these documents are genuine.
     #[must_use]
     pub fn trust_root(&self) -> TrustRoot {
         TrustRoot::from_der(self.cabundle.first().expect("a chain has a root")).expect("a test's root is one")
     }
 
-    /// As a configuration's `root_path` wants it.
+    /// The root in PEM, for a configuration's `root_path`.
     #[must_use]
     pub fn root_pem(&self) -> String {
         let pem = der::Document::try_from(self.cabundle.first().expect("a chain has a root").as_slice());
         pem.and_then(|document| document.to_pem("CERTIFICATE", der::pem::LineEnding::LF)).expect("DER has a PEM")
     }
 
-    /// A document that says `fields`.
+    /// A document with `fields`.
     #[must_use]
     pub fn sign(&self, fields: &Fields) -> Vec<u8> {
         self.sign_payload(&map(&self.entries(fields)))
@@ -92,7 +92,7 @@ impl TestRoot {
         Self { cabundle: ders, certificate, key }
     }
 
-    /// The keys of a payload, each with its value in CBOR.
+    /// A payload's keys, each with its value in CBOR.
     pub(crate) fn entries(&self, fields: &Fields) -> Vec<(&'static str, Vec<u8>)> {
         let since_1970 = fields.timestamp.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let timestamp = u64::try_from(since_1970.as_millis()).expect("584 million years after 1970");
@@ -120,8 +120,8 @@ impl TestRoot {
 }
 
 impl Fields {
-    /// A document of an enclave that is not in debug mode: PCR0-2 are 0x10, 0x11 and 0x12 throughout, the other
-    /// thirteen zero; nothing of the enclave's own.
+    /// An enclave that is not in debug mode: every byte of PCR0-2 is 0x10, 0x11 or 0x12, the other thirteen PCRs are
+    /// zero, and the optional fields absent.
     #[must_use]
     pub fn new(timestamp: SystemTime) -> Self {
         let value = |index| if index < 3 { 0x10 + index } else { 0 };
@@ -136,13 +136,13 @@ impl Fields {
     }
 }
 
-/// One certificate that is to be made.
+/// A certificate to create.
 pub(crate) struct Link {
     pub(crate) params: CertificateParams,
     pub(crate) key: KeyPair,
 }
 
-/// A chain in which everything is right.
+/// A valid chain.
 pub(crate) fn links(now: SystemTime) -> Vec<Link> {
     vec![
         link("root", IsCa::Ca(BasicConstraints::Unconstrained), KeyUsagePurpose::KeyCertSign, now),
@@ -195,7 +195,7 @@ pub(crate) fn cbor(value: impl minicbor::Encode<()>) -> Vec<u8> {
     minicbor::to_vec(value).expect("a Vec takes every byte")
 }
 
-/// What stands for a key that nobody asked for.
+/// The value of an optional key without a value.
 pub(crate) fn null() -> Vec<u8> {
     cbor(None::<u64>)
 }

@@ -1,6 +1,6 @@
 //! Documents that AWS's hypervisor signed.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test")]
 
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ fn the_pinned_root_is_the_one_whose_hash_aws_publishes() {
 }
 
 #[test]
-fn a_document_of_an_enclave_in_production_says_what_it_says() {
+fn a_document_of_an_enclave_in_production_gives_its_claims() {
     let claims = verify(PRODUCTION, At::Document).unwrap();
     assert_eq!(claims.module_id, "i-084e1dd2f1b2c529b-enc0190fecc5b166251");
     assert_eq!(claims.timestamp, SystemTime::UNIX_EPOCH + Duration::from_millis(1_723_012_992_231));
@@ -90,7 +90,7 @@ fn a_document_cut_anywhere_or_with_bytes_behind_it_is_refused() {
             assert!(verify(&document[..len], At::Document).is_err(), "cut to {len}");
         }
         for byte in [0x00, 0xff, 0xd2, 0xf6] {
-            assert!(verify(&[document, &[byte]].concat(), At::Document).is_err(), "{byte:02x} behind it");
+            assert!(verify(&[document, &[byte]].concat(), At::Document).is_err(), "{byte:02x} after it");
         }
         assert!(verify(&[document, document].concat(), At::Document).is_err());
     }

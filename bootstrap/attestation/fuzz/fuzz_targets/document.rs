@@ -1,5 +1,5 @@
-//! Any bytes are refused with a text, or are a document whose claims are within AWS's limits at any time of its certificate.
-//! The real documents in `tests` are good first inputs.
+//! Arbitrary bytes give an error with a text, or claims within AWS's limits at any time within the certificate's
+//! validity. The real documents in `tests` are a good seed corpus.
 #![no_main]
 
 use std::sync::LazyLock;

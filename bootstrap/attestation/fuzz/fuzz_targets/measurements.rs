@@ -1,4 +1,4 @@
-//! Any text is refused with a text, or holds three registers that survive being written down.
+//! Arbitrary text gives an error with a text, or three registers that survive a round trip.
 #![no_main]
 
 use attestation::{Measurements, Pcr};

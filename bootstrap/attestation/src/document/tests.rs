@@ -1,4 +1,4 @@
-//! Documents under a test's root, each right but for one rule.
+//! Documents under a test root, each of which breaks one rule.
 
 use std::iter::successors;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ mod encoding;
 mod payload;
 mod sign1;
 
-/// Asserts which rule a document breaks, and, where given, what the error says with all its causes.
+/// Asserts which rule a document breaks, and optionally the error's text with all its causes.
 macro_rules! assert_refused {
     ($verdict:expr, $pattern:pat $(if $guard:expr)? $(, $text:expr)?) => {{
         let error = $verdict.expect_err("a document that breaks a rule");
@@ -25,7 +25,7 @@ macro_rules! assert_refused {
 }
 use assert_refused;
 
-/// Of a whole document's tests; those of certificates make their own.
+/// Shared by tests of whole documents; tests of certificates create their own.
 static NSM: LazyLock<TestRoot> = LazyLock::new(|| TestRoot::new(now()));
 static TRUSTED: LazyLock<TrustRoot> = LazyLock::new(|| NSM.trust_root());
 
@@ -38,7 +38,7 @@ fn fields() -> Fields {
     Fields::new(now())
 }
 
-/// What somebody who trusts `root` thinks of a document now.
+/// Verifies a document now, under `root`.
 fn verdict(root: &TrustRoot, document: &[u8]) -> Result<Claims, Error> {
     verify(document, root, At::Time(now()))
 }
@@ -48,7 +48,7 @@ fn says(error: &Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The keys of a right payload, one of them with another value.
+/// A valid payload's keys, one of them with another value.
 fn entries_with(key: &str, value: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let mut entries = NSM.entries(&fields());
     let entry = entries.iter_mut().find(|(other, _)| *other == key).unwrap();
@@ -56,13 +56,13 @@ fn entries_with(key: &str, value: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     entries
 }
 
-/// What is thought of a document with these keys, rightly signed.
+/// Verifies a correctly signed document with these keys.
 fn verdict_of(entries: &[(&str, Vec<u8>)]) -> Result<Claims, Error> {
     verdict(&TRUSTED, &NSM.sign_payload(&map(entries)))
 }
 
 #[test]
-fn a_document_in_which_everything_is_right_says_what_the_enclave_said() {
+fn a_valid_document_gives_the_enclave_s_claims() {
     let (public_key, user_data, nonce) = (Some(vec![1; 1024]), Some(vec![2; 512]), Some(vec![3; 512]));
     let said = Fields { public_key, user_data, nonce, ..fields() };
     let claims = verdict(&TRUSTED, &NSM.sign(&said)).unwrap();
@@ -80,7 +80,7 @@ fn a_document_in_which_everything_is_right_says_what_the_enclave_said() {
 }
 
 #[test]
-fn nothing_and_more_than_an_nsm_can_say_are_no_documents() {
+fn no_bytes_and_more_than_an_nsm_sends_are_refused() {
     assert_refused!(verdict(&TRUSTED, &[]), Error::Length(0), "a document of 0 bytes, expected 1 to 12288");
     assert_refused!(verdict(&TRUSTED, &[0; 0x3001]), Error::Length(0x3001));
     assert_refused!(verdict(&TRUSTED, &[0; 0x3000]), Error::Envelope(EnvelopeError::Cbor { .. }));

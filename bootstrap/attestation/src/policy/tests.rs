@@ -55,7 +55,7 @@ fn another_configuration_of_the_same_release_is_named_by_pcr2() {
     let expected = Violation::Configuration { actual: pcr(0xcc), label: "new.json".into(), expected: pcr(0xb2) };
     assert_eq!(violation, expected);
     let text = format!(
-        "PCR2 is {}, measurements new.json say {}: same release (PCR1), another configuration",
+        "PCR2 is {}, expected {} (new.json): same release (PCR1), another configuration",
         "cc".repeat(48),
         "b2".repeat(48)
     );
@@ -84,14 +84,14 @@ fn an_enclave_in_debug_mode_is_refused_whatever_is_allowed() {
         registers[usize::from(index)] = 0;
         let [pcr0, pcr1, pcr2] = registers;
         let mut policy = two_images();
-        // As if somebody had written a debug enclave's registers down as an image's.
+        // As if an operator had taken a debug enclave's PCRs for an image's.
         policy.allow_image("debug.json", image(pcr0, pcr1, pcr2));
         assert_eq!(policy.check(&enclave(pcr0, pcr1, pcr2)), Err(Violation::Debug(index)));
     }
 }
 
 #[test]
-fn a_register_has_to_have_any_one_of_its_values() {
+fn a_register_must_have_one_of_its_values() {
     for index in [3, 4, 8, 16, 31] {
         let mut policy = two_images();
         policy.allow(index, pcr(0x77)).unwrap();
@@ -124,7 +124,7 @@ fn a_policy_that_names_no_image_refuses_everything() {
     assert!(policy.is_empty());
     for index in [2, 3, 4, 16, 31] {
         policy.allow(index, pcr(index)).unwrap();
-        assert!(policy.is_empty(), "PCR{index} says nothing of what runs");
+        assert!(policy.is_empty(), "PCR{index} does not identify the image");
     }
     assert_eq!(policy.check(&enclave(1, 2, 2)), Err(Violation::Empty));
     for index in [0, 1, 8] {
@@ -136,7 +136,7 @@ fn a_policy_that_names_no_image_refuses_everything() {
 }
 
 #[test]
-fn a_register_that_an_enclave_extends_itself_has_to_be_there_and_to_have_its_value() {
+fn a_register_that_the_enclave_extends_must_be_present_with_its_value() {
     let mut policy = two_images();
     policy.allow(16, pcr(0x16)).unwrap();
     let mut claims = enclave(0xa0, 0xa1, 0xa2);
@@ -147,7 +147,7 @@ fn a_register_that_an_enclave_extends_itself_has_to_be_there_and_to_have_its_val
     claims.pcrs.insert(16, pcr(0x16));
     assert_eq!(policy.check(&claims), Ok(()));
     claims.pcrs.insert(17, pcr(0x17));
-    assert_eq!(policy.check(&claims), Ok(()), "the policy does not speak of PCR17");
+    assert_eq!(policy.check(&claims), Ok(()), "the policy has no PCR17");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rcgen::{IsCa, Issuer, KeyUsagePurpose};
 use super::*;
 use crate::test_root::{Link, TestRoot, links};
 
-/// A root as it should be, but for what `change` does.
+/// A valid root, except for `change`.
 fn changed(change: impl FnOnce(&mut Link)) -> Result<TrustRoot, RootError> {
     let mut root = links(SystemTime::UNIX_EPOCH).swap_remove(0);
     change(&mut root);
@@ -23,7 +23,7 @@ fn a_root_of_one_s_own_is_read_from_pem_and_is_not_aws_s() {
 }
 
 #[test]
-fn a_text_that_is_not_the_pem_of_one_certificate_is_no_root() {
+fn a_text_that_is_not_the_pem_of_one_certificate_is_not_a_root() {
     let pem = TestRoot::new(SystemTime::UNIX_EPOCH).root_pem();
     let key = pem.replace("CERTIFICATE", "PUBLIC KEY");
     assert!(matches!(TrustRoot::from_pem(&key), Err(RootError::Label(label)) if label == "PUBLIC KEY"));

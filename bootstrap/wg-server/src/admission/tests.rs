@@ -132,7 +132,7 @@ fn another_image_debug_mode_and_a_register_that_differs_are_refused() {
 
     let mut debug = Exchange::new();
     debug.fields.pcrs = (0..16).map(|index| (index, Pcr([0; Pcr::LEN]))).collect::<BTreeMap<_, _>>();
-    assert!(debug.refusal().contains("debug mode, which is never right"), "{}", debug.refusal());
+    assert!(debug.refusal().contains("debug mode, which is never allowed"), "{}", debug.refusal());
 
     let exchange = Exchange::new();
     let mut trust = exchange.trust();
@@ -168,5 +168,5 @@ fn a_gateway_whose_clock_is_five_seconds_behind_admits_and_one_of_six_does_not()
     };
     assert_eq!(behind(0), Ok(()));
     assert_eq!(behind(5), Ok(()));
-    assert!(behind(6).unwrap_err().contains(": valid from "), "{:?}", behind(6));
+    assert!(behind(6).unwrap_err().contains(": not valid before "), "{:?}", behind(6));
 }

@@ -93,7 +93,7 @@ fn an_enclave_in_debug_mode_is_refused() {
         assert_refused!(
             answers(&said, &Expected::default()),
             Error::Policy(Violation::Debug(named)) if *named == index,
-            format!("PCR{index} is zero: the enclave runs in debug mode, which is never right")
+            format!("PCR{index} is zero: the enclave runs in debug mode, which is never allowed")
         );
     }
     assert!(!verdict(&TRUSTED, &NSM.sign(&with_register(3, pcr(0)))).unwrap().is_debug());
@@ -106,7 +106,7 @@ fn another_image_is_refused() {
     assert_refused!(
         answers(&other, &Expected::default()),
         Error::Policy(Violation::Image { .. }),
-        format!("PCR0 is {}: not the image of measurements the image", pcr(1))
+        format!("PCR0 is {}, expected that of the image", pcr(1))
     );
 }
 
@@ -139,7 +139,7 @@ fn a_policy_of_nothing_accepts_nothing() {
     assert_refused!(
         attested(&fields(), &Policy::new(), &Expected::default()),
         Error::Policy(Violation::Empty),
-        "the policy names no image, so none is right"
+        "the policy allows no image, expected at least one"
     );
 }
 
@@ -170,7 +170,7 @@ fn a_document_is_dated_within_its_leaf_s_validity() {
 }
 
 #[test]
-fn a_document_that_was_kept_is_judged_by_its_own_date() {
+fn an_archived_document_is_verified_at_its_own_date() {
     let later = now() + Duration::from_hours(24);
     let document = NSM.sign(&fields());
     let at = |at| verify(&document, &TRUSTED, at);

@@ -1,4 +1,4 @@
-//! Bytes of anybody's: refused, never a panic.
+//! Arbitrary bytes are refused, and never cause a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ proptest! {
         prop_assert!(verdict(&TRUSTED, &less).is_err());
     }
 
-    /// What nobody but the hypervisor can make: the parser alone stands between it and a panic.
+    /// Correctly signed, so only the parser prevents a panic.
     #[test]
     fn a_rightly_signed_document_with_changed_certificates_never_panics(at in any::<Index>(), difference in 1..=u8::MAX) {
         let mut certificate = NSM.certificate.clone();

@@ -1,4 +1,4 @@
-//! Certificates that are wrong by themselves, whoever signed them.
+//! Certificates that are wrong whatever their chain.
 
 use rcgen::{
     CustomExtension, GeneralSubtree, IsCa, Issuer, KeyPair, NameConstraints, PKCS_ECDSA_P256_SHA256,
@@ -58,8 +58,8 @@ fn a_certificate_taken_apart_and_signed_again_is_right() {
 }
 
 #[test]
-fn what_is_no_certificate_is_refused_wherever_it_is() {
-    let text = "not the DER of an X.509 certificate";
+fn anything_but_a_certificate_is_refused_wherever_it_is() {
+    let text = "expected an X.509 certificate in DER";
     assert_refused!(
         with_leaf(|_, _| vec![0x30, 0]),
         Error::Chain(ChainError::Certificate { at: Position::Leaf, source: CertificateError::Der(_) })
@@ -71,7 +71,7 @@ fn what_is_no_certificate_is_refused_wherever_it_is() {
 }
 
 #[test]
-fn a_certificate_cut_anywhere_or_with_bytes_behind_it_is_refused() {
+fn a_truncated_certificate_or_one_with_trailing_bytes_is_refused() {
     let der = NSM.certificate.clone();
     let cuts = (1..der.len()).map(|len| der[..len].to_vec());
     for wrong in cuts.chain([[&der[..], &[0]].concat()]) {
@@ -101,7 +101,7 @@ fn a_certificate_of_another_version_is_refused() {
     assert_refused!(
         with_leaf(|parts, issuer| parts.replace(&[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 1], issuer).whole()),
         Error::Chain(ChainError::Certificate { at: Position::Leaf, source: CertificateError::Version }),
-        "certificate: not of version 3"
+        "certificate: not version 3"
     );
     assert_refused!(
         with_leaf(|parts, issuer| parts.replace(&[0xa0, 3, 2, 1, 2], &[], issuer).whole()),
@@ -154,7 +154,7 @@ fn a_key_of_another_curve_is_refused() {
 }
 
 #[test]
-fn a_key_that_is_no_uncompressed_point_is_refused() {
+fn a_key_that_is_not_an_uncompressed_point_is_refused() {
     for len in [0, 1, 49, 96, 98] {
         assert_refused!(
             with_public_key(&Point(vec![4; len], &PKCS_ECDSA_P384_SHA384)),
@@ -197,7 +197,7 @@ fn an_unknown_critical_extension_is_refused_and_another_ignored() {
 }
 
 #[test]
-fn name_constraints_are_refused_because_nobody_checks_them() {
+fn name_constraints_are_refused_because_they_are_not_checked() {
     let permitted_subtrees = vec![GeneralSubtree::DnsName("aws".to_owned())];
     let constraints = NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() };
     assert_refused!(
@@ -208,7 +208,7 @@ fn name_constraints_are_refused_because_nobody_checks_them() {
 }
 
 #[test]
-fn an_extension_that_is_there_twice_is_refused() {
+fn a_duplicate_extension_is_refused() {
     for (oid, content) in [(&UNKNOWN[..], &[5, 0][..]), (&BASIC_CONSTRAINTS, &[0x30, 0])] {
         let twice = vec![extension(oid, false, content); 2];
         assert_refused!(
@@ -223,12 +223,12 @@ fn an_extension_that_is_there_twice_is_refused() {
     assert_refused!(
         with_link(2, |leaf| leaf.params.custom_extensions = vec![extension(&KEY_USAGE, true, &[3, 2, 2, 4])]),
         Error::Chain(ChainError::Certificate { .. }),
-        "certificate: extension 2.5.29.15 is there twice"
+        "certificate: duplicate extension 2.5.29.15"
     );
 }
 
 #[test]
-fn an_extension_that_does_not_hold_what_it_should_is_refused() {
+fn an_extension_that_cannot_be_parsed_is_refused() {
     for (oid, content) in [
         (KEY_USAGE, &[5, 0][..]),
         (KEY_USAGE, &[3, 2, 7, 0x80, 0]),
@@ -262,7 +262,7 @@ fn a_certificate_authority_s_basic_constraints_are_critical() {
     assert_refused!(
         authority(false),
         Error::Chain(ChainError::Certificate { at: Position::Cabundle(1), source: CertificateError::NotCritical }),
-        "cabundle[1]: basic constraints that are not critical, expected a certificate authority's to be"
+        "cabundle[1]: the basic constraints of a certificate authority are not critical, expected critical"
     );
 }
 

@@ -74,7 +74,7 @@ fn a_certificate_that_is_in_the_bundle_twice_is_refused() {
     assert_refused!(
         verdict_on(&nsm),
         Error::Chain(ChainError::Repeated(Position::Cabundle(1))),
-        "cabundle[1]: there already, nearer to the root"
+        "cabundle[1]: duplicate certificate"
     );
     let mut nsm = changed(1, |link| link.params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     nsm.cabundle.push(nsm.cabundle[1].clone());
@@ -95,7 +95,7 @@ fn a_chain_whose_order_is_another_or_that_lacks_a_link_is_refused() {
     assert_refused!(
         verdict_on(&reordered),
         Error::Chain(ChainError::Issuer(Position::Cabundle(1))),
-        "cabundle[1]: its issuer's name is not that of the certificate before it"
+        "cabundle[1]: its issuer's name is not the subject of the certificate before it"
     );
     let mut without_region = four();
     without_region.cabundle.remove(1);
@@ -171,7 +171,7 @@ fn a_chain_with_any_certificate_of_the_future_is_refused() {
         assert_refused!(
             verdict_on(&nsm),
             Error::Chain(ChainError::NotYetValid { at: actual, .. }) if *actual == at,
-            format!("{at}: valid from 2027-01-15T08:01:00Z on, and the time is 2027-01-15T08:00:00Z")
+            format!("{at}: not valid before 2027-01-15T08:01:00Z, and the time is 2027-01-15T08:00:00Z")
         );
     }
 }
@@ -215,7 +215,7 @@ fn a_chain_longer_than_its_certificates_allow_is_refused() {
     assert_refused!(
         verdict_on(&TestRoot::of(long)),
         Error::Chain(ChainError::PathLength { at: Position::Cabundle(1), allowed: 0, actual: 1 }),
-        "cabundle[1]: followed by 1 certificate authorities, and allows 0"
+        "cabundle[1]: followed by 1 certificate authorities, expected at most 0"
     );
     let narrow = changed(0, |root| root.params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     assert_refused!(

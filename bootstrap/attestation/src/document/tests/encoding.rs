@@ -41,7 +41,7 @@ fn a_payload_cut_anywhere_is_refused_as_no_cbor() {
     let definite = map(&NSM.entries(&fields()));
     for whole in [indefinite(&definite), definite] {
         for len in 0..whole.len() {
-            // Refused before anybody looks at the signature.
+            // Refused before the signature is verified.
             let document = envelope(&PROTECTED, &whole[..len], &[0; 96]);
             assert_refused!(verdict(&TRUSTED, &document), Error::Payload(PayloadError::Cbor { .. }));
         }

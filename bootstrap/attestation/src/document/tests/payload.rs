@@ -20,7 +20,7 @@ fn sixteen<'a>() -> impl Iterator<Item = (u64, &'a [u8])> {
 }
 
 #[test]
-fn six_keys_must_be_there() {
+fn six_keys_are_required() {
     for missing in ["module_id", "digest", "timestamp", "pcrs", "certificate", "cabundle"] {
         let mut entries = NSM.entries(&fields());
         entries.retain(|(key, _)| *key != missing);
@@ -132,14 +132,14 @@ fn a_cabundle_of_more_than_eight_is_refused() {
 }
 
 #[test]
-fn a_key_that_is_there_twice_is_refused_whatever_its_second_value() {
+fn a_duplicate_key_is_refused_whatever_its_second_value() {
     for (key, value) in NSM.entries(&fields()) {
         let mut entries = NSM.entries(&fields());
         entries.push((key, value));
         assert_refused!(
             verdict_of(&entries),
             Error::Payload(PayloadError::DuplicateKey(named)) if *named == key,
-            format!("payload: {key} is there twice")
+            format!("payload: duplicate key {key}")
         );
     }
     for optional in ["public_key", "user_data", "nonce"] {
@@ -187,7 +187,7 @@ fn a_timestamp_of_zero_is_refused() {
 }
 
 #[test]
-fn a_timestamp_that_is_no_unsigned_number_of_64_bits_is_refused() {
+fn a_timestamp_that_is_not_an_unsigned_number_of_64_bits_is_refused() {
     // -1, 1.5, 2^64 as a bignum, an hour as tagged date.
     for value in [&[0x20][..], &[0xf9, 0x3e, 0], &[0xc2, 0x49, 1, 0, 0, 0, 0, 0, 0, 0, 0], &[0xc1, 0x19, 0x0e, 0x10]] {
         assert_refused!(with("timestamp", value), Error::Payload(PayloadError::Cbor { key: "timestamp", .. }));
@@ -195,7 +195,7 @@ fn a_timestamp_that_is_no_unsigned_number_of_64_bits_is_refused() {
 }
 
 #[test]
-fn sixteen_registers_must_be_there_and_sixteen_more_may_be() {
+fn sixteen_registers_are_required_and_sixteen_more_allowed() {
     with_pcrs(sixteen()).unwrap();
     for missing in 0..16 {
         assert_refused!(
@@ -236,12 +236,12 @@ fn a_register_with_a_number_beyond_31_is_refused() {
 }
 
 #[test]
-fn a_register_that_is_there_twice_is_refused() {
+fn a_duplicate_register_is_refused() {
     for index in [0, 15] {
         assert_refused!(
             with_pcrs(sixteen().chain([(index, &[7; 48][..])])),
             Error::Payload(PayloadError::DuplicatePcr(named)) if u64::from(*named) == index,
-            format!("payload: pcrs[{index}] is there twice")
+            format!("payload: duplicate pcrs[{index}]")
         );
     }
     // The same number, spelled with a byte more.

@@ -94,7 +94,7 @@ fn a_part_of_another_type_is_refused() {
 }
 
 #[test]
-fn a_document_cut_anywhere_is_refused_as_no_cbor() {
+fn a_truncated_document_is_refused_as_cbor() {
     let document = NSM.sign(&fields());
     for len in 1..document.len() {
         assert_refused!(verdict(&TRUSTED, &document[..len]), Error::Envelope(EnvelopeError::Cbor { .. }));
@@ -102,12 +102,12 @@ fn a_document_cut_anywhere_is_refused_as_no_cbor() {
 }
 
 #[test]
-fn bytes_behind_a_document_are_refused() {
+fn bytes_after_a_document_are_refused() {
     let document = NSM.sign(&fields());
     assert_refused!(
         verdict(&TRUSTED, &[&document, &[0][..]].concat()),
         Error::Envelope(EnvelopeError::Trailing(1)),
-        "COSE_Sign1: 1 bytes behind it, expected none"
+        "COSE_Sign1: 1 trailing bytes, expected none"
     );
     let twice = [document.clone(), document.clone()].concat();
     assert_refused!(verdict(&TRUSTED, &twice), Error::Envelope(EnvelopeError::Trailing(len)) if *len == document.len());
@@ -152,7 +152,7 @@ fn a_protected_header_with_anything_but_the_algorithm_once_is_refused() {
         &[0xa2, 1, 0x38, 0x22, 1, 0x38, 0x22], // twice
         &[0xa2, 1, 0x38, 0x22, 4, 0x41, 0],    // a key's name too
         &[0xbf, 1, 0x38, 0x22, 0xff],          // until a break
-        &[0xa1, 1, 0x38, 0x22, 0],             // a byte behind it
+        &[0xa1, 1, 0x38, 0x22, 0],             // a trailing byte
     ] {
         assert_refused!(with_protected(header), Error::Envelope(EnvelopeError::ProtectedHeader));
     }
@@ -164,7 +164,7 @@ fn a_protected_header_with_anything_but_the_algorithm_once_is_refused() {
 }
 
 #[test]
-fn a_protected_header_that_is_no_map_of_numbers_is_refused() {
+fn a_protected_header_that_is_not_a_map_of_numbers_is_refused() {
     for header in
         [&[][..], &[0x81, 1], &[0xa1, 0x63, b'a', b'l', b'g', 0x38, 0x22], &[0xa1], &[0xa1, 1], &[0xa1, 1, 0x38]]
     {
@@ -173,7 +173,7 @@ fn a_protected_header_that_is_no_map_of_numbers_is_refused() {
 }
 
 #[test]
-fn an_algorithm_that_nobody_signed_for_does_not_count() {
+fn an_algorithm_that_is_not_signed_does_not_count() {
     let payload = map(&NSM.entries(&fields()));
     for header in [&[0xa0][..], &[]] {
         let parts = [bytes(header), PROTECTED.to_vec(), bytes(&payload), bytes(&NSM.signature(header, &payload))];
@@ -232,7 +232,7 @@ fn a_signature_of_another_key_is_refused() {
     assert_refused!(
         with_signature(&TestRoot::new(now()).signature(&PROTECTED, &payload)),
         Error::Signature,
-        "the signature is not one of the document's certificate over the document"
+        "the signature does not verify with the document's certificate"
     );
 }
 
