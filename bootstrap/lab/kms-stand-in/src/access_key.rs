@@ -1,4 +1,4 @@
-//! What a client signs its requests with.
+//! The access keys with which clients sign their requests.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -9,25 +9,25 @@ use zeroize::Zeroizing;
 use crate::arn::PrincipalArn;
 use crate::policy::{ActionPattern, Caller};
 
-/// One access key, and who has it.
+/// An access key and its principal.
 #[derive(Debug)]
 pub(crate) struct AccessKey {
-    /// `AKIA...` or `ASIA...`: not secret.
+    /// `AKIA...` or `ASIA...`; not secret.
     pub(crate) id: String,
     pub(crate) secret: Secret,
-    /// Those that STS hands out come with one.
+    /// Only temporary credentials from STS have one.
     pub(crate) session_token: Option<Secret>,
-    /// From then on it is no longer good.
+    /// `None`: does not expire.
     pub(crate) expires: Option<SystemTime>,
     pub(crate) caller: Caller,
 }
 
-/// Never shown, gone when dropped.
+/// Redacted in output, zeroed when dropped.
 #[derive(Deserialize)]
 #[serde(from = "String")]
 pub(crate) struct Secret(Zeroizing<String>);
 
-/// As the configuration writes it.
+/// An entry of the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Entry {

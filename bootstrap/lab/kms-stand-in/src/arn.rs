@@ -1,4 +1,4 @@
-//! Amazon resource names, as far as they name a KMS key or somebody who uses one.
+//! Amazon resource names of KMS keys and of principals.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,11 +20,11 @@ pub(crate) struct KeyArn {
     id: KeyId,
 }
 
-/// A key's UUID, which is what a ciphertext says of its key.
+/// A key's UUID, which a ciphertext contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyId(pub(crate) [u8; KeyId::LEN]);
 
-/// `arn:aws:iam::ACCOUNT:` and then `root`, `user/NAME` or `role/NAME`. Whoever has assumed a role is that role here.
+/// `arn:aws:iam::ACCOUNT:` and then `root`, `user/NAME` or `role/NAME`. A session of a role has the role's ARN here.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct PrincipalArn {
@@ -37,7 +37,7 @@ impl FromStr for AccountId {
 
     fn from_str(text: &str) -> Result<Self> {
         let is_right = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-        ensure!(is_right, "{text:?}, expected the twelve digits of an account");
+        ensure!(is_right, "{text:?}, expected the twelve digits of an account id");
         Ok(Self(text.to_owned()))
     }
 }
@@ -59,7 +59,7 @@ impl KeyArn {
         self.id
     }
 
-    /// Of an alias (`alias/NAME`) in the key's account and region.
+    /// The ARN of an alias (`alias/NAME`) in the key's account and region.
     pub(crate) fn of_alias(&self, alias: &str) -> String {
         format!("arn:aws:kms:{}:{}:{alias}", self.region, self.account)
     }
@@ -75,8 +75,8 @@ impl FromStr for KeyArn {
         };
         let is_region = !region.is_empty()
             && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        ensure!(is_region, "{text:?}: {region:?} is no region");
-        let id = resource.strip_prefix("key/").with_context(|| format!("{text:?}: expected key/UUID at the end"))?;
+        ensure!(is_region, "{text:?}: {region:?}, expected a region such as eu-central-1");
+        let id = resource.strip_prefix("key/").with_context(|| format!("{text:?}, expected key/UUID at the end"))?;
         Ok(Self {
             text: text.to_owned(),
             region: region.to_owned(),
@@ -88,7 +88,7 @@ impl FromStr for KeyArn {
 
 impl KeyId {
     pub(crate) const LEN: usize = 16;
-    /// Hex digits of the five groups.
+    /// The number of hex digits in each of the five groups.
     const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
 }
 
@@ -98,7 +98,7 @@ impl FromStr for KeyId {
     fn from_str(text: &str) -> Result<Self> {
         let is_right = text.split('-').map(str::len).eq(Self::GROUPS)
             && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        ensure!(is_right, "{text:?}, expected a UUID in small letters (keys of several regions are not known here)");
+        ensure!(is_right, "{text:?}, expected a UUID in lower case (multi-Region keys are not supported)");
         let number = u128::from_str_radix(&text.replace('-', ""), 16).context("a UUID is a number")?;
         Ok(Self(number.to_be_bytes()))
     }
@@ -122,7 +122,7 @@ impl PrincipalArn {
         &self.account
     }
 
-    /// Whether it stands for the whole account when a policy names it.
+    /// Whether a policy that names it means the whole account.
     pub(crate) fn is_root(&self) -> bool {
         self.text.ends_with(":root")
     }

@@ -1,4 +1,4 @@
-//! A ciphertext as the stand-in makes it: KMS's own are opaque, and so is this to its clients.
+//! The stand-in's ciphertexts. Like KMS's, they are opaque to clients.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -6,19 +6,19 @@ use zeroize::Zeroizing;
 use crate::arn::{KeyArn, KeyId};
 use crate::context::EncryptionContext;
 
-/// The longest that KMS takes (Decrypt, `CiphertextBlob`).
+/// KMS's limit (Decrypt, `CiphertextBlob`).
 pub(crate) const MAX_LEN: usize = 6144;
 const VERSION: u8 = 1;
 const TAG_LEN: usize = 16;
 const HEADER_LEN: usize = 1 + KeyId::LEN + NONCE_LEN;
 
-/// What encrypts, with its name.
+/// A key's material and ARN.
 pub(crate) struct Sealer<'a> {
     pub(crate) arn: &'a KeyArn,
     pub(crate) material: &'a [u8; 32],
 }
 
-/// Bytes that have the form of a ciphertext.
+/// A well-formed ciphertext.
 ///
 /// | offset | bytes  | meaning                                                             |
 /// |--------|--------|---------------------------------------------------------------------|
@@ -27,7 +27,7 @@ pub(crate) struct Sealer<'a> {
 /// | 17     | 12     | nonce, random                                                       |
 /// | 29     | n + 16 | AES-256-GCM's ciphertext and tag                                    |
 ///
-/// The additional authenticated data is the version, the key's ARN behind its length, and the encryption context
+/// The additional authenticated data is the version, the length of the key's ARN, the ARN, and the encryption context
 /// ([`EncryptionContext::to_bytes`]).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Blob<'a> {
@@ -37,7 +37,7 @@ pub(crate) struct Blob<'a> {
 }
 
 impl<'a> Blob<'a> {
-    /// Nothing if it is none.
+    /// `None` if it is malformed.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let is_right_length = bytes.len() >= HEADER_LEN + TAG_LEN && bytes.len() <= MAX_LEN;
         let (&version, rest) = bytes.split_first()?;
@@ -48,7 +48,7 @@ impl<'a> Blob<'a> {
 }
 
 impl Sealer<'_> {
-    /// The nonce must never have been used with this key.
+    /// The nonce must be unique for this key.
     pub(crate) fn seal(&self, plaintext: &[u8], context: &EncryptionContext, nonce: [u8; NONCE_LEN]) -> Vec<u8> {
         let mut sealed = plaintext.to_vec();
         self.key()
@@ -61,7 +61,7 @@ impl Sealer<'_> {
         [&[VERSION], self.arn.id().0.as_slice(), &nonce, &sealed].concat()
     }
 
-    /// Nothing if it was changed, is another key's, or was made with another context.
+    /// `None` if it was changed, or the key or the context is another.
     pub(crate) fn open(&self, blob: &Blob<'_>, context: &EncryptionContext) -> Option<Zeroizing<Vec<u8>>> {
         let mut bytes = Zeroizing::new(blob.sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(blob.nonce);

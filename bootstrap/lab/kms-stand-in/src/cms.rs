@@ -1,22 +1,22 @@
-//! The answer to an attested request, CMS EnvelopedData (RFC 5652, section 6), byte for byte in the form that KMS uses; and the wrong ones
-//! that a fault asks for. [`kms::cms`] has the structure, [`kms::seal`] writes it.
+//! The answer to an attested request: CMS EnvelopedData (RFC 5652, section 6) in KMS's exact encoding, and the wrong
+//! variants for faults. [`kms::cms`] has the structure, [`kms::seal`] writes it.
 
 use kms::cms::EnvelopedData;
 use kms::seal::{Form, encode};
 
-/// What Bouncy Castle, from which KMS's encoding comes by its looks, puts into one piece.
+/// The piece length of Bouncy Castle, which KMS appears to use.
 const FORM: Form = Form::Pieces(1000);
 
-/// id-aes256-CBC and id-aes128-CBC (RFC 3565, section 4.1), which differ in the last byte.
+/// id-aes256-CBC and id-aes128-CBC (RFC 3565, section 4.1) differ in the last byte.
 const AES_256_CBC: [u8; 9] = *b"\x60\x86\x48\x01\x65\x03\x04\x01\x2a";
 const AES_128_CBC: [u8; 9] = *b"\x60\x86\x48\x01\x65\x03\x04\x01\x02";
 
-/// As KMS writes it.
+/// In KMS's encoding.
 pub(crate) fn to_ber(message: &EnvelopedData) -> Vec<u8> {
     encode(message, FORM)
 }
 
-/// Says that the content is encrypted with AES-128.
+/// Names AES-128 as the content's algorithm.
 pub(crate) fn to_ber_with_another_algorithm(message: &EnvelopedData) -> Vec<u8> {
     let mut ber = to_ber(message);
     let at = ber.windows(AES_256_CBC.len()).position(|bytes| bytes == AES_256_CBC).expect("it names its algorithm");
@@ -24,7 +24,7 @@ pub(crate) fn to_ber_with_another_algorithm(message: &EnvelopedData) -> Vec<u8> 
     ber
 }
 
-/// Makes the padding wrong: in CBC a block's bit is the next one's too.
+/// Makes the padding wrong: in CBC, a changed bit of a block changes the same bit of the next block's plaintext.
 pub(crate) fn spoil_padding(message: &mut EnvelopedData) {
     let block = message.initialisation_vector.len();
     let before_last = message.encrypted_content.len().checked_sub(block + 1);
@@ -32,11 +32,11 @@ pub(crate) fn spoil_padding(message: &mut EnvelopedData) {
         Some(byte) => byte,
         None => message.initialisation_vector.last_mut().expect("an IV has a last byte"),
     };
-    // More than a block: no padding is that long.
+    // Longer than a block, so never valid padding.
     *byte ^= 0x40;
 }
 
-/// Makes it a key for nobody.
+/// Makes the encrypted key impossible to decrypt.
 pub(crate) fn spoil_key(message: &mut EnvelopedData) {
     if let Some(byte) = message.encrypted_key.last_mut() {
         *byte ^= 1;
@@ -53,10 +53,10 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A public test vector: what KMS itself answered.
+    /// A public test vector: a real answer from KMS.
     const REAL: &[u8] = include_bytes!("../../../../orchestrator/kms/tests/vectors/ciphertext-for-recipient.ber");
 
-    /// What OpenSSL finds in it, if it can open it.
+    /// The plaintext, if OpenSSL can decrypt it.
     pub(crate) fn try_open(ber: &[u8], key: &PrivateDecryptingKey) -> Option<Vec<u8>> {
         let dir = tempfile::tempdir().unwrap();
         let [ber_path, key_path, out_path] = ["cms.ber", "key.der", "out"].map(|name| dir.path().join(name));

@@ -1,10 +1,11 @@
-//! The stand-in's configuration, in TOML. Whoever can read it can sign requests: it has the access keys' secrets.
+//! The stand-in's configuration, in TOML. It contains the access keys' secrets, so anyone who can read it can sign
+//! requests.
 //!
 //! ```toml
 //! region = "eu-central-1"
 //! listen = ["198.51.100.90:443"]
 //! attestation_root_path = "lab-root.pem" # without: AWS's root
-//! fault_path = "fault.toml"              # without: no faults but a program's own
+//! fault_path = "fault.toml"              # without: only faults set by a program
 //!
 //! [tls]
 //! certificate_path = "kms.crt"
@@ -45,7 +46,7 @@ use crate::key::{Key, KeyState, Material};
 use crate::policy::Policy;
 use crate::tls;
 
-/// A configuration that was read, with the policies and the root that it names.
+/// A parsed configuration, with the policies and the root that it names.
 #[derive(Debug)]
 pub struct Config {
     pub(crate) region: String,
@@ -57,7 +58,7 @@ pub struct Config {
     tls: Option<Tls>,
 }
 
-/// What a server proves its name with.
+/// The server's certificate and private key.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -104,17 +105,17 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// What is wrong with it, or with a file that it names.
+    /// If the file, or a file that it names, is not valid.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let dir = path.parent().unwrap_or(Path::new(""));
         Self::parse(&text, dir).with_context(|| path.display().to_string())
     }
 
-    /// Reads a text whose paths are relative to `dir`.
+    /// Parses a text whose paths are relative to `dir`.
     ///
     /// # Errors
-    /// What is wrong with it, or with a file that it names.
+    /// If the text, or a file that it names, is not valid.
     pub fn parse(text: &str, dir: &Path) -> Result<Self> {
         let file: File = toml::from_str(text)?;
         let root = match &file.attestation_root_path {
@@ -147,19 +148,19 @@ impl Config {
         })
     }
 
-    /// Where the program listens.
+    /// The addresses to listen on.
     ///
     /// # Errors
-    /// Nowhere.
+    /// If there are none.
     pub fn listen(&self) -> Result<&[SocketAddr]> {
         ensure!(!self.listen.is_empty(), "listen is empty, expected at least one address like \"127.0.0.1:443\"");
         Ok(&self.listen)
     }
 
-    /// What the program proves its name with.
+    /// The server's certificate and private key.
     ///
     /// # Errors
-    /// Nothing.
+    /// If there are none.
     pub fn tls(&self) -> Result<&Tls> {
         self.tls.as_ref().context("no [tls], expected one with certificate_path and key_path")
     }
@@ -169,7 +170,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// Files of another kind, or that do not belong together.
+    /// If a file cannot be parsed, or the key is not the certificate's.
     pub fn server_config(&self) -> Result<Arc<rustls::ServerConfig>> {
         let certificates = read(&self.certificate_path).context("tls.certificate_path")?;
         let key = zeroize::Zeroizing::new(read(&self.key_path).context("tls.key_path")?);
@@ -184,7 +185,7 @@ impl Tls {
 impl KeySettings {
     fn new(entry: KeyEntry, region: &str, dir: &Path) -> Result<Self> {
         let KeyEntry { arn, aliases, state, policy, policy_path, material_path } = entry;
-        ensure!(arn.region() == region, "arn {arn} is in another region than {region:?}");
+        ensure!(arn.region() == region, "arn {arn}, expected one in region {region:?}");
         for alias in &aliases {
             let is_right = alias.strip_prefix("alias/").is_some_and(|name| !name.is_empty());
             ensure!(is_right, "aliases: {alias:?}, expected alias/NAME");
@@ -218,22 +219,22 @@ fn read(path: &Path) -> Result<String> {
 fn check_unique<T: fmt::Display>(list: &str, what: &str, names: impl Iterator<Item = T>) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names.map(|name| name.to_string()) {
-        ensure!(!name.is_empty(), "{list}: an empty {what}");
-        ensure!(!seen.contains(&name), "{list}: {what} {name} is there twice");
+        ensure!(!name.is_empty(), "{list}: an empty {what}, expected one");
+        ensure!(!seen.contains(&name), "{list}: duplicate {what} {name}");
         seen.insert(name);
     }
-    ensure!(!seen.is_empty(), "{list} is empty: nobody could ask for anything");
+    ensure!(!seen.is_empty(), "{list} is empty, expected at least one entry");
     Ok(())
 }
 
-/// What was understood, for an operator.
+/// The output of `check`.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "region: {}", self.region)?;
         writeln!(f, "attestation documents: {}", self.root)?;
         for AccessKey { id, caller, .. } in &self.access_keys {
             let iam = caller.iam_actions.iter().fold(String::new(), |mut list, action| {
-                // A String takes every text.
+                // Writing to a String cannot fail.
                 write!(list, " {action}").ok();
                 list
             });

@@ -1,4 +1,4 @@
-//! The encryption context: what a ciphertext is bound to without being secret.
+//! The encryption context, to which a ciphertext is bound. It is not secret.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::pairs::Pairs;
 
-/// Names and values; absent is as empty.
+/// Names and values. An absent context is an empty one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Pairs<String>")]
 pub(crate) struct EncryptionContext(BTreeMap<String, String>);
@@ -20,7 +20,7 @@ impl EncryptionContext {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Each name and each value behind its length, sorted by name: two contexts have the same bytes only if they are the same.
+    /// Names and values, each after its length, sorted by name. Different contexts have different bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for text in self.0.iter().flat_map(|(name, value)| [name, value]) {

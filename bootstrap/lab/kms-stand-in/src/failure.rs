@@ -1,18 +1,18 @@
-//! An error as KMS sends it.
+//! Errors in KMS's form.
 
 use hyper::StatusCode;
 
-/// What a request gets instead of an answer.
+/// The response to a request that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
-    /// For the client. It says no more than KMS would.
+    /// For the client. As terse as KMS's.
     pub(crate) message: String,
     /// For the log.
     pub(crate) reason: String,
 }
 
-/// Names are those of KMS's and of AWS's common errors.
+/// The names of KMS's errors and of AWS's common errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     AccessDenied,
@@ -36,20 +36,20 @@ pub(crate) enum Kind {
 }
 
 impl Failure {
-    /// The log says what the client reads.
+    /// Logs the client's message.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { kind, reason: message.clone(), message }
     }
 
-    /// The log says more.
+    /// Logs another reason than the client's message.
     pub(crate) fn because(self, reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), ..self }
     }
 }
 
 impl Kind {
-    /// What the answer has as `__type`.
+    /// The response's `__type`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AccessDenied => "AccessDeniedException",
@@ -73,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// KMS answers every error of the client with 400; what differs has its own name.
+    /// KMS answers every client error with 400, apart from these.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

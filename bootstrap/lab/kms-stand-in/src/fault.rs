@@ -1,4 +1,4 @@
-//! Wrong on command: what a client has to survive, or to refuse.
+//! Faults on command, which a client must survive or refuse.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::operation::Operation;
 
-/// What goes wrong with a request that is otherwise right.
+/// A fault in the answer to a valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
@@ -27,24 +27,24 @@ pub enum Fault {
     Plaintext,
     /// `Plaintext` instead of `CiphertextForRecipient`.
     PlaintextOnly,
-    /// The `KeyId` of a key that has nothing to do with it.
+    /// The `KeyId` of an unrelated key.
     WrongKeyId,
     /// Half of `CiphertextForRecipient`.
     TruncatedCms,
     /// `CiphertextForRecipient` names AES-128-CBC.
     WrongAlgorithm,
-    /// The content of `CiphertextForRecipient` is not padded as it should be.
+    /// The content of `CiphertextForRecipient` has wrong padding.
     BadPadding,
-    /// The content key in `CiphertextForRecipient` does not open.
+    /// The content key in `CiphertextForRecipient` cannot be decrypted.
     BadKey,
 }
 
-/// Which fault is on: set by the program, or by a file that is looked at for each request.
+/// The active fault: set by the program, or by a file that is read for each request.
 ///
 /// ```toml
 /// fault = "throttling"
 /// operation = "Decrypt" # without: every operation
-/// times = 2             # without: until the file is gone; to change the file is to start again
+/// times = 2             # without: until the file is removed; a changed file starts again
 /// ```
 #[derive(Debug, Default)]
 pub struct Faults {
@@ -55,7 +55,7 @@ pub struct Faults {
 #[derive(Debug, Default)]
 struct State {
     set: Option<Order>,
-    /// What the file said when it was last read, and what is left of it.
+    /// The file's last content, and the remaining number of faults.
     file: Option<(String, Order)>,
 }
 
@@ -72,17 +72,17 @@ impl Faults {
         Self { path, state: Mutex::default() }
     }
 
-    /// Has every operation go wrong, that many times or until [`Faults::clear`].
+    /// Sets a fault for every operation, that many times or until [`Faults::clear`].
     pub fn set(&self, fault: Fault, times: Option<u32>) {
         self.state().set = Some(Order { fault, operation: None, times });
     }
 
-    /// Ends what [`Faults::set`] began.
+    /// Clears the fault of [`Faults::set`].
     pub fn clear(&self) {
         self.state().set = None;
     }
 
-    /// The fault for this request, which counts.
+    /// The fault for this request, which counts as one of its times.
     pub(crate) fn take(&self, operation: Operation) -> Result<Option<Fault>> {
         let text = self.read()?;
         let mut state = self.state();
@@ -114,7 +114,7 @@ impl Faults {
         self.path.as_deref().unwrap_or("no file".as_ref()).display()
     }
 
-    /// No holder of the lock can leave the state half changed.
+    /// A panic cannot leave the state half changed, so a poisoned lock is safe.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_on_as_many_times_as_was_said() {
+    fn a_fault_occurs_as_many_times_as_set() {
         let faults = Faults::default();
         assert_eq!(take(&faults), None);
         faults.set(Fault::Throttling, Some(2));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_says_something_else_is_an_error() {
+    fn a_file_without_a_valid_fault_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fault.toml");
         for (text, part) in [

@@ -1,4 +1,4 @@
-//! A KMS key: its name, its policy, and what it encrypts with.
+//! A KMS key: its ARN, aliases, state, policy and material.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -15,7 +15,7 @@ use crate::arn::KeyArn;
 use crate::failure::{Failure, Kind};
 use crate::policy::Policy;
 
-/// One key of the configuration.
+/// A key of the configuration.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) arn: KeyArn,
@@ -26,7 +26,7 @@ pub(crate) struct Key {
     pub(crate) material: Material,
 }
 
-/// Whether a key can be used.
+/// A key's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum KeyState {
@@ -36,18 +36,18 @@ pub(crate) enum KeyState {
     PendingDeletion,
 }
 
-/// The secret part.
+/// The secret key.
 pub(crate) struct Material(Zeroizing<[u8; 32]>);
 
 impl Key {
-    /// Whether it is what a request's `KeyId` means: an ARN, a UUID, an alias, or an alias's ARN.
+    /// Whether a request's `KeyId` names it by its ARN, its UUID, an alias or an alias's ARN.
     pub(crate) fn answers_to(&self, name: &str) -> bool {
         name == self.arn.as_str()
             || name == self.arn.id().to_string()
             || self.aliases.iter().any(|alias| name == alias || name == self.arn.of_alias(alias))
     }
 
-    /// Refuses to be used unless it is enabled.
+    /// Fails unless the key is enabled.
     pub(crate) fn check_state(&self) -> Result<(), Failure> {
         let arn = &self.arn;
         match self.state {
@@ -59,7 +59,7 @@ impl Key {
 }
 
 impl KeyState {
-    /// As DescribeKey says it.
+    /// The name in DescribeKey's answer.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Enabled => "Enabled",
@@ -72,16 +72,16 @@ impl KeyState {
 impl Material {
     pub(crate) fn random() -> Result<Self> {
         let mut bytes = Zeroizing::new([0; 32]);
-        fill(bytes.as_mut_slice()).context("random numbers")?;
+        fill(bytes.as_mut_slice()).context("generate key material")?;
         Ok(Self(bytes))
     }
 
-    /// Reads the file, or makes it: ciphertexts are to survive the program.
+    /// Reads the file, or creates it. Ciphertexts survive a restart.
     pub(crate) fn keep_in(path: &Path) -> Result<Self> {
         match fs::read(path).map(Zeroizing::new) {
             Ok(bytes) => {
                 let is_right = bytes.len() == 32;
-                ensure!(is_right, "{} has {} bytes, expected 32 random ones", path.display(), bytes.len());
+                ensure!(is_right, "{}: {} bytes, expected 32 random ones", path.display(), bytes.len());
                 let mut material = Zeroizing::new([0; 32]);
                 material.copy_from_slice(&bytes);
                 Ok(Self(material))
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_length_is_no_material() {
+    fn a_file_of_another_length_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("material");
         fs::write(&path, [0; 31]).unwrap();

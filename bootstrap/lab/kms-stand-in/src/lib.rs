@@ -1,5 +1,6 @@
-//! AWS KMS for the lab and for tests, honest where it matters: it verifies requests' signatures and attestation documents,
-//! evaluates key policies, binds ciphertexts to their encryption context, and answers an attested request as KMS does.
+//! A stand-in for AWS KMS in the lab and in tests. Like KMS, it verifies requests' signatures and attestation
+//! documents, evaluates key policies, binds ciphertexts to their encryption context, and encrypts answers to attested
+//! requests.
 //!
 //! ```no_run
 //! # async fn example(tls: std::sync::Arc<rustls::ServerConfig>) -> anyhow::Result<()> {
@@ -13,14 +14,11 @@
 //! # }
 //! ```
 //!
-//! What it does not know it refuses: policies, parameters and operations that KMS has and this has not. It keeps no promise
-//! about secrets but one: none is logged.
+//! It refuses policies, parameters and operations of KMS that it does not support. It does not protect secrets, but it
+//! does not log them.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test"))]
 
 mod access_key;
 mod arn;

@@ -1,4 +1,4 @@
-//! One line about each request: who wanted what, and what came of it.
+//! One log line for each request: the caller, the operation and the outcome.
 
 use crate::arn::KeyArn;
 use crate::failure::Failure;
@@ -7,7 +7,7 @@ use crate::operation::Operation;
 use crate::policy::Caller;
 use crate::recipient::Recipient;
 
-/// What became known about a request, in the order in which it did.
+/// The fields of a request's log line, in the order in which they become known.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     caller: Option<String>,
@@ -36,7 +36,7 @@ impl Record {
         self.key = Some(arn.to_string());
     }
 
-    /// The registers that policies look at most.
+    /// Logs PCR0 to PCR2, which most policies check.
     pub(crate) fn recipient(&mut self, Recipient { claims, .. }: &Recipient) {
         let registers = (0..=2).filter_map(|index| Some(format!(" PCR{index} {}", claims.pcrs.get(&index)?)));
         self.enclave = Some(claims.module_id.escape_debug().chain(registers.collect::<String>().chars()).collect());

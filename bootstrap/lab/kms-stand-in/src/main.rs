@@ -1,4 +1,4 @@
-//! The lab's KMS: see the library of the same name.
+//! The lab's KMS. See the library of the same name.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
-/// Stand-in for AWS KMS: verifies signatures, attestation documents and key policies as KMS does. For labs and tests only.
+/// Stand-in for AWS KMS, for labs and tests only. Verifies signatures, attestation documents and key policies like KMS.
 #[derive(Parser)]
 #[command(name = "kms-stand-in", version)]
 struct Arguments {
@@ -26,13 +26,13 @@ struct Arguments {
 enum Verb {
     /// Serves until SIGTERM.
     Run {
-        /// Region, keys, access keys: in TOML.
+        /// Configuration, in TOML: region, keys, access keys.
         #[arg(long)]
         config: PathBuf,
     },
-    /// Says what the configuration means, or what is wrong with it and the files that it names.
+    /// Checks the configuration and the files that it names, and prints a summary.
     Check {
-        /// Region, keys, access keys: in TOML.
+        /// Configuration, in TOML: region, keys, access keys.
         #[arg(long)]
         config: PathBuf,
     },

@@ -1,4 +1,4 @@
-//! What KMS can be asked for here, and the parameters of it.
+//! The supported operations of KMS and their parameters.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ use crate::context::EncryptionContext;
 use crate::failure::{Failure, Kind};
 
 const SERVICE: &str = "TrentService.";
-/// The keys are those of the configuration, and only that changes them.
+/// Unsupported: only the configuration changes keys.
 const UNSUPPORTED: [&str; 7] =
     ["CreateGrant", "CreateKey", "DisableKey", "EnableKey", "PutKeyPolicy", "ReEncrypt", "ScheduleKeyDeletion"];
 
-/// One of KMS's operations.
+/// A supported operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) enum Operation {
     Decrypt,
@@ -29,7 +29,7 @@ pub(crate) enum Operation {
     ListGrants,
 }
 
-/// `Decrypt`'s.
+/// Parameters of `Decrypt`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct Decrypt {
@@ -41,14 +41,14 @@ pub(crate) struct Decrypt {
     pub(crate) recipient: Option<RecipientInfo>,
 }
 
-/// `DescribeKey`'s.
+/// Parameters of `DescribeKey`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct DescribeKey {
     pub(crate) key_id: String,
 }
 
-/// `Encrypt`'s.
+/// Parameters of `Encrypt`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct Encrypt {
@@ -59,7 +59,7 @@ pub(crate) struct Encrypt {
     _encryption_algorithm: Option<Symmetric>,
 }
 
-/// `GenerateDataKey`'s.
+/// Parameters of `GenerateDataKey`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct GenerateDataKey {
@@ -70,7 +70,7 @@ pub(crate) struct GenerateDataKey {
     pub(crate) recipient: Option<RecipientInfo>,
 }
 
-/// `GenerateRandom`'s.
+/// Parameters of `GenerateRandom`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct GenerateRandom {
@@ -78,7 +78,7 @@ pub(crate) struct GenerateRandom {
     pub(crate) recipient: Option<RecipientInfo>,
 }
 
-/// `GetKeyPolicy`'s.
+/// Parameters of `GetKeyPolicy`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct GetKeyPolicy {
@@ -86,14 +86,14 @@ pub(crate) struct GetKeyPolicy {
     pub(crate) policy_name: Option<String>,
 }
 
-/// `ListGrants`'s.
+/// Parameters of `ListGrants`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct ListGrants {
     pub(crate) key_id: String,
 }
 
-/// Asks for an answer that only an enclave can read.
+/// Requests an answer that only the enclave can decrypt.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct RecipientInfo {
@@ -101,7 +101,7 @@ pub(crate) struct RecipientInfo {
     pub(crate) attestation_document: Bytes,
 }
 
-/// The algorithm of all keys here.
+/// The algorithm of all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) enum Symmetric {
     #[serde(rename = "SYMMETRIC_DEFAULT")]
@@ -117,12 +117,12 @@ pub(crate) enum KeySpec {
     Aes256,
 }
 
-/// Base64 in JSON; may be secret.
+/// Base64 in JSON; possibly secret.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Zeroizing<Vec<u8>>);
 
 impl Operation {
-    /// Reads `X-Amz-Target`.
+    /// Parses `X-Amz-Target`.
     pub(crate) fn parse(target: &str) -> Result<Self, Failure> {
         let name = target.strip_prefix(SERVICE);
         match name {
@@ -140,7 +140,7 @@ impl Operation {
         }
     }
 
-    /// As policies write it.
+    /// The action's name in policies.
     pub(crate) fn action(self) -> &'static str {
         match self {
             Self::Decrypt => "kms:Decrypt",
@@ -154,9 +154,9 @@ impl Operation {
     }
 }
 
-/// Reads an operation's parameters.
+/// Parses an operation's parameters.
 pub(crate) fn parameters<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    // serde would take a list for an object without names.
+    // serde would accept a list in place of an object.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::new(Kind::Serialization, "The body is not a JSON object."));
     }
@@ -168,7 +168,7 @@ pub(crate) fn parameters<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure>
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The libraries' errors would quote what may be secret.
+        // The libraries' errors would quote possible secrets.
         let refused = || D::Error::custom("not a text in Base64");
         let Value::String(text) = Value::deserialize(deserializer)? else {
             return Err(refused());

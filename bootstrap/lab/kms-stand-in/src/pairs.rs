@@ -1,4 +1,4 @@
-//! A JSON object in which no name is there twice: two readers might take two different values for it.
+//! A JSON object without duplicate names: parsers differ on which value of a duplicate they use.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
-/// An object whose names are free.
+/// An object with arbitrary names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pairs<V>(pub(crate) BTreeMap<String, V>);
 
@@ -29,7 +29,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
         let mut pairs = BTreeMap::new();
         while let Some((name, value)) = map.next_entry::<String, V>()? {
             if pairs.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("{name:?} is there twice")));
+                return Err(A::Error::custom(format_args!("duplicate name {name:?}")));
             }
             pairs.insert(name, value);
         }
@@ -42,10 +42,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_there_twice_is_refused() {
+    fn a_duplicate_name_is_refused() {
         let read = serde_json::from_str::<Pairs<u8>>;
         assert_eq!(read(r#"{"a": 1, "b": 2}"#).unwrap().0.len(), 2);
         let error = read(r#"{"a": 1, "a": 1}"#).unwrap_err();
-        assert!(error.to_string().contains("\"a\" is there twice"), "{error}");
+        assert!(error.to_string().contains("duplicate name \"a\""), "{error}");
     }
 }

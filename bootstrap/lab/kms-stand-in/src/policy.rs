@@ -1,7 +1,7 @@
 //! A key policy: who may do what with a key, and under which conditions.
 //!
-//! The subset of IAM's language that this project's policies need. What is not known here is refused when the policy is
-//! loaded: a statement of which a part is ignored says something else than its author meant.
+//! Supports the subset of IAM's policy language that this project needs. Refuses the rest when it loads a policy: to
+//! ignore part of a statement would change its meaning.
 
 mod condition;
 mod document;
@@ -18,32 +18,32 @@ use condition::Condition;
 pub(crate) use condition::Registers;
 use document::{Document, Principal};
 
-/// The only version of the language that has what people expect of it.
+/// The current version of the policy language.
 const VERSION: &str = "2012-10-17";
 
-/// All statements of one key.
+/// A key's policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     text: String,
     statements: Vec<Statement>,
 }
 
-/// Who asks for what, as far as policies look at it.
+/// A request, as far as policies evaluate it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) caller: &'a Caller,
-    /// As policies write it, `kms:Decrypt`.
+    /// For example `kms:Decrypt`.
     pub(crate) action: &'a str,
     pub(crate) context: &'a EncryptionContext,
-    /// Of the attestation document, if the request has one.
+    /// From the attestation document, if the request has one.
     pub(crate) registers: Option<&'a Registers>,
 }
 
-/// Somebody with an access key.
+/// The principal of an access key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) arn: PrincipalArn,
-    /// What the IAM policies in the caller's account allow. They count for keys whose policy trusts the account.
+    /// Allowed by IAM policies in the caller's account. They apply to keys whose policy trusts the account.
     pub(crate) iam_actions: Vec<ActionPattern>,
 }
 
@@ -52,14 +52,14 @@ pub(crate) struct Caller {
 #[serde(try_from = "String")]
 pub(crate) struct ActionPattern(String);
 
-/// What a policy says of a call. The texts are for the log.
+/// A policy's decision about a call. The texts are for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// By this statement.
     Allowed(String),
-    /// By this statement, whatever the others say.
+    /// By this statement, whatever others allow.
     Denied(String),
-    /// No statement applies; those that nearly do, and what they miss.
+    /// No statement applies. Lists statements with conditions that the call does not meet.
     NotAllowed(String),
 }
 
@@ -86,17 +86,17 @@ enum Principals {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PolicyPrincipal {
-    /// Everybody in an account. To allow it is to leave the decision to the account's IAM policies.
+    /// A whole account. Allowing it leaves the decision to the account's IAM policies.
     Account(AccountId),
     One(PrincipalArn),
 }
 
 impl Policy {
-    /// Reads the policy of the key `arn`.
+    /// Parses the policy of the key `arn`.
     pub(crate) fn parse(json: &str, arn: &KeyArn) -> Result<Self> {
-        let document: Document = serde_json::from_str(json).context("not a policy that is known here")?;
+        let document: Document = serde_json::from_str(json).context("expected a key policy of the supported subset")?;
         ensure!(document.version == VERSION, "Version {:?}, expected {VERSION:?}", document.version);
-        ensure!(!document.statement.is_empty(), "Statement is empty: nobody could use the key");
+        ensure!(!document.statement.is_empty(), "Statement is empty, expected at least one");
         let statements = document.statement.into_iter().enumerate().map(|(index, statement)| {
             let label = statement.sid.clone().unwrap_or_else(|| format!("statement {}", index + 1));
             Statement::new(label.clone(), statement, arn).context(label)
@@ -104,16 +104,16 @@ impl Policy {
         Ok(Self { text: json.to_owned(), statements: statements.collect::<Result<_>>()? })
     }
 
-    /// The JSON that it was read from.
+    /// The JSON.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// A denial wins over whatever allows.
+    /// A denial overrides every allowance.
     pub(crate) fn decide(&self, call: &Call<'_>) -> Decision {
         let mut allowed = None;
         let mut missed = Vec::new();
-        for statement in self.statements.iter().filter(|statement| statement.speaks_of(call)) {
+        for statement in self.statements.iter().filter(|statement| statement.matches(call)) {
             match (statement.effect, statement.unmet(call)) {
                 (Effect::Deny, None) => return Decision::Denied(statement.label.clone()),
                 (Effect::Allow, None) => allowed = allowed.or(Some(&statement.label)),
@@ -123,9 +123,7 @@ impl Policy {
         }
         match allowed {
             Some(label) => Decision::Allowed(label.clone()),
-            None if missed.is_empty() => {
-                Decision::NotAllowed("no statement speaks of this caller and action".to_owned())
-            }
+            None if missed.is_empty() => Decision::NotAllowed("no statement matches this caller and action".to_owned()),
             None => Decision::NotAllowed(missed.join("; ")),
         }
     }
@@ -142,7 +140,7 @@ impl Statement {
         let principals = match statement.principal {
             Principal::Anybody => Principals::Anybody,
             Principal::Aws(texts) => {
-                ensure!(!texts.0.is_empty(), "Principal: the list is empty");
+                ensure!(!texts.0.is_empty(), "Principal: the list is empty, expected at least one");
                 let parse = |text: &String| PolicyPrincipal::parse(text).context("Principal");
                 if texts.0 == ["*"] {
                     Principals::Anybody
@@ -151,13 +149,13 @@ impl Statement {
                 }
             }
         };
-        ensure!(!statement.action.0.is_empty(), "Action: the list is empty");
+        ensure!(!statement.action.0.is_empty(), "Action: the list is empty, expected at least one");
         let actions = statement.action.0.iter().map(|text| text.parse().context("Action")).collect::<Result<_>>()?;
         let conditions = statement.condition.map(Condition::all).transpose().context("Condition")?.unwrap_or_default();
         Ok(Self { label, effect: statement.effect, principals, actions, conditions })
     }
 
-    fn speaks_of(&self, call: &Call<'_>) -> bool {
+    fn matches(&self, call: &Call<'_>) -> bool {
         self.actions.iter().any(|pattern| pattern.matches(call.action)) && self.names(call)
     }
 
@@ -218,7 +216,7 @@ impl FromStr for ActionPattern {
         };
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'*' || byte == b'?');
-        ensure!(is_name, "{text:?}: {name:?} is no name of an action");
+        ensure!(is_name, "{text:?}: {name:?} is not the name of an action");
         Ok(Self(text.to_owned()))
     }
 }
@@ -237,7 +235,7 @@ impl fmt::Display for ActionPattern {
     }
 }
 
-/// `*` is any number of characters, `?` is one.
+/// `*` matches any number of characters, `?` one.
 fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,

@@ -1,4 +1,4 @@
-//! Who an attested request is for: an attestation document, and the public key in it.
+//! The recipient of an attested request: an attestation document and the public key in it.
 
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
@@ -11,19 +11,19 @@ use kms::cms::EnvelopedData;
 
 use crate::failure::{Failure, Kind};
 
-/// AWS says that KMS takes no old documents, and not how old; the stand-in is as strict as with signatures.
+/// KMS refuses old documents, but AWS does not say how old. The limit is that of signatures.
 const MAX_AGE: Duration = Duration::from_mins(5);
-/// The only one that KMS has.
+/// KMS's only algorithm.
 const ALGORITHM: &str = "RSAES_OAEP_SHA_256";
 
-/// An enclave that has proved what it is.
+/// An attested enclave.
 #[derive(Debug)]
 pub(crate) struct Recipient {
     pub(crate) claims: Claims,
     pub(crate) key: RecipientKey,
 }
 
-/// The public key to which an answer is encrypted, as a SubjectPublicKeyInfo.
+/// The public key that encrypts an answer, from a SubjectPublicKeyInfo.
 #[derive(Debug)]
 pub(crate) struct RecipientKey(Vec<u8>);
 
@@ -45,20 +45,20 @@ impl Recipient {
         };
         if age > MAX_AGE {
             let (age, max) = (age.as_secs(), MAX_AGE.as_secs());
-            return Err(refusal(format_args!("its time is {age} s from now, expected at most {max}")));
+            return Err(refusal(format_args!("its timestamp is {age} s from now, expected at most {max}")));
         }
-        let spki = claims.public_key.as_deref().ok_or_else(|| refusal("it has no public key"))?;
+        let spki = claims.public_key.as_deref().ok_or_else(|| refusal("no public key, expected one"))?;
         let key = RecipientKey::parse(spki)?;
         Ok(Self { claims, key })
     }
 }
 
 impl RecipientKey {
-    /// The library takes no key of less than 2048 bits.
+    /// The library refuses keys of less than 2048 bits.
     fn parse(spki: &[u8]) -> Result<Self, Failure> {
-        let refused = || refusal("public_key is not the SubjectPublicKeyInfo of an RSA key of at least 2048 bits");
+        let refused = || refusal("public_key: expected the SubjectPublicKeyInfo of an RSA key of at least 2048 bits");
         let key = PublicEncryptingKey::from_der(spki).ok().ok_or_else(refused)?;
-        // It reads over bytes behind the key.
+        // The library ignores trailing bytes.
         let again = AsDer::<PublicKeyX509Der<'_>>::as_der(&key).ok().ok_or_else(refused)?;
         if again.as_ref() != spki {
             return Err(refused());
@@ -67,7 +67,7 @@ impl RecipientKey {
         Ok(Self(spki.to_vec()))
     }
 
-    /// Encrypts a secret to it.
+    /// Encrypts a secret for the recipient.
     pub(crate) fn seal(&self, secret: &[u8]) -> Result<EnvelopedData, Unspecified> {
         kms::seal::seal(&self.0, secret)
     }
@@ -147,7 +147,10 @@ mod tests {
         }
         for timestamp in [now - MAX_AGE - second, now + MAX_AGE + second] {
             let reason = reason(&fields(timestamp, Some(key.clone())), now);
-            assert!(reason.contains("its time is 301 s from now") || reason.contains("its time is 300 s"), "{reason}");
+            assert!(
+                reason.contains("its timestamp is 301 s from now") || reason.contains("its timestamp is 300 s"),
+                "{reason}"
+            );
         }
     }
 
@@ -165,7 +168,7 @@ mod tests {
         let pkcs1 = good[24..].to_vec();
         for wrong in [pkcs1, [&good[..], &[0]].concat(), good[..good.len() - 1].to_vec(), b"no key".to_vec()] {
             let reason = reason(&fields(now, Some(wrong)), now);
-            assert!(reason.contains("not the SubjectPublicKeyInfo"), "{reason}");
+            assert!(reason.contains("expected the SubjectPublicKeyInfo"), "{reason}");
         }
     }
 

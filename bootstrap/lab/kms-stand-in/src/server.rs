@@ -1,4 +1,4 @@
-//! HTTPS around the service.
+//! The HTTPS server of the service.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -21,12 +21,12 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::service::{self, Answer, StandIn};
 
-/// Twice the longest request that KMS can take from an enclave: ciphertext and attestation document in Base64.
+/// Twice the longest request of an enclave: ciphertext and attestation document in Base64.
 const MAX_BODY: usize = 64 * 1024;
 const MAX_CONNECTIONS: usize = 256;
-/// For a handshake, for headers, for a body.
+/// Deadline of a handshake, of headers and of a body, each.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// After accept(2) failed, which it does as long as descriptors are short.
+/// Pause after accept(2) has failed, as it does while the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One listening socket.
@@ -42,25 +42,25 @@ pub struct Server {
 struct HangUp;
 
 impl Server {
-    /// Listens; port 0 is any that is free.
+    /// Listens on `address`; port 0 selects a free port.
     ///
     /// # Errors
-    /// The address is taken, or not this machine's.
+    /// If the address is in use, or not local.
     pub async fn bind(address: SocketAddr, tls: Arc<ServerConfig>, stand_in: Arc<StandIn>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         Ok(Self { address: listener.local_addr()?, listener, tls: tls.into(), stand_in })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until it is dropped, and its connections with it.
+    /// Serves until the future is dropped, which also closes its connections.
     ///
     /// # Errors
-    /// None at present: a connection that goes wrong ends alone.
+    /// None at present: a failed connection does not end the server.
     pub async fn run(self) -> io::Result<Infallible> {
         let mut connections = JoinSet::new();
         loop {

@@ -1,4 +1,4 @@
-//! What KMS does with a request: who asks, what for, may they; then the answer.
+//! Handles a request: authenticates the caller, evaluates the policy, answers.
 
 use std::time::SystemTime;
 
@@ -37,15 +37,15 @@ use crate::signature;
 const JSON: &str = "application/x-amz-json-1.1";
 const TARGET: &str = "x-amz-target";
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
-/// Of a key's only policy.
+/// The name of a key's only policy.
 const POLICY_NAME: &str = "default";
-/// KMS's limits of `Plaintext` (Encrypt) and `NumberOfBytes`.
+/// KMS's limits for `Plaintext` (Encrypt) and `NumberOfBytes`.
 const MAX_PLAINTEXT: usize = 4096;
 const MAX_RANDOM: u32 = 1024;
-/// Of no key that a configuration has: its account is another.
+/// Not a key of any configuration: the account differs.
 const UNRELATED_KEY: &str = "arn:aws:kms:us-east-1:000000000000:key/00000000-0000-0000-0000-000000000000";
 
-/// The service, without its sockets.
+/// The service, without sockets.
 #[derive(Debug)]
 pub struct StandIn {
     region: String,
@@ -55,18 +55,18 @@ pub struct StandIn {
     faults: Faults,
 }
 
-/// What to do about a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// To send this.
+    /// Send this.
     Response(Response<Bytes>),
-    /// To send nothing, for as long as the client waits.
+    /// Send nothing for as long as the client waits.
     Stall,
-    /// To end the connection.
+    /// Close the connection.
     HangUp,
 }
 
-/// One authenticated request on its way.
+/// An authenticated request.
 struct Request<'a> {
     caller: &'a Caller,
     operation: Operation,
@@ -83,10 +83,10 @@ enum Outcome {
 }
 
 impl StandIn {
-    /// The service that a configuration describes. Makes the files of key material that are missing.
+    /// Creates the service, and missing files of key material.
     ///
     /// # Errors
-    /// Key material that cannot be read or made.
+    /// If key material cannot be read or created.
     pub fn new(config: Config) -> Result<Self> {
         let keys = config.keys.into_iter().map(crate::config::KeySettings::open).collect::<Result<_>>()?;
         Ok(Self {
@@ -98,19 +98,19 @@ impl StandIn {
         })
     }
 
-    /// Trusts another root than the configuration's: for tests, whose roots are in no file.
+    /// Replaces the configuration's trust root, for tests whose root is not in a file.
     #[must_use]
     pub fn trusting(self, root: TrustRoot) -> Self {
         Self { root, ..self }
     }
 
-    /// To make it go wrong.
+    /// The faults, to set one.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
 
-    /// Answers one request, and logs a line about it.
+    /// Answers a request and logs a line about it.
     #[must_use]
     pub fn answer(&self, request: &Parts, body: &[u8], now: SystemTime) -> Answer {
         let mut record = Record::default();
@@ -136,7 +136,7 @@ impl StandIn {
         }
         match fault {
             Some(Fault::Throttling) => return Err(Failure::new(Kind::Throttling, "Rate exceeded")),
-            Some(Fault::InternalError) => return Err(internal("on command")),
+            Some(Fault::InternalError) => return Err(internal("a fault was set")),
             Some(Fault::Stall) => return Ok(Outcome::Stall),
             Some(Fault::HangUp) => return Ok(Outcome::HangUp),
             Some(
@@ -173,18 +173,19 @@ impl StandIn {
         let key = match (&parameters.key_id, &blob) {
             (Some(name), _) => self.key(name)?,
             (None, Some(blob)) => self.key_of(blob.key_id)?,
-            (None, None) => return Err(invalid_ciphertext("not of the stand-in's form")),
+            (None, None) => return Err(invalid_ciphertext("not a ciphertext of the stand-in")),
         };
         request.authorize(key, &context, recipient.as_ref())?;
         key.check_state()?;
-        let blob = blob.ok_or_else(|| invalid_ciphertext("not of the stand-in's form"))?;
+        let blob = blob.ok_or_else(|| invalid_ciphertext("not a ciphertext of the stand-in"))?;
         if blob.key_id != key.arn.id() {
             let message = "The key ID in the request does not identify a CMK that can perform this operation.";
             let reason = format!("the ciphertext is of key {}", blob.key_id);
             return Err(Failure::new(Kind::IncorrectKey, message).because(reason));
         }
-        let plaintext =
-            sealer(key).open(&blob, &context).ok_or_else(|| invalid_ciphertext("changed, or another context"))?;
+        let plaintext = sealer(key)
+            .open(&blob, &context)
+            .ok_or_else(|| invalid_ciphertext("changed, or encrypted with another context"))?;
         let mut answer = request.deliver(&plaintext, recipient.as_ref())?;
         answer.insert("KeyId".to_owned(), request.key_id(&key.arn).into());
         answer.insert("EncryptionAlgorithm".to_owned(), ALGORITHM.into());
@@ -252,7 +253,7 @@ impl StandIn {
         Ok(answer)
     }
 
-    /// Has no key whose policy could allow it: IAM's policies do.
+    /// There is no key, so only IAM policies can allow it.
     fn generate_random(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
         let parameters: GenerateRandom = operation::parameters(request.body)?;
         let len = parameters
@@ -266,7 +267,7 @@ impl StandIn {
         request.deliver(&random_bytes(len)?, recipient.as_ref())
     }
 
-    /// The text as the configuration has it.
+    /// The policy's text in the configuration.
     fn get_key_policy(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
         let parameters: GetKeyPolicy = operation::parameters(request.body)?;
         let key = self.key_without_alias(&parameters.key_id)?;
@@ -278,7 +279,7 @@ impl StandIn {
         Ok(answer.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect())
     }
 
-    /// Nobody can make one here.
+    /// Always empty: CreateGrant is not supported.
     fn list_grants(&self, mut request: Request<'_>) -> Result<Map<String, Value>, Failure> {
         let parameters: ListGrants = operation::parameters(request.body)?;
         let key = self.key_without_alias(&parameters.key_id)?;
@@ -300,7 +301,7 @@ impl StandIn {
         found.ok_or_else(|| Failure::new(Kind::NotFound, format!("Key '{name}' does not exist")))
     }
 
-    /// Who manages a key names it by its ARN or its UUID.
+    /// Management operations accept an ARN or a UUID, but no alias.
     fn key_without_alias(&self, name: &str) -> Result<&Key, Failure> {
         if name.contains("alias/") {
             return Err(Failure::new(Kind::NotFound, format!("Invalid keyId '{name}'")));
@@ -308,7 +309,7 @@ impl StandIn {
         self.key(name)
     }
 
-    /// KMS does not say whether a key exists of which only the ciphertext speaks.
+    /// KMS does not disclose whether a key exists that only the ciphertext names.
     fn key_of(&self, id: KeyId) -> Result<&Key, Failure> {
         let message = "The ciphertext refers to a customer master key that does not exist, does not exist in this \
                        region, or you are not allowed to access.";
@@ -318,7 +319,7 @@ impl StandIn {
 }
 
 impl Request<'_> {
-    /// Asks the key's policy.
+    /// Evaluates the key's policy.
     fn authorize(
         &mut self,
         key: &Key,
@@ -349,7 +350,7 @@ impl Request<'_> {
         Failure::new(Kind::AccessDenied, message).because(reason)
     }
 
-    /// A secret for whom it is: an enclave alone, or whoever asked.
+    /// Adds the secret: encrypted for the enclave if the request is attested, in plaintext otherwise.
     fn deliver(&self, secret: &[u8], recipient: Option<&Recipient>) -> Result<Map<String, Value>, Failure> {
         let mut answer = Map::new();
         if recipient.is_none() || matches!(self.fault, Some(Fault::Plaintext | Fault::PlaintextOnly)) {
@@ -439,7 +440,7 @@ fn crypto(error: Unspecified) -> Failure {
     internal(&format!("cryptography library: {error}"))
 }
 
-/// A refusal outside of the service: of what is too long to be read.
+/// The answer to a request that is too long to read.
 pub(crate) fn too_large() -> Response<Bytes> {
     let failure = Failure::new(Kind::RequestTooLarge, "The request is too large.");
     let request_id = request_id();
@@ -462,7 +463,7 @@ fn response(status: StatusCode, request_id: &str, body: &Value) -> Response<Byte
         .expect("these headers have no characters that a header must not have")
 }
 
-/// Only a name for the log and the client.
+/// Correlates the log and the client's answer.
 fn request_id() -> String {
     KeyId(random().expect("the system has random numbers")).to_string()
 }

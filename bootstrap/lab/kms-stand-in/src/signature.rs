@@ -1,4 +1,4 @@
-//! AWS's signature of a request, version 4, as far as KMS's clients use it:
+//! Verifies AWS Signature Version 4, as far as KMS's clients use it:
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>.
 
 use std::time::{Duration, SystemTime};
@@ -18,10 +18,10 @@ const SERVICE: &str = "kms";
 const TERMINATOR: &str = "aws4_request";
 const DATE: &str = "x-amz-date";
 const TOKEN: &str = "x-amz-security-token";
-/// How far a client's clock may be from ours.
+/// The allowed difference between the client's clock and ours.
 const SKEW: Duration = Duration::from_mins(5);
 
-/// The `Authorization` header in its parts.
+/// A parsed `Authorization` header.
 #[derive(Debug, PartialEq, Eq)]
 struct Authorization<'a> {
     access_key_id: &'a str,
@@ -31,7 +31,7 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// Finds out who sent a request.
+/// Verifies a request's signature and returns the caller.
 pub(crate) fn verify<'k>(
     request: &Parts,
     body: &[u8],
@@ -114,13 +114,13 @@ fn check_token(headers: &HeaderMap, access_key: &AccessKey) -> Result<(), Failur
         (Some(presented), Some(token)) if verify_slices_are_equal(presented, token.expose().as_bytes()).is_ok() => {
             Ok(())
         }
-        (Some(_), Some(_)) => Err(unrecognized("another session token than the access key's")),
-        (Some(_), None) => Err(unrecognized("a session token with an access key that has none")),
-        (None, Some(_)) => Err(unrecognized("no session token with an access key that has one")),
+        (Some(_), Some(_)) => Err(unrecognized("the session token is not the access key's")),
+        (Some(_), None) => Err(unrecognized("a session token, expected none with this access key")),
+        (None, Some(_)) => Err(unrecognized("no session token, expected one with this access key")),
     }
 }
 
-/// What says who is asked, when and for what has to be signed, or anybody could change it.
+/// Host, date and operation must be signed, or an attacker could change them.
 fn check_signed_headers(headers: &HeaderMap, signed: &str) -> Result<(), Failure> {
     let signed: Vec<_> = signed.split(';').collect();
     let incomplete = |message: String| Err(Failure::new(Kind::InvalidSignature, message));
@@ -140,7 +140,7 @@ fn check_signed_headers(headers: &HeaderMap, signed: &str) -> Result<(), Failure
     Ok(())
 }
 
-/// KMS's clients send everything to `/` and put nothing into the query.
+/// KMS's clients use path `/` and no query.
 fn canonical_request(request: &Parts, body: &[u8], signed_headers: &str) -> Vec<u8> {
     let mut canonical =
         format!("{}\n{}\n{}\n", request.method, request.uri.path(), request.uri.query().unwrap_or_default());
@@ -152,7 +152,7 @@ fn canonical_request(request: &Parts, body: &[u8], signed_headers: &str) -> Vec<
     canonical.into_bytes()
 }
 
-/// Without spaces at the ends, and one where there are several.
+/// Trims spaces, and replaces several by one.
 fn squeeze(value: &[u8]) -> String {
     String::from_utf8_lossy(value).split(' ').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! A client as AWS's SDK for Rust signs for it, for tests.
+//! Signs requests with AWS's SDK for Rust, for tests.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ pub(crate) const ID: &str = "AKIATESTONLY";
 pub(crate) const SECRET: &str = "TEST ONLY secret";
 const HOST: &str = "kms.eu-central-1.amazonaws.com";
 
-/// Whose requests, and when and where they are for.
+/// The credentials, the scope and the time of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) id: &'static str,
@@ -29,7 +29,7 @@ impl Client {
         Self { id: ID, secret: SECRET, token: None, region: REGION, service: "kms", time: SystemTime::now() }
     }
 
-    /// A request without its body.
+    /// Signs a request; returns it without its body.
     pub(crate) fn sign(&self, target: &str, body: &[u8]) -> Parts {
         self.sign_with(target, "application/x-amz-json-1.1", "POST", "/", body)
     }

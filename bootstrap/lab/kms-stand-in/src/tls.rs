@@ -1,4 +1,4 @@
-//! TLS for the server: one certificate, no other library's defaults.
+//! TLS for the server: one certificate, explicit settings.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A server with the certificates of `certificates_pem`, its own first, and its private key: TLS 1.2 and 1.3, HTTP/1.1.
+/// A server configuration for TLS 1.2 and 1.3 and HTTP/1.1. The server's own certificate comes first.
 ///
 /// # Errors
-/// PEM of something else, or a key of another certificate.
+/// If a PEM cannot be parsed, or the key is not the certificate's.
 pub fn server_config(certificates_pem: &str, key_pem: &str) -> Result<Arc<ServerConfig>> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificates_pem.as_bytes())
         .collect::<Result<_, _>>()
         .context("certificates")?;
-    ensure!(!certificates.is_empty(), "no certificate, expected PEM of at least one");
+    ensure!(!certificates.is_empty(), "no certificate, expected at least one in PEM");
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).context("private key")?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

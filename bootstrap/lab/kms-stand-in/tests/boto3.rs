@@ -1,6 +1,6 @@
-//! boto3 as a client, over HTTPS: `boto3/client.py` has what it says.
+//! boto3 as a client over HTTPS; the assertions are in `boto3/client.py`.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fs;
 use std::path::Path;
@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 const ATTESTED: &str = "arn:aws:kms:eu-central-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef";
 const OPEN: &str = "arn:aws:kms:eu-central-1:111122223333:key/11111111-89ab-cdef-0123-456789abcdef";
 const DISABLED: &str = "arn:aws:kms:eu-central-1:111122223333:key/22222222-89ab-cdef-0123-456789abcdef";
-/// In `client.py`.
+/// Also in `client.py`.
 const TESTS: &str = "Ran 17 tests";
 
-/// PCR0 0x10 throughout, as the documents of a test root have it.
+/// Every byte of PCR0 is 0x10, as in documents of a test root.
 fn attested_policy() -> String {
     let image = "10".repeat(Pcr::LEN);
     format!(
@@ -50,7 +50,7 @@ fn config() -> String {
     )
 }
 
-/// Leaves what `client.py` wants in `KMS_DIR`.
+/// Writes the files that `client.py` reads from `KMS_DIR`.
 fn write_documents(dir: &Path, root: &TestRoot) {
     let openssl = |arguments: &[&str]| {
         let output = Command::new("openssl").args(arguments).current_dir(dir).output().unwrap();
@@ -77,7 +77,7 @@ fn write_documents(dir: &Path, root: &TestRoot) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn boto3_finds_the_kms_that_it_knows() {
+async fn boto3_works_with_the_stand_in() {
     let dir = tempfile::tempdir().unwrap();
     let root = TestRoot::new(SystemTime::now());
     write_documents(dir.path(), &root);

@@ -1,6 +1,6 @@
-//! The program: its verbs, and how it ends.
+//! The program: its verbs and its exit.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -29,7 +29,7 @@ fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_kms-stand-in"))
 }
 
-/// A folder with all that a configuration names.
+/// A folder with all files that a configuration names.
 fn dir(config: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -56,7 +56,7 @@ fn help_names_the_verbs() {
 }
 
 #[test]
-fn check_says_what_it_understood_and_touches_nothing() {
+fn check_prints_a_summary_and_changes_nothing() {
     let dir = dir(CONFIG);
     let output = check(dir.path());
     let said = String::from_utf8(output.stdout).unwrap();
@@ -69,10 +69,14 @@ fn check_says_what_it_understood_and_touches_nothing() {
 }
 
 #[test]
-fn check_names_the_file_and_what_is_wrong_in_it() {
+fn check_names_the_file_and_its_error() {
     for (right, wrong, part) in [
         ("region", "regions", "kms.toml: TOML parse error"),
-        ("\"policy.json\"", "\"kms.crt\"", "keys[0]: policy_path kms.crt: not a policy that is known here"),
+        (
+            "\"policy.json\"",
+            "\"kms.crt\"",
+            "keys[0]: policy_path kms.crt: expected a key policy of the supported subset",
+        ),
         ("\"kms.key\"", "\"policy.json\"", "kms.toml: tls: private key"),
         ("\"127.0.0.1:0\"", "", "kms.toml: listen is empty"),
     ] {
@@ -83,7 +87,7 @@ fn check_names_the_file_and_what_is_wrong_in_it() {
 }
 
 #[test]
-fn run_says_where_it_listens_and_ends_on_sigterm() {
+fn run_prints_its_address_and_exits_on_sigterm() {
     let dir = dir(CONFIG);
     let mut child =
         program().arg("run").arg("--config").arg(dir.path().join("kms.toml")).stderr(Stdio::piped()).spawn().unwrap();

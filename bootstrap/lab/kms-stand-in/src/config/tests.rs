@@ -29,7 +29,7 @@ policy = '''{POLICY}'''
     )
 }
 
-/// What is said of a configuration in which one part is another.
+/// The error for a configuration in which one part was replaced.
 fn refusal(right: &str, wrong: &str) -> String {
     let text = config();
     assert!(text.contains(right), "{right}");
@@ -62,7 +62,7 @@ fn aws_s_root_is_trusted_unless_another_is_named() {
 }
 
 #[test]
-fn what_was_understood_has_no_secret_in_it() {
+fn the_summary_contains_no_secret() {
     let config = Config::parse(&config(), Path::new("")).unwrap();
     for text in [config.to_string(), format!("{config:?}")] {
         assert!(text.contains("AKIATESTONLY"), "{text}");
@@ -81,7 +81,7 @@ fn what_is_wrong_is_named() {
     );
     for (right, wrong, part) in [
         ("region = \"eu-central-1\"", "", "missing field `region`"),
-        ("region = \"eu-central-1\"", "region = \"us-east-1\"", "is in another region than \"us-east-1\""),
+        ("region = \"eu-central-1\"", "region = \"us-east-1\"", "expected one in region \"us-east-1\""),
         ("127.0.0.1:443", "127.0.0.1", "invalid socket address"),
         ("[tls]", "[tls]\nversion = 1", "unknown field `version`"),
         ("listen", "listens", "unknown field `listens`"),
@@ -90,13 +90,13 @@ fn what_is_wrong_is_named() {
         ("principal =", "iam_actions = [\"s3:*\"]\nprincipal =", "expected kms:NAME"),
         ("principal =", "expires = \"soon\"\nprincipal =", "expires"),
         ("id = \"AKIATESTONLY\"", "id = \"\"", "access_keys: an empty id"),
-        ("[[access_keys]]", &format!("{access_key}[[access_keys]]"), "access_keys: id AKIATESTONLY is there twice"),
+        ("[[access_keys]]", &format!("{access_key}[[access_keys]]"), "access_keys: duplicate id AKIATESTONLY"),
         ("key/0", "key/x", "expected a UUID"),
         ("aliases =", "state = \"gone\"\naliases =", "unknown variant `gone`"),
         ("alias/wallet", "wallet", "keys[0]: aliases: \"wallet\", expected alias/NAME"),
         ("alias/wallet", "alias/", "expected alias/NAME"),
-        ("[[keys]]", &key, "keys: UUID 01234567-89ab-cdef-0123-456789abcdef is there twice"),
-        ("[[keys]]", &same_alias, "keys: alias alias/wallet is there twice"),
+        ("[[keys]]", &key, "keys: duplicate UUID 01234567-89ab-cdef-0123-456789abcdef"),
+        ("[[keys]]", &same_alias, "keys: duplicate alias alias/wallet"),
         ("policy =", "policy_path = \"a\"\npolicy =", "expected either policy_path or policy"),
         ("\"kms:*\"", "\"s3:*\"", "keys[0]: policy: statement 1: Action: \"s3:*\""),
         ("region =", "attestation_root_path = \"root.pem\"\nregion =", "attestation_root_path: read /nowhere/root.pem"),
@@ -110,7 +110,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn nobody_and_nothing_is_no_configuration() {
+fn a_configuration_without_keys_or_access_keys_is_refused() {
     let keyless = config().split("[[keys]]").next().unwrap().to_owned() + "[[keys]]\n";
     assert!(format!("{:#}", Config::parse(&keyless, Path::new("")).unwrap_err()).contains("missing field `arn`"));
     let text =

@@ -1,4 +1,4 @@
-//! One condition of a statement: a value of the call, and the values that it may have.
+//! A condition of a statement: a value of the call and its allowed values.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use attestation::Pcr;
 use super::Call;
 use super::document::Conditions;
 
-/// PCRs of a verified attestation document, by number.
+/// A verified attestation document's PCRs, by number.
 pub(crate) type Registers = BTreeMap<u8, Pcr>;
 
 const ATTESTATION: &str = "kms:RecipientAttestation:";
 const ENCRYPTION_CONTEXT: &str = "kms:EncryptionContext:";
-/// Those that AWS gives a meaning: image, kernel, application, role, instance, signing certificate.
+/// The PCRs that AWS defines: image, kernel, application, role, instance, signing certificate.
 const REGISTERS: [u8; 6] = [0, 1, 2, 3, 4, 8];
 
-/// Met if the call has the value, and it equals one of those that are named.
+/// Met if the call has the value, and it is one of those listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     operator: Operator,
-    /// As the policy writes it.
+    /// The condition key in the policy.
     name: String,
     key: Key,
     values: Vec<String>,
@@ -34,7 +34,7 @@ enum Operator {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Key {
-    /// `ImageSha384` is another name of PCR0.
+    /// `ImageSha384` means PCR0.
     Register(u8),
     Context(String),
 }
@@ -44,17 +44,17 @@ impl Condition {
         let mut all = Vec::new();
         for (operator, keys) in conditions.0 {
             let parsed = Operator::parse(&operator)?;
-            ensure!(!keys.0.is_empty(), "{operator} is empty");
+            ensure!(!keys.0.is_empty(), "{operator} is empty, expected at least one key");
             for (name, values) in keys.0 {
                 all.push(Self::new(parsed, name.clone(), values.0).with_context(|| format!("{operator}: {name}"))?);
             }
         }
-        ensure!(!all.is_empty(), "empty");
+        ensure!(!all.is_empty(), "empty, expected at least one operator");
         Ok(all)
     }
 
     fn new(operator: Operator, name: String, values: Vec<String>) -> Result<Self> {
-        ensure!(!values.is_empty(), "no values: nothing could meet it");
+        ensure!(!values.is_empty(), "no values, expected at least one");
         let key = Key::parse(&name)?;
         if let Key::Register(_) = key {
             values.iter().try_for_each(|value| value.parse().map(|_: Pcr| ()))?;
@@ -62,10 +62,10 @@ impl Condition {
         Ok(Self { operator, name, key, values })
     }
 
-    /// What is wrong with the call, if it does not meet the condition.
+    /// Why the call does not meet the condition; `None` if it does.
     pub(super) fn unmet(&self, call: &Call<'_>) -> Option<String> {
         let actual = match &self.key {
-            // KMS compares in small letters.
+            // KMS compares in lower case.
             Key::Register(index) => call.registers.and_then(|registers| registers.get(index)).map(Pcr::to_string),
             Key::Context(name) => call.context.value(name).map(str::to_owned),
         };
@@ -93,7 +93,7 @@ impl Operator {
 impl Key {
     fn parse(name: &str) -> Result<Self> {
         if let Some(context) = name.strip_prefix(ENCRYPTION_CONTEXT) {
-            ensure!(!context.is_empty(), "expected the name of a context's value behind {ENCRYPTION_CONTEXT}");
+            ensure!(!context.is_empty(), "expected a name after {ENCRYPTION_CONTEXT}");
             return Ok(Self::Context(context.to_owned()));
         }
         let register = match name.strip_prefix(ATTESTATION) {

@@ -1,4 +1,4 @@
-//! A policy as JSON writes it.
+//! A policy's JSON.
 
 use std::fmt;
 

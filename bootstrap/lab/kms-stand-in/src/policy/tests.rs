@@ -28,7 +28,7 @@ fn allow(principal: &Value, action: &Value) -> Value {
     json!({"Effect": "Allow", "Principal": principal, "Action": action, "Resource": "*"})
 }
 
-/// What the enclave's role may decrypt under a condition.
+/// A policy that allows the enclave's role to decrypt under a condition.
 fn under(condition: &Value) -> Value {
     let mut statement = allow(&json!({"AWS": ENCLAVE}), &json!("kms:Decrypt"));
     statement["Condition"] = condition.clone();
@@ -67,7 +67,7 @@ fn refusal(policy: &Value) -> String {
     format!("{:#}", parse(policy).unwrap_err())
 }
 
-/// What is said of a policy of which this part is another.
+/// The error for a policy in which this part was replaced.
 fn refusal_of(pointer: &str, value: &Value) -> String {
     let mut policy = json!({
         "Version": "2012-10-17",
@@ -164,7 +164,7 @@ fn a_denial_wins_wherever_it_stands() {
 }
 
 #[test]
-fn to_deny_an_account_is_to_deny_everybody_in_it() {
+fn denying_an_account_denies_every_principal_in_it() {
     let deny = json!({"Effect": "Deny", "Principal": {"AWS": ACCOUNT}, "Action": "kms:Decrypt", "Resource": "*"});
     let policy = policy(&[allow(&json!("*"), &json!("kms:*")), deny]);
     assert!(!is_allowed(&policy, &caller(LAMBDA), "kms:Decrypt"));
@@ -204,7 +204,7 @@ fn every_register_of_a_meaning_can_be_a_condition() {
 }
 
 #[test]
-fn registers_are_in_small_letters_when_case_matters() {
+fn registers_are_in_lower_case_when_case_matters() {
     let registers = registers(&[(0, 0xaa)]);
     for (value, is_met) in [("aa", true), ("AA", false)] {
         let condition = json!({"StringEquals": {"kms:RecipientAttestation:PCR0": value.repeat(48)}});
@@ -265,7 +265,7 @@ fn the_log_learns_which_condition_was_missed() {
 }
 
 #[test]
-fn a_policy_that_is_not_known_here_is_refused() {
+fn an_unsupported_policy_is_refused() {
     let statement = allow(&json!("*"), &json!("kms:*"));
     for (policy, part) in [
         (json!({"Version": "2008-10-17", "Statement": [statement]}), "Version \"2008-10-17\""),
@@ -280,7 +280,7 @@ fn a_policy_that_is_not_known_here_is_refused() {
 }
 
 #[test]
-fn a_statement_that_is_not_known_here_is_refused() {
+fn an_unsupported_statement_is_refused() {
     let pcr = "aa".repeat(48);
     let condition = "/Statement/0/Condition";
     for (pointer, value, part) in [
@@ -296,7 +296,7 @@ fn a_statement_that_is_not_known_here_is_refused() {
         ("/Statement/0/Principal", json!({"AWS": "arn:aws:iam::111122223333:role/e*"}), "expected arn:aws:iam::"),
         ("/Statement/0/Action", json!([]), "Action: the list is empty"),
         ("/Statement/0/Action", json!("s3:GetObject"), "\"s3:GetObject\", expected kms:NAME"),
-        ("/Statement/0/Action", json!("kms:"), "is no name of an action"),
+        ("/Statement/0/Action", json!("kms:"), "is not the name of an action"),
         ("/Statement/0/Action", json!(1), "expected a text or a list of texts"),
         (
             "/Statement/0/Resource",
@@ -314,7 +314,7 @@ fn a_statement_that_is_not_known_here_is_refused() {
             json!({"StringEquals": {"kms:ViaService": "s3"}}),
             "kms:ViaService: expected kms:RecipientAttestation",
         ),
-        (condition, json!({"StringEquals": {"kms:EncryptionContext:": "b"}}), "expected the name of a context's value"),
+        (condition, json!({"StringEquals": {"kms:EncryptionContext:": "b"}}), "expected a name after"),
         (condition, json!({"StringEquals": {"kms:EncryptionContext:a": []}}), "no values"),
         (condition, json!({"StringEquals": {"kms:RecipientAttestation:PCR5": pcr}}), "PCR5: expected"),
         (condition, json!({"StringEquals": {"kms:RecipientAttestation:PCR00": pcr}}), "PCR00: expected"),
@@ -336,7 +336,7 @@ fn a_statement_without_its_parts_is_refused() {
 }
 
 #[test]
-fn a_name_that_is_there_twice_is_refused() {
+fn a_duplicate_name_is_refused() {
     for (once, twice) in [
         (r#""Effect": "Allow""#, r#""Effect": "Deny", "Effect": "Allow""#),
         (r#""AWS": "*""#, r#""AWS": "111122223333", "AWS": "*""#),

@@ -1,4 +1,4 @@
-//! Slow and greedy clients. Time is paused: it passes when nobody has anything to do.
+//! Slow and greedy clients. Time is paused and advances when all tasks are idle.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ policy = '''{"Version": "2012-10-17", "Statement": [
     {"Effect": "Allow", "Principal": "*", "Action": "kms:*", "Resource": "*"}]}'''
 "#;
 
-/// A server, and who trusts its certificate.
+/// A server, and a client that trusts its certificate.
 struct Site {
     address: SocketAddr,
     certificate: CertificateDer<'static>,
@@ -62,11 +62,11 @@ impl Site {
     }
 }
 
-/// What the server still says, and after how long it hangs up.
+/// The rest of the server's answer, and the time until it closes the connection.
 async fn rest(mut stream: impl AsyncRead + Unpin) -> (String, Duration) {
     let start = Instant::now();
     let mut said = Vec::new();
-    // A connection that ends without TLS's goodbye is at its end too.
+    // A connection may end without close_notify.
     timeout(6 * DEADLINE, stream.read_to_end(&mut said)).await.unwrap().ok();
     (String::from_utf8(said).unwrap(), start.elapsed())
 }
@@ -77,7 +77,7 @@ fn assert_given_up(elapsed: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_shakes_no_hands_is_given_up() {
+async fn a_client_without_a_handshake_is_disconnected() {
     let site = Site::new().await;
     let (said, elapsed) = rest(site.connect().await).await;
     assert_eq!(said, "");
@@ -85,7 +85,7 @@ async fn who_shakes_no_hands_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sends_no_headers_is_given_up() {
+async fn a_client_without_headers_is_disconnected() {
     let site = Site::new().await;
     let mut stream = site.shake_hands().await;
     stream.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
@@ -94,7 +94,7 @@ async fn who_sends_no_headers_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_sends_half_a_body_is_given_up() {
+async fn a_client_with_half_a_body_is_disconnected() {
     let site = Site::new().await;
     let mut stream = site.shake_hands().await;
     stream.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
@@ -116,7 +116,7 @@ async fn a_body_without_a_signature_is_refused_and_the_connection_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_waits_outside() {
+async fn connections_over_the_limit_wait() {
     let site = Site::new().await;
     let mut crowd = Vec::new();
     for _ in 0..MAX_CONNECTIONS {

@@ -23,7 +23,7 @@ const DOOMED: &str = "arn:aws:kms:eu-central-1:111122223333:key/44444444-89ab-cd
 const DENIED: &str = "arn:aws:kms:eu-central-1:111122223333:key/55555555-89ab-cdef-0123-456789abcdef";
 const SECRET_TEXT: &[u8] = b"TEST ONLY: a hex string";
 
-/// A service, somebody who asks it, and an enclave.
+/// A service, a client and an enclave.
 struct Scene {
     stand_in: StandIn,
     client: Client,
@@ -31,7 +31,7 @@ struct Scene {
     rsa: PrivateDecryptingKey,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 struct Reply {
     status: u16,
@@ -83,7 +83,7 @@ impl Scene {
         self.ask("Decrypt", &parameters)
     }
 
-    /// Of an enclave whose PCR0 is 0x10 throughout.
+    /// A recipient whose PCR0 consists of bytes 0x10.
     fn recipient(&self) -> Value {
         self.recipient_of(&fields(self.client.time))
     }
@@ -120,12 +120,12 @@ impl Reply {
     }
 }
 
-/// PCR0 is 0x10 throughout.
+/// Every byte of PCR0 is 0x10.
 fn fields(time: SystemTime) -> Fields {
     Fields { user_data: Some(Vec::new()), nonce: Some(Vec::new()), ..Fields::new(time) }
 }
 
-/// One key for each thing that a key can be.
+/// A key in each state and with each kind of policy.
 fn config() -> String {
     let all = json!({
         "Version": "2012-10-17",
@@ -171,7 +171,7 @@ fn config() -> String {
 }
 
 #[test]
-fn a_denial_is_said_to_be_one() {
+fn a_denial_is_reported_as_one() {
     let scene = Scene::new();
     let reply = scene.decrypt(DENIED, &scene.encrypted(DENIED), &json!({}));
     reply.assert_error(400, "AccessDeniedException", "explicit deny in a resource-based policy");
@@ -208,7 +208,7 @@ fn a_key_s_description_says_its_state() {
 }
 
 #[test]
-fn a_key_s_policy_is_told_as_it_was_written_to_who_may_read_it() {
+fn a_key_s_policy_is_returned_unchanged_to_callers_that_may_read_it() {
     let scene = Scene::new();
     let id = WALLET.rsplit('/').next().unwrap();
     for parameters in [json!({"KeyId": WALLET}), json!({"KeyId": id, "PolicyName": "default"})] {
@@ -225,7 +225,7 @@ fn a_key_s_policy_is_told_as_it_was_written_to_who_may_read_it() {
 }
 
 #[test]
-fn nobody_has_a_grant_and_who_may_not_list_them_is_not_told() {
+fn there_are_no_grants_and_listing_them_needs_permission() {
     let scene = Scene::new();
     let reply = scene.ask("ListGrants", &json!({"KeyId": WALLET}));
     assert_eq!((reply.status, &reply.body), (200, &json!({"Grants": [], "Truncated": false})));
@@ -234,7 +234,7 @@ fn nobody_has_a_grant_and_who_may_not_list_them_is_not_told() {
 }
 
 #[test]
-fn who_manages_a_key_names_it_without_an_alias() {
+fn management_operations_accept_no_alias() {
     let scene = Scene::new();
     for operation in ["GetKeyPolicy", "ListGrants"] {
         for name in ["alias/wallet", "arn:aws:kms:eu-central-1:111122223333:alias/wallet", "no such key"] {
@@ -262,7 +262,7 @@ fn a_data_key_comes_in_the_clear_and_encrypted() {
 }
 
 #[test]
-fn random_bytes_are_for_those_whom_iam_allows() {
+fn random_bytes_need_an_iam_permission() {
     let mut scene = Scene::new();
     let reply = scene.ask("GenerateRandom", &json!({"NumberOfBytes": 32}));
     assert_eq!(STANDARD.decode(reply.text("Plaintext")).unwrap().len(), 32);

@@ -6,7 +6,7 @@ use crate::test_client::{Client, ID, REGION, SECRET};
 
 const BODY: &[u8] = br#"{"KeyId": "alias/wallet"}"#;
 
-/// The time of all requests here.
+/// The time of all requests.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
@@ -33,7 +33,7 @@ fn verify_with<'k>(request: &Parts, key: &'k AccessKey, time: SystemTime) -> Res
     verify(request, BODY, std::slice::from_ref(key), REGION, time)
 }
 
-/// Why the request is refused.
+/// The error for a request.
 fn refusal(request: &Parts) -> Failure {
     verify_with(request, &access_key(None), now()).unwrap_err()
 }
@@ -85,7 +85,7 @@ fn another_body_has_another_signature() {
 }
 
 #[test]
-fn what_is_signed_cannot_change() {
+fn signed_headers_cannot_change() {
     for (name, value) in [
         ("x-amz-target", "TrentService.Decrypt"),
         ("host", "kms.us-east-1.amazonaws.com"),

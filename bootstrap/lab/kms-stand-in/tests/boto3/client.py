@@ -1,14 +1,14 @@
-"""What boto3 makes of the stand-in for KMS.
+"""boto3 against the stand-in for KMS.
 
-The test that runs this sets up a server and says where it is:
+The test that runs this starts a server and sets:
 
     KMS_URL                 its address
     KMS_CA_PATH             the certificate to trust
-    KMS_DIR                 document.cbor, an enclave's attestation document; stranger.cbor, one that another root signed;
+    KMS_DIR                 document.cbor, an enclave's attestation document; stranger.cbor, one under another root;
                             other-image.cbor, another enclave's; recipient.pem, the private key of all three
-    KMS_FAULT_PATH          the file that makes it go wrong
+    KMS_FAULT_PATH          the file that sets faults
     ATTESTED_KEY, OPEN_KEY, DISABLED_KEY
-                            ARNs: for the enclave alone, for everybody, for nobody
+                            ARNs: for the enclave alone, for every caller, for none
 """
 
 import json

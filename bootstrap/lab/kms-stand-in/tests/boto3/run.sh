@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs client.py with boto3, in a Python environment that is made once under target/.
+# Runs client.py with boto3, in a Python environment that is created once under target/.
 #
 #   run.sh VENVS_DIR [ARGUMENTS OF UNITTEST]
 #
-# client.py says which environment variables it reads.
+# client.py lists its environment variables.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venvs_dir=$1

@@ -1,4 +1,4 @@
-//! What an enclave gets, and nobody else.
+//! Answers that only the enclave can decrypt.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn an_attested_answer_holds_no_plaintext_even_if_the_policy_would_give_it() {
 }
 
 #[test]
-fn a_key_for_an_image_opens_for_nobody_else() {
+fn a_key_for_an_image_decrypts_for_that_image_alone() {
     let scene = Scene::new();
     let blob = scene.encrypted(ATTESTED);
     let denied = "not authorized to perform: kms:Decrypt";

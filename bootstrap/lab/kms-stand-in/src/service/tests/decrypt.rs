@@ -1,4 +1,4 @@
-//! Whose ciphertexts a key decrypts.
+//! Which ciphertexts a key decrypts.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn another_key_s_ciphertext_is_an_incorrect_key() {
 }
 
 #[test]
-fn what_is_no_ciphertext_or_has_another_context_is_an_invalid_ciphertext() {
+fn other_bytes_and_another_context_are_an_invalid_ciphertext() {
     let scene = Scene::new();
     let blob = scene.encrypted(WALLET);
     let context = json!({"EncryptionContext": {"purpose": "tost"}});
@@ -52,7 +52,7 @@ fn what_is_no_ciphertext_or_has_another_context_is_an_invalid_ciphertext() {
 }
 
 #[test]
-fn a_key_is_not_found_by_a_name_that_it_has_not() {
+fn an_unknown_name_is_not_found() {
     let scene = Scene::new();
     let blob = scene.encrypted(WALLET);
     for name in ["alias/other", &WALLET.replace("111122223333", "999922223333"), &WALLET.replace('0', "9"), ""] {

@@ -1,4 +1,4 @@
-//! What goes wrong on command.
+//! Faults on command.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn on_command_it_does_not_answer() {
 }
 
 #[test]
-fn on_command_it_says_what_kms_never_says() {
+fn on_command_it_sends_answers_that_kms_never_sends() {
     let scene = Scene::new();
     let blob = scene.encrypted(WALLET);
     let decrypt = |fault| {

@@ -1,4 +1,4 @@
-//! What is a request, and what is said of what is none.
+//! Malformed requests and their errors.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn a_refusal_does_not_quote_what_may_be_secret() {
 }
 
 #[test]
-fn what_is_no_json_is_a_serialization_error() {
+fn invalid_json_is_a_serialization_error() {
     let scene = Scene::new();
     let deep = "[".repeat(10_000);
     for body in ["", "{", "[\"alias/wallet\"]", "null", deep.as_str(), "\u{0}"] {
@@ -59,7 +59,7 @@ fn what_is_no_json_is_a_serialization_error() {
 }
 
 #[test]
-fn an_operation_that_is_not_there_is_named() {
+fn an_unsupported_operation_is_named() {
     let scene = Scene::new();
     scene.ask("CreateKey", &json!({})).assert_error(400, "UnsupportedOperationException", "CreateKey");
     scene.ask("Sign", &json!({})).assert_error(400, "UnknownOperationException", "Sign");
@@ -83,7 +83,7 @@ fn only_json_posted_to_the_root_is_a_request() {
 }
 
 #[test]
-fn who_does_not_prove_who_they_are_learns_nothing() {
+fn an_unauthenticated_caller_learns_nothing() {
     let mut scene = Scene::new();
     scene.client.secret = "TEST ONLY other";
     scene.ask("Sign", &json!({})).assert_error(400, "InvalidSignatureException", "does not match");
