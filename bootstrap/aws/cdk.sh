@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Runs the CDK's command line on what config/aws.toml describes.
+# Runs the CDK's command line for the deployment in config/aws.toml.
 #
-#   cdk.sh key ARGUMENTS...       the stack with the key, which nobody may use yet, the roles and the secret
+#   cdk.sh key ARGUMENTS...       the stack with the key (which no one may use yet), the roles and the secret
 #   cdk.sh enclave ARGUMENTS...   that stack with the key policy, and the stack with the instance and the function
 #
 # ARGUMENTS are the CDK's own: `deploy --all`, `diff`, `synth`, `bootstrap`, `destroy`. AWS_REGION and credentials are those of
-# the environment. AWS_TOML names another file than config/aws.toml.
+# the environment. AWS_TOML replaces config/aws.toml.
 set -euo pipefail
 
-# The command line that tests were made with; it has another version than the library.
+# The tested version of the command line; the library's version differs.
 readonly cli=aws-cdk@2.1148.1
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 readonly output=$root/target/cdk.out
 
-# explain COMMAND: the last line after the CDK's own words, where they do not say what to do here.
+# explain COMMAND: prints the remedy where the CDK's own message does not.
 explain() {
     local said
-    # The app itself says what is wrong with the settings, and asks AWS for nothing.
+    # The app reports errors in the settings itself, without AWS.
     if [ ! -e "$output/manifest.json" ] || ! command -v aws >/dev/null; then
         return
     fi
@@ -26,17 +26,17 @@ explain() {
         if [[ $said == *"specify a region"* ]]; then
             fail "cdk $1: no region is set; expected one, such as AWS_REGION=eu-central-1"
         fi
-        # An STS that does not answer says nothing about why the CDK failed.
+        # If STS does not answer, the CDK may have failed for another reason.
         if ! is_about_credentials "$said"; then
             return
         fi
         said=${said##*$'\n'}
-        fail "cdk $1: aws sts get-caller-identity: ${said%.}; expected credentials of somebody who may deploy:" \
+        fail "cdk $1: aws sts get-caller-identity: ${said%.}; expected credentials that may deploy:" \
             "set AWS_PROFILE, or run aws sso login or aws configure"
     fi
     if [ "$1" != bootstrap ] && ! said=$(aws ssm get-parameter --name /cdk-bootstrap/hnb659fds/version 2>&1) &&
         [[ $said == *ParameterNotFound* ]]; then
-        fail "cdk $1: this account and region have nothing of the CDK yet; run bootstrap/aws/cdk.sh key bootstrap, once," \
+        fail "cdk $1: this account and region have no CDK bootstrap stack; run bootstrap/aws/cdk.sh key bootstrap, once," \
             "then this again"
     fi
 }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Checks that programs run on Amazon Linux 2023, whose C library is older than the build host's may be.
+# Checks that programs run on Amazon Linux 2023, whose C library may be older than the build host's.
 #
 #   glibc.sh PROGRAM...
 #
-# Amazon Linux 2023, and Lambda's provided.al2023, have glibc 2.34; TARGET_GLIBC is another, for a check elsewhere.
+# Amazon Linux 2023, and Lambda's provided.al2023, have glibc 2.34; TARGET_GLIBC overrides it.
 set -euo pipefail
 export LC_ALL=C
 
 readonly newest=${TARGET_GLIBC:-2.34}
-# What both have from the start.
+# Libraries that both have.
 readonly libraries=' libc.so.6 libm.so.6 libgcc_s.so.1 ld-linux-x86-64.so.2 '
 
 die() {
@@ -22,7 +22,7 @@ check() {
     readelf --file-header "$program" 2>/dev/null | grep -q 'Machine: *Advanced Micro Devices X86-64' ||
         die "$program: not a program for x86_64 Linux"
     while read -r library; do
-        [[ $libraries == *" $library "* ]] || die "$program: needs $library, which Amazon Linux 2023 need not have"
+        [[ $libraries == *" $library "* ]] || die "$program: needs $library, which Amazon Linux 2023 may not have"
     done < <(readelf --dynamic --wide "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
     while read -r version; do
         [ "$(printf '%s\n' "$version" "$newest" | sort -V | tail -n 1)" != "$newest" ] || continue

@@ -3,7 +3,7 @@
 #
 #   lambda.sh OUT.zip
 #
-# The same program gives the same bytes: one entry, `bootstrap`, with a fixed time and mode.
+# Reproducible: one entry, `bootstrap`, with a fixed time and mode.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -16,7 +16,7 @@ fi
 out=$(realpath --canonicalize-missing "$1")
 
 cd "$root"
-# Flags for this machine's processor are none for Lambda's. As a part of the workspace, as everywhere, so that all share what they are built of.
+# Flags for this machine's processor do not suit Lambda's. A workspace build, so that all programs share their dependencies.
 env --unset=RUSTFLAGS --unset=CARGO_BUILD_RUSTFLAGS --unset=CARGO_ENCODED_RUSTFLAGS \
     cargo build --locked --release --workspace --bin bootstrap --bin wallet --bin wg-server --target-dir "$root/target" >&2
 "$here/glibc.sh" "$root/target/release/bootstrap"

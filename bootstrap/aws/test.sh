@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what goes to AWS, without AWS: the stacks as they are synthesized, the packed function, the first boot, the units.
+# Tests the deployment without AWS: the synthesized stacks, the packed function, the first boot, the units.
 #
 #   test.sh [ARGUMENTS OF unittest]
 set -euo pipefail
@@ -21,7 +21,7 @@ phase "style of the Python files"
 "$venv/bin/ruff" format --quiet --no-cache --check "$here"
 
 export PATH=$venv/bin:$PATH
-# From 2.38 on, its headers give programs symbols that Amazon Linux has not.
+# From 2.38 on, its headers use symbols that Amazon Linux does not have.
 host_glibc=$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)
 if [ "$(printf '%s\n' "$host_glibc" 2.38 | sort -V | head -n 1)" = 2.38 ]; then
     phase "what is built here needs this host's glibc $host_glibc: for AWS, build on Debian 12; checked here is the rest"

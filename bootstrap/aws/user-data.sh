@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes an Amazon Linux 2023 instance the parent of an enclave. Runs as root, once, at the first boot; cloud-init keeps what it says
-# in /var/log/cloud-init-output.log. It ends when the enclave is a peer of wg-server, answers, and can look up names, or with the reason
-# in its last line.
+# Sets up an Amazon Linux 2023 instance as the parent of an enclave. Runs as root, once, at the first boot; cloud-init logs its
+# output to /var/log/cloud-init-output.log. Succeeds when the enclave is a peer of wg-server, answers, and can look up names; else
+# the last line is the reason.
 #
-# The CDK puts its parameters before it, as exported variables. None is a secret:
+# The CDK prepends its parameters as exported variables. None is secret:
 #
-#   STACK RESOURCE HANDLE                       whom CloudFormation waits for, and the URL that takes the reason
-#   AWS_DEFAULT_REGION BUCKET KEY SHA256        where the files are, in one tar archive, and its hash
-#   PCR0 HOSTS                                  the image that may run, and whom it asks for its key
+#   STACK RESOURCE HANDLE                       the resource to signal, and the URL for the reason
+#   AWS_DEFAULT_REGION BUCKET KEY SHA256        the tar archive with the files, and its hash
+#   PCR0 HOSTS                                  the image, and the hosts that it needs for its key
 #   ENCLAVE_CPUS ENCLAVE_MEMORY_MIB ENCLAVE_CID
 #
-# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN, ANSWERS_WITHIN, NAMES_WITHIN and REASON_READ_WITHIN, how
-# long to wait, in seconds.
+# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN, ANSWERS_WITHIN, NAMES_WITHIN and REASON_READ_WITHIN,
+# time limits in seconds.
 set -euo pipefail
 shopt -s inherit_errexit
 export LC_ALL=C
@@ -24,7 +24,7 @@ die() {
     exit 1
 }
 
-# In seconds; together less than CloudFormation waits. A unit's own limit comes first, and nitro-cli's before that.
+# In seconds; the sum is below CloudFormation's limit. A unit's own limit is shorter, and nitro-cli's shorter still.
 readonly fetch_within=300 start_within=${START_WITHIN:-180} peer_within=${PEER_WITHIN:-180} answers_within=${ANSWERS_WITHIN:-60}
 # named gives up on its forwarders after 10 s.
 readonly names_within=${NAMES_WITHIN:-60}
@@ -38,10 +38,10 @@ main() {
 
 set_up() {
     say "install packages"
-    # nitro-cli's package brings Docker. Once started, Docker has the chain FORWARD drop what enclaves send.
+    # nitro-cli's package depends on Docker, which makes the chain FORWARD drop the enclaves' packets once started.
     systemctl mask --now docker.service docker.socket
     timeout "$fetch_within" dnf install --assumeyes bind nftables aws-nitro-enclaves-cli || die_of_timeout $? "dnf install"
-    # What the package's rules for udev and systemd-tmpfiles say holds from the next boot on at the latest.
+    # The package's rules for udev and systemd-tmpfiles otherwise apply at the next boot.
     [ ! -e "$root/dev/nitro_enclaves" ] || { chgrp ne "$root/dev/nitro_enclaves" && chmod 0660 "$root/dev/nitro_enclaves"; }
     systemd-tmpfiles --create --prefix=/run/nitro_enclaves
     say "fetch files"
@@ -51,7 +51,7 @@ set_up() {
     install_enclave
     verify_image
     systemctl daemon-reload
-    # They start at each boot, whatever comes of this one.
+    # They start at each boot, even if this one fails.
     systemctl enable nitro-enclaves-allocator.service wg-server.service enclave.service
     start nitro-enclaves-allocator.service
     start wg-server.service
@@ -63,18 +63,18 @@ set_up() {
     say "the enclave is a peer, answers, and can look up names"
 }
 
-# die_of_timeout STATUS COMMAND: one that failed has said why.
+# die_of_timeout STATUS COMMAND: a command that failed has printed the reason.
 die_of_timeout() {
-    [ "$1" -ne 124 ] || die "$2: no end after $fetch_within s; expected a subnet with a way to the internet, or the endpoints that config/aws.toml lists"
+    [ "$1" -ne 124 ] || die "$2: timed out after $fetch_within s; expected a subnet with a route to the internet, or the endpoints that config/aws.toml lists"
     exit "$1"
 }
 
-# signal STATUS: CloudFormation waits for it, and fails the deployment when it is not 0.
+# signal STATUS: ends CloudFormation's wait; a status other than 0 fails the deployment.
 signal() {
     local reason step last
-    reason=$(tail -n 1 "$work_dir/said") || reason="nothing was done, there is no folder to work in"
+    reason=$(tail -n 1 "$work_dir/said") || reason="nothing was done: no working folder"
     if [ "$1" -ne 0 ] && [ -e "$work_dir/said" ]; then
-        # What failed may have said no more than its own words.
+        # The message of a failed command does not name the step.
         step=$(grep '^user-data: ' "$work_dir/said" | tail -n 1) || step=
         last=${reason#user-data: }
         step=${step#user-data: }
@@ -83,12 +83,12 @@ signal() {
     fi
     reason=${reason#user-data: }
     rm -rf "$work_dir"
-    # The stack's events keep it when the instance is gone. Only a wait condition's handle takes a reason, and only the instance's own
-    # signal counts when a newer Amazon Linux replaces it.
+    # The stack's events outlive the instance. Only a wait condition's handle accepts a reason, and only the instance's own signal
+    # counts when a newer Amazon Linux replaces it.
     give_reason "$1" "${reason:0:1000}" || say "the stack's events do not have the reason"
     PATH=$PATH:/opt/aws/bin cfn-signal --stack "$STACK" --resource "$RESOURCE" --region "$AWS_DEFAULT_REGION" --exit-code "$1" ||
-        say "CloudFormation could not be told"
-    [ "$1" -eq 0 ] || say "went wrong, status $1: $reason"
+        say "CloudFormation did not receive the signal"
+    [ "$1" -eq 0 ] || say "failed with status $1: $reason"
 }
 
 # give_reason STATUS REASON: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-waitcondition.html
@@ -103,12 +103,12 @@ print(json.dumps({"Status": status, "Reason": sys.argv[2], "UniqueId": "user-dat
 END
     )
     curl --silent --show-error --fail --retry 3 --max-time 20 --request PUT --header Content-Type: --data-binary "$body" "$HANDLE" || return
-    # It is read before the instance's own signal ends the deployment.
+    # CloudFormation must read it before the instance's own signal ends the deployment.
     [ "$1" -eq 0 ] || sleep "${REASON_READ_WITHIN:-30}"
 }
 
-# error_of: the error in what a program said. nitro-cli's has a number, and lines about support behind it; where the enclave's process
-# has failed, a second says only that. Others end with their error.
+# error_of: the error in a program's output. nitro-cli's errors have a number, and lines about support after it; a second error
+# only reports that the enclave's process has failed. Other programs end with their error.
 error_of() {
     local said
     said=$(awk '
@@ -130,23 +130,23 @@ error_of() {
     printf '%s\n' "$said"
 }
 
-# said_by UNIT [OPTION...]: the words of its programs, without systemd's about it.
+# said_by UNIT [OPTION...]: the output of its programs, without systemd's messages.
 said_by() {
     local unit=$1
     shift
     journalctl --no-pager --quiet --output=cat "$@" "_SYSTEMD_UNIT=$unit"
 }
 
-# start UNIT: returns when it serves.
+# start UNIT: returns when the unit is ready.
 start() {
     local status=0 why status_text
     say "start $1"
     timeout "$start_within" systemctl start "$1" || status=$?
     [ "$status" -ne 0 ] || return 0
-    # Two errors of nitro-cli, with what it says behind them.
+    # Enough lines for two errors of nitro-cli and the lines after them.
     said_by "$1" --lines=60
     why=$(said_by "$1" --lines=60 | error_of)
-    # A program that never ran said nothing; systemd says why it did not.
+    # If no program ran, systemd has the reason.
     why=${why:-$(journalctl --no-pager --quiet --output=cat --lines=1 --unit "$1")}
     if [ "$status" -eq 124 ]; then
         status_text=$(systemctl show --property=StatusText --value "$1")
@@ -155,7 +155,7 @@ start() {
     die "$1: $why (journalctl --unit $1)"
 }
 
-# The enclave that clients are led to, by wg-server's status.
+# Waits until wg-server's status lists the enclave as a peer.
 await_peer() {
     local end=$((SECONDS + peer_within))
     say "wait for the enclave to be a peer"
@@ -170,10 +170,10 @@ no_peer() {
     "$wg_server" status || true
     said_by enclave.service --lines=20
     refused=$(said_by wg-server.service | grep refused | tail -n 1) || refused=
-    die "the enclave is no peer after $peer_within s: ${refused:-it has not come to wg-server} (journalctl --unit enclave --unit wg-server)"
+    die "the enclave is not a peer after $peer_within s: ${refused:-no contact with wg-server} (journalctl --unit enclave --unit wg-server)"
 }
 
-# Its address and port, once it is a peer.
+# Prints its address and port, once it is a peer.
 peer() {
     "$wg_server" status --json 2>/dev/null | python3 -c '
 import json
@@ -187,26 +187,26 @@ sys.exit(1) if not peers else print(peers[0])' 2>/dev/null
 await_answer() {
     local end=$((SECONDS + answers_within)) said url=https://$enclave/health
     say "wait for the enclave to answer"
-    # Who it is, wg-server has verified; here it is whether it serves.
+    # wg-server has verified its identity; this only checks that it serves.
     until said=$(curl --insecure --silent --show-error --fail --max-time 5 "$url" 2>&1); do
-        [ "$SECONDS" -lt "$end" ] || die "the enclave is a peer, and $url does not answer after $answers_within s: $said"
+        [ "$SECONDS" -lt "$end" ] || die "the enclave is a peer, but $url does not answer after $answers_within s: $said"
         sleep 1
     done
 }
 
-# Without them, the enclave gets no key.
+# Without these names, the enclave gets no key.
 await_names() {
     local end=$((SECONDS + names_within)) said names
     read -ra names <<<"$HOSTS"
     [ "${#names[@]}" -gt 0 ] || return 0
     say "look up $HOSTS"
     until said=$("$wg_server" lookup --config "$root/etc/wg-server/parent.toml" "${names[@]}" 2>&1); do
-        [ "$SECONDS" -lt "$end" ] || die "names that the enclave asks: $(tail -n 1 <<<"$said")"
+        [ "$SECONDS" -lt "$end" ] || die "look up names for the enclave: $(tail -n 1 <<<"$said")"
         sleep 1
     done
 }
 
-# Whatever else wg-server has found wrong on this host, that it does not mend.
+# Other problems of this host that wg-server reports and does not repair.
 await_no_problem() {
     local end=$((SECONDS + names_within)) problem
     until problem=$(no_problem); do
@@ -215,7 +215,7 @@ await_no_problem() {
     done
 }
 
-# Fails while there is one, and says which, or while nobody knows.
+# Fails, and prints the problems, while there are any; also while the status is unknown.
 no_problem() {
     "$wg_server" status --json 2>/dev/null | python3 -c '
 import json
@@ -250,20 +250,20 @@ install_wg_server() {
 }
 
 install_enclave() {
-    # The group is the package's.
+    # The package creates the group.
     id enclave >/dev/null 2>&1 || useradd --system --no-create-home --shell /sbin/nologin --gid ne enclave
     install -D --mode=0644 "$work_dir/enclave.eif" "$root/usr/local/lib/enclave/enclave.eif"
     install -d --mode=0755 "$root/etc/enclave" "$root/etc/nitro_enclaves"
     printf '%s=%s\n' ENCLAVE_CPUS "$ENCLAVE_CPUS" ENCLAVE_MEMORY_MIB "$ENCLAVE_MEMORY_MIB" ENCLAVE_CID "$ENCLAVE_CID" \
         >"$root/etc/enclave/enclave.env"
-    # What is set aside for enclaves at boot.
+    # The resources that the allocator reserves for enclaves at boot.
     printf -- '---\nmemory_mib: %s\ncpu_count: %s\n' "$ENCLAVE_MEMORY_MIB" "$ENCLAVE_CPUS" \
         >"$root/etc/nitro_enclaves/allocator.yaml"
     install -D --mode=0644 "$work_dir/enclave.service" "$root/etc/systemd/system/enclave.service"
 }
 
-# What nitro-cli measures has to be what the key policy and wg-server ask for. An image that was exchanged would get no key anyway;
-# this says so before clients do.
+# nitro-cli must measure the image that the key policy and wg-server expect. A replaced image would get no key anyway; this
+# reports it before clients notice.
 verify_image() {
     local description
     description=$(nitro-cli describe-eif --eif-path "$root/usr/local/lib/enclave/enclave.eif" 2>"$work_dir/nitro-cli") ||

@@ -1,4 +1,4 @@
-"""Who hears of it when somebody changes who may open the key, or whether it works."""
+"""The alarm for changes of the key's policy, grants and state."""
 
 from aws_cdk import Annotations, Stack
 from aws_cdk import aws_events as events
@@ -7,14 +7,14 @@ from aws_cdk import aws_sns as sns
 from lint import accept
 from settings import Settings
 
-# The ways to the key that need no attestation document, and the ends of the key. Both are management events that write.
+# Calls that open the key without an attestation document, or end the key. All are write management events.
 CALLS = ["CreateGrant", "DeleteImportedKeyMaterial", "DisableKey", "PutKeyPolicy", "ReplicateKey", "ScheduleKeyDeletion"]
 
 
 def add(stack: Stack, settings: Settings, key_arn: str) -> None:
-    """A rule on CloudTrail's events about this key, and where they go."""
+    """Adds a rule on CloudTrail's events about this key, and its target."""
     if settings.alarm_email is None and settings.alarm_topic_arn is None:
-        text = "no [alarm] in the settings: nobody hears of it when somebody changes the key's policy or makes a grant"
+        text = "no [alarm] in the settings: changes of the key's policy and new grants raise no alarm"
         Annotations.of(stack).add_warning_v2("enclave-wireguard:no-alarm", text)
         return
     topic_arn = settings.alarm_topic_arn
@@ -34,7 +34,7 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
     pattern = {
         "source": ["aws.kms"],
         "detail-type": ["AWS API Call via CloudTrail"],
-        # KMS names the key by its ARN here, whatever the caller called it.
+        # The event has the key's ARN, whatever name the caller used.
         "detail": {"eventSource": ["kms.amazonaws.com"], "eventName": CALLS, "resources": {"ARN": [key_arn]}},
     }
     fields = {"call": "eventName", "who": "userIdentity.arn", "address": "sourceIPAddress", "time": "eventTime", "id": "eventID"}
@@ -50,7 +50,7 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
     rule = events.CfnRule(
         stack,
         "KeyChanged",
-        description="Somebody changed who may open the signer's key, or whether it works",
+        description="A change of the policy, the grants or the state of the signer's key",
         event_pattern=pattern,
         targets=[events.CfnRule.TargetProperty(arn=topic_arn, id="Alarm", input_transformer=transformer)],
     )
@@ -62,7 +62,7 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
             **publish,
             "Condition": {"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
         }
-        # Others of the account may publish by policies of their own.
+        # Other principals of the account may publish by their own policies.
         tls_alone = {
             "Effect": "Deny",
             "Principal": "*",

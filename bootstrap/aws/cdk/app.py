@@ -1,4 +1,4 @@
-"""The stacks. `cdk.sh` starts it, and says with the context which stage and which settings."""
+"""The CDK app. `cdk.sh` starts it and passes the stage and the settings in the context."""
 
 import sys
 from pathlib import Path
@@ -15,9 +15,9 @@ from settings import Settings
 
 
 def build(app: App, stage: str, settings: Settings) -> None:
-    """The key's ARN is measured, so the key is there before the image, and the image before whatever measures it."""
+    """The image measures the key's ARN: first the key, then the image, then the stack that needs its measurements."""
     if stage == "key":
-        KeyStack(app, settings, key_policy.nobody_uses_it(settings))
+        KeyStack(app, settings, key_policy.manage_only(settings))
     elif stage == "enclave":
         image = Image.load(settings.image_dir, settings.config_dir)
         image.check_secrets(settings.secret_id)
@@ -28,26 +28,26 @@ def build(app: App, stage: str, settings: Settings) -> None:
 
 
 CONTEXT = {
-    # CloudFormation's own rules, as errors: else it would say so after minutes.
+    # CloudFormation's rules as errors: the deployment would fail after minutes.
     "@aws-cdk/core:validateAgainstDefaultRules": True,
-    # What the other stack imports stays, as CloudFormation has always had it; without a word here, each deployment warns.
+    # CloudFormation's classic behaviour: exports in use stay. Without this setting, each deployment warns.
     "@aws-cdk/core:defaultCrossStackReferences": "strong",
 }
 
 
 def main() -> None:
-    """Writes the cloud assembly to where the CDK's command line expects it."""
+    """Writes the cloud assembly for the CDK's command line."""
     app = App(analytics_reporting=False, context=CONTEXT)
     try:
         config = app.node.try_get_context("config")
         if config is None:
-            raise Failure("--context config=PATH is missing; `cdk.sh` gives it")
+            raise Failure("--context config=PATH is missing, expected: run `cdk.sh`, which passes it")
         build(app, app.node.try_get_context("stage"), Settings.load(Path(config)))
         app.synth()
     except Failure as failure:
         sys.exit(f"error: {failure}")
     except JSIIError as error:
-        # The library's words, without the way to them: that is in two languages.
+        # The library's message without its stack trace, which is in two languages.
         sys.exit(f"error: {str(error).strip().splitlines()[0]}")
 
 

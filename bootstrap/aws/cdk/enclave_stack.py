@@ -32,12 +32,12 @@ from lint import accept
 from parent import PORT, Delivery, archive, deliveries, user_data
 from settings import Settings
 
-# More than all that user-data.sh waits for.
+# More than the sum of user-data.sh's time limits.
 BOOTS_WITHIN_SECONDS = 1800
 
 
 class EnclaveStack(Stack):
-    """Made anew with each image."""
+    """The parent instance, which each new image replaces, and the function."""
 
     def __init__(self, scope: Construct, settings: Settings, image: Image, key: KeyStack) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class EnclaveStack(Stack):
             parent_group.add_ingress_rule(ec2.Peer.ipv4(client), ec2.Port.tcp(PORT), "clients")
 
         instance = self.instance(settings, image, key, subnet, parent_group)
-        # The address changes with the instance, and with it the function's variable.
+        # A new instance has a new address, which changes the function's variable.
         url = Fn.join("", ["https://", instance.attr_private_ip])
         log = self.log("WalletLog")
         accept(
@@ -74,26 +74,26 @@ class EnclaveStack(Stack):
             vpc=vpc,
             vpc_subnets=ec2.SubnetSelection(subnets=[subnet]),
             security_groups=[function_group],
-            # kms.deadline of the image, and time to say that it has passed.
+            # The image's kms.deadline, and time to report it.
             timeout=Duration.seconds(30),
             memory_size=256,
             log_group=log,
             environment={
                 "SECRET_ID": settings.secret_id,
-                # That of the image: had it another key than the stack's, the function could not encrypt for it either.
+                # The image's key: the function must encrypt for the image, even if the stack's key differs.
                 "KEY_ARN": image.key_arn,
                 "ENCRYPTION_CONTEXT": json.dumps(image.encryption_context, sort_keys=True),
                 "ENCLAVE_URL": url,
                 "MEASUREMENTS": measurements(settings, image),
-                # Without it, the function refuses to store keys before it asks AWS.
+                # Without it, the function refuses to store keys, without a call to AWS.
                 **({"SET_KEY": "true"} if settings.may_set_key else {}),
                 **self.client_secret(settings.client_secret_id, key),
             },
         )
-        accept(function, "An event of set_key has a private key in it, and a queue of dead letters would keep it", "CKV_AWS_116")
+        accept(function, "A set_key event contains a private key, which a dead letter queue would keep", "CKV_AWS_116")
         accept(
             function,
-            "The signer bounds what it takes, and a new account has no concurrency to reserve: its deployment would fail",
+            "The signer limits its load, and a new account has no concurrency to reserve: the deployment would fail",
             "CKV_AWS_115",
         )
         accept(
@@ -107,12 +107,12 @@ class EnclaveStack(Stack):
         CfnOutput(self, "FunctionName", value=function.function_name, description="aws lambda invoke --function-name")
 
     def client_secret(self, secret_id: str | None, key: KeyStack) -> dict[str, str]:
-        """The variable of the secret with which the function says who it is, which its role may read."""
+        """Lets the function read the secret with its client certificate; returns the variable."""
         if secret_id is None:
             return {}
         arn = secret_id
         if not arn.startswith("arn:"):
-            # Secrets Manager appends a hyphen and six characters of its own to a name.
+            # Secrets Manager appends a hyphen and six random characters to a name.
             resource = {"service": "secretsmanager", "resource": "secret", "resource_name": f"{secret_id}-??????"}
             arn = self.format_arn(**resource, arn_format=ArnFormat.COLON_RESOURCE_NAME)
         statement = iam.PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[arn])
@@ -120,14 +120,14 @@ class EnclaveStack(Stack):
         return {"CLIENT_SECRET_ID": secret_id}
 
     def network(self, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
-        """The given ones, or a VPC with one private subnet behind a NAT gateway."""
+        """The given VPC and subnet, or a new VPC with one private subnet behind a NAT gateway."""
         if settings.vpc_id is None:
             zones = {"max_azs": 1} if settings.zone is None else {"availability_zones": [settings.zone]}
             vpc = ec2.Vpc(self, "Vpc", nat_gateways=1, **zones)
             if settings.zone is not None:
                 for subnet in [*vpc.public_subnets, *vpc.private_subnets]:
                     accept(subnet, "The operator's settings name it: not each zone has the instance type", "W3010")
-            # Kept where a parent that somebody has taken over cannot change them.
+            # Stored where a compromised parent cannot change them.
             log = self.log("VpcLog")
             accept(
                 log,
@@ -136,20 +136,20 @@ class EnclaveStack(Stack):
             )
             vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
             return vpc, vpc.private_subnets[0]
-        # Nothing of the zone is used.
+        # The zone is not used.
         vpc = ec2.Vpc.from_vpc_attributes(self, "Vpc", vpc_id=settings.vpc_id, availability_zones=[Fn.select(0, Fn.get_azs())])
         subnet = ec2.Subnet.from_subnet_id(self, "Subnet", settings.subnet_id)
         accept(subnet, "Nothing asks for its route table", "@aws-cdk/aws-ec2:noSubnetRouteTableId")
         return vpc, subnet
 
     def log(self, name: str) -> logs.LogGroup:
-        """Goes with the stack."""
+        """A log group that is deleted with the stack."""
         return logs.LogGroup(self, name, retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY)
 
     def instance(
         self, settings: Settings, image: Image, key: KeyStack, subnet: ec2.ISubnet, group: ec2.SecurityGroup
     ) -> ec2.CfnInstance:
-        """The parent."""
+        """The parent instance."""
         work_dir = Path(Stage.of(self).asset_outdir)
         files = deliveries(settings, image, work_dir)
         packed = archive(files, work_dir)
@@ -164,7 +164,7 @@ class EnclaveStack(Stack):
         )
         profile = iam.CfnInstanceProfile(self, "Profile", roles=[key.instance_role.role_name])
         logical_id = f"Parent{digest(settings, files)}"
-        # Its event says why a first boot went wrong; what the instance's own signal says, no event shows.
+        # Its event shows why a first boot failed; no event shows the reason of the instance's own signal.
         handle = CfnWaitConditionHandle(self, "ReasonHandle")
         handle.override_logical_id(f"{logical_id}ReasonHandle")
         reason = CfnWaitCondition(self, "Reason", handle=handle.ref, count=1, timeout=str(BOOTS_WITHIN_SECONDS))
@@ -198,7 +198,7 @@ class EnclaveStack(Stack):
             metadata_options=ec2.CfnInstance.MetadataOptionsProperty(
                 http_endpoint="enabled",
                 http_tokens="required",
-                # The enclave asks through the parent's address translation.
+                # The enclave is one hop behind the parent.
                 http_put_response_hop_limit=2,
             ),
             block_device_mappings=[
@@ -211,12 +211,12 @@ class EnclaveStack(Stack):
             ],
             user_data=Fn.base64(script),
         )
-        # User data runs once: other files are another instance.
+        # User data runs once, so changed files need a new instance.
         instance.override_logical_id(logical_id)
         instance.cfn_options.creation_policy = CfnCreationPolicy(
             resource_signal=CfnResourceSignal(count=1, timeout=f"PT{BOOTS_WITHIN_SECONDS}S")
         )
-        # Whatever the first boot needs, the way out included.
+        # Everything that the first boot needs, including the route to the internet.
         for each in (instance, reason):
             each.node.add_dependency(grant, key, subnet.internet_connectivity_established)
         if settings.ami_id is not None:
@@ -228,27 +228,27 @@ class EnclaveStack(Stack):
         )
         accept(
             instance,
-            "Another image is another instance, and CloudFormation has to end the one before, which signs until then",
+            "A new image replaces the instance, and CloudFormation must terminate the old one, which signs until then",
             "AwsSolutions-EC29",
         )
         return instance
 
 
 def digest(settings: Settings, files: list[Delivery]) -> str:
-    """Of everything that the first boot depends on."""
+    """A digest of everything that the first boot depends on."""
     parts = [user_data({}), settings.instance_type, *(f"{file.name} {file.sha256}" for file in files)]
     parts += [str(number) for number in (settings.cpus, settings.memory_mib, settings.cid)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def measurements(settings: Settings, image: Image) -> str:
-    """Whom the function believes: for the time of an upgrade, the image that runs as well."""
+    """The images that the function trusts, including the running one during an upgrade."""
     images = [image.pcrs, *(measured(path)[1] for path in settings.former_measurements_paths)]
     return json.dumps([{f"PCR{index}": pcr for index, pcr in enumerate(pcrs)} for pcrs in images])
 
 
 def check_function(path: Path) -> None:
-    """Lambda says no more of another archive than that the function has no runtime."""
+    """Refuses another archive: Lambda would only report that the function has no runtime."""
     try:
         with zipfile.ZipFile(path) as archive:
             mode = archive.getinfo("bootstrap").external_attr >> 16

@@ -1,5 +1,5 @@
-"""What is wrong with what the operator gave, in one sentence."""
+"""Errors in the operator's files, in one sentence."""
 
 
 class Failure(Exception):
-    """Names the file, the key, and what would be right."""
+    """Names the file, the key, and what is expected."""

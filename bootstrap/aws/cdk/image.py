@@ -1,4 +1,4 @@
-"""The enclave's image: what it measures, and the configuration that is in it."""
+"""The enclave's image: its measurements and its configuration."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ ZERO = "0" * 96
 
 @dataclass(frozen=True)
 class Image:
-    """An image that may have keys."""
+    """A signer's image."""
 
     config_path: Path
     eif_path: Path
@@ -26,30 +26,30 @@ class Image:
     pcrs: list[str]
     key_arn: str
     encryption_context: dict[str, str]
-    # Those of the secrets' names and ARNs that clients may have keys of.
+    # Names and ARNs of secrets whose keys clients may use.
     secret_ids: list[str]
-    # Whom it asks of AWS.
+    # AWS's host names that it resolves.
     hosts: list[str]
 
     @classmethod
     def load(cls, image_dir: Path, config_dir: Path) -> "Image":
-        """Reads what `make eif` wrote, and holds it against the files that it is about."""
+        """Reads the output of `make eif`, and compares it with the files that it measures."""
         path = image_dir / "measurements.json"
         eif_path, config_path = image_dir / "enclave.eif", config_dir / "enclave.toml"
         measurements, pcrs = measured(path)
         try:
             eif_digest, config_digest = measurements["sha256"]["eif"], measurements["sha256"]["config"]["enclave.toml"]
         except (KeyError, TypeError) as error:
-            raise Failure(f"{path}: {error!r}, expected what `make eif` writes") from error
+            raise Failure(f"{path}: {error!r}, expected the output of `make eif`") from error
         if sha256(read(eif_path, "`make eif` writes it")) != eif_digest:
-            raise Failure(f"{eif_path} is not the image that {path} measures: `make eif` writes both")
-        config = read(config_path, "the image is made of it")
+            raise Failure(f"{eif_path} is not the image that {path} measures: run `make eif`, which writes both")
+        config = read(config_path, "the image is built from it")
         if sha256(config) != config_digest:
-            raise Failure(f"{config_path} was changed after the image was made: `make eif`, and `wallet policy` again")
+            raise Failure(f"{config_path} was changed after the image was built: run `make eif`, then `wallet policy`")
         return cls(config_path, eif_path, path, pcrs, *kms(config_path, config.decode()))
 
     def check_secrets(self, secret_id: str) -> None:
-        """A client's key that the instance's role may not read would be missed at its first signature."""
+        """Refuses secrets that the instance's role may not read: the first signature would fail."""
         for found in self.secret_ids:
             if not is_secret(found, secret_id):
                 raise Failure(
@@ -59,26 +59,26 @@ class Image:
 
 
 def measured(path: Path) -> tuple[dict, list[str]]:
-    """What `make eif` wrote, and PCR0, PCR1 and PCR2 of it."""
+    """The output of `make eif`, and its PCR0, PCR1 and PCR2."""
     text = read_text(path, "`make eif` writes it")
     try:
         measurements = json.loads(text)
         pcrs = [measurements[f"PCR{index}"].lower() for index in range(3)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Failure(f"{path}: {error!r}, expected what `make eif` writes") from error
+        raise Failure(f"{path}: {error!r}, expected the output of `make eif`") from error
     for index, pcr in enumerate(pcrs):
         if not PCR.fullmatch(pcr):
             raise Failure(f"{path}: PCR{index} is {pcr!r}, expected 96 hex digits")
         if pcr == ZERO:
-            raise Failure(f"{path}: PCR{index} is zero, as in debug mode, where every image measures the same")
+            raise Failure(f"{path}: PCR{index} is zero, as in debug mode; expected an image's measurement")
     return measurements, pcrs
 
 
 def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str]]:
-    """Which key the image asks for, what ciphertexts are bound to, where they are, and the names of who is asked."""
+    """The image's KMS key, encryption context, secret ids and AWS host names."""
     config = tomllib.loads(text)
     if "signer" not in config or "kms" not in config:
-        raise Failure(f"{path}: has no [signer] and [kms], so nothing signs; config/signer.toml is a sample")
+        raise Failure(f"{path}: expected [signer] and [kms], as in config/signer.toml")
     clients = config["signer"].get("clients", [])
     secret_ids = [secret_id for client in clients for secret_id in client.get("secret_ids", [])]
     key_arn = config["kms"]["key_arn"]
@@ -94,7 +94,7 @@ def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str
 
 
 def is_address(host: str) -> bool:
-    """Whether nobody has to look it up."""
+    """Whether it is an IP address, which needs no lookup."""
     try:
         ip_address(host)
     except ValueError:
@@ -103,7 +103,7 @@ def is_address(host: str) -> bool:
 
 
 def read(path: Path, hint: str) -> bytes:
-    """The file's bytes; without it, what is missing."""
+    """The file's bytes."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -111,7 +111,7 @@ def read(path: Path, hint: str) -> bytes:
 
 
 def read_text(path: Path, hint: str) -> str:
-    """The file's text, without the byte order mark that some editors put in front of it."""
+    """The file's text, without a byte order mark."""
     content = read(path, hint)
     try:
         return content.decode().removeprefix("\ufeff")
@@ -121,5 +121,5 @@ def read_text(path: Path, hint: str) -> str:
 
 
 def sha256(content: bytes) -> str:
-    """In hex."""
+    """The digest in hex."""
     return hashlib.sha256(content).hexdigest()

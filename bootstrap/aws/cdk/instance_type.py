@@ -1,4 +1,4 @@
-"""Which instance types take the image's enclave, and how much of an instance it may have."""
+"""Which instance types can run the enclave, and how much of an instance it may use."""
 
 import re
 
@@ -7,7 +7,7 @@ from failure import Failure
 NAME = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 # Graviton's: the image is for x86_64.
 ARM = re.compile(r"[a-z]+[0-9]+[a-z]*g[a-z]*[.].*|a1[.].*")
-# Virtualized types of four vCPUs and more end so, and have four of them for each: `large` has two, `metal` is no virtual machine.
+# Virtual machines with at least four vCPUs: `Nxlarge` has 4 N. `large` has two, `metal` is not a virtual machine.
 XLARGE = re.compile(r"(?P<family>[a-z0-9-]+)[.](?P<times>[0-9]*)xlarge")
 # Families on x86_64 without Nitro Enclaves
 # (https://docs.aws.amazon.com/enclaves/latest/user/nitro-enclave.html#nitro-enclave-reqs, and NitroEnclavesSupport of EC2's
@@ -16,12 +16,12 @@ WITHOUT_ENCLAVES = re.compile(
     r"g4ad|hpc.*|p6-b200|[cmr]7i-flex|[cmr]8i-flex|r7iz|t[0-9]+a?|trn1n?|u[0-9-].*|u-.*|vt1|mac.*"
     r"|c[1-4]|cc2|cr1|d2|f1|g[23]|g3s|h1|hs1|i[23]|m[1-4]|p[23]|r[34]|x1e?"
 )
-# Families with two vCPUs in each core (DefaultThreadsPerCore of DescribeInstanceTypes). AMD's have one since the seventh
-# generation. A family that is not here may have one, so an odd number is not refused.
+# Families with two vCPUs per core (DefaultThreadsPerCore of DescribeInstanceTypes). AMD's have one since the seventh
+# generation. Other families may have one, so an odd number is accepted.
 TWO_VCPUS_A_CORE = re.compile(
     r"([cmr][56]|d3|dl2|f2|g[4-6]|gr6|i[34]|inf[12]|p[3-6]|trn2|x2|z1)[a-z0-9-]*|[cimrx][78]i[a-z0-9-]*"
 )
-# GiB for each vCPU (MemoryInfo of DescribeInstanceTypes). c5n is left out: its sizes differ, from 2.62 to 2.67.
+# GiB per vCPU (MemoryInfo of DescribeInstanceTypes). Without c5n, whose sizes vary from 2.62 to 2.67.
 MEMORY = [
     (re.compile(r"c(?!5n)[5-8][a-z-]*"), 2),
     (re.compile(r"m[5-8][a-z-]*"), 4),
@@ -33,9 +33,9 @@ PARENT_MEMORY_MIB = 1024
 
 
 def check(name: str, cpus: int, memory_mib: int) -> None:
-    """Whether the type has an enclave of this size and a parent: EC2 and the allocator would say so after minutes."""
+    """Refuses a type without room for this enclave and a parent: EC2 and the allocator would fail after minutes."""
     if ARM.fullmatch(name):
-        raise Failure(f"instance.type: {name} is ARM, and the image is for x86_64: c6i.xlarge is right")
+        raise Failure(f"instance.type: {name} is ARM, expected an x86_64 type, such as c6i.xlarge")
     found = XLARGE.fullmatch(name)
     if found is None or WITHOUT_ENCLAVES.fullmatch(found["family"]):
         raise Failure(f"instance.type: {name!r}, expected a type with Nitro Enclaves and at least four vCPUs, such as c6i.xlarge")
@@ -45,7 +45,7 @@ def check(name: str, cpus: int, memory_mib: int) -> None:
 
 
 def check_cpus(name: str, vcpus: int, cpus: int) -> None:
-    """The allocator takes whole cores, and leaves the parent the first."""
+    """The allocator takes whole cores, and leaves the first to the parent."""
     core = vcpus_a_core(name)
     if cpus > vcpus - core:
         raise Failure(f"enclave.cpus: {cpus}, expected at most {vcpus - core} of the {vcpus} that {name} has")
@@ -57,7 +57,7 @@ def check_cpus(name: str, vcpus: int, cpus: int) -> None:
 
 
 def check_memory(name: str, vcpus: int, memory_mib: int) -> None:
-    """The parent keeps some for itself, where it is known how much there is."""
+    """The parent keeps some memory. Not checked for families of unknown memory."""
     gib = memory_gib_a_vcpu(name)
     if gib is None:
         return
@@ -71,15 +71,15 @@ def check_memory(name: str, vcpus: int, memory_mib: int) -> None:
 
 
 def vcpus_a_core(name: str) -> int:
-    """Two, or one where nothing says that it is two."""
+    """Two for families known to have two, else one."""
     return 2 if TWO_VCPUS_A_CORE.fullmatch(family(name)) else 1
 
 
 def memory_gib_a_vcpu(name: str) -> int | None:
-    """By the family, if that is known."""
+    """`None` if the family is unknown."""
     return next((gib for pattern, gib in MEMORY if pattern.fullmatch(family(name))), None)
 
 
 def family(name: str) -> str:
-    """What is before the size."""
+    """The type without its size."""
     return name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""The key's policy: before there is an image nobody uses the key, then it is what `wallet policy` wrote, looked at."""
+"""The key's policy: management only before there is an image, then the checked output of `wallet policy`."""
 
 import fnmatch
 import json
@@ -25,8 +25,8 @@ MANAGE = [
     "kms:UntagResource",
     "kms:Update*",
 ]
-# All that a key policy may allow (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html),
-# by what comes of it. Ways to what the key protects, past the condition on the enclave:
+# Actions of a key policy (https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html),
+# by their effect. Ways to reach the secrets without the condition on the enclave:
 OPENING = {
     "kms:Decrypt": "decrypts",
     "kms:ReEncryptFrom": "has KMS encrypt for another key what was encrypted for this one",
@@ -35,7 +35,7 @@ OPENING = {
     "kms:ReplicateKey": "makes a copy of the key with a policy of its own",
     "kms:DeriveSharedSecret": "derives secrets of the key",
 }
-# Ways to make what the enclave takes for a key, or to use the key otherwise. kms:Encrypt is the one that is needed.
+# Ways to encrypt a key that the enclave accepts, or to use the KMS key otherwise. Only kms:Encrypt is needed.
 USING = [
     "kms:Encrypt",
     "kms:GenerateDataKey",
@@ -48,7 +48,7 @@ USING = [
 ]
 # Ways to end the key.
 ENDING = ["kms:DeleteImportedKeyMaterial", "kms:DisableKey", "kms:ScheduleKeyDeletion"]
-# The statement of `wallet policy` that may, and what it may.
+# The statements of `wallet policy`, and the actions above that each may allow.
 ALLOWED = {
     "Manage": {"kms:PutKeyPolicy", *ENDING},
     "Encrypt": {"kms:Encrypt"},
@@ -56,40 +56,40 @@ ALLOWED = {
 }
 
 
-def nobody_uses_it(settings: Settings) -> dict:
-    """For the time before there is an image: the key's ARN is measured, so the key is first."""
+def manage_only(settings: Settings) -> dict:
+    """The policy until there is an image: the image measures the key's ARN, so the key comes first."""
     manage = {"Sid": "Manage", "Effect": "Allow", "Principal": {"AWS": settings.admins}, "Action": MANAGE, "Resource": "*"}
     return {"Version": "2012-10-17", "Id": "enclave-wireguard-signer", "Statement": [manage]}
 
 
 def load(settings: Settings, image: Image) -> dict:
-    """Reads what `wallet policy` wrote, and refuses what is not about this image and these roles."""
+    """Reads the output of `wallet policy`, and refuses other images and roles."""
     path = settings.key_policy_path
     text = read(path, "`wallet policy` writes it")
     try:
         policy = json.loads(text)
         check(policy, settings, image)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Failure(f"{path}: {error!r}, expected what `wallet policy` writes") from error
+        raise Failure(f"{path}: {error!r}, expected the output of `wallet policy`") from error
     except Failure as error:
         raise Failure(f"{path}: {error}") from error
     return policy
 
 
 def check(policy: dict, settings: Settings, image: Image) -> None:
-    """A policy that opens the key to another enclave, or to people, is refused."""
+    """Refuses a policy that opens the key to another enclave, or to people."""
     statements = policy["Statement"]
     for statement in statements:
         if statement["Effect"] != "Allow":
             raise Failure(f"statement {statement['Sid']} has the effect {statement['Effect']}, expected Allow")
         if unknown := set(statement) - {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}:
-            raise Failure(f"statement {statement['Sid']} has {', '.join(sorted(unknown))}")
+            raise Failure(f"statement {statement['Sid']} has {', '.join(sorted(unknown))}, expected none")
         for principal in principals(statement):
             if not PRINCIPAL.fullmatch(principal):
-                raise Failure(f"statement {statement['Sid']}: {principal!r} is nobody, expected roles or users by their ARN")
+                raise Failure(f"statement {statement['Sid']}: {principal!r}, expected the ARNs of roles or users")
     manage = [statement for statement in statements if statement["Sid"] == "Manage"]
     if [sorted(principals(statement)) for statement in manage] != [sorted(settings.admins)]:
-        raise Failure("who manages the key is not who key.admins in the settings says: --admin")
+        raise Failure("the principals of Manage differ from key.admins in the settings: pass --admin")
     if foreign := [found for statement in statements for found in foreign_ways(statement)]:
         raise Failure("; ".join(foreign) + "; expected the statements of `wallet policy`")
     opening = [statement for statement in statements if "kms:Decrypt" in reached(statement)]
@@ -100,7 +100,7 @@ def check(policy: dict, settings: Settings, image: Image) -> None:
 
 
 def foreign_ways(statement: dict) -> list[str]:
-    """Whom the statement lets open, use or end the key beyond what `wallet policy` would, and how."""
+    """Principals that may open, use or end the key beyond the statements of `wallet policy`, and how."""
     found = []
     for action in sorted(reached(statement) - ALLOWED.get(statement["Sid"], set())):
         way = (
@@ -115,18 +115,18 @@ def foreign_ways(statement: dict) -> list[str]:
 
 
 def reached(statement: dict) -> set[str]:
-    """Those actions of the tables that the statement's patterns match."""
+    """The actions of the tables that the statement's patterns match."""
     patterns = [action.lower() for action in actions(statement)]
     return {each for each in (*OPENING, *USING, *ENDING) if any(fnmatch.fnmatchcase(each.lower(), one) for one in patterns)}
 
 
 def check_encrypt(statements: list[dict], settings: Settings) -> None:
-    """The function encrypts if it is to store keys, and only then."""
+    """The function may encrypt if and only if it stores keys."""
     encryptors = [name for statement in statements if "kms:Encrypt" in reached(statement) for name in principals(statement)]
     may_encrypt = any(name.endswith(f":role/{settings.lambda_role}") for name in encryptors)
     if settings.may_set_key and not may_encrypt:
         raise Failure(
-            f"the function's role, {settings.lambda_role}, may not encrypt, and function.may_set_key is true: --encryptor"
+            f"the function's role, {settings.lambda_role}, may not encrypt, and function.may_set_key is true: pass --encryptor"
         )
     if may_encrypt and not settings.may_set_key:
         raise Failure(
@@ -136,28 +136,28 @@ def check_encrypt(statements: list[dict], settings: Settings) -> None:
 
 
 def check_decrypt(statement: dict, settings: Settings, image: Image) -> None:
-    """Only the instance's role, only with a document of this image, and only what is bound to its context."""
+    """Only the instance's role may decrypt, with a document of this image and its encryption context."""
     if actions(statement) != ["kms:Decrypt"]:
         raise Failure(f"the enclave may {', '.join(actions(statement))}, expected kms:Decrypt alone")
     if [name.split(":role/")[-1] for name in principals(statement)] != [settings.instance_role]:
-        raise Failure(f"who decrypts is not the instance's role, {settings.instance_role}: --role")
+        raise Failure(f"the principal of kms:Decrypt is not the instance's role, {settings.instance_role}: pass --role")
     condition = statement["Condition"]
     digest = condition.get("StringEqualsIgnoreCase", {}).get("kms:RecipientAttestation:ImageSha384")
     if digest is None:
-        raise Failure("asks for no attestation: kms:RecipientAttestation:ImageSha384 is missing")
+        raise Failure("requires no attestation, expected kms:RecipientAttestation:ImageSha384")
     check_images({each.lower() for each in listed(digest)}, settings, image)
     context = {f"kms:EncryptionContext:{name}": value for name, value in image.encryption_context.items()}
     if condition.get("StringEquals") != context:
-        raise Failure(f"asks for another encryption context than the image's kms.encryption_context, {image.encryption_context}")
+        raise Failure(f"the encryption context differs, expected the image's kms.encryption_context, {image.encryption_context}")
 
 
 def check_images(digests: set[str], settings: Settings, image: Image) -> None:
-    """This image, and for the time of an upgrade the one that runs: no other, and neither is missing."""
+    """Exactly this image and, during an upgrade, the running one."""
     expected = {measured(path)[1][0]: path for path in settings.former_measurements_paths}
     expected[image.pcrs[0]] = image.measurements_path
     short = lambda digests: " and ".join(f"{digest[:16]}…" for digest in sorted(digests))  # noqa: E731
     if missing := [f"{path} has PCR0 {pcr0[:16]}…" for pcr0, path in expected.items() if pcr0 not in digests]:
-        raise Failure(f"is for the image {short(digests)}, and {' and '.join(missing)}: --measurements")
+        raise Failure(f"is for the image {short(digests)}, and {' and '.join(missing)}: pass --measurements")
     if foreign := digests - set(expected):
         raise Failure(
             f"is also for the image {short(foreign)}, which is neither that of files.image_dir nor of"
@@ -166,18 +166,18 @@ def check_images(digests: set[str], settings: Settings, image: Image) -> None:
 
 
 def principals(statement: dict) -> list[str]:
-    """Who is meant. `"*"` in place of a table is everybody, and a name of nobody here."""
+    """The principals' ARNs. Refuses `"*"` in place of a table."""
     principal = statement["Principal"]
     if not isinstance(principal, dict) or set(principal) != {"AWS"}:
-        raise Failure(f"statement {statement['Sid']}: {principal!r} is nobody, expected roles or users by their ARN")
+        raise Failure(f"statement {statement['Sid']}: {principal!r}, expected the ARNs of roles or users")
     return listed(principal["AWS"])
 
 
 def actions(statement: dict) -> list[str]:
-    """What is allowed."""
+    """The statement's actions."""
     return listed(statement["Action"])
 
 
 def listed(value: str | list[str]) -> list[str]:
-    """IAM's lists of one may be without brackets."""
+    """IAM allows a single value in place of a list."""
     return [value] if isinstance(value, str) else value

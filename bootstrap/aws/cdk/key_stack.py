@@ -1,4 +1,4 @@
-"""What is there before an image is: the key, the roles that its policy names, and the secret."""
+"""Resources needed before the image: the key, the roles that its policy names, and the secret."""
 
 from aws_cdk import CfnOutput, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
@@ -11,7 +11,7 @@ from lint import accept
 from settings import Settings
 
 # All that Session Manager needs (https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-create-iam-instance-profile.html).
-# AWS's own policy for it, AmazonSSMManagedInstanceCore, reads the account's parameters, too.
+# AWS's own policy, AmazonSSMManagedInstanceCore, also allows reading the account's parameters.
 SESSION_MANAGER = [
     "ssm:UpdateInstanceInformation",
     "ssmmessages:CreateControlChannel",
@@ -20,7 +20,7 @@ SESSION_MANAGER = [
     "ssmmessages:OpenDataChannel",
 ]
 NETWORK = "service-role/AWSLambdaVPCAccessExecutionRole"
-# What `wallet set-key` and its event ask of Secrets Manager, in a secret that is there.
+# Calls of `wallet set-key` and its event to Secrets Manager, for an existing secret.
 SET_KEY = ["secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"]
 
 
@@ -34,7 +34,7 @@ class KeyStack(Stack):
             description="The signer's KMS key, the roles that its policy names, and the secret with the encrypted key",
             termination_protection=True,
         )
-        # By name, since `wallet policy` has to know them.
+        # Fixed names: `wallet policy` needs them.
         self.instance_role = self.role(settings.instance_role, "ec2")
         network = iam.ManagedPolicy.from_aws_managed_policy_name(NETWORK)
         self.lambda_role = self.role(settings.lambda_role, "lambda", network)
@@ -66,13 +66,13 @@ class KeyStack(Stack):
             pending_window_in_days=30,
         )
         key.apply_removal_policy(RemovalPolicy.RETAIN)
-        # KMS takes no policy that names who is not there.
+        # KMS refuses a policy with principals that do not exist.
         key.node.add_dependency(self.instance_role, self.lambda_role)
         self.key_arn = key.attr_arn
 
         alarm.add(self, settings, self.key_arn)
 
-        # Without a value: `wallet set-key` puts the first.
+        # Without a value: `wallet set-key` stores the first.
         secret = secretsmanager.CfnSecret(
             self, "Secret", name=settings.secret_id, description="An Ethereum key, encrypted by KMS for an enclave"
         )
@@ -84,15 +84,15 @@ class KeyStack(Stack):
         )
         accept(secret, "The value is a ciphertext of SignerKey: to read the secret is not to have the key", "CKV_AWS_149")
 
-        # By the secret's whole ARN, with the six characters that AWS appends: it is no other secret's, whatever that is called.
+        # The secret's full ARN, with AWS's six random characters, so it matches no other secret.
         self.allow(self.instance_role, "ReadSecret", ["secretsmanager:GetSecretValue"], secret.ref)
         self.allow(self.lambda_role, "ReadCiphertext", ["secretsmanager:GetSecretValue"], secret.ref)
         if settings.may_set_key:
             self.allow(self.lambda_role, "WriteSecret", SET_KEY, secret.ref)
             self.allow(self.lambda_role, "Encrypt", ["kms:Encrypt"], self.key_arn)
 
-        # What the other stack imports is exported at each stage, so that `cdk.sh key deploy` works while that stack is there.
-        # The key's ARN is imported by stacks of earlier versions only, whose import keeps CloudFormation from taking it away.
+        # Exports the other stack's imports at each stage, so that `cdk.sh key deploy` works while that stack exists. Only stacks
+        # of earlier versions import the key's ARN; CloudFormation cannot remove an export in use.
         for value in (self.key_arn, self.instance_role.role_name, self.lambda_role.role_name, self.lambda_role.role_arn):
             self.export_value(value)
         CfnOutput(self, "KeyArn", value=self.key_arn, description="kms.key_arn in enclave.toml")
@@ -102,7 +102,7 @@ class KeyStack(Stack):
         CfnOutput(self, "SecretArn", value=secret.ref, description="what the roles reach, and who sets keys has to")
 
     def role(self, name: str, service: str, *managed_policies: iam.IManagedPolicy) -> iam.Role:
-        """A role of a service."""
+        """A role for a service."""
         return iam.Role(
             self,
             "InstanceRole" if service == "ec2" else "LambdaRole",
@@ -112,6 +112,6 @@ class KeyStack(Stack):
         )
 
     def allow(self, role: iam.Role, name: str, actions: list[str], resource: str) -> None:
-        """One thing that a role may do."""
+        """A permission of a role."""
         statement = iam.PolicyStatement(actions=actions, resources=[resource])
         iam.Policy(self, name, roles=[role], statements=[statement])

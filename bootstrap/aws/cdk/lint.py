@@ -1,4 +1,4 @@
-"""What linters find in the stacks and is meant to be so: in the template, beside what it is about, with the reason."""
+"""Accepts findings of linters: in the template, at the resource, with the reason."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from constructs import IConstruct
 
 
 def accept(construct: IConstruct, reason: str, *rules: str) -> None:
-    """Has cdk-nag, cfn-lint, checkov and the CDK accept what these rules of theirs find in this resource.
+    """Makes cdk-nag, cfn-lint, checkov and the CDK accept the findings of these rules in this resource.
 
-    `AwsSolutions-IAM5[Resource::*]` is one finding of a rule of cdk-nag; rules of the CDK have a colon. A test fails where
-    a rule finds nothing, but for those of the CDK.
+    `AwsSolutions-IAM5[Resource::*]` is one finding of a rule of cdk-nag; rules of the CDK have a colon. A test fails if
+    a rule finds nothing, except for rules of the CDK.
     """
     resource = construct if CfnResource.is_cfn_resource(construct) else construct.node.default_child
     for rule in rules:

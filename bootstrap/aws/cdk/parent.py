@@ -1,4 +1,4 @@
-"""What the instance is given: programs, configuration, and the script that puts them into place."""
+"""The instance's files: programs, configuration, and the script that installs them."""
 
 import io
 import subprocess
@@ -25,7 +25,7 @@ class Delivery:
 
 
 def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Delivery]:
-    """All of them, by the names that user-data.sh knows; those that are made here are in `work_dir`."""
+    """All files, under the names that user-data.sh expects. Generated files are in `work_dir`."""
     check_config(settings.parent_dir / "parent.toml")
     check_program(settings.wg_server_path)
     paths = {
@@ -42,7 +42,7 @@ def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Deliver
 
 
 def archive(files: list[Delivery], work_dir: Path) -> Delivery:
-    """All of them in one, so that the instance asks once. The same files make the same archive."""
+    """One reproducible archive of all files, so that the instance fetches once."""
     name = "files.tar"
     with tarfile.open(work_dir / name, "w", format=tarfile.USTAR_FORMAT) as tar:
         for file in files:
@@ -54,27 +54,27 @@ def archive(files: list[Delivery], work_dir: Path) -> Delivery:
 
 
 def allow_list(path: Path, hosts: list[str], work_dir: Path) -> Path:
-    """The operator's list, and the names without which the image has no key; they have its region in them."""
+    """The operator's list with the AWS host names that the image needs for its key."""
     text = read_text(path, "the names that enclaves may look up")
     names = listed_names(text)
-    # `*.name` stands for everything below a name.
+    # `*.name` matches every name below it.
     listed = lambda host: host in names or any(name.startswith("*.") and host.endswith(name[1:]) for name in names)  # noqa: E731
     if missing := [host for host in hosts if not listed(host)]:
-        text = text.rstrip("\n") + "\n# Whom the image asks for its key; the deployment adds them.\n" + "\n".join(missing) + "\n"
+        text = text.rstrip("\n") + "\n# The image needs these for its key; the deployment adds them.\n" + "\n".join(missing) + "\n"
     written = work_dir / "dns-allow-list.txt"
-    # wg-server reads UTF-8, whatever the locale of this host has.
+    # wg-server reads UTF-8, whatever this host's locale.
     written.write_bytes(text.encode())
     return written
 
 
 def listed_names(text: str) -> set[str]:
-    """The entries as wg-server's dns/allow_list.rs reads them, a line each; splitlines() would end lines at more than that."""
+    """The entries, one a line, as in wg-server's dns/allow_list.rs. Not splitlines(), which splits at more characters."""
     entries = (line.partition("#")[0].strip() for line in text.split("\n"))
     return {entry.removesuffix(".").lower() for entry in entries if entry}
 
 
 def check_config(path: Path) -> None:
-    """The sample is not what an instance needs; `wg-server check` on the instance says the rest."""
+    """Refuses an unedited sample; `wg-server check` on the instance checks the rest."""
     text = read_text(path, "the parent's configuration")
     try:
         config = tomllib.loads(text)
@@ -84,26 +84,26 @@ def check_config(path: Path) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{path}: {error!r}, expected the parent's configuration") from error
     if "uplink" in nat:
-        raise Failure(f"{path}: nat.uplink: leave it out, an instance's interface is not always called {nat['uplink']}")
+        raise Failure(f"{path}: nat.uplink: expected none: an instance's interface is not always called {nat['uplink']}")
     if PORT not in forwards:
-        raise Failure(f"{path}: no [[nat.forwards]] with port = {PORT}, so no client reaches the enclave")
+        raise Failure(f"{path}: no [[nat.forwards]] with port = {PORT}, expected one: clients reach the enclave through it")
     expected = [["/etc/wg-server/measurements.json"], "/etc/wg-server/private.key"]
     if named != expected:
-        raise Failure(f"{path}: measurements_paths and private_key_path are {named}, and files will be at {expected}")
+        raise Failure(f"{path}: measurements_paths and private_key_path are {named}, expected {expected}")
 
 
 def check_program(path: Path) -> None:
-    """A program that the instance's C library is too old for would fail there, after minutes."""
+    """Refuses a program that needs a newer C library than the instance's: it would fail after minutes."""
     done = subprocess.run([AWS_DIR / "glibc.sh", path], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failure(done.stderr.strip().removeprefix("error: "))
 
 
 def user_data(parameters: dict[str, str]) -> str:
-    """The script, with its parameters before it."""
+    """The script, after its parameters."""
     for name, value in parameters.items():
-        # Within single quotes everything else is itself.
+        # Single quotes protect every other character.
         if "'" in value:
-            raise Failure(f"{name}: {value!r} has a quote")
+            raise Failure(f"{name}: {value!r}, expected no single quote")
     exports = "".join(f"export {name}='{value}'\n" for name, value in parameters.items())
     return "#!/bin/bash\n" + exports + (AWS_DIR / "user-data.sh").read_text()

@@ -11,10 +11,10 @@ from failure import Failure
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-# As `wallet policy` takes them: nobody is everybody.
+# As in `wallet policy`: no wildcards.
 PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]+)")
 SECRET_ID = re.compile(r"[A-Za-z0-9/+=.@_-]{1,512}")
-# A name, or an ARN with what Secrets Manager appends to the name.
+# A name, or an ARN with Secrets Manager's suffix.
 CLIENT_SECRET_ID = re.compile(
     r"[A-Za-z0-9/+=.@_-]{1,512}|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/+=.@_-]+-[A-Za-z0-9]{6}"
 )
@@ -26,7 +26,7 @@ ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
 
 @dataclass(frozen=True)
 class Settings:
-    """The file, with absolute paths."""
+    """The parsed file, with absolute paths."""
 
     name: str
     admins: list[str]
@@ -59,7 +59,7 @@ class Settings:
 
     @property
     def enclave_stack(self) -> str:
-        """The same of the other stack."""
+        """The name of the other stack."""
         return f"{self.name}-enclave"
 
     @property
@@ -74,7 +74,7 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path) -> "Settings":
-        """Reads the file; the first thing that is wrong is named."""
+        """Reads the file; names the first error."""
         try:
             return cls.parse(path.read_text())
         except (OSError, ValueError) as error:
@@ -84,7 +84,7 @@ class Settings:
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
-        """Takes the file's text."""
+        """Parses the file's text."""
         file = Table("", tomllib.loads(text))
         key, network, instance = file.table("key"), file.table("network"), file.table("instance")
         enclave, files = file.table("enclave"), file.table("files")
@@ -103,7 +103,7 @@ class Settings:
             ami_id=instance.optional("ami_id", re.compile(rf"ami-{ID}"), "an AMI's id"),
             cpus=enclave.number("cpus", 1, 128),
             memory_mib=enclave.number("memory_mib", 256, 1 << 20),
-            # 0 to 3 are the hypervisor's, the host's and the parent's.
+            # CIDs 0 to 3 are reserved for the hypervisor, the host and the parent.
             cid=enclave.number("cid", 4, (1 << 32) - 2),
             image_dir=files.path("image_dir"),
             config_dir=files.path("config_dir"),
@@ -121,16 +121,16 @@ class Settings:
         return settings
 
     def check(self) -> None:
-        """What no single value shows."""
+        """Checks values that depend on each other."""
         if not self.admins:
-            raise Failure("key.admins: empty, and nobody could ever change the key's policy")
+            raise Failure("key.admins: empty, expected at least one: without it, the key's policy could never change")
         if self.alarm_email is not None and self.alarm_topic_arn is not None:
-            raise Failure("alarm: set email or topic_arn, not both")
+            raise Failure("alarm: expected email or topic_arn, not both")
         if (self.vpc_id is None) != (self.subnet_id is None):
-            raise Failure("network: set both vpc_id and subnet_id, or neither")
+            raise Failure("network: expected both vpc_id and subnet_id, or neither")
         if self.zone is not None and self.subnet_id is not None:
-            raise Failure("network: set zone or subnet_id, not both: a subnet has its zone")
-        # A parent that is not to be trusted could sign as the function, and `set_key` could overwrite the secret.
+            raise Failure("network: expected zone or subnet_id, not both: a subnet has its zone")
+        # Otherwise a compromised parent could sign as the function, and `set_key` could overwrite the secret.
         if self.client_secret_id is not None and is_secret(self.client_secret_id, self.secret_id):
             raise Failure(
                 f"function.client_secret_id: {self.client_secret_id!r}, expected another secret than key.secret_id, which the"
@@ -145,12 +145,15 @@ class Settings:
 
 
 def is_secret(name_or_arn: str, name: str) -> bool:
-    """Whether the first means the secret of that name. An ARN has a hyphen and six characters more."""
+    """Whether the first names that secret. An ARN has a hyphen and six more characters."""
     return name_or_arn == name or (name_or_arn.startswith("arn:") and name_or_arn.rsplit(":", maxsplit=1)[-1][:-7] == name)
 
 
+KINDS = {int: "an integer", bool: "true or false", str: "a text", list: "a list", dict: "a table"}
+
+
 class Table:
-    """A table of the file: each key is taken once, and none may be left."""
+    """A table of the file. Each key is taken once; a remaining key is an error."""
 
     def __init__(self, name: str, values: dict) -> None:
         self.name, self.values = name, dict(values)
@@ -160,60 +163,60 @@ class Table:
         return f"{self.name}.{key}" if self.name else key
 
     def take(self, key: str, kind: type) -> object:
-        """The value, which has to be there."""
+        """A required value."""
         if key not in self.values:
             raise Failure(f"{self.key(key)} is missing")
         value = self.values.pop(key)
         if type(value) is not kind:
-            raise Failure(f"{self.key(key)}: {value!r} is no {kind.__name__}")
+            raise Failure(f"{self.key(key)}: {value!r}, expected {KINDS[kind]}")
         return value
 
     def table(self, key: str) -> "Table":
-        """A table in this one."""
+        """A required table."""
         return Table(self.key(key), self.take(key, dict))
 
     def optional_table(self, key: str) -> "Table":
-        """The same, which is empty if it is not there."""
+        """A table, empty if absent."""
         return self.table(key) if key in self.values else Table(self.key(key), {})
 
     def matching(self, key: str, value: object, pattern: re.Pattern | None, expected: str) -> str:
-        """A text of this form."""
+        """Checks that a value is a text of this form."""
         if not isinstance(value, str) or (pattern is not None and not pattern.fullmatch(value)):
             raise Failure(f"{self.key(key)}: {value!r}, expected {expected}")
         return value
 
     def text(self, key: str, pattern: re.Pattern, expected: str) -> str:
-        """A text of this form."""
+        """A required text of this form."""
         return self.matching(key, self.take(key, str), pattern, expected)
 
     def optional(self, key: str, pattern: re.Pattern, expected: str) -> str | None:
-        """The same, if it is there."""
+        """A text of this form, if present."""
         return self.text(key, pattern, expected) if key in self.values else None
 
     def optional_flag(self, key: str) -> bool:
-        """True or false, and false if it is not there."""
+        """True or false; false if absent."""
         return self.take(key, bool) if key in self.values else False
 
     def texts(self, key: str, pattern: re.Pattern | None, expected: str) -> list[str]:
-        """Several of them."""
+        """A required list of texts of this form."""
         return [self.matching(key, value, pattern, expected) for value in self.take(key, list)]
 
     def number(self, key: str, least: int, most: int) -> int:
-        """A number between these."""
+        """A required number within these bounds."""
         value = self.take(key, int)
         if not least <= value <= most:
             raise Failure(f"{self.key(key)}: {value}, expected {least} to {most}")
         return value
 
     def path(self, key: str) -> Path:
-        """A path, from the project's folder."""
+        """A required path, relative to the project's folder."""
         return ROOT / self.take(key, str)
 
     def optional_paths(self, key: str) -> list[Path]:
-        """Several of them, or none."""
+        """A list of paths, empty if absent."""
         return [ROOT / path for path in self.texts(key, None, "a path")] if key in self.values else []
 
     def end(self) -> None:
-        """Nothing may be left."""
+        """Refuses remaining keys."""
         for key in self.values:
-            raise Failure(f"{self.key(key)}: no such key")
+            raise Failure(f"{self.key(key)}: unknown key")

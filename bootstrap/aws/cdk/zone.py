@@ -1,4 +1,4 @@
-"""Whether the zone has the instance type, asked of EC2 before anything is made: a stack would say so after minutes.
+"""Checks with EC2 that the zone has the instance type: the deployment would fail after minutes.
 
 zone.py CONFIG    before `cdk.sh enclave deploy`
 """
@@ -13,7 +13,7 @@ from settings import Settings
 
 
 def check(settings: Settings) -> None:
-    """The given subnet's zone, `network.zone`, or the region's first, which is taken without it."""
+    """Checks the given subnet's zone, `network.zone`, or the default, which is the region's first."""
     offered = sorted(each["Location"] for each in offerings(settings.instance_type))
     if not offered:
         raise Failure(f"instance.type: no zone of this region has {settings.instance_type}")
@@ -32,13 +32,13 @@ def check(settings: Settings) -> None:
 
 
 def offerings(instance_type: str) -> list[dict[str, str]]:
-    """By zone."""
+    """The zones that offer the type."""
     words = ["--location-type", "availability-zone", "--filters", f"Name=instance-type,Values={instance_type}"]
     return ask("describe-instance-type-offerings", *words)["InstanceTypeOfferings"]
 
 
 def ask(*words: str) -> dict:
-    """EC2's answer."""
+    """Runs `aws ec2`; returns its answer."""
     try:
         done = subprocess.run(["aws", "ec2", *words, "--output", "json"], check=False, capture_output=True, text=True)
     except OSError as error:
@@ -49,13 +49,13 @@ def ask(*words: str) -> dict:
 
 
 def main() -> None:
-    """The reason is one line."""
+    """Exits with the reason in one line."""
     try:
         path = Path(sys.argv[1])
         try:
             check(Settings.load(path))
         except Failure as failure:
-            # Those of the file have its name.
+            # Errors in the file already name it.
             raise Failure(str(failure) if str(failure).startswith(str(path)) else f"{path}: {failure}") from failure
     except Failure as failure:
         sys.exit(f"error: {failure}")

@@ -1,4 +1,4 @@
-"""Who hears of changes of the key: the rule and the topic as they are synthesized, against events as CloudTrail writes them."""
+"""The alarm for changes of the key: the synthesized rule and topic against events of CloudTrail."""
 
 import json
 import tempfile
@@ -18,7 +18,7 @@ TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:security"
 
 
 def event(call: str, key_arn: str = KEY_ARN) -> dict[str, Any]:
-    """What EventBridge gets of a call."""
+    """A call's event in EventBridge."""
     return {
         "source": "aws.kms",
         "detail-type": "AWS API Call via CloudTrail",
@@ -32,7 +32,7 @@ def event(call: str, key_arn: str = KEY_ARN) -> dict[str, Any]:
 
 
 def matches(pattern: dict[str, Any], value: Any) -> bool:
-    """EventBridge's rule for patterns of exact values: each key has to match, of an array one element."""
+    """EventBridge's matching of exact values: each key must match, of an array one element."""
     if isinstance(value, list):
         return any(matches(pattern, each) for each in value)
     for key, wanted in pattern.items():
@@ -55,7 +55,7 @@ class Alarm(unittest.TestCase):
         topics = dict.fromkeys(template.find_resources("AWS::SNS::Topic"), TOPIC_ARN)
         return resolve(only(template, "AWS::Events::Rule")[1]["Properties"], {f"{key}.Arn": KEY_ARN, **topics})
 
-    def test_each_way_to_the_key_and_each_end_of_it_is_heard_of(self) -> None:
+    def test_each_call_that_opens_or_ends_the_key_raises_an_alarm(self) -> None:
         for stage in ("key", "enclave"):
             pattern = self.rule(self.key_stack(stage, alarm_topic_arn=TOPIC_ARN))["EventPattern"]
             for call in ("PutKeyPolicy", "CreateGrant", "DisableKey", "ScheduleKeyDeletion", "ReplicateKey"):
@@ -64,7 +64,7 @@ class Alarm(unittest.TestCase):
                 self.assertFalse(matches(pattern, event(call)), call)
             self.assertFalse(matches(pattern, event("PutKeyPolicy", KEY_ARN.replace("1234abcd", "ffffffff"))))
 
-    def test_a_topic_that_is_there_is_told(self) -> None:
+    def test_an_existing_topic_is_notified(self) -> None:
         template = self.key_stack(alarm_topic_arn=TOPIC_ARN)
         [target] = self.rule(template)["Targets"]
         self.assertEqual(target["Arn"], TOPIC_ARN)
@@ -93,11 +93,11 @@ class Alarm(unittest.TestCase):
         text = transformer["InputTemplate"]
         for name in transformer["InputPathsMap"]:
             self.assertIn(f"<{name}>", text)
-        # Each line is a string of JSON, or EventBridge takes none of it.
+        # Each line must be a JSON string, or EventBridge refuses the template.
         lines = [json.loads(line) for line in text.split("\n")]
         self.assertEqual(lines[0], f"<call> on the signer's key {KEY_ARN}, by <who> from <address> at <time>.")
 
-    def test_without_an_alarm_the_deployment_says_that_nobody_hears(self) -> None:
+    def test_without_an_alarm_the_deployment_warns(self) -> None:
         template = self.key_stack()
         template.resource_count_is("AWS::Events::Rule", 0)
         for settings, is_warned in [({}, True), ({"alarm_topic_arn": TOPIC_ARN}, False)]:
@@ -108,4 +108,4 @@ class Alarm(unittest.TestCase):
             app.build(cdk, "key", self.operator.settings)
             stack = cdk.node.find_child(SAMPLE.key_stack)
             found = Annotations.from_stack(stack)
-            (found.has_warning if is_warned else found.has_no_warning)("*", Match.string_like_regexp("nobody hears of it"))
+            (found.has_warning if is_warned else found.has_no_warning)("*", Match.string_like_regexp("raise no alarm"))

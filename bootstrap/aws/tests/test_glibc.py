@@ -1,4 +1,4 @@
-"""glibc.sh against programs that a compiler here makes."""
+"""glibc.sh against programs compiled here."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ class Glibc(unittest.TestCase):
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
 
     def check(self, source: str, *flags: str) -> str:
-        """Compiles a program and says what glibc.sh says of it."""
+        """Compiles a program; returns the output of glibc.sh."""
         program = self.folder / "program"
         command = ["gcc", "-x", "c", "-", "-o", program, "-fno-builtin", "-Wl,--no-as-needed", *flags]
         subprocess.run(command, input=source, check=True, text=True)
@@ -24,7 +24,7 @@ class Glibc(unittest.TestCase):
         self.assertEqual(done.returncode == 0, done.stderr == "", done)
         return done.stderr
 
-    def test_what_is_old_enough_is_right(self) -> None:
+    def test_a_program_for_an_old_glibc_is_accepted(self) -> None:
         self.assertEqual(self.check("int main(void) { return 0; }"), "")
 
     def test_a_newer_symbol_is_named(self) -> None:
@@ -32,6 +32,6 @@ class Glibc(unittest.TestCase):
         said = self.check("unsigned arc4random(void); int main(void) { return arc4random(); }")
         self.assertIn("program: needs glibc 2.36 (arc4random), Amazon Linux 2023 has 2.34", said)
 
-    def test_a_library_that_is_not_there_is_named(self) -> None:
+    def test_a_missing_library_is_named(self) -> None:
         said = self.check("int main(void) { return 0; }", "-lresolv")
-        self.assertIn("program: needs libresolv.so.2, which Amazon Linux 2023 need not have", said)
+        self.assertIn("program: needs libresolv.so.2, which Amazon Linux 2023 may not have", said)

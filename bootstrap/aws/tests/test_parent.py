@@ -1,4 +1,4 @@
-"""The first boot of an instance, in a folder in place of its disk: commands of AWS and systemd only write down their call."""
+"""The first boot of an instance, in a folder in place of its disk. Commands of AWS and systemd only record their calls."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from image import kms
 from operator_files import PCRS, ROOT, SAMPLE, Operator, only, resolve
 from parent import allow_list
 
-# What CloudFormation wants of a wait condition.
+# CloudFormation's fields for a wait condition.
 TOLD = {"Status", "Reason", "UniqueId", "Data"}
 HANDLE = "https://cloudformation-waitcondition.example/?X-Amz-Signature=0&x=%2F"
 NO_HUGEPAGES = " (the image is damaged, or there are no hugepages for it: journalctl --unit nitro-enclaves-allocator)"
-WAY_OUT = "expected a subnet with a way to the internet, or the endpoints that config/aws.toml lists"
+WAY_OUT = "expected a subnet with a route to the internet, or the endpoints that config/aws.toml lists"
 HEALTH = "https://203.0.113.2:443/health"
 RECORDER = """#!/bin/sh
 echo "${0##*/} $*" >>"$CALLS"
 """
-# `start` of $BROKEN goes wrong, of $LATE takes too long; that of wg-server has it answer with $STATUS from then on, and
-# look up names unless $UNNAMED says why not.
+# `start` of $BROKEN fails, of $LATE takes too long. After `start` of wg-server, it answers with $STATUS and looks up names
+# unless $UNNAMED has a reason why not.
 SYSTEMCTL = """
 case $* in
 "start ${LATE:-}") sleep 9 ;;
@@ -38,16 +38,16 @@ lookup) [ -z "${UNNAMED:-}" ] || { echo "$UNNAMED" >&2; exit 1; } ;;
 *) printf %s "$STATUS" ;;
 esac
 """
-# One that ends when it has looked up the names.
+# A wg-server that ends after it has looked up the names.
 ENDING_WG_SERVER = WG_SERVER.replace("lookup)", 'lookup) touch "$0.ended";').replace("*)", '*) test -e "$0.ended" ||')
-# The handle of the wait condition takes the reason, and nothing else is asked with PUT.
+# Only the reason for the wait condition's handle is sent with PUT.
 CURL = """
 case $* in
 *" PUT "*) while [ "$1" != --data-binary ]; do shift; done; printf %s "$2" >"$CALLS.reason" ;;
 *) [ -z "${MUTE:-}" ] || { echo "curl: (7) Failed to connect" >&2; exit 7; } ;;
 esac
 """
-# By --unit, the last line would be systemd's own.
+# With --unit, the last line would be systemd's.
 JOURNALCTL = """#!/bin/sh
 case $* in
 *" _SYSTEMD_UNIT="*.service) [ -z "$JOURNAL" ] || echo "$JOURNAL" ;;
@@ -122,10 +122,10 @@ class FirstBoot(unittest.TestCase):
         return done
 
     def refuse(self, pcrs: list[str] = PCRS, **more: Any) -> str:
-        """The reason, which is the last line and what CloudFormation is told."""
+        """The reason, which is the last line and is sent to CloudFormation."""
         done = self.boot(pcrs, **more)
         self.assertEqual(done.returncode, 1, done.stderr)
-        self.assertEqual(done.stderr.splitlines()[-1], f"user-data: went wrong, status 1: {self.reason}")
+        self.assertEqual(done.stderr.splitlines()[-1], f"user-data: failed with status 1: {self.reason}")
         return self.reason
 
     def started(self) -> list[str]:
@@ -165,7 +165,7 @@ class FirstBoot(unittest.TestCase):
         allocator = (self.root / "etc/nitro_enclaves/allocator.yaml").read_text()
         self.assertEqual(allocator, "---\nmemory_mib: 512\ncpu_count: 2\n")
 
-    def test_the_enclave_may_look_up_whom_it_asks_for_its_key(self) -> None:
+    def test_the_enclave_may_look_up_the_hosts_for_its_key(self) -> None:
         self.boot(PCRS)
         listed = (self.root / "etc/wg-server/dns-allow-list.txt").read_text()
         sample = (ROOT / "config/parent/dns-allow-list.txt").read_text()
@@ -179,7 +179,7 @@ class FirstBoot(unittest.TestCase):
             self.assertEqual(reason, f"install: enclave.eif: PCR{index} other than measurements.json and the key policy say")
             self.assertEqual(self.started(), [])
 
-    def test_who_deploys_reads_what_did_not_come(self) -> None:
+    def test_the_deployment_shows_why_a_first_boot_failed(self) -> None:
         said = "what the unit said last"
         late = f"wg-server.service: not ready after 2 s, wg0 and its rules are there, waiting for named; it said last: {said}"
         for more, reason in (
@@ -199,19 +199,19 @@ class FirstBoot(unittest.TestCase):
             ({"LATE": "wg-server.service"}, f"{late} (journalctl --unit wg-server.service)"),
             (
                 {"is_peer": False},
-                "the enclave is no peer after 1 s: it has not come to wg-server (journalctl --unit enclave --unit wg-server)",
+                "the enclave is not a peer after 1 s: no contact with wg-server (journalctl --unit enclave --unit wg-server)",
             ),
             (
                 {"is_peer": False, "JOURNAL": "refused: PCR0"},
-                "the enclave is no peer after 1 s: refused: PCR0 (journalctl --unit enclave --unit wg-server)",
+                "the enclave is not a peer after 1 s: refused: PCR0 (journalctl --unit enclave --unit wg-server)",
             ),
             (
                 {"MUTE": "yes"},
-                f"the enclave is a peer, and {HEALTH} does not answer after 1 s: curl: (7) Failed to connect",
+                f"the enclave is a peer, but {HEALTH} does not answer after 1 s: curl: (7) Failed to connect",
             ),
             (
                 {"UNNAMED": "kms: SERVFAIL: dns.forwarders do not answer"},
-                "names that the enclave asks: kms: SERVFAIL: dns.forwarders do not answer",
+                "look up names for the enclave: kms: SERVFAIL: dns.forwarders do not answer",
             ),
             (
                 {
@@ -221,16 +221,16 @@ class FirstBoot(unittest.TestCase):
                 },
                 "wg-server: wg-server status does not answer (wg-server status)",
             ),
-            ({"STUCK": "dnf"}, f"dnf install: no end after 300 s; {WAY_OUT}"),
-            ({"STUCK": "aws"}, f"aws s3 cp: no end after 300 s; {WAY_OUT}"),
+            ({"STUCK": "dnf"}, f"dnf install: timed out after 300 s; {WAY_OUT}"),
+            ({"STUCK": "aws"}, f"aws s3 cp: timed out after 300 s; {WAY_OUT}"),
             ({"problems": ("a chain drops", "another")}, "wg-server: a chain drops; another (wg-server status)"),
         ):
             with self.subTest(more):
                 self.setUp()
                 self.assertEqual(self.refuse(**more), reason)
 
-    def test_what_nitro_cli_says_is_its_error_and_what_to_do(self) -> None:
-        # As it prints it: a number, more of it, and then where there is help. journald leaves out the empty lines.
+    def test_an_error_of_nitro_cli_is_shown_with_its_remedy(self) -> None:
+        # The format of nitro-cli: a number, the error, and where to find help. journald drops the empty lines.
         printed = """Start allocating memory...
 [ {number} ] It did not go well.
 More of it.
@@ -248,7 +248,7 @@ The log is "/var/log/nitro_enclaves/err.log"
             ("E35", NO_HUGEPAGES),
             ("E05", ""),
         ):
-            # What the enclave's process says comes first; that it has failed is an error of its own.
+            # The error of the enclave's process comes first, then the error that it has failed.
             second = f"{printed}\nFailed connections: 1\n{printed.format(number='E39')}"
             for said in (printed, printed.replace("\n\n", "\n"), second):
                 with self.subTest(number):
@@ -263,7 +263,7 @@ The log is "/var/log/nitro_enclaves/err.log"
         device = "[ E19 ] It cannot be opened.\nFile: '/dev/nitro_enclaves', failing operation: 'Open'."
         self.assertIn("'Open'. (has the instance EnclaveOptions?)", self.refuse(BROKEN=unit, JOURNAL=device))
 
-    def test_files_that_were_changed_on_their_way_are_not_installed(self) -> None:
+    def test_files_changed_in_transit_are_not_installed(self) -> None:
         [path] = (self.folder / "assets").glob("*.tar")
         path.write_bytes(path.read_bytes().replace(b"[wireguard]", b"[wireguarx]"))
         done = self.boot(PCRS)
@@ -272,7 +272,7 @@ The log is "/var/log/nitro_enclaves/err.log"
         self.assertNotEqual(done.returncode, 0)
         self.assertEqual((self.started(), list(self.root.iterdir())), ([], []))
 
-    def test_systemd_takes_the_units(self) -> None:
+    def test_systemd_accepts_the_units(self) -> None:
         self.boot(PCRS)
         for name in ("nitro-cli", "true"):
             (self.root / "usr/bin").mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,7 @@ The log is "/var/log/nitro_enclaves/err.log"
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit)
 
-    def test_the_units_are_as_closed_as_systemd_can_say(self) -> None:
+    def test_the_units_have_a_low_exposure_in_systemd_analyze(self) -> None:
         # RootDirectory, the host's network and the capabilities above are what is left of wg-server's.
         for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20)):
             command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
@@ -305,13 +305,13 @@ class AllowList(unittest.TestCase):
         *_, hosts = kms(Path("enclave.toml"), sample)
         return allow_list(folder / "list", hosts, folder).read_text().splitlines()
 
-    def test_what_the_list_has_is_not_added(self) -> None:
+    def test_a_listed_name_is_not_added_again(self) -> None:
         kms_host, secrets_host = "kms.eu-central-1.amazonaws.com", "secretsmanager.eu-central-1.amazonaws.com"
         self.assertEqual(self.written("aws.com\n")[-2:], [kms_host, secrets_host])
         self.assertEqual(self.written(f"{kms_host}\n{secrets_host}"), [kms_host, secrets_host])
         self.assertEqual(self.written("KMS.eu-central-1.amazonaws.com\n")[-1], secrets_host)
         self.assertEqual(self.written("*.amazonaws.com\n"), ["*.amazonaws.com"])
-        # The name itself is no name below it.
+        # A wildcard does not match the name itself.
         self.assertIn(kms_host, self.written(f"*.{kms_host}\n"))
 
     def test_an_endpoint_of_the_image_is_added_in_its_region_s_place(self) -> None:

@@ -1,4 +1,4 @@
-"""What the stacks are, and what they are not made of."""
+"""The stacks as synthesized, and what they refuse."""
 
 import json
 import re
@@ -17,7 +17,7 @@ INSTANCE, GROUP, RULE = "AWS::EC2::Instance", "AWS::EC2::SecurityGroup", "AWS::E
 
 
 def statements(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """All statements of a template's policies, trust policies apart."""
+    """All statements of a template's policies, except trust policies."""
     found = []
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
@@ -85,7 +85,7 @@ class Stacks(unittest.TestCase):
         }
         self.assertEqual(statement["Condition"], condition)
 
-    def test_before_there_is_an_image_the_key_opens_for_nobody(self) -> None:
+    def test_without_an_image_nobody_may_decrypt(self) -> None:
         template = self.operator.synthesize("key")["Key"]
         _, key = only(template, "AWS::KMS::Key")
         written = json.loads(self.operator.policy_path.read_text())
@@ -96,7 +96,7 @@ class Stacks(unittest.TestCase):
         del key["Properties"]["KeyPolicy"], later["Properties"]["KeyPolicy"]
         self.assertEqual(key, later)
 
-    def test_nobody_is_everybody(self) -> None:
+    def test_no_policy_has_a_wildcard_principal(self) -> None:
         for template in self.stacks.values():
             for name, resource in template.to_json()["Resources"].items():
                 text = json.dumps(resource)
@@ -151,7 +151,7 @@ class Stacks(unittest.TestCase):
         self.assertEqual(kind, ("provided.al2023", ["x86_64"], "bootstrap"))
         self.assertEqual(len(properties["VpcConfig"]["SubnetIds"]), 1)
 
-    def test_other_files_are_another_instance(self) -> None:
+    def test_changed_files_replace_the_instance(self) -> None:
         first, _ = only(self.enclave, INSTANCE)
         self.assertEqual(only(self.operator.synthesize()["Enclave"], INSTANCE)[0], first)
         text = self.operator.parent_path.read_text()
@@ -159,7 +159,7 @@ class Stacks(unittest.TestCase):
         self.operator.parent_path.write_text(text + "# one more line\n")
         self.assertNotEqual(only(self.operator.synthesize()["Enclave"], INSTANCE)[0], first)
 
-    def test_another_type_is_another_instance_which_has_to_answer(self) -> None:
+    def test_another_type_replaces_the_instance_which_must_answer(self) -> None:
         first, _ = only(self.enclave, INSTANCE)
         self.addCleanup(setattr, self.operator, "settings", self.operator.settings)
         self.operator.settings = replace(self.operator.settings, instance_type="c6i.2xlarge")
@@ -184,27 +184,27 @@ class Stacks(unittest.TestCase):
         self.assertLessEqual({"KeyArn", "InstanceRoleArn", "LambdaRoleArn", "SecretId", "SecretArn"}, outputs["Key"])
         self.assertEqual(outputs["Enclave"], {"InstanceId", "ParentAddress", "EnclaveUrl", "FunctionName"})
 
-    def test_the_vpc_that_is_made_is_in_the_zone_that_is_named(self) -> None:
+    def test_a_new_vpc_is_in_the_named_zone(self) -> None:
         settings = replace(self.operator.settings, zone="eu-central-1c")
         self.operator.settings, before = settings, self.operator.settings
         self.addCleanup(setattr, self.operator, "settings", before)
         subnets = self.operator.synthesize()["Enclave"].find_resources("AWS::EC2::Subnet").values()
         self.assertEqual({subnet["Properties"]["AvailabilityZone"] for subnet in subnets}, {"eu-central-1c"})
 
-    def test_the_vpc_that_is_made_logs_all_its_flows(self) -> None:
+    def test_a_new_vpc_logs_all_its_flows(self) -> None:
         vpc, _ = only(self.enclave, "AWS::EC2::VPC")
         _, flow_log = only(self.enclave, "AWS::EC2::FlowLog")
         properties = flow_log["Properties"]
         self.assertEqual((properties["ResourceId"], properties["TrafficType"]), ({"Ref": vpc}, "ALL"))
 
-    def test_the_instance_waits_for_its_way_out(self) -> None:
+    def test_the_instance_waits_for_its_route_to_the_internet(self) -> None:
         _, instance = only(self.enclave, INSTANCE)
         for kind in ("AWS::EC2::Route", "AWS::EC2::SubnetRouteTableAssociation"):
             private = [name for name in self.enclave.find_resources(kind) if "Private" in name]
             self.assertEqual(private, [name for name in instance["DependsOn"] if name in private], kind)
             self.assertTrue(private, kind)
 
-    def test_a_vpc_that_is_there_is_taken(self) -> None:
+    def test_an_existing_vpc_is_used(self) -> None:
         settings = replace(self.operator.settings, vpc_id="vpc-01234567", subnet_id="subnet-01234567", ami_id="ami-01234567")
         self.operator.settings, before = settings, self.operator.settings
         self.addCleanup(setattr, self.operator, "settings", before)
@@ -219,7 +219,7 @@ class Stacks(unittest.TestCase):
 
 
 class Refusals(unittest.TestCase):
-    """What is wrong is named before anything is made."""
+    """Errors are reported before anything is deployed."""
 
     def setUp(self) -> None:
         warnings.simplefilter("ignore", ResourceWarning)
@@ -241,26 +241,26 @@ class Refusals(unittest.TestCase):
             self.operator.measure([*PCRS[:index], "0" * 96, *PCRS[index + 1 :]])
             self.refused(str(self.operator.measurements_path), f"PCR{index} is zero, as in debug mode")
 
-    def test_an_image_that_is_not_there_or_not_measured(self) -> None:
+    def test_an_image_that_is_missing_or_not_measured(self) -> None:
         self.operator.eif_path.write_bytes(b"another image")
         self.refused("enclave.eif is not the image that", "measurements.json measures")
         self.operator.eif_path.unlink()
         self.refused(f"{self.operator.eif_path}: No such file or directory; `make eif` writes it")
         self.operator.measurements_path.write_text("{}")
-        self.refused(str(self.operator.measurements_path), "PCR0", "expected what `make eif` writes")
+        self.refused(str(self.operator.measurements_path), "PCR0", "expected the output of `make eif`")
         self.operator.measurements_path.unlink()
         self.refused(f"{self.operator.measurements_path}: No such file or directory; `make eif` writes it")
 
     def test_a_configuration_that_is_not_in_the_image(self) -> None:
         self.edit(self.operator.config_path, "port = 443", "port = 444")
-        self.refused(f"{self.operator.config_path} was changed after the image was made")
+        self.refused(f"{self.operator.config_path} was changed after the image was built")
 
     def test_an_image_that_does_not_sign(self) -> None:
         self.operator.config_path.write_text("[tunnel]\n")
         self.operator.measure(PCRS)
-        self.refused(f"{self.operator.config_path}: has no [signer] and [kms]")
+        self.refused(f"{self.operator.config_path}: expected [signer] and [kms]")
 
-    def test_a_policy_that_is_not_there_or_of_another_image(self) -> None:
+    def test_a_policy_that_is_missing_or_of_another_image(self) -> None:
         self.operator.measure(["d" * 96, *PCRS[1:]])
         self.refused(str(self.operator.policy_path), "is for the image aaaaaaaaaaaaaaaa…", "PCR0 dddddddddddddddd…")
         self.operator.policy_path.unlink()
@@ -283,7 +283,7 @@ class Refusals(unittest.TestCase):
         _, function = only(stacks["Enclave"], "AWS::Lambda::Function")
         believed = json.loads(function["Properties"]["Environment"]["Variables"]["MEASUREMENTS"])
         self.assertEqual([image["PCR0"] for image in believed], [new[0], PCRS[0]])
-        # The policy of the new one alone would end the running one's.
+        # The new image's policy alone would take the key from the running one.
         self.operator.allow()
         self.refused(str(self.operator.policy_path), "is for the image dddddddddddddddd…", f"{former} has PCR0 aaaaaaaaaaaaaaaa…")
 
@@ -291,7 +291,7 @@ class Refusals(unittest.TestCase):
         right = self.operator.allow()
         setter = f"statement Encrypt: {ROLES}KeySetter"
         for index, key, value, word in [
-            (2, "Condition", {"StringEquals": {}}, "asks for no attestation"),
+            (2, "Condition", {"StringEquals": {}}, "requires no attestation"),
             (2, "Action", ["kms:Decrypt", "kms:DescribeKey"], "the enclave may kms:Decrypt, kms:DescribeKey"),
             (2, "Action", "kms:*", f"{ROLES}enclave-signer-instance opens the key: it writes a policy that lets it decrypt"),
             (2, "Action", "kms:GenerateDataKey", f"{ROLES}enclave-signer-instance uses the key (kms:GenerateDataKey)"),
@@ -313,11 +313,11 @@ class Refusals(unittest.TestCase):
             (1, "Action", "*", f"{setter} opens the key: it decrypts (kms:Decrypt)"),
             (0, "Action", "kms:*", f"statement Manage: {SAMPLE.admins[0]} opens the key: it decrypts"),
             (0, "Action", ["kms:Put*", "kms:Create*"], f"statement Manage: {SAMPLE.admins[1]} opens the key: it grants"),
-            (0, "Principal", "*", "'*' is nobody"),
-            (1, "Principal", {"AWS": "*"}, "'*' is nobody"),
-            (1, "Principal", {"AWS": [ROLES + "*"]}, "is nobody"),
-            (1, "Principal", {"Federated": "a"}, "is nobody"),
-            (1, "Principal", {"Service": "lambda.amazonaws.com"}, "is nobody"),
+            (0, "Principal", "*", "'*', expected the ARNs of roles or users"),
+            (1, "Principal", {"AWS": "*"}, "'*', expected the ARNs of roles or users"),
+            (1, "Principal", {"AWS": [ROLES + "*"]}, "expected the ARNs of roles or users"),
+            (1, "Principal", {"Federated": "a"}, "expected the ARNs of roles or users"),
+            (1, "Principal", {"Service": "lambda.amazonaws.com"}, "expected the ARNs of roles or users"),
             (1, "NotAction", "kms:Decrypt", "statement Encrypt has NotAction"),
             (1, "NotPrincipal", {"AWS": ROLES + "a"}, "statement Encrypt has NotPrincipal"),
             (1, "Effect", "Deny", "has the effect Deny"),
@@ -328,7 +328,7 @@ class Refusals(unittest.TestCase):
             with self.subTest(word, value=value):
                 self.refused(f"{self.operator.policy_path}: ", word)
 
-    def test_a_statement_more_names_everybody_whom_it_lets_open_the_key(self) -> None:
+    def test_each_principal_of_an_added_statement_that_opens_the_key_is_named(self) -> None:
         right = self.operator.allow()
         who = [ROLES + "Auditor", f"arn:aws:iam::{ACCOUNT}:root"]
         more = {"Sid": "Audit", "Effect": "Allow", "Principal": {"AWS": who}, "Action": "kms:PutKeyPolicy", "Resource": "*"}
@@ -338,16 +338,16 @@ class Refusals(unittest.TestCase):
         self.operator.policy_path.write_text(json.dumps({**right, "Statement": [*right["Statement"], more]}))
         self.operator.synthesize()
 
-    def test_a_policy_of_others(self) -> None:
+    def test_a_policy_with_other_principals_or_context(self) -> None:
         encryptor = ("--encryptor", ROLES + "KeySetter")
         context = ("--context", "purpose=ethereum-signer")
         self.operator.allow(role="Other")
-        self.refused("who decrypts is not the instance's role, enclave-signer-instance")
+        self.refused("the principal of kms:Decrypt is not the instance's role, enclave-signer-instance")
         self.operator.allow(admins=SAMPLE.admins[:1])
-        self.refused("who manages the key is not who key.admins in the settings says")
+        self.refused("the principals of Manage differ from key.admins in the settings")
         for flags in [encryptor, (*encryptor, "--context", "purpose=other"), (*encryptor, *context, "--context", "more=1")]:
             self.operator.allow(*flags)
-            self.refused("another encryption context than the image's kms.encryption_context")
+            self.refused("the encryption context differs, expected the image's kms.encryption_context")
 
     def test_the_function_encrypts_if_it_is_to_store_keys_and_only_then(self) -> None:
         context = ("--context", "purpose=ethereum-signer")
@@ -367,20 +367,20 @@ class Refusals(unittest.TestCase):
         self.operator.measure(PCRS)
         self.operator.synthesize()
 
-    def test_a_parent_that_nobody_reaches(self) -> None:
+    def test_a_parent_configuration_that_cannot_work(self) -> None:
         path = self.operator.parent_path
         right = path.read_text()
         for before, after, word in [
             ("[[nat.forwards]]\nport = 443", "[[nat.forwards]]\nport = 444", "no [[nat.forwards]] with port = 443"),
-            ("[nat]\n", '[nat]\nuplink = "eth0"\n', "nat.uplink: leave it out"),
-            ("/etc/wg-server/measurements.json", "/elsewhere", "files will be at"),
+            ("[nat]\n", '[nat]\nuplink = "eth0"\n', "nat.uplink: expected none"),
+            ("/etc/wg-server/measurements.json", "/elsewhere", "measurements_paths and private_key_path are"),
             ("[attestation]\n", "[attest]\n", "expected the parent's configuration"),
         ]:
             self.edit(path, before, after)
             self.refused(str(path), word)
             path.write_text(right)
 
-    def test_programs_that_are_none(self) -> None:
+    def test_files_that_are_not_programs(self) -> None:
         for name, value, word in [
             ("wg_server_path", Path("/nowhere"), "/nowhere: no such file"),
             ("wg_server_path", self.operator.parent_path, "not a program for x86_64 Linux"),
@@ -411,8 +411,8 @@ class SettingsFile(unittest.TestCase):
         for before, after, expected in [
             ('name = "enclave-signer"', 'name = "Enclave"', "name: 'Enclave', expected 1 to 32 lower case letters"),
             ("cid = 16", "cid = 3", "enclave.cid: 3, expected 4 to 4294967294"),
-            ("cid = 16", "cid = true", "enclave.cid: True is no int"),
-            ("cid = 16", "cid = 16\nsid = 1", "enclave.sid: no such key"),
+            ("cid = 16", "cid = true", "enclave.cid: True, expected an integer"),
+            ("cid = 16", "cid = 16\nsid = 1", "enclave.sid: unknown key"),
             ("cpus = 2\n", "", "enclave.cpus is missing"),
             ('"prod/hot-wallet"', '"*/hot-wallet"', "key.secret_id: '*/hot-wallet', expected a secret's name"),
             ("# email", "email", None),
@@ -426,9 +426,9 @@ class SettingsFile(unittest.TestCase):
             (
                 '# email = "security@example.com"\n# topic',
                 'email = "security@example.com"\ntopic',
-                "alarm: set email or topic_arn, not both",
+                "alarm: expected email or topic_arn, not both",
             ),
-            ("may_set_key = false", 'may_set_key = "no"', "function.may_set_key: 'no' is no bool"),
+            ("may_set_key = false", 'may_set_key = "no"', "function.may_set_key: 'no', expected true or false"),
             ("role/KeyAdmin", "role/*", "key.admins: 'arn:aws:iam::111122223333:role/*', expected"),
             ('"c6i.xlarge"', '"c7g.xlarge"', "instance.type: c7g.xlarge is ARM"),
             *(
@@ -451,10 +451,10 @@ class SettingsFile(unittest.TestCase):
                 "enclave.memory_mib: 8192, expected at most 7168 of the 8192 that c6i.xlarge has",
             ),
             ("clients = []", 'clients = ["10.0.0.1/16"]', "network.clients: '10.0.0.1/16': 10.0.0.1/16 has host bits set"),
-            ("# vpc_id", "vpc_id", "network: set both vpc_id and subnet_id, or neither"),
+            ("# vpc_id", "vpc_id", "network: expected both vpc_id and subnet_id, or neither"),
             ("# zone = ", 'zone = "eu-central-1" # ', "network.zone: 'eu-central-1', expected an availability zone"),
             ("[files]", "[filez]", "files is missing"),
-            ("# client_secret_id", "secret_id", "function.secret_id: no such key"),
+            ("# client_secret_id", "secret_id", "function.secret_id: unknown key"),
             (
                 '# client_secret_id = "clients/wallet"',
                 'client_secret_id = "clients/*"',
