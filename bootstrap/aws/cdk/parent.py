@@ -60,7 +60,7 @@ def allow_list(path: Path, hosts: list[str], work_dir: Path) -> Path:
     # `*.name` matches every name below it.
     listed = lambda host: host in names or any(name.startswith("*.") and host.endswith(name[1:]) for name in names)  # noqa: E731
     if missing := [host for host in hosts if not listed(host)]:
-        text = text.rstrip("\n") + "\n# The image needs these for its key; the deployment adds them.\n" + "\n".join(missing) + "\n"
+        text = text.rstrip("\n") + "\n# Needed by the image for its key; the deployment adds them.\n" + "\n".join(missing) + "\n"
     written = work_dir / "dns-allow-list.txt"
     # wg-server reads UTF-8, whatever this host's locale.
     written.write_bytes(text.encode())

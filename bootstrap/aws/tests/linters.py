@@ -1,4 +1,4 @@
-"""What cdk-nag, cfn-lint, checkov and the CDK find in synthesized stacks, held against what the stacks accept."""
+"""The findings of cdk-nag, cfn-lint, checkov and the CDK in synthesized stacks, compared with the accepted ones."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from typing import Any
 from aws_cdk import App, Aspects
 from cdk_nag import AwsSolutionsChecks
 
-# As cdk-nag writes them into the assembly. A rule that it cannot apply to a resource is found, too.
+# The states of cdk-nag in the assembly. A rule that it cannot apply to a resource counts as found.
 FOUND = re.compile(r"(?P<rule>(AwsSolutions-\w+|CdkNagValidationFailure)(\[.*?\])?): (?P<text>.*)", re.DOTALL)
 ACCEPTED = re.compile(r"CdkNagSuppression(?P<finding>\[.*?\])?: (?P<rule>\S+) (?P<text>was triggered but .*)", re.DOTALL)
-# The CDK's own warnings; errors, and warnings without a name, are their text alone.
+# The CDK's warnings. Errors, and warnings without a name, consist of their text alone.
 NAMED = re.compile(r"(?P<text>.*) \[ack: (?P<rule>.*)\]", re.DOTALL)
-# Warnings of ours are about settings.
+# Our own warnings are about settings.
 OURS = "enclave-wireguard:"
 
 
@@ -31,14 +31,14 @@ class Check:
     resource: str
 
     def __str__(self) -> str:
-        """As a line begins that reports it."""
+        """The start of a line that reports it."""
         template = self.path.name.removesuffix(".template.json")
         return f"{self.linter} {self.rule} in {self.path.parent.name}/{template}, {self.resource}"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the linter says, and whether the template has it accept that."""
+    """The linter's text, and whether the template accepts it."""
 
     check: Check
     text: str
@@ -46,12 +46,12 @@ class Finding:
 
 
 def add_cdk_nag(app: App) -> None:
-    """Has cdk-nag look at the app when it is synthesized: it finds some of it in constructs alone."""
+    """Adds cdk-nag to the synthesis: it finds some things only in constructs."""
     Aspects.of(app).add(AwsSolutionsChecks(reports=False, log_ignores=True))
 
 
 def problems(paths: list[Path]) -> list[str]:
-    """What is found and not accepted, and what is accepted and not found, one a line."""
+    """Findings that are not accepted, and accepted ones that are not found, one a line."""
     found = template_findings(paths)
     for path in paths:
         found += annotation_findings(path)
@@ -59,11 +59,11 @@ def problems(paths: list[Path]) -> list[str]:
     used = {each.check for each in found if each.accepted}
     unused = [check for path in paths for check in acceptances(path) if check not in used]
     lines = [f"{each.check}: {each.text}" for each in found if not each.accepted]
-    return lines + [f"{check}: accepted in the stack, where there is no such finding: take it out" for check in unused]
+    return lines + [f"{check}: accepted in the stack, but not found: remove the acceptance" for check in unused]
 
 
 def template_findings(paths: list[Path]) -> list[Finding]:
-    """Those of cfn-lint and checkov, which run at the same time, in an environment of their own."""
+    """Findings of cfn-lint and checkov, which run in parallel in a separate environment."""
     program = Path(__file__).with_name("template_linter.py")
     running = {}
     for linter in ("cfn-lint", "checkov"):
@@ -81,7 +81,7 @@ def template_findings(paths: list[Path]) -> list[Finding]:
 
 
 def annotation_findings(path: Path) -> Iterator[Finding]:
-    """Those of cdk-nag and the CDK, by construct in a file beside the template: there is no other way to them from Python."""
+    """Findings of cdk-nag and the CDK, from the file beside the template: Python has no other access to them."""
     metadata = json.loads(path.with_name(path.name.replace(".template.", ".metadata.")).read_text())
     for construct, entries in metadata.items():
         names = [entry["data"] for entry in entries if entry["type"] == "aws:cdk:logicalId"]
@@ -94,7 +94,7 @@ def annotation_findings(path: Path) -> Iterator[Finding]:
 
 
 def annotation(kind: str, data: str) -> tuple[str, str, str, bool]:
-    """Whose it is, its rule, its text, and whether it is accepted. What has no rule goes by its kind."""
+    """The linter, the rule, the text, and whether it is accepted. Without a rule, the kind takes its place."""
     if match := FOUND.fullmatch(data) or ACCEPTED.fullmatch(data):
         rule = match["rule"] + (match.groupdict().get("finding") or "")
         return "cdk-nag", rule, match["text"], match.re is ACCEPTED
@@ -104,25 +104,25 @@ def annotation(kind: str, data: str) -> tuple[str, str, str, bool]:
 
 
 def validation_findings(path: Path) -> Iterator[Finding]:
-    """Those of the CDK that are no errors, in a report of the assembly."""
+    """Findings of the CDK that are not errors, from the assembly's report."""
     for report in json.loads(path.with_name("validation-report.json").read_text())["pluginReports"]:
         for violation in report["violations"]:
             for construct in violation["violatingConstructs"]:
-                # Of a stack, not of a resource, if it has no name there.
+                # Without a name, it is about the stack.
                 name = construct.get("cloudFormationResource", {}).get("logicalId", construct["constructPath"])
                 if construct["constructPath"].split("/")[0] == path.name.removesuffix(".template.json"):
                     yield Finding(Check("cdk", violation["ruleName"], path, name), violation["description"], accepted=False)
 
 
 def acceptances(path: Path) -> Iterator[Check]:
-    """What a template's metadata have linters accept."""
+    """The findings that a template's metadata accept."""
     for name, resource in json.loads(path.read_text())["Resources"].items():
         for linter, rule in accepted_rules(resource.get("Metadata", {})):
             yield Check(linter, rule, path, name)
 
 
 def accepted_rules(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """By linter, in the form that each of them has."""
+    """The accepted rules by linter, in each linter's format."""
     for each in metadata.get("cdk_nag", {}).get("rules_to_suppress", []):
         for finding in each.get("applies_to", [None]):
             yield "cdk-nag", each["id"] + (f"[{finding}]" if finding else "")

@@ -54,12 +54,12 @@ class Linters(unittest.TestCase):
         app.synth()
         cls.operator.settings = before
 
-    def test_they_find_nothing_that_the_stacks_do_not_accept_with_a_reason(self) -> None:
+    def test_every_finding_is_accepted_with_a_reason(self) -> None:
         found = [line for line in self.problems if " in spoilt/" not in line]
         if found:
             self.fail("\n" + "\n".join(found))
 
-    def test_what_is_new_is_reported_with_linter_rule_resource_and_text(self) -> None:
+    def test_a_new_finding_is_reported_with_linter_rule_resource_and_text(self) -> None:
         for start, text in [
             ("cdk-nag AwsSolutions-EC26 in spoilt/enclave-signer-enclave, Parent", "EBS volumes that have encryption disabled"),
             ("cdk W2001 in spoilt/enclave-signer-enclave, ", "Parameter 'Unused' is not referenced"),
@@ -73,14 +73,14 @@ class Linters(unittest.TestCase):
                 [line] = [line for line in self.problems if line.startswith(start)]
                 self.assertIn(text, line)
 
-    def test_what_is_accepted_and_not_found_is_reported(self) -> None:
+    def test_an_unused_acceptance_is_reported(self) -> None:
         for rule in ("cdk-nag AwsSolutions-EC23", "checkov CKV_AWS_24", "cfn-lint W2001"):
             start = f"{rule} in spoilt/enclave-signer-enclave, ParentGroup"
             with self.subTest(start):
                 [line] = [line for line in self.problems if line.startswith(start)]
-                self.assertTrue(line.endswith(": accepted in the stack, where there is no such finding: take it out"), line)
+                self.assertTrue(line.endswith(": accepted in the stack, but not found: remove the acceptance"), line)
 
-    def test_what_cfn_lint_finds_is_accepted_too(self) -> None:
+    def test_findings_of_cfn_lint_are_accepted(self) -> None:
         self.assertFalse([line for line in self.problems if " W3005 " in line and "Wallet" in line])
 
 

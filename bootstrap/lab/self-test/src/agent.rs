@@ -14,7 +14,7 @@ use tokio_vsock::{VsockAddr, VsockStream};
 use crate::command::{Command, MAX_DURATION, Reply, Report, Transport};
 use crate::{line, resolve, stream, udp};
 
-/// Drivers served at once; a further one is told so and disconnected.
+/// Drivers served at once; a further one gets an error and is disconnected.
 pub const MAX_DRIVERS: usize = 4;
 /// A driver that sends no command for this long is disconnected.
 const IDLE: Duration = Duration::from_secs(600);

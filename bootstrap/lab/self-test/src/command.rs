@@ -81,7 +81,7 @@ pub enum Command {
     },
     /// Sends vsock connection requests to a port of the parent, as fast as it goes, and waits for no answer.
     VsockFlood {
-        /// Where nobody listens on CID 3.
+        /// A port of CID 3 without a listener.
         port: u32,
         /// How many.
         count: u32,
@@ -121,7 +121,7 @@ pub enum Transport {
 pub enum Reply {
     /// What was measured.
     Ok(Report),
-    /// Why nothing was.
+    /// Why the command failed.
     Error(String),
 }
 
@@ -129,15 +129,15 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Report {
-    /// Of `tcp` and `udp`.
+    /// From `tcp` and `udp`.
     Transfer(Transfer),
-    /// Of `tcp-goodput` and `vsock`.
+    /// From `tcp-goodput` and `vsock`.
     Goodput(Goodput),
-    /// Of `rtt`.
+    /// From `rtt`.
     RoundTrips(RoundTrips),
-    /// Of `resolve`.
+    /// From `resolve`.
     Resolved(Resolved),
-    /// Of `vsock-flood`: all requests were sent.
+    /// From `vsock-flood`: all requests were sent.
     Flooded,
 }
 
@@ -205,7 +205,7 @@ pub struct RoundTrips {
     pub p99: Duration,
 }
 
-/// What DNS said.
+/// The answer from DNS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
     /// IPv4 and IPv6 addresses; empty if the name has none or does not exist.
@@ -222,7 +222,7 @@ pub enum LimitError {
     Range {
         /// The field.
         what: &'static str,
-        /// What was asked.
+        /// The requested value.
         value: u64,
         /// The least.
         min: u64,
@@ -232,7 +232,7 @@ pub enum LimitError {
 }
 
 impl Command {
-    /// Refuses what would be too much.
+    /// Checks the limits.
     ///
     /// # Errors
     /// The first field outside its range.

@@ -1,6 +1,6 @@
 //! The datagrams of a UDP test.
 
-/// What one datagram says, without its payload.
+/// A datagram's header.
 ///
 /// | offset | bytes | meaning                                          |
 /// |--------|-------|--------------------------------------------------|
@@ -9,8 +9,8 @@
 /// | 9      | 4     | number of the datagram, big endian               |
 /// | 13     | -     | payload                                          |
 ///
-/// Every datagram of the client is answered by one of the server that has the same transfer and number, and is no
-/// longer, except for the 64 bytes that answer [`Kind::End`].
+/// The server answers each datagram with one of the same transfer and number that is not longer, except for the 64
+/// bytes that answer [`Kind::End`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
@@ -52,7 +52,7 @@ impl Header {
         [kind, a, b, c, d, e, f, g, h, w, x, y, z]
     }
 
-    /// The header and the payload behind it; `None` for anything else.
+    /// The header and the payload after it; `None` if malformed.
     pub(crate) fn decode(datagram: &[u8]) -> Option<(Self, &[u8])> {
         let ([kind, a, b, c, d, e, f, g, h, w, x, y, z], payload) = datagram.split_first_chunk::<{ Self::LEN }>()?;
         let kind = match kind {

@@ -9,10 +9,7 @@
 //!
 //! The agent serves nothing but the commands of [`command`], each bounded in bytes, time and number at once.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test"))]
 
 pub mod agent;
 pub mod command;

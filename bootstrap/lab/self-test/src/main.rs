@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
-    // With stderr gone there is nobody to tell.
+    // Without stderr, the error cannot be reported.
     drop(writeln!(std::io::stderr(), "error: {error:#}"));
     ExitCode::FAILURE
 }
