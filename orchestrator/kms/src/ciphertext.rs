@@ -1,4 +1,4 @@
-//! A ciphertext as people store it: base64, in one line or several. What is not that is named, and nothing of it is shown.
+//! A stored ciphertext: base64, on one line or several. Errors name the problem and show nothing of the text.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,32 +6,32 @@ use thiserror::Error;
 
 use crate::client::MAX_CIPHERTEXT_LEN;
 
-/// What a text is in place of the base64 of a ciphertext. It may be a secret key itself, so no error has a character of it.
+/// Why a text is not the base64 of a ciphertext. The text may be a secret key, so errors contain none of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CiphertextError {
-    /// As Secrets Manager's console makes it of keys and values.
+    /// Secrets Manager's console stores keys and values so.
     #[error("is JSON, {EXPECTED}; in AWS's console, store it as plaintext and not as key and value")]
     Json,
-    /// As a shell or an editor leaves it.
+    /// Left by a shell or an editor.
     #[error("is in quotes, {EXPECTED}; store it without them")]
     Quoted,
-    /// As an editor leaves it.
+    /// Left by an editor.
     #[error("starts with a byte order mark, {EXPECTED}; store it without one")]
     ByteOrderMark,
     /// Anything else.
     #[error("is not base64, {EXPECTED}")]
     Base64,
-    /// Nothing, or more than KMS takes.
+    /// Empty, or longer than KMS accepts.
     #[error("is {0} bytes long, expected 1 to {MAX_CIPHERTEXT_LEN}")]
     Length(usize),
 }
 
 const EXPECTED: &str = "expected the base64 of a KMS ciphertext alone, as `wallet set-key` stores it";
 
-/// Reads base64, whose white space does not count: lines of 76 characters, line ends of Windows, one at the end.
+/// Decodes base64, ignoring white space: lines of 76 characters, Windows line ends, a trailing newline.
 ///
 /// # Errors
-/// What the text is instead.
+/// If the text is not the base64 of a ciphertext.
 pub fn read_ciphertext(text: &str) -> Result<Vec<u8>, CiphertextError> {
     let text = text.trim_ascii();
     match text.chars().next() {
@@ -41,7 +41,7 @@ pub fn read_ciphertext(text: &str) -> Result<Vec<u8>, CiphertextError> {
         Some(_) | None => {}
     }
     let characters: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    // The decoder's own words show a character and where it is.
+    // The decoder's error would show a character and its position.
     let bytes = STANDARD.decode(characters).map_err(|_shows_a_part| CiphertextError::Base64)?;
     match bytes.len() {
         1..=MAX_CIPHERTEXT_LEN => Ok(bytes),

@@ -19,10 +19,10 @@ use crate::recipient::Recipient;
 use crate::retry::{Attempt, retry};
 use crate::sdk;
 
-/// The longest ciphertext in bytes that KMS takes
+/// The longest ciphertext in bytes that KMS accepts
 /// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html>).
 pub const MAX_CIPHERTEXT_LEN: usize = 6144;
-/// The longest plaintext in bytes that KMS takes
+/// The longest plaintext in bytes that KMS accepts
 /// (<https://docs.aws.amazon.com/kms/latest/APIReference/API_Encrypt.html>).
 pub const MAX_PLAINTEXT_LEN: usize = 4096;
 
@@ -40,15 +40,15 @@ pub struct Client<A> {
     attestor: A,
 }
 
-/// Why there is no plaintext, or no ciphertext.
+/// Why KMS gave no plaintext or ciphertext.
 #[derive(Debug, Error)]
 pub enum KmsError {
     /// Empty, or longer than KMS accepts.
     #[error("{found} bytes to send to KMS, expected 1 to {longest}")]
     Length {
-        /// How many there are.
+        /// The actual length.
         found: usize,
-        /// How many KMS takes.
+        /// KMS's limit.
         longest: usize,
     },
     /// The hypervisor gave no attestation document.
@@ -60,18 +60,18 @@ pub enum KmsError {
     /// The response is about another key than the requested one.
     #[error("KMS used key {found:?}, expected {expected}")]
     OtherKey {
-        /// The answer's.
+        /// The key in the answer.
         found: Option<String>,
-        /// The configuration's.
+        /// The key in the configuration.
         expected: KeyArn,
     },
     /// The response has the plaintext itself, so the server ignored the attestation document.
     #[error("KMS sent a plaintext that is not encrypted to this enclave")]
     Plaintext,
-    /// The answer holds nothing.
+    /// The answer is empty.
     #[error("KMS sent no {0}")]
     Missing(&'static str),
-    /// The answer does not open.
+    /// The answer cannot be decrypted.
     #[error("open KMS's answer")]
     Open(#[from] CmsError),
 }
@@ -85,7 +85,7 @@ impl<A: Attestor> Client<A> {
 
     /// Decrypts what was encrypted under the configuration's key and context.
     ///
-    /// Each attempt has an attestation document of its own: KMS accepts none that is older than five minutes.
+    /// Each attempt uses a fresh attestation document: KMS refuses documents older than five minutes.
     ///
     /// # Errors
     /// See [`KmsError`]; only overload, timeouts and broken connections are retried.
@@ -161,7 +161,7 @@ impl Attempt for KmsError {
     }
 
     fn gave_up(attempts: u32, last: Self) -> Self {
-        // Nothing else passes, so nothing else is given up.
+        // Only these errors are transient.
         let Self::Call(last) = last else { return last };
         Self::Call(CallError::gave_up(attempts, last))
     }

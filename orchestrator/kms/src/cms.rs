@@ -19,8 +19,8 @@
 //! KMS writes lengths that are not known beforehand and octet strings in pieces; both may occur anywhere. Nothing else
 //! that CMS allows is accepted: no other recipients, algorithms, certificates or attributes.
 //!
-//! What the structure says is no secret, so its errors have names. What depends on a key is one error,
-//! [`CmsError::Undecryptable`]: it must not tell who sent the message which step failed.
+//! The structure is not secret, so its errors are specific. All errors that depend on a key are one,
+//! [`CmsError::Undecryptable`]: it must not disclose to the sender which step failed.
 
 use thiserror::Error;
 
@@ -32,7 +32,7 @@ pub(crate) mod ber;
 
 /// The longest message in bytes: KMS encrypts at most 4096 bytes of plaintext, and the rest is below 600.
 pub const MAX_LEN: usize = 8192;
-/// What AES-CBC encrypts at a time.
+/// AES's block length.
 pub(crate) const BLOCK_LEN: usize = 16;
 
 /// id-envelopedData, 1.2.840.113549.1.7.3 (RFC 5652, section 6.1).
@@ -61,45 +61,45 @@ pub struct EnvelopedData {
     pub encrypted_content: Vec<u8>,
 }
 
-/// Why a message does not open.
+/// Why a message cannot be decrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CmsError {
     /// Longer than [`MAX_LEN`].
     #[error("{0} bytes of CMS, expected at most {MAX_LEN}")]
     TooLong(usize),
-    /// A field that is not there, cut off, or followed by something that does not belong there.
+    /// A field that is missing, truncated or followed by something unexpected.
     #[error("{field}")]
     Malformed {
-        /// Which.
+        /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         problem: BerError,
     },
     /// Another type or algorithm than the only one that KMS uses.
     #[error("{field} is not {expected}")]
     ObjectIdentifier {
-        /// Where.
+        /// The field.
         field: &'static str,
-        /// What it should be.
+        /// The expected type or algorithm.
         expected: &'static str,
     },
     /// Another version of CMS's structures.
     #[error("{field} is not 2")]
     Version {
-        /// Where.
+        /// The field.
         field: &'static str,
     },
-    /// Nobody, or several.
+    /// None, or several.
     #[error("{0} recipients, expected one")]
     Recipients(usize),
-    /// Something else than an RSA key that is named by its hash.
+    /// Not an RSA key named by its hash.
     #[error("the recipient is not named by subjectKeyIdentifier")]
     RecipientName,
-    /// Made for somebody else.
+    /// Encrypted for another key.
     #[error("the recipient is another key than this enclave's")]
     OtherRecipient,
-    /// Not as many bytes as this enclave's RSA key makes.
+    /// Not the length of this enclave's RSA modulus.
     #[error("encryptedKey is {found} bytes long, expected {expected}")]
     EncryptedKey {
         /// Its length.
@@ -107,7 +107,7 @@ pub enum CmsError {
         /// The modulus's length.
         expected: usize,
     },
-    /// Nothing, or no whole number of blocks.
+    /// Empty, or not a whole number of blocks.
     #[error("encryptedContent is {0} bytes long, expected blocks of {BLOCK_LEN}")]
     EncryptedContent(usize),
     /// Wrong key or wrong padding, of the content or of its key.
@@ -170,7 +170,7 @@ fn content_of(enveloped_data: &mut Fields<'_>) -> Result<([u8; BLOCK_LEN], Vec<u
     Ok((vector, content))
 }
 
-/// RFC 8017, appendix A.2.1. What is left out there means SHA-1, so nothing may be, but the label, which is empty then.
+/// RFC 8017, appendix A.2.1. An omitted field means SHA-1, so only the label may be omitted, which is then empty.
 fn oaep_with_sha256(mut algorithm: Fields<'_>) -> Result<(), CmsError> {
     algorithm.object_identifier("keyEncryptionAlgorithm", RSAES_OAEP, "RSAES-OAEP")?;
     let mut parameters = algorithm.sequence("RSAES-OAEP-params")?;

@@ -8,7 +8,7 @@
 //! encryption_context = { purpose = "ethereum-signer" }
 //! # Where KMS is, if not where the region says. Always HTTPS.
 //! # endpoint = "https://kms-fips.us-east-1.amazonaws.com"
-//! # Whom to believe in place of Amazon's certificate authorities, from the configuration's folder. Only for labs.
+//! # Trusted in place of Amazon's certificate authorities; relative to the configuration's folder. Only for labs.
 //! # roots_path = "lab-root.pem"
 //! # How long a request may take altogether, and each attempt of it.
 //! # deadline = "20s"
@@ -49,7 +49,7 @@ const MAX_ROOTS_LEN: u64 = 1024 * 1024;
 const MAX_DEADLINE: Duration = Duration::from_mins(2);
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// `[kms]` as it is written.
+/// `[kms]` before it is checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KmsTable {
@@ -63,14 +63,14 @@ pub struct KmsTable {
     attempt_timeout: Duration,
 }
 
-/// `[secrets]` as it is written. Everything else is as `[kms]` says.
+/// `[secrets]` before it is checked. Everything else is as in `[kms]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretsTable {
     endpoint: Option<String>,
 }
 
-/// `[imds]` as it is written.
+/// `[imds]` before it is checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImdsTable {
@@ -86,11 +86,11 @@ pub struct ImdsTable {
 pub struct KmsSettings {
     /// The only key.
     pub key: KeyArn,
-    /// What ciphertexts are bound to.
+    /// The encryption context of ciphertexts.
     pub encryption_context: BTreeMap<String, String>,
     /// Where KMS is, if not where the region says.
     pub endpoint: Option<Endpoint>,
-    /// Whom to believe; Secrets Manager's certificates come from there too.
+    /// The trusted certificate authorities, also for Secrets Manager.
     pub roots: Roots,
     /// How long a request may take.
     pub retry_budget: RetryBudget,
@@ -117,13 +117,13 @@ impl SecretsSettings {
 /// How to reach the instance metadata service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImdsSettings {
-    /// Where it is.
+    /// The service's address.
     pub endpoint: SocketAddr,
     /// How long new credentials may take.
     pub retry_budget: RetryBudget,
 }
 
-/// A value that cannot be right.
+/// An invalid value.
 #[derive(Debug, Error)]
 #[error("{key}: {problem}")]
 pub struct ConfigError {
@@ -137,7 +137,7 @@ impl KmsTable {
     /// Reads the values, and the file of roots, whose path starts from `dir`.
     ///
     /// # Errors
-    /// The first key whose value cannot be right, and what would be.
+    /// The first key with an invalid value, and what is expected.
     pub fn check(self, dir: &Path) -> Result<KmsSettings, ConfigError> {
         let key = self.key_arn.parse().map_err(|source| {
             let problem = format!(

@@ -80,7 +80,7 @@ impl Credentials {
         self.role.as_deref()
     }
 
-    /// Whether they are of the same session: AWS gives each an id of its own.
+    /// Whether they belong to the same session: AWS gives each session another id.
     pub(crate) fn are_those(&self, other: &Self) -> bool {
         self.inner.access_key_id() == other.inner.access_key_id()
     }

@@ -20,13 +20,13 @@ pub enum EndpointError {
     /// Not a URL.
     #[error("not a URL")]
     Url,
-    /// Such as HTTP where it has to be HTTPS.
+    /// For example HTTP where HTTPS is required.
     #[error("the scheme is not {0}")]
     Scheme(&'static str),
     /// A user name, which can disguise the host that follows it.
     #[error("a user name")]
     User,
-    /// Port 0, one above 65535, or none behind a colon.
+    /// Port 0, a port above 65535, or none after the colon.
     #[error("the port is not a number from 1 to 65535")]
     Port,
     /// A path or a query.

@@ -44,7 +44,7 @@ const TOKEN_PATH: &str = "/latest/api/token";
 const ROLES_PATH: &str = "/latest/meta-data/iam/security-credentials/";
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
-/// A token is used at once, and only for the two requests behind it.
+/// A token is used at once, and only for the next two requests.
 const TOKEN_TTL_SECONDS: &str = "60";
 /// Answers are below 2 KiB.
 const MAX_ANSWER_LEN: usize = 16 * 1024;
@@ -80,25 +80,25 @@ pub enum ImdsError {
     Status {
         /// The HTTP status.
         status: u16,
-        /// What was asked for.
+        /// The requested path.
         path: &'static str,
     },
-    /// More than it ever says, or a body that broke off.
+    /// Longer than any answer, or truncated.
     #[error("read the instance metadata service's answer to {path}, at most {MAX_ANSWER_LEN} bytes")]
     Body {
-        /// What was asked for.
+        /// The requested path.
         path: &'static str,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A token that fits into no header.
+    /// A token that is not a valid header value.
     #[error("the instance metadata service's token is not printable text")]
     Token,
-    /// Not one name, as IAM allows it.
+    /// Not exactly one valid role name.
     #[error("the instance metadata service names no role: attach one to the instance")]
     Role,
-    /// Not the JSON that it should be. The text is not shown, as it has secrets.
+    /// Not the documented JSON. The text is not shown, because it contains secrets.
     #[error("the role's credentials, at line {line}, column {column}, are not what the service documents")]
     Json {
         /// Where.
@@ -112,18 +112,18 @@ pub enum ImdsError {
     /// Not a time.
     #[error("the role's credentials have an unreadable expiry time")]
     Expiration,
-    /// They are old.
+    /// Expired.
     #[error("the role's credentials have expired: compare the clocks")]
     Expired,
-    /// Credentials that cannot be right.
+    /// Invalid credentials.
     #[error("the role's credentials")]
     Credentials(#[from] CredentialsError),
     /// The deadline came before an answer.
     #[error("gave up after {attempts} attempts")]
     GaveUp {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
-        /// Why the last one had no success.
+        /// The last attempt's error.
         #[source]
         last: Box<Self>,
     },
@@ -154,16 +154,17 @@ impl Imds {
         self.usable(held).await
     }
 
-    /// Others than `refused`, which AWS refuses. Of those whose credentials are refused at the same time, one asks.
+    /// Other credentials than `refused`, which AWS refuses. Concurrent callers share one request.
     pub(crate) async fn newer_than(&self, refused: &Arc<Credentials>) -> Result<Arc<Credentials>, ImdsError> {
         let mut held = self.held.lock().await;
         held.take_if(|held| Arc::ptr_eq(held, refused));
         self.usable(held).await
     }
 
-    /// Others than `denied`, to which AWS denies access; None if there are none, or if that was asked a moment ago.
+    /// Other credentials than `denied`, to which AWS denies access. `None` if there are none, or if the last such
+    /// request was a moment ago.
     pub(crate) async fn others_than(&self, denied: &Credentials) -> Result<Option<Arc<Credentials>>, ImdsError> {
-        // Those who are denied at the same time wait for one answer, and whoever has no such trouble for none.
+        // Callers that are denied at the same time wait for one answer; other callers do not wait.
         let mut asked = self.denied.lock().await;
         let held = self.held.lock().await.clone();
         if let Some(others) = held.filter(|held| !held.are_those(denied)) {
@@ -263,7 +264,7 @@ async fn fetch(endpoint: SocketAddr) -> Result<Credentials, ImdsError> {
     }
 }
 
-/// One request on a connection of its own: it is needed every few hours.
+/// One request on its own connection: it is needed every few hours.
 async fn exchange(
     endpoint: SocketAddr,
     method: Method,

@@ -18,10 +18,7 @@
 //! proves that it comes from KMS, and the caller checks that it is the right secret, for example by its address.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test"))]
 
 mod ciphertext;
 mod client;

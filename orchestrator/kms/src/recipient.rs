@@ -15,34 +15,34 @@ use crate::cms::{self, CmsError, EnvelopedData};
 /// An AES-256 key's length in bytes.
 const CONTENT_KEY_LEN: usize = 32;
 
-/// An RSA-2048 key pair of this boot. Its private half has no way out.
+/// This boot's RSA-2048 key pair. The private key cannot be exported.
 pub struct Recipient {
     private_key: OaepPrivateDecryptingKey,
     public_key: Vec<u8>,
     key_identifier: [u8; 32],
 }
 
-/// No key pair.
+/// Why there is no key pair.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// The library made none, or not the kind that fits.
+    /// The library generated none, or not an RSA-2048 key.
     #[error("make an RSA-2048 key pair")]
     Generate(#[source] aws_lc_rs::error::Unspecified),
-    /// The bytes are no such key.
+    /// The bytes are not such a key.
     #[error("read an RSA key pair")]
     Read(#[from] aws_lc_rs::error::KeyRejected),
 }
 
 impl Recipient {
-    /// Makes a key pair; takes in the order of a tenth of a second.
+    /// Generates a key pair, which takes about a tenth of a second.
     ///
     /// # Errors
-    /// What the library says, which is that there is no randomness or no memory.
+    /// If the library has no randomness or no memory.
     pub fn generate() -> Result<Self, KeyError> {
         Self::new(PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(KeyError::Generate)?)
     }
 
-    /// Takes an existing key pair, for tests against messages that others made.
+    /// Reads an existing key pair, for tests with messages from elsewhere.
     ///
     /// # Errors
     /// Anything but the PKCS #8 DER of an RSA key pair of 2048 bits or more.
@@ -66,7 +66,7 @@ impl Recipient {
         &self.public_key
     }
 
-    /// Opens what KMS answers as `CiphertextForRecipient`.
+    /// Decrypts KMS's `CiphertextForRecipient`.
     ///
     /// # Errors
     /// Messages that are malformed or not for this key, by name; all others alike.
@@ -82,8 +82,8 @@ impl Recipient {
         self.decrypt(message).ok_or(CmsError::Undecryptable)
     }
 
-    /// A content key that does not decrypt is replaced by a random one, and the content is decrypted all the same: so
-    /// whoever sent it cannot tell by the time that it takes which of the two was wrong (RFC 3218, section 2.3.2).
+    /// If the content key does not decrypt, a random one is used to decrypt the content. So the sender cannot learn
+    /// from the timing which of the two was wrong (RFC 3218, section 2.3.2).
     fn decrypt(&self, message: EnvelopedData) -> Option<Plaintext> {
         let mut substitute = Zeroizing::new([0; CONTENT_KEY_LEN]);
         rand::fill(&mut *substitute).ok()?;

@@ -24,29 +24,29 @@ pub struct Refusal {
 /// What a [`Refusal`] means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The key policy or the role's policy says no.
+    /// The key policy or the role's policy denies it.
     AccessDenied,
-    /// The key is switched off.
+    /// The key is disabled.
     Disabled,
-    /// The key is in a state in which it does nothing, such as before its deletion.
+    /// The key cannot be used in its state, for example while its deletion is scheduled.
     InvalidState,
     /// Encrypted under another key than the one that was named.
     IncorrectKey,
-    /// No ciphertext of KMS's, or another encryption context.
+    /// Not a ciphertext of KMS, or another encryption context.
     InvalidCiphertext,
-    /// A key for other things than encryption.
+    /// The key is not for encryption.
     InvalidKeyUsage,
     /// No such key or secret.
     NotFound,
-    /// The credentials were good once.
+    /// The credentials have expired.
     ExpiredCredentials,
     /// AWS does not know these credentials.
     UnknownCredentials,
     /// The secret access key or the clock is wrong.
     Signature,
-    /// Something in the request is not as it should be.
+    /// The request is invalid.
     InvalidRequest,
-    /// A code that is not known here.
+    /// An unknown code.
     Other,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Verdict {
 
 pub(crate) fn judge(status: u16, code: &str) -> Verdict {
     let reason = match code {
-        // What the SDKs take for throttling; KMS says so with status 400.
+        // The SDKs' throttling codes; KMS sends them with status 400.
         "ThrottlingException"
         | "Throttling"
         | "ThrottledException"
@@ -105,7 +105,7 @@ impl Refusal {
 }
 
 impl Reason {
-    /// What whoever runs this should look at.
+    /// What an operator should check.
     #[must_use]
     pub fn hint(self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ impl Reason {
             Self::Disabled => "enable the key",
             Self::InvalidState => "look at the key's state: its deletion may be scheduled",
             Self::IncorrectKey => "it was encrypted under another key than kms.key_arn",
-            Self::InvalidCiphertext => "it is no ciphertext of KMS, or its context is not kms.encryption_context",
+            Self::InvalidCiphertext => "it is not a ciphertext of KMS, or its context is not kms.encryption_context",
             Self::InvalidKeyUsage => "kms.key_arn has to be a symmetric key for ENCRYPT_DECRYPT",
             Self::NotFound => "look for it in this account and region",
             Self::ExpiredCredentials => "bring newer credentials, and compare the clocks",

@@ -1,4 +1,4 @@
-//! Who may vouch for AWS's servers.
+//! The certificate authorities trusted for AWS's servers.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl Roots {
         Self::from_pem(AMAZON.to_vec()).expect("a test reads these very certificates")
     }
 
-    /// Others than Amazon's: what they vouch for is not AWS.
+    /// Other authorities than Amazon's, so the servers are not AWS's.
     ///
     /// # Errors
     /// Anything but certificates in PEM, at least one.

@@ -120,7 +120,7 @@ fn element(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// An element whose end is behind it.
+/// An element of indefinite length, which ends with an end-of-contents marker.
 fn open_element(tag: Tag, parts: &[Vec<u8>]) -> Vec<u8> {
     [vec![tag.0, 0x80], parts.concat(), vec![0, 0]].concat()
 }

@@ -29,7 +29,7 @@ pub struct StoredKey {
     pub ciphertext: Vec<u8>,
 }
 
-/// Why there is no [`StoredKey`].
+/// Why a [`StoredKey`] is not available.
 #[derive(Debug, Error)]
 pub enum SecretsError {
     /// No secret has such a name, or it is elsewhere.
@@ -50,13 +50,13 @@ pub enum SecretsError {
 }
 
 impl Secrets {
-    /// Asks nobody yet.
+    /// Makes no request yet.
     #[must_use]
     pub fn new(settings: SecretsSettings, https: Https) -> Self {
         Self { settings, https }
     }
 
-    /// Checks a secret's name or ARN, and asks nobody.
+    /// Checks a secret's name or ARN without a request.
     ///
     /// # Errors
     /// [`SecretsError::Id`].

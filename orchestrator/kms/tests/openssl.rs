@@ -1,6 +1,6 @@
 //! OpenSSL and this crate read each other's messages.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::ffi::OsStr;
 use std::fs;

@@ -7,7 +7,7 @@
 
 #![allow(missing_docs, reason = "a program, not an interface")]
 #![allow(clippy::print_stdout, reason = "a program that reports to the terminal")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the benchmark")]
 #![allow(clippy::cast_precision_loss, reason = "numbers are rounded for reading anyway")]
 
 #[allow(dead_code, reason = "the tests use all of it")]

@@ -18,7 +18,7 @@
         clippy::unwrap_used,
         clippy::indexing_slicing,
         clippy::cast_possible_truncation,
-        reason = "a test that panics has failed, as it should"
+        reason = "a panic fails the test"
     )
 )]
 

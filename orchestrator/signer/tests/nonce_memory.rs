@@ -1,6 +1,6 @@
 //! The memory of nonces, full, is not larger than documented. Alone in its process, whose size is what is measured.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use ethereum::address::Address;
 use ethereum::amount::Wei;

@@ -52,7 +52,7 @@ pub enum BerError {
         /// What it should be.
         expected: u8,
     },
-    /// A tag of several bytes, or one that ends what nobody began.
+    /// A tag of several bytes, or an unexpected end-of-contents marker.
     #[error("tag {0:#04x}, which nothing here has")]
     StrangeTag(u8),
     /// A length of more than four bytes, or an open end where there can be none.

@@ -1,4 +1,4 @@
-//! Connections that the service ends of its own accord: counted, and told to the operator once in a while.
+//! Counts the connections that the service closes, and logs them from time to time.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(super) enum Closing {
     All,
 }
 
-/// How often the log is told, at most.
+/// The shortest time between two log lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts of one process.
@@ -33,9 +33,9 @@ pub(super) struct Closings(Mutex<Counts>);
 #[derive(Default)]
 struct Counts {
     all: BTreeMap<Closing, u64>,
-    /// Since the log was told: how many, and who was last.
-    untold: BTreeMap<Closing, (u64, Source)>,
-    told: Option<Instant>,
+    /// Since the last log line: the number, and the last source.
+    unlogged: BTreeMap<Closing, (u64, Source)>,
+    logged: Option<Instant>,
 }
 
 impl Closing {
@@ -76,7 +76,7 @@ impl Closings {
         self.counts().note(closing, source);
     }
 
-    /// Writes into the log what it has not been told, unless it was told something a moment ago.
+    /// Logs what has not been logged, unless the last log line is recent.
     pub(super) fn tell(&self, now: Instant) {
         let due = self.counts().due(now);
         for (closing, (count, last)) in due {
@@ -105,17 +105,17 @@ impl Collect for Closings {
 impl Counts {
     fn note(&mut self, closing: Closing, source: Source) {
         *self.all.entry(closing).or_default() += 1;
-        let (count, last) = self.untold.entry(closing).or_insert((0, source));
+        let (count, last) = self.unlogged.entry(closing).or_insert((0, source));
         *count += 1;
         *last = source;
     }
 
     fn due(&mut self, now: Instant) -> BTreeMap<Closing, (u64, Source)> {
-        if self.untold.is_empty() || self.told.is_some_and(|told| now < told + INTERVAL) {
+        if self.unlogged.is_empty() || self.logged.is_some_and(|logged| now < logged + INTERVAL) {
             return BTreeMap::new();
         }
-        self.told = Some(now);
-        std::mem::take(&mut self.untold)
+        self.logged = Some(now);
+        std::mem::take(&mut self.unlogged)
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_told_at_once_and_then_once_per_interval_and_of_all() {
+    fn the_first_closing_is_logged_at_once_and_all_others_once_per_interval() {
         let (mut counts, start) = (Counts::default(), Instant::now());
         assert_eq!(counts.due(start), BTreeMap::new());
         counts.note(Closing::Handshake, source("192.0.2.1"));

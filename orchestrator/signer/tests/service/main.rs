@@ -1,6 +1,6 @@
 //! The service over real sockets: what a client sees, whatever it sends.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test")]
 
 mod access;
 mod documents;
