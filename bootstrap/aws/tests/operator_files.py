@@ -1,4 +1,4 @@
-"""What an operator has before a deployment: an image, a key policy, an edited parent.toml, a packed function."""
+"""An operator's files before a deployment: an image, a key policy, an edited parent.toml, a packed function."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ FORWARD = '\n[[nat.forwards]]\nport = 443\nto = "203.0.113.2:443"\n'
 
 
 class Operator:
-    """A folder with everything, and settings that lead there."""
+    """A folder with all files, and settings with their paths."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("config", "image", "parent"):
@@ -53,14 +53,14 @@ class Operator:
         self.allow()
 
     def measure(self, pcrs: list[str]) -> None:
-        """Writes what `make eif` writes of it."""
+        """Writes the measurements as `make eif` does."""
         digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()  # noqa: E731
         sha256 = {"eif": digest(self.eif_path), "config": {"enclave.toml": digest(self.config_path)}}
         measurements = {f"PCR{index}": pcr for index, pcr in enumerate(pcrs)} | {"sha256": sha256}
         self.measurements_path.write_text(json.dumps(measurements))
 
     def allow(self, *flags: str, admins: list[str] = SAMPLE.admins, role: str = SAMPLE.instance_role) -> dict[str, Any]:
-        """Has `wallet policy` write the key policy."""
+        """Writes the key policy with `wallet policy`."""
         command = [ROOT / "target/release/wallet", "policy", "--measurements", self.measurements_path, "--role", ROLES + role]
         command += [word for admin in admins for word in ("--admin", admin)]
         command += flags or ("--encryptor", ROLES + "KeySetter", "--context", "purpose=ethereum-signer")
@@ -69,7 +69,7 @@ class Operator:
         return json.loads(text)
 
     def build(self, stage: str, outdir: Path) -> App:
-        """The app with the stacks of a stage, as `cdk.sh` makes them."""
+        """The app with the stacks of a stage, as in `cdk.sh`."""
         cdk = App(analytics_reporting=False, outdir=str(outdir), context=app.CONTEXT)
         app.build(cdk, stage, self.settings)
         return cdk
@@ -85,12 +85,12 @@ class Operator:
 
 @cache
 def resolved(name: str) -> str:
-    """What CloudFormation says in place of a pseudo parameter."""
+    """The value of a pseudo parameter."""
     return {"AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com"}[name]
 
 
 def resolve(value: Any, names: dict[str, str]) -> Any:
-    """CloudFormation's functions, as far as they are used; `names` has what other resources would answer."""
+    """Evaluates the CloudFormation functions in use; `names` has the values of other resources."""
     if isinstance(value, list):
         return [resolve(each, names) for each in value]
     if not isinstance(value, dict):
@@ -114,6 +114,6 @@ def resolve(value: Any, names: dict[str, str]) -> Any:
 
 
 def only(template: Template, kind: str) -> tuple[str, dict[str, Any]]:
-    """The one resource of a kind: its logical id and itself."""
+    """The only resource of a kind: its logical id and itself."""
     [(logical_id, resource)] = template.find_resources(kind).items()
     return logical_id, resource

@@ -1,4 +1,4 @@
-"""What a role may do, by the policies of the stacks: IAM's rules, as far as they are used here."""
+"""A role's permissions by the stacks' policies: the subset of IAM's rules in use."""
 
 import fnmatch
 import json
@@ -11,7 +11,7 @@ from operator_files import ACCOUNT, REGION, SAMPLE, only, resolve
 SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
 SECRET_ARN = f"{SECRETS}{SAMPLE.secret_id}-AbCdEf"
 KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-# AWS's own policies that roles may have, as AWS publishes them. What is not here is not known, and refused.
+# AWS's managed policies for the roles, as AWS publishes them. Others are refused.
 MANAGED = {
     "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole": [
         "logs:CreateLogGroup",
@@ -28,19 +28,19 @@ MANAGED = {
 
 
 def listed(value: Any) -> list[Any]:
-    """IAM's lists of one may be without brackets."""
+    """IAM allows a single value in place of a list."""
     return value if isinstance(value, list) else [value]
 
 
 def granted(stacks: dict[str, Template], role_name: str) -> list[dict[str, Any]]:
-    """All statements that a role has."""
+    """All statements that apply to a role."""
     key, _ = only(stacks["Key"], "AWS::KMS::Key")
     secret, _ = only(stacks["Key"], "AWS::SecretsManager::Secret")
     names = {f"{key}.Arn": KEY_ARN, secret: SECRET_ARN}
     roles = stacks["Key"].find_resources("AWS::IAM::Role", {"Properties": {"RoleName": role_name}})
     [(logical_id, role)] = roles.items()
     if unknown := {"Policies", "PermissionsBoundary"} & set(role["Properties"]):
-        raise AssertionError(f"{role_name} has {unknown}, which is not looked at here")
+        raise AssertionError(f"{role_name} has {unknown}, expected only policies that this test evaluates")
     found = []
     for arn in role["Properties"].get("ManagedPolicyArns", []):
         if isinstance(arn, dict) and "Ref" in arn:
@@ -49,22 +49,22 @@ def granted(stacks: dict[str, Template], role_name: str) -> list[dict[str, Any]]
     for template in stacks.values():
         for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
             for policy in template.find_resources(kind).values():
-                # In its own stack by reference, elsewhere by an export that has the logical id in its name.
+                # A reference in its own stack, elsewhere an export with the logical id in its name.
                 if any(logical_id in json.dumps(role) for role in policy["Properties"]["Roles"]):
                     found += resolve(policy["Properties"]["PolicyDocument"]["Statement"], names)
     return found
 
 
 def may(statements: list[dict[str, Any]], action: str, resource: str) -> bool:
-    """Whether a role with these statements may do it."""
+    """Whether these statements allow the action."""
 
     def matches(patterns: Any, text: str) -> bool:
-        # IAM has `*` and `?`, and no brackets.
+        # IAM's patterns have `*` and `?`, but no brackets.
         return any(fnmatch.fnmatchcase(text, pattern.replace("[", "[[]")) for pattern in listed(patterns))
 
     for statement in statements:
         if set(statement) - {"Sid", "Effect", "Action", "Resource"} or statement["Effect"] != "Allow":
-            raise AssertionError(f"{statement} is not understood here")
+            raise AssertionError(f"{statement} is not supported by this test")
     return any(
         matches([pattern.lower() for pattern in listed(statement["Action"])], action.lower())
         and matches(statement["Resource"], resource)

@@ -1,4 +1,4 @@
-"""What cfn-lint or checkov finds in templates, as JSON. It runs in an environment that has them.
+"""Prints the findings of cfn-lint or checkov in templates as JSON. Runs in an environment with both.
 
 template_linter.py cfn-lint|checkov TEMPLATE...
 """
@@ -9,12 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-# By template, rule and resource: what the linter says.
+# The linter's text by template, rule and resource.
 Findings = dict[tuple[Path, str, str], str]
 
 
 def cfn_lint(paths: list[Path]) -> Findings:
-    """Errors and warnings. What is not in a resource goes by its place in the template."""
+    """Errors and warnings. Outside of a resource, the place in the template is the name."""
     from cfnlint.api import ManualArgs, lint_by_config
 
     found = {}
@@ -26,12 +26,12 @@ def cfn_lint(paths: list[Path]) -> Findings:
 
 
 def checkov(paths: list[Path]) -> Findings:
-    """Checks that fail."""
+    """Failed checks."""
     os.environ["LOG_LEVEL"] = "ERROR"
     from checkov.cloudformation.runner import Runner
     from checkov.runner_filter import RunnerFilter
 
-    # Without its command line, which asks its makers' servers.
+    # Not by its command line, which contacts its vendor's servers.
     report = Runner().run(None, files=[str(path) for path in paths], runner_filter=RunnerFilter(framework=["cloudformation"]))
     if report.parsing_errors or not report.passed_checks:
         sys.exit(f"checkov reads no templates in {report.parsing_errors or paths}")
@@ -40,7 +40,7 @@ def checkov(paths: list[Path]) -> Findings:
 
 
 def without_metadata(name: str, paths: list[Path], folder: Path) -> dict[Path, Path]:
-    """Copies of the templates that have a linter accept something, where it accepts nothing; with those that they are of."""
+    """Copies, without acceptances, of the templates that accept findings; with their originals."""
     copies = {}
     for index, path in enumerate(paths):
         template = json.loads(path.read_text())
@@ -53,7 +53,7 @@ def without_metadata(name: str, paths: list[Path], folder: Path) -> dict[Path, P
 
 
 def main() -> None:
-    """Each finding, with whether the template has the linter accept it: neither linter says whether it would have found it."""
+    """Each finding, and whether the template accepts it: neither linter reports accepted findings."""
     name = sys.argv[1]
     linter = {"cfn-lint": cfn_lint, "checkov": checkov}[name]
     paths = [Path(path).resolve() for path in sys.argv[2:]]

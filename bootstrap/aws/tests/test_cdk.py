@@ -1,4 +1,4 @@
-"""What the person who runs cdk.sh reads last, with stand-ins for npx and aws that say what the real ones say."""
+"""The last line of cdk.sh, with stand-ins for npx and aws that print the real messages."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ import unittest
 from pathlib import Path
 
 AWS_DIR = Path(__file__).resolve().parents[1]
-# What the CDK says at its end, and whether its app got as far as to write the stacks.
+# The CDK's last message, and whether its app wrote the stacks.
 NO_CREDENTIALS = "Unable to resolve AWS account to use. It must be either configured when you define your CDK Stack"
 NO_BOOTSTRAP = "SSM parameter /cdk-bootstrap/hnb659fds/version not found. Has the environment been bootstrapped?"
 NOT_FOUND = "An error occurred (ParameterNotFound) when calling the GetParameter operation:"
@@ -57,7 +57,7 @@ class Cdk(unittest.TestCase):
         self.program(self.bin / name, text)
 
     def cdk(self, words: str, writes_stacks: bool = True, status: int = 1) -> None:
-        """The CDK ends so."""
+        """Makes the CDK fail like this."""
         touch = f"touch {self.manifest}\n" if writes_stacks else ""
         self.stand_in("npx", f'[ "$3" != --version ] || exit 0\n{touch}echo "{words}" >&2\nexit {status}')
 
@@ -66,7 +66,7 @@ class Cdk(unittest.TestCase):
         return done.returncode, done.stderr.splitlines()
 
     def fails(self, first: str, *last: str, command: str = "deploy") -> None:
-        """Its own words are there, and the last line has these."""
+        """Expects the CDK's message, and these words in the last line."""
         status, lines = self.run_it(command)
         self.assertEqual(status, 1)
         self.assertIn(first, lines)
@@ -78,14 +78,14 @@ class Cdk(unittest.TestCase):
         self.stand_in("aws", "printf '\\nUnable to locate credentials.\\n' >&2; exit 253")
         self.fails(NO_CREDENTIALS, "error: cdk deploy: aws sts get-caller-identity: Unable to locate", "AWS_PROFILE")
 
-    def test_credentials_are_named_by_whatever_aws_says_of_them(self) -> None:
+    def test_each_message_of_aws_about_credentials_is_recognised(self) -> None:
         self.cdk(ROLLBACK)
         for words in ABOUT_CREDENTIALS:
             with self.subTest(words):
                 self.stand_in("aws", f'echo "{words}" >&2; exit 253')
                 self.fails(ROLLBACK, f"error: cdk deploy: aws sts get-caller-identity: {words.rstrip('.')};", "AWS_PROFILE")
 
-    def test_an_sts_that_does_not_answer_is_not_taken_for_credentials(self) -> None:
+    def test_an_sts_that_does_not_answer_is_not_a_credentials_error(self) -> None:
         self.cdk(ROLLBACK)
         for words in NOT_ABOUT_CREDENTIALS:
             with self.subTest(words):
@@ -101,16 +101,16 @@ class Cdk(unittest.TestCase):
         self.cdk(NO_BOOTSTRAP)
         self.stand_in("aws", f'[ "$1" = sts ] || {{ echo "{NOT_FOUND}" >&2; exit 254; }}')
         self.fails(NO_BOOTSTRAP, "error: cdk deploy: this account and region", "bootstrap/aws/cdk.sh key bootstrap")
-        # Who bootstraps is not told to.
+        # `bootstrap` itself does not ask for a bootstrap.
         self.fails(NO_BOOTSTRAP, NO_BOOTSTRAP, command="bootstrap")
 
-    def test_npm_that_reaches_nothing(self) -> None:
+    def test_npm_without_a_registry(self) -> None:
         self.stand_in("npx", "echo 'npm error   errno: ECONNREFUSED' >&2; exit 1")
         self.fails("npm error   errno: ECONNREFUSED", "error: fetch aws-cdk@", "npm config set registry URL")
 
-    def test_settings_that_are_wrong_are_not_taken_for_credentials(self) -> None:
+    def test_wrong_settings_are_not_a_credentials_error(self) -> None:
         self.cdk("error: config/aws.toml: key.admins is missing", writes_stacks=False)
-        # Of a deployment before.
+        # From an earlier deployment.
         self.manifest.touch()
         self.stand_in("aws", "exit 253")
         self.fails("error: config/aws.toml: key.admins is missing", "key.admins is missing")
@@ -119,7 +119,7 @@ class Cdk(unittest.TestCase):
         self.cdk(ROLLBACK, status=3)
         self.assertEqual(self.run_it("deploy"), (3, [ROLLBACK]))
 
-    def test_what_succeeds_has_no_line_more(self) -> None:
+    def test_success_adds_no_line(self) -> None:
         self.cdk("deployed", status=0)
         self.assertEqual(self.run_it("deploy"), (0, ["deployed"]))
 

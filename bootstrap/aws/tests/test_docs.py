@@ -8,15 +8,15 @@ from pathlib import Path
 
 from operator_files import ROOT, SAMPLE, Operator
 
-# Of the CDK's command line.
+# Verbs of the CDK's command line.
 VERBS = {"bootstrap", "deploy", "destroy", "diff", "synth"}
-# Those that make and unmake stacks: of several, they want names, or all.
+# Verbs that deploy or destroy stacks: with several stacks, they need names or --all.
 CHOOSING = {"deploy", "destroy"}
 
 
 class Commands(unittest.TestCase):
     def names(self, stage: str) -> set[str]:
-        """By which the CDK's command line finds the stacks of a stage."""
+        """The names of a stage's stacks for the CDK's command line."""
         operator = Operator(Path(self.enterContext(tempfile.TemporaryDirectory())))
         operator.synthesize(stage)
         manifest = json.loads((operator.policy_path.parent / "cdk.out/manifest.json").read_text())

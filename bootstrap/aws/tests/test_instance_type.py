@@ -1,4 +1,4 @@
-"""How much of an instance an enclave may have, against what EC2 says of its types: moto has a copy of that."""
+"""The limits of an enclave on an instance, compared with EC2's instance types, of which moto has a copy."""
 
 import json
 import os
@@ -17,7 +17,7 @@ sys.stdout.buffer.write(gzip.decompress((moto / "ec2/resources/instance_types.js
 
 
 def refusal(name: str, cpus: int = 2, memory_mib: int = 512) -> str:
-    """What is wrong, or nothing."""
+    """The error, or nothing."""
     try:
         instance_type.check(name, cpus, memory_mib)
     except Failure as failure:
@@ -26,7 +26,7 @@ def refusal(name: str, cpus: int = 2, memory_mib: int = 512) -> str:
 
 
 def has_enclaves(kind: dict[str, Any]) -> bool:
-    """Of a virtual machine with at least four vCPUs on x86_64."""
+    """Whether it is an x86_64 virtual machine with at least four vCPUs."""
     return (
         kind["NitroEnclavesSupport"] == "supported"
         and kind["Hypervisor"] == "nitro"
@@ -43,7 +43,7 @@ class Size(unittest.TestCase):
                 self.assertEqual(refusal(name, cpus=1), said.format(name))
         self.assertTrue(refusal("c6i.4xlarge", cpus=13).startswith("enclave.cpus: 13, expected an even number"))
 
-    def test_one_vcpu_is_right_where_it_is_a_core(self) -> None:
+    def test_one_vcpu_is_accepted_where_it_is_a_core(self) -> None:
         for name in ("c7a.xlarge", "m7a.xlarge", "r7a.xlarge", "c8a.xlarge", "m8azn.xlarge"):
             with self.subTest(name):
                 self.assertEqual([refusal(name, cpus=1), refusal(name, cpus=3)], ["", ""])
@@ -74,7 +74,7 @@ class Size(unittest.TestCase):
                 said = f"enclave.memory_mib: {total - 1023}, expected at most {total - 1024} of the {total} that {name} has"
                 self.assertTrue(refusal(name, memory_mib=total - 1023).startswith(said))
 
-    def test_of_a_family_that_is_not_known_nothing_is_refused(self) -> None:
+    def test_an_unknown_family_is_accepted(self) -> None:
         self.assertEqual(refusal("c99x.xlarge", cpus=3, memory_mib=1 << 20), "")
 
 
@@ -84,14 +84,14 @@ class Ec2(unittest.TestCase):
         done = subprocess.run([os.environ["MOTO_PYTHON"], "-c", DESCRIBE], check=True, capture_output=True)
         cls.kinds = {name: kind for name, kind in json.loads(done.stdout).items() if kind["BareMetal"] is False}
 
-    def test_what_is_taken_has_enclaves(self) -> None:
+    def test_accepted_types_support_enclaves(self) -> None:
         taken = {name for name in self.kinds if refusal(name) == ""}
         right = {name for name, kind in self.kinds.items() if has_enclaves(kind)}
         self.assertEqual(taken - right, set())
-        # As the user guide has it; EC2 says otherwise.
+        # By the user guide; EC2 differs.
         self.assertEqual({instance_type.family(name) for name in right - taken}, {"r7iz"})
 
-    def test_what_is_taken_has_as_many_vcpus_cores_and_as_much_memory_as_is_reckoned_with(self) -> None:
+    def test_accepted_types_have_the_expected_vcpus_cores_and_memory(self) -> None:
         for name, kind in self.kinds.items():
             if refusal(name) == "":
                 vcpus = kind["VCpuInfo"]["DefaultVCpus"]
@@ -101,7 +101,7 @@ class Ec2(unittest.TestCase):
                     gib = instance_type.memory_gib_a_vcpu(name)
                     self.assertIn(gib, (None, kind["MemoryInfo"]["SizeInMiB"] / 1024 / vcpus))
 
-    def test_those_of_which_something_is_not_known_are_few(self) -> None:
+    def test_few_families_are_unknown(self) -> None:
         families = {instance_type.family(name) for name in self.kinds if refusal(name) == ""}
         two = {instance_type.family(name) for name, kind in self.kinds.items() if kind["VCpuInfo"]["DefaultThreadsPerCore"] == 2}
         self.assertEqual({name for name in families & two if instance_type.vcpus_a_core(name) == 1}, {"g7e"})

@@ -1,4 +1,4 @@
-"""The packed function, run as Lambda runs it, with the variables that the stack gives it, against moto's Secrets Manager."""
+"""The packed function in Lambda's runtime, with the stack's variables, against moto's Secrets Manager."""
 
 import base64
 import http.client
@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
     """Answers each request with a function of its method, path, headers and body."""
 
     def handle_error(self, *_: object) -> None:
-        """A function that is stopped leaves without a word."""
+        """Silent: a stopped function breaks its connection."""
 
     def __init__(self, respond: Callable[[str, str, Any, bytes], Answer], tls: ssl.SSLContext | None = None) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -81,7 +81,7 @@ class RuntimeApi:
 
 
 class Cloud:
-    """KMS, which is the test's, and Secrets Manager, which is moto; behind a certificate authority of their own."""
+    """KMS (by the test) and Secrets Manager (moto), behind their own certificate authority."""
 
     def __init__(self, folder: Path) -> None:
         run = lambda *words: subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)  # noqa: E731
@@ -105,7 +105,7 @@ class Cloud:
         self.wait()
 
     def encrypt(self, _method: str, _path: str, headers: Any, body: bytes) -> Answer:
-        """Says in the ciphertext which request it is of."""
+        """Returns a ciphertext that identifies its request."""
         request = json.loads(body)
         self.asked.append((headers["X-Amz-Target"].split(".")[-1], request))
         sealed = base64.b64encode(b"sealed %d" % len(self.asked)).decode()
@@ -113,7 +113,7 @@ class Cloud:
         return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(answer).encode()
 
     def secrets_manager(self, verb: str, **request: Any) -> dict[str, Any]:
-        """Asks moto, as whoever owns the account."""
+        """Calls moto as the account's owner."""
         scope = f"AKIATESTONLY/20200101/{REGION}/secretsmanager/aws4_request"
         headers = {
             "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
@@ -139,7 +139,7 @@ class Cloud:
         raise AssertionError("moto does not answer")
 
     def labels(self) -> dict[str, list[str]]:
-        """Of the secret's versions, by the ids."""
+        """The secret's versions by id."""
         versions = self.secrets_manager("DescribeSecret", SecretId=SAMPLE.secret_id).get("VersionIdsToStages", {})
         return {version: sorted(labels) for version, labels in versions.items()}
 
@@ -154,7 +154,7 @@ class Function(unittest.TestCase):
         self.cloud, self.api = Cloud(folder), RuntimeApi()
         self.addCleanup(self.cloud.moto.wait)
         self.addCleanup(self.cloud.moto.kill)
-        # As the stack makes it: without a value.
+        # Like the stack's: without a value.
         self.cloud.secrets_manager("CreateSecret", Name=SAMPLE.secret_id)
 
     def start(self, may_set_key: bool) -> None:
@@ -166,7 +166,7 @@ class Function(unittest.TestCase):
             operator.allow("--encryptor", ROLES + SAMPLE.lambda_role, "--context", "purpose=ethereum-signer")
         template = operator.synthesize()["Enclave"]
         instance, _ = only(template, "AWS::EC2::Instance")
-        # Nobody listens there.
+        # Without a listener.
         names = {f"{instance}.PrivateIp": "127.0.0.1:9"}
         self.variables = resolve(only(template, "AWS::Lambda::Function")[1]["Properties"]["Environment"]["Variables"], names)
         # unzip keeps modes, zipfile does not.
@@ -181,7 +181,7 @@ class Function(unittest.TestCase):
         self.addCleanup(self.child.kill)
 
     def environment(self) -> dict[str, str]:
-        """Where AWS is, and who asks it."""
+        """The variables for AWS's endpoints and credentials."""
         return {
             "AWS_ACCESS_KEY_ID": "ASIAEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "not-a-secret",
@@ -195,7 +195,7 @@ class Function(unittest.TestCase):
         return self.api.ask({"operation": "set_key", "eth_key": key, **more})
 
     def wallet(self, *words: str) -> str:
-        """The command line, with the same AWS."""
+        """`wallet`, with the same AWS."""
         command = [ROOT / "target/release/wallet", *words, "--secret-id", SAMPLE.secret_id, "--region", REGION]
         command += ["--secrets-endpoint", self.cloud.secrets, "--aws-ca", str(self.cloud.ca_path)]
         return subprocess.run(command, env=self.environment(), check=True, capture_output=True, text=True).stdout
@@ -226,7 +226,7 @@ class Function(unittest.TestCase):
         self.assertEqual((path, answer["replaced"]), ("invocation/an-event/response", ADDRESS), answer)
         path, answer = self.set_key(OTHER_KEY, replace=OTHER_ADDRESS)
         self.assertEqual(path, "invocation/an-event/response", answer)
-        # Neither AWSCURRENT nor AWSPREVIOUS any more, and still there.
+        # No longer AWSCURRENT or AWSPREVIOUS, but still stored.
         self.assertEqual(self.cloud.labels()[first], [f"address-{ADDRESS}"])
         said = self.wallet("restore-key", "--key", ADDRESS, "--replace", OTHER_ADDRESS)
         self.assertIn(f"replaced: {OTHER_ADDRESS}; it stays", said)

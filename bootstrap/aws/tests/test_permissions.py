@@ -1,4 +1,4 @@
-"""Which secrets, parameters, keys and files the roles reach: by the policies as they are synthesized."""
+"""Which secrets, parameters, keys and files the roles can access, by the synthesized policies."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from permissions import KEY_ARN, SECRET_ARN, SECRETS, granted, listed, may
 
 READ = ["GetSecretValue", "BatchGetSecretValue"]
 WRITE = ["PutSecretValue", "UpdateSecretVersionStage", "UpdateSecret", "CreateSecret", "DeleteSecret", "PutResourcePolicy"]
-# Secrets of others, whose names look like the right one's.
+# Other secrets with similar names.
 FOREIGN = [
     "prod/hot-wallet-2-AbCdEf",
     "prod/hot-wallet2-abcdef",
@@ -67,7 +67,7 @@ class Permissions(unittest.TestCase):
             for verb in ("GetParameter", "GetParameters", "GetParametersByPath", "SendCommand", "GetDocument", "PutInventory"):
                 self.assertFalse(may(statements, f"ssm:{verb}", PARAMETER), f"{role}: {verb}")
 
-    def test_people_come_in_through_session_manager(self) -> None:
+    def test_operators_connect_through_session_manager(self) -> None:
         statements = granted(self.stacks, SAMPLE.instance_role)
         channels = [f"ssmmessages:{verb}{kind}Channel" for verb in ("Create", "Open") for kind in ("Control", "Data")]
         for action in ("ssm:UpdateInstanceInformation", *channels):
@@ -82,7 +82,7 @@ class Permissions(unittest.TestCase):
                 self.assertFalse(may(statements, f"kms:{verb}", KEY_ARN), f"{role}: {verb}")
             self.assertFalse(may(statements, "kms:Encrypt", KEY_ARN.replace("1234abcd", "ffffffff")), role)
 
-    def test_no_action_is_a_pattern_and_only_what_takes_no_resource_is_for_all(self) -> None:
+    def test_no_action_is_a_pattern_and_only_actions_without_resources_are_for_all(self) -> None:
         for role in (SAMPLE.instance_role, SAMPLE.lambda_role):
             for statement in granted(self.setting, role):
                 self.assertNotRegex(json.dumps(statement["Action"]), r"[*?]")
@@ -105,7 +105,7 @@ class Permissions(unittest.TestCase):
         asked = {"kms", "cloudformation"}  # the enclave's Decrypt, and cfn-signal of the first boot
         for role in (SAMPLE.instance_role, SAMPLE.lambda_role):
             asked |= {action.split(":")[0] for each in granted(self.setting, role) for action in listed(each["Action"])}
-        # Lambda's own, outside of the VPC.
+        # By Lambda itself, outside of the VPC.
         asked -= {"logs", "ec2"}
         text = (ROOT / "config/aws.toml").read_text()
         [sentence] = re.findall(r"or endpoints of ([^.]*)[.]", text.replace("\n# ", " "))

@@ -1,4 +1,4 @@
-"""The texts that go to the parent as an operator's editor wrote them, read as wg-server reads them."""
+"""Files for the parent as editors write them, parsed like wg-server does."""
 
 import tempfile
 import unittest
@@ -27,7 +27,7 @@ class Texts(unittest.TestCase):
         return allow_list(self.file("list", content), HOSTS, self.folder / "work").read_bytes()
 
     def config(self) -> bytes:
-        """A parent.toml that is right."""
+        """A valid parent.toml."""
         sample = (ROOT / "config/parent/parent.toml").read_text()
         return sample.replace('uplink = "eth0"\n', "").replace("\n[dns]\n", FORWARD + "\n[dns]\n").encode()
 

@@ -1,4 +1,4 @@
-"""What docs/aws.md has an operator do, as far as it needs no lab: walk_through.sh has the rest."""
+"""The steps of docs/aws.md that need no lab; walk_through.sh runs the rest."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ class Document(unittest.TestCase):
         self.assertGreaterEqual(len(self.steps), 40)
         self.assertEqual({step.place for step in self.steps}, set(Place))
 
-    def test_what_is_known_of_commands_is_in_the_document(self) -> None:
+    def test_each_known_command_is_in_the_document(self) -> None:
         texts = [step.text for step in self.steps]
         for name in NAMES:
             self.assertIn(name, texts)
@@ -44,7 +44,7 @@ class Document(unittest.TestCase):
             self.assertIn(text, texts)
             self.assertIn(before, [step.command for step in self.steps])
 
-    def test_a_command_that_is_not_known_is_refused(self) -> None:
+    def test_an_unknown_command_is_refused(self) -> None:
         for code in ("```console\n$ frobnicate the key\n```\n", "Do `frobnicate the key`.\n"):
             with self.assertRaisesRegex(ValueError, "docs/aws.md:[12]: 'frobnicate the key': expected a command"):
                 parse(code)
@@ -66,7 +66,7 @@ class Document(unittest.TestCase):
 
 
 class DryWalk(unittest.TestCase):
-    """The files of an operator who follows the document, up to each deployment: what is in them is what the stacks take."""
+    """The stacks accept the files of an operator who follows the document, at each deployment."""
 
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -89,7 +89,7 @@ class DryWalk(unittest.TestCase):
         self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}{done.stderr}")
 
     def make_eif(self) -> None:
-        """Its measurements are those of nobody."""
+        """Writes invented measurements."""
         self.images += 1
         operator = object.__new__(operator_files.Operator)
         operator.config_path = self.folder / "config/enclave/enclave.toml"
@@ -109,7 +109,7 @@ class DryWalk(unittest.TestCase):
         build(cdk, stage, replace(settings, former_measurements_paths=former, **moved))
         cdk.synth()
 
-    def test_the_stacks_take_what_the_document_makes(self) -> None:
+    def test_the_stacks_accept_the_document_s_files(self) -> None:
         edited: set[str] = set()
         deployed = []
         for step in parse(TEXT):

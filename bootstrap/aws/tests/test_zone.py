@@ -1,4 +1,4 @@
-"""The zone is asked for before a deployment: `aws` here is moto's EC2."""
+"""The check of the zone before a deployment, with moto's EC2 as `aws`."""
 
 import json
 import os
@@ -59,7 +59,7 @@ class Zone(unittest.TestCase):
         aws.chmod(0o755)
 
     def ask(self, instance_type: str, path: str | None = None, **more: str) -> str:
-        """What it says."""
+        """Runs zone.py; returns its output."""
         text = (ROOT / "config/aws.toml").read_text().replace(f'"{COMMON}"', f'"{instance_type}"')
         for key in ("zone", "vpc_id", "subnet_id"):
             if key in more:
@@ -77,12 +77,12 @@ class Zone(unittest.TestCase):
         """With `aws`."""
         return {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "ANSWERS": str(self.answers), "HOME": os.environ["HOME"]}
 
-    def test_a_zone_with_the_type_is_right_whoever_chose_it(self) -> None:
+    def test_a_zone_with_the_type_is_accepted_however_it_was_chosen(self) -> None:
         self.assertEqual(self.ask(COMMON), "")
         self.assertEqual(self.ask(RARE, zone=f"{REGION}b"), "")
         self.assertEqual(self.ask(RARE, vpc_id="vpc-01234567", subnet_id=SUBNET), "")
 
-    def test_a_zone_without_it_is_named_with_those_that_have_it(self) -> None:
+    def test_a_zone_without_the_type_is_named_with_the_zones_that_have_it(self) -> None:
         without, zones = f"{REGION}a, which has no {RARE}; expected", f"{REGION}b or {REGION}c"
         for said, more in (
             (f"network.zone: {without} {zones}", {"zone": f"{REGION}a"}),
@@ -93,7 +93,7 @@ class Zone(unittest.TestCase):
         without = f"{SUBNET} is in {REGION}b, which has no {RAREST}; expected a subnet in {REGION}c"
         self.assertEqual(said, f"error: {self.config}: network.subnet_id: {without}")
 
-    def test_what_ec2_does_not_say_is_told_in_its_words(self) -> None:
+    def test_an_error_of_ec2_is_shown_as_it_is(self) -> None:
         said = self.ask(UNKNOWN)
         self.assertEqual(said, f"error: {self.config}: instance.type: no zone of this region has {UNKNOWN}")
         self.assertIn("aws ec2 describe-instance-type-offerings: An error occurred (Unauth", self.ask(COMMON, DENIED="yes"))
