@@ -59,7 +59,7 @@ class Zone(unittest.TestCase):
         aws.chmod(0o755)
 
     def ask(self, instance_type: str, path: str | None = None, **more: str) -> str:
-        """Runs zone.py; returns its output."""
+        """Runs zone.py with a configuration; returns its error."""
         text = (ROOT / "config/aws.toml").read_text().replace(f'"{COMMON}"', f'"{instance_type}"')
         for key in ("zone", "vpc_id", "subnet_id"):
             if key in more:

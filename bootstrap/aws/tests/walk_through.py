@@ -1,4 +1,4 @@
-"""Does what docs/aws.md says, in its order, in the lab: from an empty account to a signature, an upgrade, a revoke, and the end.
+"""Runs docs/aws.md in its order in the lab: from an empty account to a signature, an upgrade, a revocation, and the end.
 
 walk_through.sh starts it, in a layer over the checkout: files are changed here.
 """
@@ -23,16 +23,16 @@ from walk_through_machine import WALLET, Machine, WalkError
 
 OPERATOR, CLIENT = "/root/operator", "/root/client"
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
-# What eth-account makes of a signed transaction.
+# The sender of a signed transaction, by eth-account.
 RECOVER = "import sys; from eth_account import Account; print(Account.recover_transaction(sys.argv[1]))"
-# `make eif`, where everything has to be compiled.
+# Time limit of `make eif`, when it compiles everything.
 BUILD_SECONDS = 1200
-# The enclave's, by the walk's edit, and time to ask KMS.
+# The enclave's key cache time, set by the walk's edit, and time to ask KMS.
 KEY_CACHE_SECONDS = 8
 
 
 class Walk:
-    """One person, with all that they have made so far."""
+    """An operator's walk, with its state."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -44,17 +44,17 @@ class Walk:
             "YOUR-ROLE-ARN": self.account.client.role_arn,
             "CLIENT-CA-OF-THE-SAMPLE": sample_ca(ROOT),
             "NAME-enclave": SAMPLE.enclave_stack,
-            # Refused before anybody looks at it.
+            # Refused before it is evaluated.
             "64 hex digits": "11" * 32,
         }
         self.edited: set[str] = set()
         self.exported: dict[str, str] = {}
         self.session: subprocess.Popen[str] | None = None
         self.section = ""
-        # What was signed last, and the next nonce that nobody has used.
+        # The last signature, and the next unused nonce.
         self.signed = ""
         self.nonce = 1
-        # What holds when a step was done, by what its command begins with, as it is written.
+        # Checks after a step, by the start of its command.
         self.checks: dict[str, Callable[[str], None]] = {
             "openssl req -x509 -CA ": lambda _: self.names.update({"CLIENT-CA": (ROOT / "ca.pem").read_text()}),
             "wallet keygen --out key": lambda said: self.names.update({"ADDRESS-OF-THE-OLD-KEY": address_in(said)}),
@@ -71,7 +71,7 @@ class Walk:
         }
 
     def go(self) -> None:
-        """All steps."""
+        """Runs all steps."""
         waiting = [step for step in self.steps if step.text in EARLIER]
         for step in self.steps:
             if step.section != self.section:
@@ -96,7 +96,7 @@ class Walk:
             self.session = None
 
     def do(self, step: Step) -> None:
-        """One step; says what was done and how long it took."""
+        """Runs one step; prints it and its time."""
         begin = time.monotonic()
         command = placed(step.command, self.names)
         try:
@@ -137,7 +137,7 @@ class Walk:
         return ""
 
     def build(self, command: str) -> str:
-        """On the build host: this one."""
+        """Runs a command on the build host, which is this host."""
         if command.startswith("export "):
             self.exported.update(word.split("=", maxsplit=1) for word in shlex.split(command)[1:])
             return ""
@@ -152,7 +152,7 @@ class Walk:
         return done.stdout
 
     def bring(self, folder: str, words: list[str]) -> None:
-        """Files of the build host that a command names."""
+        """Copies the files of the build host that a command names."""
         for word in words:
             path = ROOT / word
             if word and path.is_file() and not word.startswith("target/release/"):
@@ -181,9 +181,9 @@ class Walk:
                 raise WalkError(f"the walk does not know cdk.sh {shlex.join(words)}")
 
     def deploy_enclave(self) -> None:
-        """A deployment, and the client who is given what it needs of it."""
+        """A deployment; gives its outputs to the client."""
         has_signed = "ADDRESS-OF-THE-OLD-KEY" in self.names
-        # The image that runs keeps the key while the new one comes.
+        # The running image keeps the key during the upgrade.
         still_signs = (lambda: self.expect_signer("ADDRESS-OF-THE-OLD-KEY", KEY_CACHE_SECONDS)) if has_signed else None
         self.names.update(self.account.deploy_enclave(still_signs))
         for name in ("client.pem", "client.key"):
@@ -212,7 +212,7 @@ class Walk:
             expect((path, answer.get("errorType")), ("invocation/an-event/error", "SetKeyOff"), event)
 
     def check_signed_by_function(self, event: str) -> None:
-        """The function has the transaction signed that `wallet sign` had: it is the same, to the last byte."""
+        """The function's signature of the transaction equals that of `wallet sign`."""
         path, answer = self.account.invoke(event)
         expect((path, answer), ("invocation/an-event/response", json.loads(self.signed)), "what the function answers")
 
@@ -231,7 +231,7 @@ class Walk:
         return self.machine.run("env", "PYTHONPATH=/opt/python/eth-account", "python3", "-c", RECOVER, transaction).strip()
 
     def sign(self) -> str:
-        """Another transaction, by the document's command."""
+        """Signs another transaction with the document's command."""
         [step] = [step for step in self.steps if step.text.startswith("wallet sign")]
         self.nonce += 1
         change = f'sed -i \'s/"nonce": [0-9]*/"nonce": {self.nonce}/\' request.json'
@@ -256,7 +256,7 @@ class Walk:
         self.machine.call_aws(self.account.operator, "secretsmanager.GetSecretValue", SecretId=self.names["SecretId"])
 
     def name_version(self, said: str) -> None:
-        """A label that nobody needs: that of the key that was taken back."""
+        """Names the label and the version of the revoked key."""
         label = f"address-{self.names['ADDRESS-OF-THE-NEW-KEY']}"
         [version] = [each["VersionId"] for each in json.loads(said)["Versions"] if label in each["VersionStages"]]
         self.names.update(LABEL=label, VERSION=version)
@@ -267,7 +267,7 @@ class Walk:
             raise WalkError(f"{self.names['LABEL']} is still there: {secret}")
 
     def look_up(self, name: str) -> None:
-        """A command that the text speaks of: it is there."""
+        """Checks that a command mentioned in the text exists."""
         program, *verb = name.split()
         match program:
             case "make":
@@ -309,7 +309,7 @@ def end(*_: object) -> None:
 
 def main() -> None:
     begin = time.monotonic()
-    # Whoever ends the walk ends the lab.
+    # The end of the walk ends the lab.
     signal.signal(signal.SIGTERM, end)
     machine = Machine()
     try:

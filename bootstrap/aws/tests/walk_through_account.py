@@ -1,4 +1,4 @@
-"""What CloudFormation and Lambda do with the synthesized stacks, in the lab."""
+"""Plays CloudFormation and Lambda for the synthesized stacks in the lab."""
 
 import json
 import re
@@ -12,18 +12,18 @@ from operator_files import ACCOUNT, REGION, ROLES, ROOT, resolve
 from settings import Settings
 from walk_through_machine import ADDRESS, SIGNAL, WEB_CA, Identity, Machine, WalkError
 
-# The only one of the lab's KMS.
+# The only key of the lab's KMS.
 KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 BUCKET = f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
 FUNCTION = "/opt/function"
 USER_DATA = "/var/lib/cloud/user-data"
-# More than an emulated one takes.
+# More than an emulated boot takes.
 FIRST_BOOT_SECONDS = 400
 USER_DATA_LOG = "/var/log/cloud-init-output.log"
 
 
 class Account:
-    """What is there of the stacks."""
+    """The deployed stacks."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -53,7 +53,7 @@ class Account:
         return ROOT / "target/cdk.out"
 
     def deploy_key(self) -> dict[str, str]:
-        """The key stack as `cdk.sh key deploy` makes it; its outputs."""
+        """Deploys the key stack like `cdk.sh key deploy`; returns its outputs."""
         return self.make_key_stack(self.synthesize("key"))
 
     def make_key_stack(self, assembly: Path) -> dict[str, str]:
@@ -84,7 +84,7 @@ class Account:
         if instance_id != self.instance_id:
             self.upload(assembly)
             if self.instance_id is not None:
-                # There, the new one comes before the old one goes; here both are the same machine.
+                # CloudFormation starts the new instance before it ends the old one; here both are the same machine.
                 if before_the_end is not None:
                     before_the_end()
                 self.machine.clear()
@@ -102,7 +102,7 @@ class Account:
         self.machine.put(f"{FUNCTION}/run.py", (ROOT / "bootstrap/aws/tests/walk_through_function.py").read_bytes())
         function_name = function["Properties"]["FunctionName"]
         [(logical_id, _)] = template.all("AWS::Lambda::Function")
-        # The other stack's are there already.
+        # The other stack's files are already there.
         return template.outputs({**names, logical_id: function_name}, skip="KeyArn")
 
     def upload(self, assembly: Path) -> None:
@@ -119,7 +119,7 @@ class Account:
                 self.machine.run("rm", "/run/lab/upload")
 
     def boot(self, instance_id: str, script: str, handle: str) -> None:
-        """What cloud-init does at the first boot, and what CloudFormation waits for."""
+        """The first boot by cloud-init, and CloudFormation's wait."""
         self.machine.put(USER_DATA, script, "0700")
         try:
             variables = f"CURL_CA_BUNDLE={WEB_CA} REASON_READ_WITHIN=0"
@@ -129,7 +129,7 @@ class Account:
         self.expect_told(instance_id, handle, 0, "the enclave is a peer, answers, and can look up names")
 
     def boot_in_vain(self, instance_id: str, script: str, handle: str) -> None:
-        """Files that are not those of the deployment: the stack's events say so."""
+        """With changed files, the stack's events show the error."""
         spoilt = re.sub("(?<=export SHA256=')[0-9a-f]{64}", "0" * 64, script)
         try:
             self.boot(instance_id, spoilt, handle)
@@ -139,7 +139,7 @@ class Account:
             raise WalkError("user data took files with another hash")
 
     def expect_told(self, instance_id: str, handle: str, status: int, reason: str) -> None:
-        """What CloudFormation knows of the first boot."""
+        """Compares the signal that CloudFormation received."""
         told = self.machine.run("cat", SIGNAL).splitlines()
         expected = [
             "--stack",
@@ -154,10 +154,10 @@ class Account:
         given = json.loads(self.machine.ask_aws(self.operator, "s3", handle.partition("?")[0]))
         word = "FAILURE" if status else "SUCCESS"
         if (told, given["Status"], given["Reason"]) != (expected, word, reason):
-            raise WalkError(f"CloudFormation was told {told} and {given}, expected {expected}, {word} and {reason!r}")
+            raise WalkError(f"CloudFormation received {told} and {given}, expected {expected}, {word} and {reason!r}")
 
     def invoke(self, event: str) -> Any:
-        """What the function answers, or reports as an error."""
+        """The function's answer or error."""
         variables = {
             **self.variables,
             **self.function.variables,
@@ -171,7 +171,7 @@ class Account:
         return json.loads(self.machine.run("ip", "netns", "exec", "internet", *words, *run))
 
     def destroy(self, stack: str) -> None:
-        """What `cdk.sh enclave destroy` does: the instance goes, with its enclave."""
+        """Destroys the instance and its enclave, like `cdk.sh enclave destroy`."""
         if stack != self.settings.enclave_stack:
             raise WalkError(f"no stack is called {stack}, expected {self.settings.enclave_stack}")
         self.machine.clear()
@@ -179,21 +179,21 @@ class Account:
 
 
 class Template:
-    """A stack as it was synthesized."""
+    """A synthesized stack."""
 
     def __init__(self, assembly: Path, stack: str) -> None:
         self.template = json.loads((assembly / f"{stack}.template.json").read_text())
 
     def all(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
-        """The resources of a kind, by their logical ids."""
+        """The resources of a kind by logical id."""
         return [(name, each) for name, each in self.template["Resources"].items() if each["Type"] == kind]
 
     def only(self, kind: str) -> tuple[str, dict[str, Any]]:
-        """The one of a kind."""
+        """The only resource of a kind."""
         [found] = self.all(kind)
         return found
 
     def outputs(self, names: dict[str, str], skip: str = "") -> dict[str, str]:
-        """What a deployment prints."""
+        """The outputs."""
         outputs = self.template["Outputs"].items()
         return {name: resolve(each["Value"], names) for name, each in outputs if "Export" not in each and name != skip}

@@ -1,4 +1,4 @@
-"""docs/aws.md as what it has a person do, in order."""
+"""The steps of docs/aws.md in order."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import Enum, auto
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 EDIT = re.compile(r"\$EDITOR (?P<path>\S+)\s+# (?P<comment>\S.*)")
-# Code that is no command: settings, options, parts of JSON, words of a report.
+# Code that is not a command: settings, options, JSON, words of a report.
 OTHER = re.compile(r"[\w.]+ = \S.*|--.*|\".*|NOT EXPECTED")
 
 
@@ -30,7 +30,7 @@ class Place(Enum):
     EDIT = auto()
     # The function's runtime: an event.
     EVENT = auto()
-    # Nowhere: a command without its arguments, which the text speaks of.
+    # Nowhere: a command mentioned without arguments.
     NAME = auto()
 
 
@@ -55,7 +55,7 @@ PLACES = {
 }
 # By what the command begins with, where that says more.
 SPECIAL = {"aws ssm start-session": Place.SESSION, "cat >request.json": Place.CLIENT}
-# Commands that the text speaks of; what they are without arguments is looked up only.
+# Commands mentioned in the text; only their existence is checked.
 NAMES = {
     "aws secretsmanager put-secret-value",
     "make run",
@@ -73,12 +73,12 @@ AGAIN_AFTER = "aws ssm start-session --target InstanceId"
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do."""
+    """One step."""
 
     place: Place
     text: str
     line: int
-    # Under which heading of the second level.
+    # The heading of the second level.
     section: str
 
     @property
@@ -109,7 +109,7 @@ def parse(text: str) -> list[Step]:
 
 
 def block(text: str, start: int, end: int) -> list[Step]:
-    """A command begins with `$ ` and has all lines up to the next one."""
+    """A command starts with `$ ` and ends before the next one."""
     steps = []
     for found in re.finditer(r"^\$ (.*?)\n(?=\$ |\Z)", text[start:end], re.MULTILINE | re.DOTALL):
         steps.append(step(found[1], text, start + found.start()))
@@ -131,7 +131,7 @@ def prose(text: str, start: int, end: int) -> list[Step]:
 
 
 def step(code: str, text: str, position: int) -> Step:
-    """What is to be done with it."""
+    """Finds where the command runs."""
     headings = re.findall(r"^## (.*)$", text[:position], re.MULTILINE)
     line = line_of(text, position)
     place = Place.NAME if code in NAMES else PLACES.get(code.split(maxsplit=1)[0])

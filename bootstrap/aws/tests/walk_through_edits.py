@@ -80,7 +80,7 @@ DOCUMENT = {
 LAB = {
     # The servers that play AWS have certificates of the lab's authority.
     "config/enclave/enclave.toml": [Edit('# roots_path = "web-ca.pem"', 'roots_path = "web-ca.pem"')],
-    # No hardware of AWS vouches for the lab's enclaves.
+    # The lab's attestation documents are not signed by AWS hardware.
     "config/parent/parent.toml": [
         Edit('# root_path = "/etc/wg-server/lab-root.pem"', 'root_path = "/etc/wg-server/lab-root.pem"')
     ],

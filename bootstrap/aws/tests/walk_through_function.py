@@ -19,7 +19,7 @@ class RuntimeApi(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if RuntimeApi.report is not None:
-            # There is no second event: who asks for it waits until it is stopped.
+            # There is no second event: the function waits until it is stopped.
             threading.Event().wait()
         self.send_response(200)
         headers = {"Lambda-Runtime-Aws-Request-Id": "an-event", "Lambda-Runtime-Deadline-Ms": "9999999999999"}

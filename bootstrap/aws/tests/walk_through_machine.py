@@ -65,7 +65,7 @@ threading.Thread(target=serve, daemon=True).start()
 sys.stdin.read()
 """
 
-# What user data leaves behind: an instance that comes in its place has none of it.
+# Removes what user data leaves behind: a new instance does not have it.
 CLEAR = f"""
 systemctl disable --quiet --now enclave.service wg-server.service nitro-enclaves-allocator.service
 systemctl stop wg-named.service
@@ -81,7 +81,7 @@ systemctl daemon-reload
 
 
 class WalkError(Exception):
-    """What went wrong, and what was said."""
+    """A failed step, with the output."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Machine:
         subprocess.run([LAB, "down"], check=False, capture_output=True)
 
     def run(self, *words: str, data: bytes | None = None, seconds: int = COMMAND_SECONDS) -> str:
-        """A command on the parent, with this as its standard input: what it says there."""
+        """Runs a command on the parent with this standard input; returns its output."""
         stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
         command = [LAB, "exec", "parent", "--", *words]
         try:
@@ -150,7 +150,7 @@ class Machine:
         self.run("sh", "-c", write, "sh", path, mode, data=data.encode() if isinstance(data, str) else data)
 
     def shell(self, text: str, folder: str, identity: Identity, exported: dict[str, str]) -> str:
-        """A command line of somebody in the lab's internet, who has exported these variables."""
+        """Runs a command line in the lab's internet with these variables."""
         variables = {
             **exported,
             "HOME": "/root",
@@ -228,7 +228,7 @@ class Machine:
         return json.loads(self.ask_aws(identity, service, *headers, url, data=json.dumps(request)))
 
     def words(self) -> str:
-        """What the parent's units said last, for who has to find out why something went wrong."""
+        """The last output of the parent's units, for diagnosis."""
         with suppress(WalkError):
             log = "tail -n 30 /var/log/cloud-init-output.log; journalctl --no-pager -n 60 -u enclave -u wg-server -u internet-kms"
             console = LAB_DIR / "log/enclave-16.console"
