@@ -129,6 +129,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("material");
         fs::write(&path, [0; 31]).unwrap();
-        assert!(Material::keep_in(&path).unwrap_err().to_string().contains("has 31 bytes, expected 32"));
+        assert!(Material::keep_in(&path).unwrap_err().to_string().contains(": 31 bytes, expected 32 random ones"));
     }
 }

@@ -76,7 +76,7 @@ async fn an_enclave_with_another_configuration_gets_nothing() {
     });
     let error = error.await;
     assert!(error.contains("failed attestation, and no request was sent: PCR2 is eeee"), "{error}");
-    assert!(error.contains("right.json say 1212"), "{error}");
+    assert!(error.contains("expected 1212") && error.contains("(right.json)"), "{error}");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ fn bytes_behind_the_payload_s_map_are_refused() {
         assert_refused!(
             with_payload(&[&whole[..], &[0xff, 0]].concat()),
             Error::Payload(PayloadError::Trailing(2)),
-            "payload: 2 bytes behind the map, expected none"
+            "payload: 2 trailing bytes, expected none"
         );
     }
 }
