@@ -108,5 +108,5 @@ class Permissions(unittest.TestCase):
         # By Lambda itself, outside of the VPC.
         asked -= {"logs", "ec2"}
         text = (ROOT / "config/aws.toml").read_text()
-        [sentence] = re.findall(r"or endpoints of ([^.]*)[.]", text.replace("\n# ", " "))
+        [sentence] = re.findall(r"or endpoints for ([^.]*)[.]", text.replace("\n# ", " "))
         self.assertEqual(set(re.findall(r"[a-z0-9]+", sentence)) - {"and"}, asked)
