@@ -6,7 +6,7 @@
         clippy::unwrap_used,
         clippy::indexing_slicing,
         clippy::wildcard_enum_match_arm,
-        reason = "a test that panics has failed, as it should"
+        reason = "a test that panics has failed"
     )
 )]
 

@@ -11,10 +11,7 @@
 //! The enclave links this crate and not `attestation`, which is for verifiers only.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 pub mod signer;
 #[cfg(feature = "tunnel")]

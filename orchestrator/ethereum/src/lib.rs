@@ -20,7 +20,7 @@
         clippy::unwrap_used,
         clippy::indexing_slicing,
         clippy::cast_possible_truncation,
-        reason = "a test that panics has failed, as it should"
+        reason = "a test that panics has failed"
     )
 )]
 

@@ -1,10 +1,7 @@
 //! A service is a program that an operator adds to an enclave. Its `[[services]]` table in the measured configuration
 //! sets its permissions. The program is in the same folder and is also measured.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 mod program;
 mod table;

@@ -151,7 +151,7 @@ impl Collect for NonceMetrics {
                 self.division.guaranteed,
             ),
             ("signer_nonce_runs_common", "Runs that shares have beyond what is guaranteed to them.", self.common),
-            ("signer_nonce_runs_common_limit", "Runs that there are for whoever comes first.", self.division.common),
+            ("signer_nonce_runs_common_limit", "Runs that any client can take.", self.division.common),
             ("signer_nonce_latest", "Signed transactions that can be signed again.", self.latest),
             ("signer_nonce_latest_limit", "Signed transactions that a share may have.", self.max_latest),
         ] {

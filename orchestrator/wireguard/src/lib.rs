@@ -1,7 +1,7 @@
 //! A WireGuard interface of this kernel, for the enclave and for the gateway: its [`link`] with addresses and routes
 //! over rtnetlink, its [`device`] with keys and peers over generic netlink, and its limits of the MTU.
 
-#![cfg_attr(test, allow(clippy::indexing_slicing, reason = "a test that panics has failed, as it should"))]
+#![cfg_attr(test, allow(clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 pub mod device;
 pub mod link;

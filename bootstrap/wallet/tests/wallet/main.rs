@@ -1,6 +1,6 @@
 //! The wallet against an enclave, an AWS and a Lambda of the tests' own, over real sockets.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed, as it should")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 mod aws;
 mod cloud;
