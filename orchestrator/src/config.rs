@@ -3,14 +3,17 @@
 //! It is part of PCR2, so the parent cannot change it. The same code checks it at boot and in `orchestrator --check` on
 //! the build host. A [`Config`] is valid: later code does not check it again.
 
+mod egress;
 mod network;
 mod signing;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::egress::{Rules, host_name};
 use anyhow::{Context, Result, bail, ensure};
 use binding::sha256;
 use ipnet::IpNet;
@@ -46,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) signing: Option<Signing>,
     /// Leaked once per process, so that a child can refer to its service without owning it.
     pub(crate) services: &'static [Service],
+    /// Where each process may connect, and the ports that are open.
+    pub(crate) rules: Rules,
 }
 
 /// wg0 and the networks behind it.
@@ -94,14 +99,12 @@ impl Config {
         let tables = signing::Tables { signer: file.signer, kms: file.kms, secrets: file.secrets, imds: file.imds };
         let signing = tables.check(dir)?;
         let taken: Vec<_> = signing.iter().map(|signing| (signing.service.port, "signer")).collect();
-        Ok(Self {
-            digest: sha256(text.as_bytes()),
-            tunnel: file.tunnel.check()?,
-            name_servers: name_servers(file.dns.servers)?,
-            probe: file.probe.check()?,
-            services: service::check(file.services, &taken)?.leak(),
-            signing,
-        })
+        let tunnel = file.tunnel.check()?;
+        let name_servers = name_servers(file.dns.servers)?;
+        let probe = file.probe.check()?;
+        let services: &[Service] = service::check(file.services, &taken)?.leak();
+        let rules = egress::rules(&tunnel, &name_servers, &probe, signing.as_ref(), services, &file.egress)?;
+        Ok(Self { digest: sha256(text.as_bytes()), tunnel, name_servers, probe, signing, services, rules })
     }
 
     /// Checks the programs of all services in the folder of the configuration.
@@ -136,6 +139,8 @@ struct File {
     imds: Option<ImdsTable>,
     #[serde(default)]
     services: Vec<ServiceTable>,
+    #[serde(default)]
+    egress: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -194,23 +199,14 @@ impl TunnelTable {
 
 impl ProbeTable {
     fn check(self) -> Result<Probe> {
-        let is_label = |label: &str| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        };
-        let name = self.name.trim_end_matches('.');
-        ensure!(
-            name.len() <= 253 && name.split('.').all(is_label),
-            "probe.name: `{}` is not a host name, expected one such as \"aws.com\"",
-            self.name.escape_debug()
-        );
+        let name = host_name(&self.name).with_context(|| {
+            format!("probe.name: `{}` is not a host name, expected one such as \"aws.com\"", self.name.escape_debug())
+        })?;
         ensure!(
             (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&self.interval),
             "probe.interval: expected a time from \"1s\" to \"24h\""
         );
-        Ok(Probe { name: name.to_owned(), interval: self.interval })
+        Ok(Probe { name, interval: self.interval })
     }
 }
 

@@ -40,6 +40,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use egress::Process;
 
 use cli::Cli;
 use config::Config;
@@ -114,11 +115,19 @@ fn check(path: &Path) -> Result<()> {
         write(&mut std::io::stderr(), &format!("{}: warning: {warning}\n", path.display()))?;
     }
     let nonces = config.signing.as_ref().map(|signing| format!("; {}", signing.nonce_memory())).unwrap_or_default();
-    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n", path.display()))
+    let egress: String = config.rules.processes.iter().map(reach).collect();
+    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n{egress}", path.display()))
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).context("write")
+}
+
+/// Where a process may connect, for a reviewer of the image.
+fn reach(process: &Process) -> String {
+    let destinations: Vec<_> = process.destinations.iter().map(ToString::to_string).collect();
+    let destinations = if destinations.is_empty() { "nowhere".to_owned() } else { destinations.join(" ") };
+    format!("  {} may connect to {destinations}\n", process.name)
 }
 
 /// Describes a service to a reviewer of the image.

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use egress::{Firewall, Refusals, Rules};
 use tokio::runtime::Runtime;
 use wireguard::link::Netlink;
 
@@ -37,6 +38,8 @@ pub(crate) const RELAY_ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(I
 pub(crate) struct Network {
     pub(crate) netlink: Netlink,
     pub(crate) device: Device,
+    pub(crate) firewall: Firewall,
+    pub(crate) refusals: Refusals,
     pub(crate) relay_namespace: OwnedFd,
     /// Open for as long as PID 1 lives, so that a restarted relay finds the datagrams.
     pub(crate) relay_socket: UdpSocket,
@@ -56,10 +59,27 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
             Ok(netlink)
         })
     })?;
+    // Before wg0 exists, and so before the first packet.
+    let (firewall, refusals) = step("egress", || load_rules(runtime, &config.rules))?;
     let relay = step("wg0", namespace::create)?;
     step("services", || services::make_roots(config))?;
     step("root", boot::seal_root)?;
-    Ok(Network { netlink, device: relay.device, relay_namespace: relay.namespace, relay_socket: relay.socket })
+    Ok(Network {
+        netlink,
+        device: relay.device,
+        firewall,
+        refusals,
+        relay_namespace: relay.namespace,
+        relay_socket: relay.socket,
+    })
+}
+
+/// Loads the rules for this namespace. The relay's needs none: it holds nothing but the relay's and WireGuard's socket.
+fn load_rules(runtime: &Runtime, rules: &Rules) -> Result<(Firewall, Refusals)> {
+    let firewall = Firewall::load(rules)?;
+    sysctl::bound_connections()?;
+    let refusals = runtime.block_on(async { Refusals::open() }).context("subscribe to refused packets")?;
+    Ok((firewall, refusals))
 }
 
 /// This thread's network namespace.

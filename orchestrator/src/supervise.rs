@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
+use egress::{Refusal, Refusals};
 use futures_util::FutureExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -43,6 +44,12 @@ const MESSAGES_PER_SECOND: u32 = 20;
 /// The services' lines are limited, because PID 1 writes them to the console, which is slow.
 const LINES_PER_SECOND: u32 = 50;
 
+/// Refused packets are gathered for this long: a process may send many.
+const REFUSALS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The different refused packets that are logged at a time.
+const MAX_REFUSALS: usize = 5;
+
 /// For the signer to make its TLS key and enter its sandbox, which takes milliseconds.
 const SIGNER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -66,6 +73,7 @@ pub(crate) struct Supervisor {
     messages: Budget,
     outputs: Vec<Output>,
     lines: Budget,
+    next_refusals: Instant,
 }
 
 impl Supervisor {
@@ -87,6 +95,7 @@ impl Supervisor {
             messages: Budget::new(MESSAGES_PER_SECOND),
             outputs: Vec::new(),
             lines: Budget::new(LINES_PER_SECOND),
+            next_refusals: Instant::now(),
         }
     }
 
@@ -125,6 +134,7 @@ impl Supervisor {
                     self.serve(message).await?;
                 }
                 line = next_line(&mut self.outputs, self.lines.open_at()) => self.print(&line),
+                refused = next_refusals(&mut self.network.refusals, self.next_refusals) => self.log_refusals(refused),
             }
         };
         tracing::info!("supervise: {reason}: ending all processes");
@@ -283,6 +293,27 @@ impl Supervisor {
         tracing::info!("{service}: {line}");
     }
 
+    /// Logs what the rules refused, with each process's number of refused packets since boot.
+    fn log_refusals(&mut self, refused: std::io::Result<HashMap<Refusal, u32>>) {
+        self.next_refusals = Instant::now() + REFUSALS_INTERVAL;
+        let refused = match refused {
+            Ok(refused) => refused,
+            Err(error) => return tracing::error!("egress: read refused packets: {error}"),
+        };
+        let totals: HashMap<String, u64> = match self.network.firewall.refused() {
+            Ok(totals) => totals.into_iter().collect(),
+            Err(error) => return tracing::error!("egress: {:#}", anyhow::Error::from(error)),
+        };
+        let kinds = refused.len();
+        for (refusal, packets) in refused.into_iter().take(MAX_REFUSALS) {
+            let total = totals.get(&refusal.process).copied().unwrap_or_default();
+            tracing::warn!(packets, total, "egress: refused {refusal} from {}", refusal.process);
+        }
+        if kinds > MAX_REFUSALS {
+            tracing::warn!("egress: refused packets to {} other destinations", kinds - MAX_REFUSALS);
+        }
+    }
+
     /// The earliest deadline of the children that have closed their links.
     fn next_overdue(&self) -> Option<Instant> {
         [&self.relay, &self.signer].into_iter().flatten().filter_map(ChildLink::exit_deadline).min()
@@ -348,6 +379,12 @@ async fn relay_message(
         at(open).await;
     }
     relay.receive().await
+}
+
+/// The next refused packets, not before `open`.
+async fn next_refusals(refusals: &mut Refusals, open: Instant) -> std::io::Result<HashMap<Refusal, u32>> {
+    sleep_until(open.into()).await;
+    refusals.next().await
 }
 
 /// The next line of a service, not before `open`.

@@ -38,6 +38,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::key_arn::KeyArn;
 use crate::retry::RetryBudget;
 use crate::roots::Roots;
+use crate::sdk;
 use crate::secret_id::{SecretIdError, check_secret_id};
 
 /// Link-local: only the instance itself is there
@@ -88,8 +89,8 @@ pub struct KmsSettings {
     pub key: KeyArn,
     /// The encryption context of ciphertexts.
     pub encryption_context: BTreeMap<String, String>,
-    /// Where KMS is, if not where the region says.
-    pub endpoint: Option<Endpoint>,
+    /// Where KMS is.
+    pub endpoint: Endpoint,
     /// The trusted certificate authorities, also for Secrets Manager.
     pub roots: Roots,
     /// How long a request may take.
@@ -100,7 +101,8 @@ pub struct KmsSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretsSettings {
     pub(crate) key: KeyArn,
-    pub(crate) endpoint: Option<Endpoint>,
+    /// Where Secrets Manager is.
+    pub endpoint: Endpoint,
     pub(crate) retry_budget: RetryBudget,
 }
 
@@ -146,11 +148,15 @@ impl KmsTable {
             );
             ConfigError::because("kms.key_arn", problem, source)
         })?;
+        let endpoint = match &self.endpoint {
+            Some(text) => https("kms.endpoint", text)?,
+            None => in_region("kms.endpoint", &key, sdk::kms_endpoint(key.region()))?,
+        };
         check_context(&self.encryption_context)?;
         Ok(KmsSettings {
             key,
             encryption_context: self.encryption_context,
-            endpoint: self.endpoint.as_deref().map(|text| https("kms.endpoint", text)).transpose()?,
+            endpoint,
             roots: self.roots_path.map_or_else(|| Ok(Roots::amazon()), |path| roots(&dir.join(path)))?,
             retry_budget: retry_budget(["kms.deadline", "kms.attempt_timeout"], self.deadline, self.attempt_timeout)?,
         })
@@ -163,7 +169,10 @@ impl SecretsTable {
     /// # Errors
     /// As [`KmsTable::check`].
     pub fn check(self, kms: &KmsSettings) -> Result<SecretsSettings, ConfigError> {
-        let endpoint = self.endpoint.as_deref().map(|text| https("secrets.endpoint", text)).transpose()?;
+        let endpoint = match &self.endpoint {
+            Some(text) => https("secrets.endpoint", text)?,
+            None => in_region("secrets.endpoint", &kms.key, sdk::secrets_endpoint(kms.key.region()))?,
+        };
         Ok(SecretsSettings { key: kms.key.clone(), endpoint, retry_budget: kms.retry_budget })
     }
 }
@@ -233,6 +242,13 @@ fn check_context(context: &BTreeMap<String, String>) -> Result<(), ConfigError> 
 
 fn https(key: &'static str, text: &str) -> Result<Endpoint, ConfigError> {
     text.parse().map_err(|source| ConfigError::because(key, endpoint_problem(text, "https://HOST"), source))
+}
+
+/// The region's endpoint, which AWS's SDK knows.
+fn in_region(key: &'static str, arn: &KeyArn, url: Result<String, String>) -> Result<Endpoint, ConfigError> {
+    let missing = || format!("missing, and AWS's SDK knows none for {}, expected https://HOST", arn.region());
+    let url = url.map_err(|problem| ConfigError::because(key, missing(), io::Error::other(problem)))?;
+    url.parse().map_err(|source| ConfigError::because(key, missing(), source))
 }
 
 fn http_address(text: &str) -> Result<SocketAddr, ConfigError> {

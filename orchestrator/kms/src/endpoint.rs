@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// HTTP's port.
 const HTTP_PORT: u16 = 80;
+/// HTTPS's port.
+const HTTPS_PORT: u16 = 443;
 
 /// An HTTPS server: `https://HOST` or `https://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,19 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         origin(text, "https")?;
         Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl Endpoint {
+    /// The host, a name or an address without brackets, and the port.
+    ///
+    /// # Panics
+    /// Never: the text was checked.
+    #[must_use]
+    pub fn host_and_port(&self) -> (String, u16) {
+        let uri = origin(&self.0, "https").expect("checked when it was made");
+        let host = uri.host().expect("an origin has one").trim_start_matches('[').trim_end_matches(']');
+        (host.to_owned(), uri.port_u16().unwrap_or(HTTPS_PORT))
     }
 }
 
@@ -98,6 +113,9 @@ mod tests {
         {
             assert_eq!(good.parse::<Endpoint>().unwrap().to_string(), good);
         }
+        let parts = |text: &str| text.parse::<Endpoint>().unwrap().host_and_port();
+        assert_eq!(parts("https://kms.example"), ("kms.example".to_owned(), 443));
+        assert_eq!(parts("https://[2001:db8::1]:1"), ("2001:db8::1".to_owned(), 1));
         assert_eq!("https://kms.example/".parse::<Endpoint>().unwrap().to_string(), "https://kms.example");
         assert_eq!(refused("http://kms.example:8443"), EndpointError::Scheme("https"));
         assert_eq!(refused("kms.example"), EndpointError::Scheme("https"));

@@ -20,8 +20,8 @@ const MAX_ARGUMENT_LEN: usize = 4096;
 const MIB: u64 = 1 << 20;
 const DEFAULT_MEMORY_MIB: u64 = 64;
 const MAX_MEMORY_MIB: u64 = 1 << 20;
-/// Names of PID 1 and of its roles.
-const RESERVED: [&str; 4] = ["init", "probe", "relay", "signer"];
+/// Names of PID 1, of its roles, and of the packets that no process sent.
+const RESERVED: [&str; 5] = ["init", "kernel", "probe", "relay", "signer"];
 
 /// One `[[services]]` table.
 #[derive(Clone, Debug, Deserialize)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use egress::{Destination, Host, Port};
 use kms::config::{ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
 use signer::config::SignerTable;
 use signer::nonces::{Bounds, Division};
@@ -18,6 +19,19 @@ pub(crate) struct Signing {
 }
 
 impl Signing {
+    /// What the signer itself connects to: KMS, Secrets Manager, and the instance metadata service.
+    pub(super) fn destinations(&self) -> Result<Vec<Destination>> {
+        let mut destinations = Vec::new();
+        for (key, endpoint) in [("kms.endpoint", &self.kms.endpoint), ("secrets.endpoint", &self.secrets.endpoint)] {
+            let (host, port) = endpoint.host_and_port();
+            let host: Host = host.parse().with_context(|| format!("{key}: {endpoint}"))?;
+            destinations.push(Destination::At(host, Port::Tcp(port)));
+        }
+        let imds = self.imds.endpoint;
+        destinations.push(Destination::At(Host::Net(imds.ip().into()), Port::Tcp(imds.port())));
+        Ok(destinations)
+    }
+
     /// Each client's share of the memory for nonces, for `orchestrator --check`.
     pub(crate) fn nonce_memory(&self) -> String {
         let Division { payers, guaranteed, common } =

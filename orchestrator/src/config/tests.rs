@@ -227,3 +227,48 @@ fn every_key_of_a_signer_that_cannot_be_used_is_named() {
         assert!(error.contains(expected), "{to}: {error}");
     }
 }
+
+/// Where a process may connect.
+fn reach(config: &Config, name: &str) -> String {
+    let process = config.rules.processes.iter().find(|process| process.name == name).unwrap();
+    process.destinations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_the_other_tables_say_needs_no_line_of_egress() {
+    let config = signing("", "").unwrap();
+    assert_eq!(
+        reach(&config, "probe"),
+        "203.0.113.1:ping [fd3b:74ac:9d21::1]:ping aws.com:ping 203.0.113.1:53/udp 203.0.113.1:53"
+    );
+    assert_eq!(
+        reach(&config, "signer"),
+        "kms.eu-central-1.amazonaws.com:443 secretsmanager.eu-central-1.amazonaws.com:443 169.254.169.254:80 \
+         203.0.113.1:53/udp 203.0.113.1:53"
+    );
+    assert_eq!(config.rules.listen, [443]);
+    let elsewhere = signing("key_arn", "endpoint = \"https://192.0.2.7:8443\"\nkey_arn").unwrap();
+    assert!(reach(&elsewhere, "signer").starts_with("192.0.2.7:8443 "), "{}", reach(&elsewhere, "signer"));
+    assert_eq!(reach(&parse(GOOD).unwrap(), "hello"), "");
+    assert_eq!(parse(GOOD).unwrap().rules.listen, [7007]);
+}
+
+#[test]
+fn a_list_adds_to_what_is_implied_and_a_name_brings_the_name_servers() {
+    let text = |list: &str| format!("{GOOD}[egress]\nhello = [{list}]");
+    let with = |list: &str| reach(&parse(&text(list)).unwrap(), "hello");
+    assert_eq!(with("\"10.0.0.0/8:5432\""), "10.0.0.0/8:5432");
+    assert_eq!(with("\"Example.com:443\""), "example.com:443 203.0.113.1:53/udp 203.0.113.1:53");
+    let error = |list: &str| format!("{:#}", parse(&text(list)).unwrap_err());
+    assert_eq!(
+        error("\"10.0.0.1/8:5432\""),
+        "egress.hello: `10.0.0.1/8:5432`: 10.0.0.1/8 has host bits set, expected 10.0.0.0/8"
+    );
+    assert!(error("\"192.0.2.1:1\", \"192.0.2.1:1/tcp\"").contains("`192.0.2.1:1` is listed twice"));
+    assert!(error(&"\"192.0.2.1:1\",".repeat(33)).contains("egress.hello: 33 destinations, expected at most 32"));
+    let other = format!("{GOOD}[egress]\nhallo = []");
+    assert_eq!(
+        format!("{:#}", parse(&other).unwrap_err()),
+        "egress: `hallo` is no process of this enclave, expected one of probe, hello"
+    );
+}

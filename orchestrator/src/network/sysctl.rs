@@ -28,11 +28,21 @@ const SETTINGS: [(&str, &str); 17] = [
     ("kernel/dmesg_restrict", "1"),
 ];
 
+/// The connections that are tracked at most, at about 300 bytes each. When they are too many, the kernel drops those
+/// that were never answered.
+const MAX_CONNECTIONS: (&str, &str) = ("net/netfilter/nf_conntrack_max", "16384");
+
+/// Bounds the memory of connection tracking, which starts with the first rule that needs it.
+pub(super) fn bound_connections() -> Result<()> {
+    write(MAX_CONNECTIONS)
+}
+
 /// Writes all settings.
 pub(super) fn write_all() -> Result<()> {
-    for (name, value) in SETTINGS {
-        let path = format!("/proc/sys/{name}");
-        fs::write(&path, value).with_context(|| format!("write {value} to {path}"))?;
-    }
-    Ok(())
+    SETTINGS.into_iter().try_for_each(write)
+}
+
+fn write((name, value): (&str, &str)) -> Result<()> {
+    let path = format!("/proc/sys/{name}");
+    fs::write(&path, value).with_context(|| format!("write {value} to {path}"))
 }

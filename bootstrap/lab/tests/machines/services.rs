@@ -89,7 +89,8 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
         service("once", "\"end\"", "restart = \"on-failure\""),
         service("stubborn", "\"fail\"", "restart = \"on-failure\""),
     ];
-    fs::write(config_dir.join("enclave.toml"), format!("{rest}{}", services.concat())).unwrap();
+    let egress = "[egress]\nintruder = [\"198.51.100.10:7008\", \"aws.com:443\"]\n";
+    fs::write(config_dir.join("enclave.toml"), format!("{rest}{}{egress}", services.concat())).unwrap();
     let image = Command::new(root().join("bootstrap/eif/image.sh")).args([&config_dir, &dir]).status();
     assert!(image.unwrap().success());
     let eif = dir.join("enclave.eif");
@@ -109,6 +110,13 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
         "intruder: bind 8081: Permission denied",
         "intruder: bind 0: Permission denied",
         "intruder: bind UDP 53: allowed",
+        "intruder: connect 198.51.100.10:7008: allowed",
+        "intruder: connect 198.51.100.80:443: allowed",
+        "intruder: connect 198.51.100.80:80: Connection refused",
+        "intruder: send 203.0.113.1:53: allowed",
+        "intruder: send 198.51.100.53:53: Operation not permitted",
+        "egress: refused TCP to 198.51.100.80:80 from intruder packets=1 total=",
+        "egress: refused UDP to 198.51.100.53:53 from intruder packets=1 total=",
         "intruder: thread: allowed",
         "intruder: process: Function not implemented",
         "intruder: 16 MiB: allowed",

@@ -42,7 +42,7 @@ fn refused(from: &str, to: &str) -> String {
 fn the_good_file_is_read() {
     let (kms, secrets, imds) = checked(GOOD, Path::new("/")).unwrap();
     assert_eq!(kms.key.region(), "eu-central-1");
-    assert_eq!(kms.endpoint, Some("https://kms.lab.example:8443".parse().unwrap()));
+    assert_eq!(kms.endpoint, "https://kms.lab.example:8443".parse().unwrap());
     assert_eq!(secrets.key.region(), "eu-central-1");
     assert_eq!(imds.endpoint, "192.0.2.1:8080".parse().unwrap());
 }
@@ -52,7 +52,9 @@ fn what_is_left_out_is_as_on_aws() {
     let short: String =
         GOOD.lines().filter(|line| !line.starts_with("endpoint")).map(|line| format!("{line}\n")).collect();
     let (kms, secrets, imds) = checked(&short, Path::new("/")).unwrap();
-    assert!(kms.roots.are_amazons() && kms.endpoint.is_none() && secrets.endpoint.is_none());
+    assert!(kms.roots.are_amazons());
+    assert_eq!(kms.endpoint.to_string(), "https://kms.eu-central-1.amazonaws.com");
+    assert_eq!(secrets.endpoint.to_string(), "https://secretsmanager.eu-central-1.amazonaws.com");
     assert_eq!(imds.endpoint, "169.254.169.254:80".parse().unwrap());
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Error;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, exit};
 
 fn main() {
@@ -34,6 +34,13 @@ fn rights() {
         say(&format!("bind {port}"), TcpListener::bind(("::", port)));
     }
     say("bind UDP 53", UdpSocket::bind(("::", 53)));
+    for to in ["198.51.100.10:7008", "198.51.100.80:443", "198.51.100.80:80"] {
+        say(&format!("connect {to}"), TcpStream::connect(to));
+    }
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    for to in ["203.0.113.1:53", "198.51.100.53:53"] {
+        say(&format!("send {to}"), socket.send_to(b"question", to));
+    }
     say("thread", std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join()));
     say("process", Command::new("/intruder").spawn());
     for mib in [16, 64] {

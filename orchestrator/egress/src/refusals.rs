@@ -1,0 +1,183 @@
+//! The packets that the rules refused, as the kernel logs them over netlink (NFLOG).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_netfilter::nflog::{ConfigCmd, ConfigMode, PacketNla, ULogMessage, config_request};
+use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+
+use crate::kernel::{BUFFER, parse, receive, serialize};
+use crate::rules::LOG_GROUP;
+
+/// What is copied of each packet: an IPv6 header and two ports.
+const COPIED: u32 = 44;
+
+/// A packet that a process may not send.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Refusal {
+    /// The process, by the name in its rules.
+    pub process: String,
+    protocol: u8,
+    to: IpAddr,
+    /// Of TCP and UDP.
+    port: Option<u16>,
+}
+
+/// The stream of refused packets in the network namespace of the thread that opened it.
+pub struct Refusals {
+    socket: TokioSocket,
+}
+
+impl Refusals {
+    /// Subscribes; needs a runtime.
+    ///
+    /// # Errors
+    /// The socket's, or the kernel's answer.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        socket.socket_mut().bind_auto()?;
+        let commands = vec![ConfigCmd::Bind.into(), ConfigMode::new_packet(COPIED).into()];
+        let request = serialize(config_request(NetfilterProtoFamily::Unspec, LOG_GROUP, commands));
+        socket.socket_ref().send(&request, 0)?;
+        for answer in receive(socket.socket_ref())? {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(error.to_io());
+            }
+        }
+        Ok(Self { socket })
+    }
+
+    /// Waits for refused packets, and returns all that are there, with their number. The kernel gathers them for up to a
+    /// second, and drops those that do not fit into the socket's buffer. Cancel safe.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn next(&mut self) -> io::Result<HashMap<Refusal, u32>> {
+        let mut datagram = Vec::with_capacity(BUFFER);
+        loop {
+            let mut messages = Vec::new();
+            datagram.clear();
+            match self.socket.recv(&mut datagram).await {
+                Ok(()) => parse(&datagram, &mut messages)?,
+                // The buffer was full (netlink(7)). What is in it follows.
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
+            messages.extend(receive(self.socket.socket_ref())?);
+            let mut refusals = HashMap::new();
+            for refusal in messages.into_iter().filter_map(|message| refusal(message.payload)) {
+                *refusals.entry(refusal).or_insert(0) += 1;
+            }
+            if !refusals.is_empty() {
+                return Ok(refusals);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusals").finish_non_exhaustive()
+    }
+}
+
+/// errno(3), asm-generic/errno.h.
+const ENOBUFS: i32 = 105;
+
+fn refusal(payload: NetlinkPayload<NetfilterMessage>) -> Option<Refusal> {
+    let NetlinkPayload::InnerMessage(NetfilterMessage {
+        inner: NetfilterMessageInner::ULog(ULogMessage::Packet(attributes)),
+        ..
+    }) = payload
+    else {
+        return None;
+    };
+    let (mut process, mut packet) = (None, None);
+    for attribute in attributes {
+        if let PacketNla::Prefix(prefix) = attribute {
+            process = prefix.into_string().ok();
+        } else if let PacketNla::Payload(bytes) = attribute {
+            packet = destination(&bytes);
+        }
+    }
+    let (protocol, to, port) = packet?;
+    Some(Refusal { process: process?, protocol, to, port })
+}
+
+/// Protocol, address and port of an IP packet (RFC 791, RFC 8200). The kernel made it, so its lengths are right, but
+/// only its first bytes are here.
+fn destination(packet: &[u8]) -> Option<(u8, IpAddr, Option<u16>)> {
+    let version = packet.first()? >> 4;
+    let (protocol, address, header) = match version {
+        4 => {
+            let address: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+            (*packet.get(9)?, Ipv4Addr::from(address).into(), usize::from(packet.first()? & 15) * 4)
+        }
+        6 => {
+            let address: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+            (*packet.get(6)?, Ipv6Addr::from(address).into(), 40)
+        }
+        _ => return None,
+    };
+    let port = matches!(protocol, TCP | UDP).then(|| packet.get(header + 2..header + 4)).flatten();
+    let port = port.map(|port| u16::from_be_bytes(port.try_into().expect("two bytes")));
+    Some((protocol, address, port))
+}
+
+/// IP protocol numbers (IANA).
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+impl fmt::Display for Refusal {
+    /// Protocol and destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            1 => f.write_str("ICMP")?,
+            TCP => f.write_str("TCP")?,
+            UDP => f.write_str("UDP")?,
+            58 => f.write_str("ICMPv6")?,
+            other => write!(f, "IP protocol {other}")?,
+        }
+        match self.port {
+            Some(port) => write!(f, " to {}", SocketAddr::new(self.to, port)),
+            None => write!(f, " to {}", self.to),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_packet_is_told_by_protocol_and_destination() {
+        let mut ipv4 = [0; 28];
+        (ipv4[0], ipv4[9]) = (0x45, TCP);
+        ipv4[16..20].copy_from_slice(&[198, 51, 100, 7]);
+        ipv4[22..24].copy_from_slice(&443_u16.to_be_bytes());
+        assert_eq!(destination(&ipv4), Some((TCP, [198, 51, 100, 7].into(), Some(443))));
+        let mut ipv6 = [0; 44];
+        (ipv6[0], ipv6[6], ipv6[39]) = (0x60, 58, 7);
+        let to: IpAddr = "::7".parse().unwrap();
+        assert_eq!(destination(&ipv6), Some((58, to, None)));
+        let text = |protocol, to, port| Refusal { process: "hello".to_owned(), protocol, to, port }.to_string();
+        assert_eq!(text(TCP, [198, 51, 100, 7].into(), Some(443)), "TCP to 198.51.100.7:443");
+        assert_eq!(text(58, to, None), "ICMPv6 to ::7");
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_makes_it_panic(packet: Vec<u8>) {
+            let _ = destination(&packet);
+        }
+    }
+}

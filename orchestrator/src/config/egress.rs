@@ -1,0 +1,82 @@
+//! `[egress]`: where each process of the enclave may connect. What other tables already say needs no line here.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use egress::{Destination, Host, Port, Process, Rules};
+use service::Service;
+
+use super::{Probe, Signing, Tunnel};
+use crate::role::Role;
+
+/// Of one process. More are probably networks, written as addresses.
+const MAX_DESTINATIONS: usize = 32;
+
+/// DNS (RFC 1035, 4.2).
+const DNS: [Port; 2] = [Port::Udp(53), Port::Tcp(53)];
+
+/// Every process with its destinations: those that the other tables imply, and those of `tables`, `[egress]`.
+pub(super) fn rules(
+    tunnel: &Tunnel,
+    name_servers: &[IpAddr],
+    probe: &Probe,
+    signing: Option<&Signing>,
+    services: &[Service],
+    tables: &BTreeMap<String, Vec<String>>,
+) -> Result<Rules> {
+    let mut pings: Vec<_> = tunnel.gateways().map(|gateway| to(gateway, Port::Ping)).collect();
+    pings.push(Destination::At(Host::Name(probe.name.clone()), Port::Ping));
+    let mut processes = vec![process(Role::Probe.name(), Role::Probe.user(), pings)];
+    if let Some(signing) = signing {
+        processes.push(process(Role::Signer.name(), Role::Signer.user(), signing.destinations()?));
+    }
+    processes.extend(services.iter().map(|service| process(&service.name, service.user, Vec::new())));
+    for (name, texts) in tables {
+        let Some(process) = processes.iter_mut().find(|process| process.name == *name) else {
+            let known: Vec<_> = processes.iter().map(|process| process.name.as_str()).collect();
+            bail!(
+                "egress: `{}` is no process of this enclave, expected one of {}",
+                name.escape_debug(),
+                known.join(", ")
+            );
+        };
+        add(process, texts).with_context(|| format!("egress.{name}"))?;
+    }
+    processes.iter_mut().for_each(|process| allow_queries(process, name_servers));
+    let listen = signing.map(|signing| signing.service.port);
+    let listen = listen.into_iter().chain(services.iter().flat_map(|service| service.listen.iter().copied())).collect();
+    Ok(Rules { processes, listen })
+}
+
+/// Whoever may connect to a name may ask for its addresses.
+fn allow_queries(process: &mut Process, name_servers: &[IpAddr]) {
+    let has_name = process.destinations.iter().any(|one| matches!(one, Destination::At(Host::Name(_), _)));
+    let queries = name_servers.iter().filter(|_| has_name).flat_map(|server| DNS.map(|port| to(*server, port)));
+    for query in queries {
+        if !process.destinations.contains(&query) {
+            process.destinations.push(query);
+        }
+    }
+}
+
+fn process(name: &str, user: u32, destinations: Vec<Destination>) -> Process {
+    Process { name: name.to_owned(), user, destinations }
+}
+
+fn to(address: IpAddr, port: Port) -> Destination {
+    Destination::At(Host::Net(address.into()), port)
+}
+
+fn add(process: &mut Process, texts: &[String]) -> Result<()> {
+    ensure!(texts.len() <= MAX_DESTINATIONS, "{} destinations, expected at most {MAX_DESTINATIONS}", texts.len());
+    for text in texts {
+        let destination = text.parse().with_context(|| format!("`{}`", text.escape_debug()))?;
+        ensure!(
+            !process.destinations.contains(&destination),
+            "`{destination}` is listed twice, or implied by another table, expected each destination once"
+        );
+        process.destinations.push(destination);
+    }
+    Ok(())
+}
