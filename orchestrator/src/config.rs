@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::egress::{Rules, host_name};
+use ::egress::{Destination, Process, Rules, host_name};
 use anyhow::{Context, Result, bail, ensure};
 use binding::sha256;
 use ipnet::IpNet;
@@ -24,6 +24,7 @@ use signer::config::SignerTable;
 use tunnel::control::PublicKey;
 use wireguard::{MAX_MTU, MIN_MTU};
 
+pub(crate) use egress::Lookups;
 pub(crate) use network::Network;
 pub(crate) use signing::Signing;
 
@@ -51,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) services: &'static [Service],
     /// Where each process may connect, and the ports that are open.
     pub(crate) rules: Rules,
+    /// What the resolver answers.
+    pub(crate) lookups: Vec<Lookups>,
 }
 
 /// wg0 and the networks behind it.
@@ -103,8 +106,18 @@ impl Config {
         let name_servers = name_servers(file.dns.servers)?;
         let probe = file.probe.check()?;
         let services: &[Service] = service::check(file.services, &taken)?.leak();
-        let rules = egress::rules(&tunnel, &name_servers, &probe, signing.as_ref(), services, &file.egress)?;
-        Ok(Self { digest: sha256(text.as_bytes()), tunnel, name_servers, probe, signing, services, rules })
+        let (rules, lookups) = egress::rules(&tunnel, &name_servers, &probe, signing.as_ref(), services, &file.egress)?;
+        Ok(Self { digest: sha256(text.as_bytes()), tunnel, name_servers, probe, signing, services, rules, lookups })
+    }
+
+    /// The name servers that a process may query: the resolver, or all of `dns.servers` for a process without limits.
+    pub(crate) fn name_servers_of(&self, process: &str) -> Vec<IpAddr> {
+        let is_free = |one: &Process| one.name == process && one.destinations.contains(&Destination::Anywhere);
+        if self.rules.processes.iter().any(is_free) {
+            return self.name_servers.clone();
+        }
+        let own = self.lookups.iter().filter(|lookups| lookups.process == process);
+        own.map(|lookups| lookups.address.into()).collect()
     }
 
     /// Checks the programs of all services in the folder of the configuration.

@@ -12,6 +12,7 @@
 
 mod assignment;
 mod boot;
+mod budget;
 mod cli;
 mod config;
 mod console;
@@ -23,6 +24,7 @@ mod nsm;
 mod power;
 mod probe;
 mod relay;
+mod resolver;
 mod role;
 mod runtime;
 mod sandbox;
@@ -80,6 +82,7 @@ fn serve(role: Role) -> ExitCode {
     power::guard_role(role);
     let result = match role {
         Role::Relay => relay::run(),
+        Role::Resolver => resolver::run(),
         Role::Probe => probe::run(),
         Role::Signer => signing::run(),
     };

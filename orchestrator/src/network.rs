@@ -6,12 +6,11 @@
 mod addresses;
 mod device;
 mod namespace;
-pub(crate) mod resolver;
+pub(crate) mod resolv_conf;
 mod sysctl;
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use egress::{Firewall, Refusals, Rules};
@@ -19,7 +18,7 @@ use tokio::runtime::Runtime;
 use wireguard::link::Netlink;
 
 use crate::boot::{self, step};
-use crate::config::Config;
+use crate::config::{Config, Lookups};
 use crate::services;
 
 pub(crate) use addresses::assign;
@@ -43,6 +42,8 @@ pub(crate) struct Network {
     pub(crate) relay_namespace: OwnedFd,
     /// Open for as long as PID 1 lives, so that a restarted relay finds the datagrams.
     pub(crate) relay_socket: UdpSocket,
+    /// As above, for the resolver: its UDP and TCP socket for each of [`Config::lookups`].
+    pub(crate) resolver_sockets: Vec<(UdpSocket, TcpListener)>,
 }
 
 /// Makes the namespaces, wg0 (down, without a key or a peer), and the files and settings that go with them.
@@ -51,7 +52,6 @@ pub(crate) struct Network {
 /// The step's name, its object, and the cause.
 pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
     step("sysctl", sysctl::write_all)?;
-    step("resolver", || resolver::write(Path::new("/"), &config.name_servers))?;
     let netlink = step("loopback", || {
         runtime.block_on(async {
             let netlink = Netlink::open()?;
@@ -62,6 +62,7 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
     // Before wg0 exists, and so before the first packet.
     let (firewall, refusals) = step("egress", || load_rules(runtime, &config.rules))?;
     let relay = step("wg0", namespace::create)?;
+    let resolver_sockets = step("resolver", || config.lookups.iter().map(bind_resolver).collect())?;
     step("services", || services::make_roots(config))?;
     step("root", boot::seal_root)?;
     Ok(Network {
@@ -71,7 +72,16 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
         refusals,
         relay_namespace: relay.namespace,
         relay_socket: relay.socket,
+        resolver_sockets,
     })
+}
+
+fn bind_resolver(lookups: &Lookups) -> Result<(UdpSocket, TcpListener)> {
+    /// DNS (RFC 1035, 4.2).
+    const PORT: u16 = 53;
+    let address = SocketAddr::from((lookups.address, PORT));
+    let bind = || -> std::io::Result<_> { Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?)) };
+    bind().with_context(|| format!("bind {address}"))
 }
 
 /// Loads the rules for this namespace. The relay's needs none: it holds nothing but the relay's and WireGuard's socket.

@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
     crate::runtime::single_threaded()?.block_on(async {
-        let resolver = dns::resolver(&config.name_servers)?;
+        let resolver = dns::resolver(&config.name_servers_of(Role::Probe.name()))?;
         sandbox::enter(Role::Probe)?;
         let mut ticks = interval(config.probe.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -15,6 +15,8 @@ use crate::sys;
 pub(crate) enum Role {
     /// Relays ciphertext between wg0 and the parent.
     Relay,
+    /// Asks the name servers for the other processes, for the names of their destinations.
+    Resolver,
     /// Pings through the tunnel.
     Probe,
     /// Signs for clients, with keys from KMS.
@@ -22,12 +24,13 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Relay, Self::Probe, Self::Signer];
+    const ALL: [Self; 4] = [Self::Relay, Self::Resolver, Self::Probe, Self::Signer];
 
     /// The program's first argument, and the name in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Resolver => "resolver",
             Self::Probe => "probe",
             Self::Signer => "signer",
         }
@@ -44,6 +47,7 @@ impl Role {
             Self::Relay => 1001,
             Self::Probe => 1002,
             Self::Signer => 1003,
+            Self::Resolver => 1004,
         }
     }
 

@@ -30,6 +30,8 @@ const _: () = assert!(signer::service::MOST_MEMORY as u64 + SIGNER_MEMORY <= MEM
 const FILES: u64 = 64;
 /// The clients' connections, up to the service's limit, and those to AWS.
 const SIGNER_FILES: u64 = 1024;
+/// More connections than all services can open, so that none keeps the others' queries out.
+const RESOLVER_FILES: u64 = 16 * 1024;
 
 /// Drops files, root's user, capabilities, and every system call that is not on the role's list. Irreversible.
 ///
@@ -74,7 +76,11 @@ fn enter_at<T>(role: Role, root_dir: &Path, start: impl FnOnce(Filter) -> Result
 
 fn limit(role: Role) -> Result<()> {
     // The limit counts the user's threads: this one, and the signer's second one, which asks the NSM.
-    let (files, tasks) = if role == Role::Signer { (SIGNER_FILES, 2) } else { (FILES, 1) };
+    let (files, tasks) = match role {
+        Role::Relay | Role::Probe => (FILES, 1),
+        Role::Resolver => (RESOLVER_FILES, 1),
+        Role::Signer => (SIGNER_FILES, 2),
+    };
     set_limits(
         role.name(),
         [
@@ -165,7 +171,7 @@ const COMMON: &[libc::c_long] = &[
 const fn families(role: Role) -> &'static [libc::c_int] {
     match role {
         Role::Relay => &[libc::AF_VSOCK],
-        Role::Probe | Role::Signer => &[libc::AF_INET, libc::AF_INET6],
+        Role::Resolver | Role::Probe | Role::Signer => &[libc::AF_INET, libc::AF_INET6],
     }
 }
 
@@ -174,7 +180,7 @@ const fn own(role: Role) -> &'static [libc::c_long] {
     match role {
         Role::Relay => &[],
         Role::Probe => &[libc::SYS_bind],
-        Role::Signer => &[libc::SYS_accept4, libc::SYS_bind],
+        Role::Resolver | Role::Signer => &[libc::SYS_accept4, libc::SYS_bind],
     }
 }
 

@@ -17,7 +17,7 @@ use nix::unistd::{Pid, pipe2};
 use service::Service;
 
 use crate::config::{CONFIG_DIR, CONFIG_PATH, Config};
-use crate::network::resolver;
+use crate::network::resolv_conf;
 use crate::{console, role, sandbox, sys};
 
 pub(crate) use output::{Output, OutputLine, next_line};
@@ -35,7 +35,7 @@ pub(crate) fn make_roots(config: &Config) -> Result<()> {
         fs::create_dir_all(&root).with_context(|| format!("make directory {}", root.display()))?;
         let (file, link) = (Path::new(CONFIG_DIR).join(&service.program), root.join(&service.program));
         fs::hard_link(&file, &link).with_context(|| format!("link {} to {}", link.display(), file.display()))?;
-        resolver::write(&root, &config.name_servers)?;
+        resolv_conf::write(&root, &config.name_servers_of(&service.name))?;
     }
     Ok(())
 }

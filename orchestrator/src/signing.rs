@@ -41,6 +41,7 @@ const BACKLOG: u32 = 128;
 /// The configuration, the sandbox, a missing descriptor, or the listener.
 pub(crate) fn run() -> Result<()> {
     let config = Config::load(Path::new(CONFIG_PATH))?;
+    let name_servers = config.name_servers_of(Role::Signer.name());
     let signing = config.signing.context("the measured configuration has no [signer]")?;
     for warning in signing.service.policy.warnings() {
         tracing::warn!("config: {warning}");
@@ -49,7 +50,7 @@ pub(crate) fn run() -> Result<()> {
     let link = sys::inherited(LINK_FD).context("the link to PID 1")?;
     crate::runtime::single_threaded()?.block_on(async {
         let link = Link::new(link).context("the link to PID 1")?;
-        let resolver = dns::resolver(&config.name_servers)?;
+        let resolver = dns::resolver(&name_servers)?;
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let listener = listen(signing.service.port)?;
         let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());

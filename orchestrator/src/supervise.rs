@@ -1,6 +1,5 @@
 //! PID 1 after the boot: starts its child processes, reaps and restarts them, and watches wg0.
 
-mod budget;
 mod child;
 mod child_link;
 mod policy;
@@ -22,6 +21,7 @@ use tunnel::control::ToEnclave;
 use tunnel::internal::{FromSigner, ToSigner};
 
 use crate::boot::{Booted, Clock};
+use crate::budget::Budget;
 use crate::console;
 use crate::key_exchange::KeyExchange;
 use crate::link;
@@ -29,7 +29,6 @@ use crate::network::Network;
 use crate::role::Role;
 use crate::services::{self, Output, OutputLine};
 use crate::watch::{News, Watch};
-use budget::Budget;
 use child::Child;
 use child_link::ChildLink;
 use policy::{RestartPolicy, Verdict};
@@ -153,6 +152,12 @@ impl Supervisor {
         match child {
             Child::Role(Role::Relay) => self.start_relay(),
             Child::Role(Role::Signer) => self.start_signer(),
+            Child::Role(Role::Resolver) => {
+                let sockets = self.network.resolver_sockets.iter().flat_map(|(udp, tcp)| [udp.as_fd(), tcp.as_fd()]);
+                let pid = Role::Resolver.start(None, &sockets.collect::<Vec<_>>())?;
+                self.add(child, pid);
+                Ok(())
+            }
             Child::Role(Role::Probe) => {
                 let pid = Role::Probe.start(None, &[])?;
                 self.add(child, pid);
@@ -261,6 +266,7 @@ impl Supervisor {
             if self.signer_due.is_none() {
                 self.let_the_signer_serve();
             }
+            self.start(Child::Role(Role::Resolver))?;
             self.start(Child::Role(Role::Probe))?;
             self.services.iter().try_for_each(|service| self.start(Child::Service(service)))?;
         }

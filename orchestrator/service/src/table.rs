@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 const DEFAULT_MEMORY_MIB: u64 = 64;
 const MAX_MEMORY_MIB: u64 = 1 << 20;
 /// Names of PID 1, of its roles, and of the packets that no process sent.
-const RESERVED: [&str; 5] = ["init", "kernel", "probe", "relay", "signer"];
+const RESERVED: [&str; 6] = ["init", "kernel", "probe", "relay", "resolver", "signer"];
 
 /// One `[[services]]` table.
 #[derive(Clone, Debug, Deserialize)]

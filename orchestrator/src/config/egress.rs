@@ -1,7 +1,7 @@
 //! `[egress]`: where each process of the enclave may connect. What other tables already say needs no line here.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, bail, ensure};
 use egress::{Destination, Host, Port, Process, Rules};
@@ -16,6 +16,16 @@ const MAX_DESTINATIONS: usize = 32;
 /// DNS (RFC 1035, 4.2).
 const DNS: [Port; 2] = [Port::Udp(53), Port::Tcp(53)];
 
+/// The names that a process may look up, and where the resolver answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lookups {
+    pub(crate) process: String,
+    /// A loopback address that only this process can reach.
+    pub(crate) address: Ipv4Addr,
+    /// In lower case, without a dot at the end.
+    pub(crate) names: BTreeSet<String>,
+}
+
 /// Every process with its destinations: those that the other tables imply, and those of `tables`, `[egress]`.
 pub(super) fn rules(
     tunnel: &Tunnel,
@@ -24,7 +34,7 @@ pub(super) fn rules(
     signing: Option<&Signing>,
     services: &[Service],
     tables: &BTreeMap<String, Vec<String>>,
-) -> Result<Rules> {
+) -> Result<(Rules, Vec<Lookups>)> {
     let mut pings: Vec<_> = tunnel.gateways().map(|gateway| to(gateway, Port::Ping)).collect();
     pings.push(Destination::At(Host::Name(probe.name.clone()), Port::Ping));
     let mut processes = vec![process(Role::Probe.name(), Role::Probe.user(), pings)];
@@ -43,21 +53,32 @@ pub(super) fn rules(
         };
         add(process, texts).with_context(|| format!("egress.{name}"))?;
     }
-    processes.iter_mut().for_each(|process| allow_queries(process, name_servers));
+    let lookups = allow_queries(&mut processes, name_servers);
     let listen = signing.map(|signing| signing.service.port);
     let listen = listen.into_iter().chain(services.iter().flat_map(|service| service.listen.iter().copied())).collect();
-    Ok(Rules { processes, listen })
+    Ok((Rules { processes, listen }, lookups))
 }
 
-/// Whoever may connect to a name may ask for its addresses.
-fn allow_queries(process: &mut Process, name_servers: &[IpAddr]) {
-    let has_name = process.destinations.iter().any(|one| matches!(one, Destination::At(Host::Name(_), _)));
-    let queries = name_servers.iter().filter(|_| has_name).flat_map(|server| DNS.map(|port| to(*server, port)));
-    for query in queries {
-        if !process.destinations.contains(&query) {
-            process.destinations.push(query);
+/// Lets each process that may connect to names ask the resolver for them, and only the resolver ask the name servers.
+fn allow_queries(processes: &mut Vec<Process>, name_servers: &[IpAddr]) -> Vec<Lookups> {
+    let mut lookups = Vec::new();
+    for process in processes.iter_mut() {
+        let named = |destination: &Destination| match destination {
+            Destination::At(Host::Name(name), _) => Some(name.clone()),
+            Destination::At(Host::Net(_), _) | Destination::Anywhere => None,
+        };
+        let names: BTreeSet<_> = process.destinations.iter().filter_map(named).collect();
+        if names.is_empty() || process.destinations.contains(&Destination::Anywhere) {
+            continue;
         }
+        let place = u8::try_from(lookups.len() + 1).expect("few processes");
+        let address = Ipv4Addr::new(127, 0, 53, place);
+        process.destinations.extend(DNS.map(|port| to(address.into(), port)));
+        lookups.push(Lookups { process: process.name.clone(), address, names });
     }
+    let queries = name_servers.iter().flat_map(|server| DNS.map(|port| to(*server, port))).collect();
+    processes.push(process(Role::Resolver.name(), Role::Resolver.user(), queries));
+    lookups
 }
 
 fn process(name: &str, user: u32, destinations: Vec<Destination>) -> Process {

@@ -239,13 +239,14 @@ fn what_the_other_tables_say_needs_no_line_of_egress() {
     let config = signing("", "").unwrap();
     assert_eq!(
         reach(&config, "probe"),
-        "203.0.113.1:ping [fd3b:74ac:9d21::1]:ping aws.com:ping 203.0.113.1:53/udp 203.0.113.1:53"
+        "203.0.113.1:ping [fd3b:74ac:9d21::1]:ping aws.com:ping 127.0.53.1:53/udp 127.0.53.1:53"
     );
     assert_eq!(
         reach(&config, "signer"),
         "kms.eu-central-1.amazonaws.com:443 secretsmanager.eu-central-1.amazonaws.com:443 169.254.169.254:80 \
-         203.0.113.1:53/udp 203.0.113.1:53"
+         127.0.53.2:53/udp 127.0.53.2:53"
     );
+    assert_eq!(reach(&config, "resolver"), "203.0.113.1:53/udp 203.0.113.1:53");
     assert_eq!(config.rules.listen, [443]);
     let elsewhere = signing("key_arn", "endpoint = \"https://192.0.2.7:8443\"\nkey_arn").unwrap();
     assert!(reach(&elsewhere, "signer").starts_with("192.0.2.7:8443 "), "{}", reach(&elsewhere, "signer"));
@@ -254,11 +255,11 @@ fn what_the_other_tables_say_needs_no_line_of_egress() {
 }
 
 #[test]
-fn a_list_adds_to_what_is_implied_and_a_name_brings_the_name_servers() {
+fn a_list_adds_to_what_is_implied_and_a_name_brings_the_resolver() {
     let text = |list: &str| format!("{GOOD}[egress]\nhello = [{list}]");
     let with = |list: &str| reach(&parse(&text(list)).unwrap(), "hello");
     assert_eq!(with("\"10.0.0.0/8:5432\""), "10.0.0.0/8:5432");
-    assert_eq!(with("\"Example.com:443\""), "example.com:443 203.0.113.1:53/udp 203.0.113.1:53");
+    assert_eq!(with("\"Example.com:443\""), "example.com:443 127.0.53.2:53/udp 127.0.53.2:53");
     let error = |list: &str| format!("{:#}", parse(&text(list)).unwrap_err());
     assert_eq!(
         error("\"10.0.0.1/8:5432\""),
@@ -271,4 +272,21 @@ fn a_list_adds_to_what_is_implied_and_a_name_brings_the_name_servers() {
         format!("{:#}", parse(&other).unwrap_err()),
         "egress: `hallo` is no process of this enclave, expected one of probe, hello"
     );
+}
+
+#[test]
+fn a_process_may_look_up_the_names_of_its_destinations_alone() {
+    let with = |list: &str| parse(&format!("{GOOD}[egress]\nhello = [{list}]")).unwrap();
+    let names = |config: &Config, name: &str| {
+        let own = config.lookups.iter().find(|lookups| lookups.process == name);
+        own.map(|lookups| lookups.names.iter().cloned().collect::<Vec<_>>().join(" "))
+    };
+    let config = with("\"b.example:443\", \"a.example:443\", \"a.example:80\", \"10.0.0.0/8:80\"");
+    assert_eq!(names(&config, "hello").as_deref(), Some("a.example b.example"));
+    assert_eq!(names(&config, "probe").as_deref(), Some("aws.com"));
+    assert_eq!(config.name_servers_of("hello"), [IpAddr::from([127, 0, 53, 2])]);
+    let config = with("\"10.0.0.0/8:80\"");
+    assert_eq!((names(&config, "hello"), config.name_servers_of("hello")), (None, vec![]));
+    let config = with("\"a.example:443\", \"anywhere\"");
+    assert_eq!((names(&config, "hello"), config.name_servers_of("hello")), (None, config.name_servers.clone()));
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Error;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::{Command, exit};
 
 fn main() {
@@ -37,8 +37,11 @@ fn rights() {
     for to in ["198.51.100.10:7008", "198.51.100.80:443", "198.51.100.80:80"] {
         say(&format!("connect {to}"), TcpStream::connect(to));
     }
+    for name in ["aws.com:443", "off-list.example:443"] {
+        say(&format!("resolve {name}"), name.to_socket_addrs());
+    }
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    for to in ["203.0.113.1:53", "198.51.100.53:53"] {
+    for to in ["127.0.53.2:53", "127.0.53.1:53", "203.0.113.1:53"] {
         say(&format!("send {to}"), socket.send_to(b"question", to));
     }
     say("thread", std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join()));

@@ -1,21 +1,21 @@
-//! A rate limit for messages and lines that can flood PID 1.
+//! A rate limit for messages and lines that can flood PID 1 or the console.
 
 use std::time::{Duration, Instant};
 
 /// A limit per second.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     per_second: u32,
     second: Option<Instant>,
     spent: u32,
 }
 
 impl Budget {
-    pub(super) const fn new(per_second: u32) -> Self {
+    pub(crate) const fn new(per_second: u32) -> Self {
         Self { per_second, second: None, spent: 0 }
     }
 
-    pub(super) fn spend(&mut self, now: Instant) {
+    pub(crate) fn spend(&mut self, now: Instant) {
         match self.second {
             Some(start) if now.saturating_duration_since(start) < Duration::from_secs(1) => self.spent += 1,
             _ => (self.second, self.spent) = (Some(now), 1),
@@ -23,7 +23,7 @@ impl Budget {
     }
 
     /// When the next is allowed. None: now.
-    pub(super) fn open_at(&self) -> Option<Instant> {
+    pub(crate) fn open_at(&self) -> Option<Instant> {
         self.second.filter(|_| self.spent >= self.per_second).map(|start| start + Duration::from_secs(1))
     }
 }

@@ -1,4 +1,4 @@
-//! resolv.conf, for processes in PID 1's namespace that resolve names.
+//! resolv.conf, for services that resolve names.
 
 use std::fs;
 use std::net::IpAddr;
