@@ -83,13 +83,11 @@ impl Rules {
     fn output(&self) -> Vec<Vec<Expression>> {
         let judge = |process: &Process| [socket_user(process.user), goto(&chain_of(&process.name))].concat();
         let mut rules = vec![
-            // Answers to those who may connect.
+            // Answers to those who may connect, and the resets of refused connections.
             [is_reply(), accept()].concat(),
             // What is still queued when a program closes its socket has no UID any more. Only TCP queues, and only TCP
             // cannot use the connection of another process.
             [is_tcp(), state(ESTABLISHED), accept()].concat(),
-            // The resets of refused connections, and the kernel's ICMP errors.
-            [state(RELATED), accept()].concat(),
         ];
         rules.extend(self.processes.iter().map(judge));
         rules.push(count(NO_PROCESS));

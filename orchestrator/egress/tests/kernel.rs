@@ -218,6 +218,40 @@ s.sendto(b\"x\", (\"198.51.100.201\", 53))'",
     assert!(error.contains("Operation not permitted"), "{error}");
 }
 
+#[test]
+fn the_network_reaches_the_listed_ports_alone() {
+    alone("lets_in_listed_ports");
+}
+
+#[test]
+#[ignore = "runs in a namespace of its own"]
+fn lets_in_listed_ports() {
+    sh("mount -t tmpfs tmpfs /run
+        ip netns add outside
+        ip link set lo up
+        ip link add inside0 type veth peer name outside0 netns outside
+        ip address add 192.0.2.1/24 dev inside0
+        ip link set inside0 up
+        ip -n outside address add 192.0.2.2/24 dev outside0
+        ip -n outside link set outside0 up");
+    let _listeners = ["192.0.2.1/443", "192.0.2.1/444"].map(listen);
+    let datagrams = UdpSocket::bind("192.0.2.1:443").unwrap();
+    let firewall = Firewall::load(&rules()).unwrap();
+    let outside = |script: &str| {
+        let script = ["netns", "exec", "outside", "timeout", "1", "bash", "-ec", script];
+        Command::new("ip").args(script).output().unwrap().status.success()
+    };
+    assert!(outside("exec 3<>/dev/tcp/192.0.2.1/443"));
+    assert!(!outside("exec 3<>/dev/tcp/192.0.2.1/444"));
+    assert!(outside("echo x >/dev/udp/192.0.2.1/443"));
+    assert!(outside("ping -c 1 192.0.2.1"));
+    datagrams.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(datagrams.recv_from(&mut [0; 8]).is_err());
+    // Its answers, and nothing else, went out.
+    let refused = firewall.refused().unwrap();
+    assert!(refused.iter().all(|(name, packets)| name == "kernel" || *packets == 0), "{refused:?}");
+}
+
 /// An error with its causes.
 struct Chain<'a>(&'a dyn std::error::Error);
 
