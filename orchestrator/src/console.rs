@@ -11,8 +11,11 @@ use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::sys;
 
@@ -40,13 +43,14 @@ pub(crate) fn open() -> Result<()> {
 
 /// Sends this process's `tracing` events to the console, with the kernel's format of timestamps.
 pub(crate) fn log() {
-    let subscriber = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Console)
         .with_timer(SinceBoot)
         .with_ansi(false)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO)
-        .finish();
+        .with_target(false);
+    // The library of the resolver has two lines for each query.
+    let filter = Targets::new().with_default(Level::INFO).with_target("hickory_server", Level::WARN);
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
     // A second call, which only tests make, keeps the first subscriber.
     drop(tracing::subscriber::set_global_default(subscriber));
 }
