@@ -91,7 +91,7 @@ enum Verb {
         /// Image, with its measurements.json in the same folder
         eif: PathBuf,
     },
-    /// Boot the lab and show in ten steps that everything works
+    /// Boot the lab and show step by step that everything works
     Run {
         /// Enclave image [default: built from bootstrap/lab/config/enclave]
         #[arg(long)]

@@ -33,4 +33,4 @@ pub use host::{Blind, Captures, Enclave, Handshake, Lab, Options, Parent, Status
 pub use parent_vm::EnclaveId;
 pub use qemu::TCG;
 pub use rogue::Rogue;
-pub use self_test::{Command as Test, Direction, Report, Transport};
+pub use self_test::{Attempt, Command as Test, Direction, Report, Transport};

@@ -1,7 +1,8 @@
-//! `lab run`: boots the lab and shows in ten steps that everything works.
+//! `lab run`: boots the lab and shows step by step that everything works.
 
 mod attestation;
 mod blind;
+mod egress;
 mod page;
 mod signing;
 
@@ -31,6 +32,7 @@ Next steps:
   target/release/lab down                       stop everything
 ";
 
+const STEPS: u8 = 11;
 /// How `wg show` prints a pre-shared key.
 const HIDDEN: &str = "preshared key: (hidden)";
 const GATEWAY: &str = "203.0.113.1";
@@ -54,22 +56,31 @@ struct Transcript<'lab> {
 
 /// Runs all steps. An error names the step.
 pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
-    lab.up(&Options { eif, ..Options::default() }).context("step 1 of 10, an enclave boots and its tunnel comes up")?;
+    let context = |number: u8, what: &str| format!("step {number} of {STEPS}, {what}");
+    lab.up(&Options { eif, ..Options::default() })
+        .with_context(|| context(1, "an enclave boots and its tunnel comes up"))?;
     let enclave = lab.enclave(EnclaveId::FIRST);
     let parent = lab.parent()?;
-    let addresses = enclave.addresses().context("step 1 of 10, an enclave boots")?;
+    let addresses = enclave.addresses().with_context(|| context(1, "an enclave boots"))?;
     let shown = Transcript { lab, enclave, parent, addresses };
-    shown.boot().context("step 1 of 10, an enclave boots and its tunnel comes up")?;
-    shown.attestation().context("step 2 of 10, the enclave's attestation")?;
-    shown.wireguard().context("step 3 of 10, `wg show` of both sides")?;
-    shown.pings().context("step 4 of 10, pings from the enclave")?;
-    shown.names().context("step 5 of 10, names resolved by BIND on the parent")?;
-    shown.transfers().context("step 6 of 10, data through the tunnel")?;
-    shown.changed_image().context("step 7 of 10, a changed image is refused")?;
-    shown.impostors().context("step 8 of 10, impostors are refused")?;
-    shown.blind_mode().context("step 9 of 10, blind mode")?;
-    shown.signing().context("step 10 of 10, signing")?;
-    print(&format!("\nAll ten steps passed.\n{NEXT_STEPS}")).map(drop)
+    type Step<'lab> = fn(&Transcript<'lab>) -> Result<()>;
+    let steps: [(&str, Step<'_>); STEPS as usize] = [
+        ("an enclave boots and its tunnel comes up", Transcript::boot),
+        ("the enclave's attestation", Transcript::attestation),
+        ("`wg show` of both sides", Transcript::wireguard),
+        ("pings from the enclave", Transcript::pings),
+        ("names resolved by BIND on the parent", Transcript::names),
+        ("outbound connections", Transcript::outbound),
+        ("data through the tunnel", Transcript::transfers),
+        ("a changed image is refused", Transcript::changed_image),
+        ("impostors are refused", Transcript::impostors),
+        ("blind mode", Transcript::blind_mode),
+        ("signing", Transcript::signing),
+    ];
+    for ((what, step), number) in steps.into_iter().zip(1..) {
+        step(&shown).with_context(|| context(number, what))?;
+    }
+    print(&format!("\nAll {STEPS} steps passed.\n{NEXT_STEPS}")).map(drop)
 }
 
 impl Transcript<'_> {
@@ -162,7 +173,7 @@ impl Transcript<'_> {
     }
 
     fn transfers(&self) -> Result<()> {
-        title(6, "the enclave exchanges data with a host on the internet through NAT, hashed at both ends")?;
+        title(7, "the enclave exchanges data with a host on the internet through NAT, hashed at both ends")?;
         for server in SELF_TEST_SERVERS {
             let bytes = if server.is_ipv4() { IPV4_TRANSFER } else { IPV6_TRANSFER };
             let tcp = Test::Tcp { server, bytes, seed: SEED };
@@ -220,7 +231,7 @@ fn field<'text>(text: &'text str, name: &str) -> Option<&'text str> {
 }
 
 fn title(step: u8, text: &str) -> Result<()> {
-    print(&format!("\n== {step} of 10: {text}\n\n")).map(drop)
+    print(&format!("\n== {step} of {STEPS}: {text}\n\n")).map(drop)
 }
 
 fn body(text: &str) -> Result<()> {

@@ -21,8 +21,10 @@ pub const SELF_TEST_SERVERS: [SocketAddr; 2] = [
 ];
 /// The parent's port for raw vsock streams, a reference of the benchmark.
 pub const VSOCK_PORT: u32 = 7009;
-/// A name that exists, but is not on the allow-list.
+/// A name that exists, but is not on the allow-list, and its HTTPS server.
 pub const OFF_LIST_NAME: &str = "off-list.example";
+/// As above.
+pub const OFF_LIST_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 81)), 443);
 
 const NAMED_CONF: &str = r#"options {
     directory "/run/lab/internet";
@@ -54,7 +56,7 @@ s3.eu-central-1.amazonaws.com. A 198.51.100.91
 *.s3.eu-central-1.amazonaws.com. A 198.51.100.91
 self-test.internet.example. A 198.51.100.10
 self-test.internet.example. AAAA 2001:db8:100::10
-off-list.example. A 198.51.100.80
+off-list.example. A 198.51.100.81
 ";
 
 const HTTPS_KEY: [&str; 16] = [
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_zone_has_what_the_lab_names() {
-        assert!(ROOT_ZONE.contains(&format!("\n{OFF_LIST_NAME}. A ")));
+        assert!(ROOT_ZONE.contains(&format!("\n{OFF_LIST_NAME}. A {}\n", OFF_LIST_SERVER.ip())));
         for server in SELF_TEST_SERVERS {
             assert!(ROOT_ZONE.contains(&format!(" {}\n", server.ip())), "{server}");
         }

@@ -33,6 +33,7 @@ address add 198.51.100.1/24 dev inet0
 address add 198.51.100.10/24 dev inet0
 address add 198.51.100.53/24 dev inet0
 address add 198.51.100.80/24 dev inet0
+address add 198.51.100.81/24 dev inet0
 address add 198.51.100.90/24 dev inet0
 address add 198.51.100.91/24 dev inet0
 address add 169.254.169.253/32 dev inet0

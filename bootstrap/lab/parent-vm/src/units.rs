@@ -2,6 +2,7 @@
 //!
 //! The gateway and the relay of blind mode are copies of `wg-server.service` with a drop-in.
 
+use crate::internet::OFF_LIST_SERVER;
 use crate::paths::{GATEWAY_CONFIG_PATH, INTERNET_DIR, LAB, RELAY_CONFIG_PATH, RUN_DIR, WG_SERVER};
 use crate::{allocator, aws, nitro};
 
@@ -58,6 +59,7 @@ pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
         in_internet("internet-dns", &format!("/usr/sbin/named -f -c {INTERNET_DIR}/named.conf"), ""),
         https("internet-https", "198.51.100.80:443"),
         https("internet-https6", "[2001:db8:100::80]:443"),
+        https("internet-https-off-list", &OFF_LIST_SERVER.to_string()),
         in_internet("internet-self-test", &format!("{LAB} parent-vm internet"), ""),
         allocator::service(),
     ];

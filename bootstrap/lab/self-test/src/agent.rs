@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_vsock::{VsockAddr, VsockStream};
 
 use crate::command::{Command, MAX_DURATION, Reply, Report, Transport};
-use crate::{line, resolve, stream, udp};
+use crate::{line, reach, resolve, stream, udp};
 
 /// Drivers served at once; a further one gets an error and is disconnected.
 pub const MAX_DRIVERS: usize = 4;
@@ -131,6 +131,9 @@ pub async fn run(command: &Command) -> Result<Report> {
         Command::VsockFlood { port, count, after_seconds } => {
             crate::flood(PARENT_CID, port, count, Duration::from_secs(after_seconds)).await?;
             Ok(Report::Flooded)
+        }
+        Command::Reach { to, by } => {
+            Ok(Report::Reached(reach::reach(to, by).await.err().map(|error| error.to_string())))
         }
         Command::Resolve { ref name } => Ok(Report::Resolved(resolve::resolve(name).await?)),
     }

@@ -88,6 +88,13 @@ pub enum Command {
         /// How long to wait before the first.
         after_seconds: u64,
     },
+    /// Tries to reach a host.
+    Reach {
+        /// Where.
+        to: SocketAddr,
+        /// How.
+        by: Attempt,
+    },
     /// Resolves a name as programs in the enclave do.
     Resolve {
         /// A host name.
@@ -103,6 +110,18 @@ pub enum Direction {
     Up,
     /// From the server to the agent.
     Down,
+}
+
+/// What a host is reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attempt {
+    /// A TCP connection.
+    Tcp,
+    /// A datagram, without an answer.
+    Udp,
+    /// A socket for ICMP echo requests, as ping(8) has one, and a request. The port is ignored.
+    Ping,
 }
 
 /// What carries a round trip.
@@ -137,6 +156,8 @@ pub enum Report {
     RoundTrips(RoundTrips),
     /// From `resolve`.
     Resolved(Resolved),
+    /// From `reach`: the error, if there was one.
+    Reached(Option<String>),
     /// From `vsock-flood`: all requests were sent.
     Flooded,
 }
@@ -254,6 +275,7 @@ impl Command {
                 within("count", (*count).into(), 1, MAX_REQUESTS.into())?;
                 within("after_seconds", *after_seconds, 0, MAX_SECONDS)
             }
+            Self::Reach { .. } => Ok(()),
             Self::Resolve { name } => within("length of name", name.len().try_into().unwrap_or(u64::MAX), 1, 253),
         }
     }

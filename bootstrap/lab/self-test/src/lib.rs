@@ -18,10 +18,11 @@ pub mod driver;
 mod flood;
 mod line;
 mod pattern;
+mod reach;
 mod resolve;
 pub mod server;
 mod stream;
 mod udp;
 
-pub use command::{Command, Direction, Report, Transport};
+pub use command::{Attempt, Command, Direction, Report, Transport};
 pub use flood::flood;

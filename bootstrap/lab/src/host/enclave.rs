@@ -28,6 +28,8 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// `self_test.port` of the lab's measured configuration.
 pub(crate) const SELF_TEST_PORT: u16 = 7007;
+/// Of the agent whose destinations are limited.
+const LIMITED_PORT: u16 = 7010;
 
 /// An enclave of a lab, running or not.
 #[derive(Debug)]
@@ -199,6 +201,15 @@ impl<'lab> Enclave<'lab> {
     pub fn self_test(&self, test: &Test) -> Result<Report> {
         let address = *self.addresses()?.first().context("no address")?;
         self.lab.parent()?.self_test(SocketAddr::new(address, SELF_TEST_PORT), test)
+    }
+
+    /// As [`Enclave::self_test`], on the agent whose destinations are limited.
+    ///
+    /// # Errors
+    /// The agent's error.
+    pub fn limited_self_test(&self, test: &Test) -> Result<Report> {
+        let address = *self.addresses()?.first().context("no address")?;
+        self.lab.parent()?.self_test(SocketAddr::new(address, LIMITED_PORT), test)
     }
 
     /// An error with the last lines of its log if the enclave has ended.

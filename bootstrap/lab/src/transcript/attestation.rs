@@ -64,7 +64,7 @@ impl Transcript<'_> {
     }
 
     pub(super) fn changed_image(&self) -> Result<()> {
-        title(7, "wg-server refuses an image with one changed character")?;
+        title(8, "wg-server refuses an image with one changed character")?;
         let reason = self.refused(Rogue::ChangedConfig)?;
         ensure!(reason.contains("PCR2"), "refused, but not by PCR2: {reason}");
         body(&format!(
@@ -76,7 +76,7 @@ impl Transcript<'_> {
     }
 
     pub(super) fn impostors(&self) -> Result<()> {
-        title(8, "wg-server refuses another program, and a replayed answer")?;
+        title(9, "wg-server refuses another program, and a replayed answer")?;
         let other = self.refused(Rogue::OtherImage)?;
         ensure!(other.contains("PCR"), "refused, but not by PCRs: {other}");
         self.lab.enclave(SECOND).start(None)?;

@@ -16,7 +16,7 @@ const QUESTION: &str = "\u{3}aws\u{3}com";
 
 impl Transcript<'_> {
     pub(super) fn blind_mode(&self) -> Result<()> {
-        title(9, "blind mode: the gateway is another host, and the parent relays only ciphertext")?;
+        title(10, "blind mode: the gateway is another host, and the parent relays only ciphertext")?;
         let shown = Blind::begin(self.lab).and_then(|blind| self.show(&blind));
         self.lab.enclave(ENCLAVE).stop()?;
         Blind::end(self.lab)?;

@@ -31,7 +31,7 @@ fn request(secret_id: &str) -> Value {
 
 impl Transcript<'_> {
     pub(super) fn signing(&self) -> Result<()> {
-        title(10, "the enclave signs with a key that KMS decrypts for this image only")?;
+        title(11, "the enclave signs with a key that KMS decrypts for this image only")?;
         let wallet = Wallet::trusting(self.parent.clone(), &self.lab.eif_path()?)?;
         let policy = wallet.set_policy().context("wallet policy")?;
         let condition = policy.lines().find(|line| line.contains("ImageSha384"));
