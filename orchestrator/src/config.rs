@@ -34,6 +34,9 @@ pub(crate) const CONFIG_DIR: &str = "/config";
 /// The measured configuration in it.
 pub(crate) const CONFIG_PATH: &str = "/config/enclave.toml";
 
+/// DNS (RFC 1035, 4.2).
+pub(crate) const DNS_PORT: u16 = 53;
+
 /// Maximum length of the configuration file in bytes.
 const MAX_LEN: u64 = 64 * 1024;
 
@@ -101,7 +104,8 @@ impl Config {
         };
         let tables = signing::Tables { signer: file.signer, kms: file.kms, secrets: file.secrets, imds: file.imds };
         let signing = tables.check(dir)?;
-        let taken: Vec<_> = signing.iter().map(|signing| (signing.service.port, "signer")).collect();
+        let signer = signing.as_ref().map(|signing| (signing.service.port, "signer"));
+        let taken: Vec<_> = signer.into_iter().chain([(DNS_PORT, "resolver")]).collect();
         let tunnel = file.tunnel.check()?;
         let name_servers = name_servers(file.dns.servers)?;
         let probe = file.probe.check()?;

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use wireguard::link::Netlink;
 
 use crate::boot::{self, step};
-use crate::config::{Config, Lookups};
+use crate::config::{Config, DNS_PORT, Lookups};
 use crate::services;
 
 pub(crate) use addresses::assign;
@@ -77,9 +77,7 @@ pub(crate) fn up(runtime: &Runtime, config: &Config) -> Result<Network> {
 }
 
 fn bind_resolver(lookups: &Lookups) -> Result<(UdpSocket, TcpListener)> {
-    /// DNS (RFC 1035, 4.2).
-    const PORT: u16 = 53;
-    let address = SocketAddr::from((lookups.address, PORT));
+    let address = SocketAddr::from((lookups.address, DNS_PORT));
     let bind = || -> std::io::Result<_> { Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?)) };
     bind().with_context(|| format!("bind {address}"))
 }

@@ -196,7 +196,11 @@ impl Bench<'_> {
         match report {
             Report::Goodput(goodput) => Ok(goodput.megabits_per_second()),
             Report::RoundTrips(trips) if trips.count > 0 => Ok(trips.median.as_secs_f64() * 1e3),
-            Report::RoundTrips(_) | Report::Transfer(_) | Report::Reached(_) | Report::Resolved(_) | Report::Flooded => {
+            Report::RoundTrips(_)
+            | Report::Transfer(_)
+            | Report::Reached(_)
+            | Report::Resolved(_)
+            | Report::Flooded => {
                 bail!("no answer to {test:?}: {report:?}")
             }
         }

@@ -7,14 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use egress::{Destination, Host, Port, Process, Rules};
 use service::Service;
 
-use super::{Probe, Signing, Tunnel};
+use super::{DNS_PORT, Probe, Signing, Tunnel};
 use crate::role::Role;
 
 /// Of one process. More are probably networks, written as addresses.
 const MAX_DESTINATIONS: usize = 32;
 
-/// DNS (RFC 1035, 4.2).
-const DNS: [Port; 2] = [Port::Udp(53), Port::Tcp(53)];
+const DNS: [Port; 2] = [Port::Udp(DNS_PORT), Port::Tcp(DNS_PORT)];
 
 /// The names that a process may look up, and where the resolver answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -143,6 +143,7 @@ fn times_names_ports_and_servers_out_of_range_are_refused_by_key() {
     assert!(refused("aws.com", "aws..com").starts_with("probe.name: "));
     assert!(refused("aws.com", "-aws.com").starts_with("probe.name: "));
     assert!(refused("[7007]", "[0]").starts_with("services: hello: listen: "));
+    assert!(refused("[7007]", "[53]").contains("services: hello: listen: port 53 is used by resolver"));
     assert!(refused("servers = [\"203.0.113.1\"]", "servers = []").starts_with("dns.servers: 0 addresses"));
     assert!(refused("servers = [\"203.0.113.1\"]", "servers = [\"127.0.0.53\"]").contains("is a loopback address"));
     assert!(refused("servers = [\"203.0.113.1\"]", "servers = [\"0.0.0.0\"]").contains("is the unspecified address"));

@@ -109,7 +109,7 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
         "intruder: bind 8080: allowed",
         "intruder: bind 8081: Permission denied",
         "intruder: bind 0: Permission denied",
-        "intruder: bind UDP 53: allowed",
+        "intruder: bind UDP 5353: allowed",
         "intruder: connect 198.51.100.10:7008: allowed",
         "intruder: connect 198.51.100.80:443: allowed",
         "intruder: connect 198.51.100.80:80: Connection refused",

@@ -33,7 +33,7 @@ fn rights() {
     for port in [8080, 8081, 0] {
         say(&format!("bind {port}"), TcpListener::bind(("::", port)));
     }
-    say("bind UDP 53", UdpSocket::bind(("::", 53)));
+    say("bind UDP 5353", UdpSocket::bind(("::", 5353)));
     for to in ["198.51.100.10:7008", "198.51.100.80:443", "198.51.100.80:80"] {
         say(&format!("connect {to}"), TcpStream::connect(to));
     }
