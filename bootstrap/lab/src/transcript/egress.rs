@@ -51,9 +51,12 @@ impl Transcript<'_> {
             PROBE_PATIENCE,
             || self.enclave.expect_running(),
             |text| {
-                let of_agent = |line: &&str| line.contains("egress: refused ") && line.contains(" from limited ");
-                let lines: Vec<_> = text.lines().filter(of_agent).map(str::to_owned).collect();
-                (lines.len() >= 3).then_some(lines)
+                let refused = |what: &str| {
+                    let start = format!("egress: refused {what} ");
+                    let mut lines = text.lines().filter(|line| line.contains(" from limited"));
+                    lines.find(|line| line.contains(&start)).map(str::to_owned)
+                };
+                ["TCP", "UDP", "a query"].into_iter().map(refused).collect::<Option<Vec<_>>>()
             },
         )?;
         body(&format!(
@@ -96,6 +99,7 @@ fn attempt_all(rows: &[Row], agent: impl Fn(&Test) -> Result<Report>) -> Result<
                 _ => false,
             };
             ensure!(is_right, "{text} {to}: {error:?}, expected {expected:?}");
+            let to = if *by == Attempt::Ping { to.ip().to_string() } else { to.to_string() };
             Ok(format!("{text} {to}: {}", error.as_deref().unwrap_or("allowed")))
         })
         .collect()
