@@ -2,6 +2,7 @@
 
 mod addresses;
 mod attestation;
+mod egress;
 mod file;
 mod forward;
 mod path;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub(crate) use self::attestation::{Attestation, AttestationFiles, measurements, root};
+pub(crate) use self::egress::Egress;
 pub(crate) use addresses::{Range, Ranges};
 pub(crate) use forward::Forward;
 pub(crate) use remote::Remote;
@@ -33,6 +35,7 @@ pub(crate) struct Config {
     /// To be [loaded](AttestationFiles::load): what an enclave must prove is in separate files.
     pub(crate) attestation: AttestationFiles,
     pub(crate) nat: Nat,
+    pub(crate) egress: Egress,
     pub(crate) dns: Dns,
 }
 

@@ -84,8 +84,19 @@ async fn services(
     health: &Health,
     stop: CancellationToken,
 ) -> Result<()> {
-    let Prepared { config, uplink, tunnel_ports, entry_port, interface, found, listener, attestation, named, .. } =
-        prepared;
+    let Prepared {
+        config,
+        uplink,
+        tunnel_ports,
+        entry_port,
+        interface,
+        found,
+        listener,
+        attestation,
+        named,
+        forwarder,
+        ..
+    } = prepared;
     let _entry_port = entry_port.map_or_else(|| EntryPort::hold_everywhere(tunnel_ports.entry), Ok)?;
     let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
@@ -100,10 +111,11 @@ async fn services(
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     let watched = status::Watched { gateway: &gateway, named: &named, health, drops, forwards: &config.nat.forwards };
     tokio::select! {
-        // All three end when told to.
+        // All of them end when told to.
         _ = async {
             tokio::join!(
                 named.run(stop.clone()),
+                forwarder.run(stop.clone()),
                 listener.serve(gateway.clone(), stop.clone()),
                 controller.run(&gateway, &pulse, &stop)
             )
@@ -153,6 +165,7 @@ struct Prepared<'a> {
     listener: Listener,
     attestation: Attestation,
     named: dns::Prepared,
+    forwarder: dns::Forwarder,
 }
 
 impl<'a> Prepared<'a> {
@@ -162,11 +175,23 @@ impl<'a> Prepared<'a> {
         check::executables(config).await?;
         make_dir(&config.enclaves.state_dir)?;
         dns::ensure_port_is_free(config).await?;
-        let named = dns::prepare(config, &config.runtime_dir.join("named")).await?;
+        let (named, forwarder) = dns::prepare(config, &config.runtime_dir.join("named")).await?;
         let uplink = uplink(config).await.context("nat.uplink")?;
         let (tunnel_ports, entry_port) = tunnel_ports(config)?;
         let (interface, found) = Interface::find(&config.wireguard, key).await?;
-        Ok(Self { config, key, uplink, tunnel_ports, entry_port, interface, found, listener, attestation, named })
+        Ok(Self {
+            config,
+            key,
+            uplink,
+            tunnel_ports,
+            entry_port,
+            interface,
+            found,
+            listener,
+            attestation,
+            named,
+            forwarder,
+        })
     }
 }
 

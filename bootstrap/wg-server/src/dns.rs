@@ -5,6 +5,7 @@ mod allow_list;
 pub(crate) mod apparmor;
 mod child;
 mod cookie;
+mod forwarder;
 mod holder;
 mod message;
 mod named_conf;
@@ -28,6 +29,7 @@ use cookie::Secret;
 
 pub(crate) use account::Account;
 pub(crate) use allow_list::{AllowList, Name};
+pub(crate) use forwarder::Forwarder;
 pub(crate) use resolution::fault;
 pub(crate) use supervisor::Named;
 
@@ -56,13 +58,14 @@ pub(crate) struct Files {
     dir: PathBuf,
 }
 
-/// Writes named's files into `dir`, readable only for its user, and checks them and the zones with named-checkconf: as that
-/// user, if wg-server may become it.
-pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
+/// Binds the forwarder, writes named's files into `dir`, readable only for its user, and checks them and the zones with
+/// named-checkconf: as that user, if wg-server may become it.
+pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<(Prepared, Forwarder)> {
     let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
+    let forwarder = Forwarder::bind(config, list.clone()).await?;
     let account = account(config)?;
     let secret = Secret::random();
-    account.furnish(dir, named_conf::files(config, &list, dir, &secret))?;
+    account.furnish(dir, named_conf::files(config, &list, dir, &secret, forwarder.address()?))?;
     account.furnish_log(&config.dns.query_log_path).context("dns.query_log_path")?;
     for warning in list.warnings(&config.dns.allow_list_path) {
         tracing::warn!("{warning}");
@@ -75,7 +78,7 @@ pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<Prepared> {
         tracing::warn!("{objection}");
     }
     let sample = list.entries().find(|(_, entry)| entry.itself).map(|(name, _)| name.to_string());
-    Ok(Prepared { account, socket_path, files, secret, sample, objection })
+    Ok((Prepared { account, socket_path, files, secret, sample, objection }, forwarder))
 }
 
 /// The user that named runs as. If wg-server does not start it, its service also has wg-server's group.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use wireguard::{MAX_MTU, MIN_MTU};
 
 use super::attestation::AttestationTable;
+use super::egress::EgressTable;
 use super::forward::{self, ForwardTable};
 use super::path::absolute;
 use super::remote::RemoteTable;
@@ -29,6 +30,8 @@ pub(super) struct File {
     attestation: AttestationTable,
     #[serde(default)]
     nat: NatTable,
+    #[serde(default)]
+    egress: EgressTable,
     dns: DnsTable,
 }
 
@@ -92,6 +95,7 @@ impl File {
         let enclaves = self.enclaves.check(&wireguard.addresses)?;
         let attestation = self.attestation.check()?;
         let nat = self.nat.check(&enclaves.ranges)?;
+        let egress = self.egress.check()?;
         let dns = self.dns.check(&wireguard.addresses)?;
         ensure!(
             nat.uplink.as_ref() != Some(&wireguard.interface),
@@ -112,6 +116,7 @@ impl File {
             enclaves,
             attestation,
             nat,
+            egress,
             dns,
         })
     }

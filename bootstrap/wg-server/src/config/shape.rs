@@ -51,6 +51,8 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("nat.forwards", Kind::Tables, "[[nat.forwards]]"),
     ("nat.forwards.port", Kind::Port, "443"),
     ("nat.forwards.to", Kind::Text, "\"203.0.113.2:443\""),
+    ("egress", Kind::Table, "[egress]"),
+    ("egress.destinations", Kind::Texts, "[\"169.254.169.254:80\"]"),
     ("dns", Kind::Table, "[dns]"),
     ("dns.allow_list_path", Kind::Path, "\"/etc/wg-server/dns-allow-list.txt\""),
     ("dns.forwarders", Kind::Texts, "[\"169.254.169.253\"]"),
@@ -143,6 +145,7 @@ mod tests {
         let mut file: Table = LAB.parse().unwrap();
         let remote = "listen = \"192.0.2.10:821\"\nparents = [\"192.0.2.0/24\"]".parse::<Table>().unwrap();
         file.insert("remote".to_owned(), remote.into());
+        file.insert("egress".to_owned(), Table::new().into());
         let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
         let inner = above.split('.').filter(|name| !name.is_empty()).fold(&mut file, |table, name| {
             let inner = table.get_mut(name).unwrap();
@@ -187,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_key_that_is_read_has_a_kind() {
-        for table in ["", "wireguard", "remote", "enclaves", "attestation", "nat", "nat.forwards", "dns"] {
+        for table in ["", "wireguard", "remote", "enclaves", "attestation", "nat", "nat.forwards", "egress", "dns"] {
             let path = format!("{table}.nonsense");
             let error = error(&with(path.trim_start_matches('.'), &Value::from(1)));
             let expected = error.split_once(", expected ").unwrap().1;

@@ -1,13 +1,13 @@
 //! BIND's configuration, generated from ours.
 
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::allow_list::{AllowList, Name, POLICY_ZONE};
 use super::cookie::Secret;
-use super::zone;
-use crate::config::{Config, Deny, Forwarder};
+use super::{forwarder, zone};
+use crate::config::{Config, Deny};
 
 /// A file that named reads.
 pub(super) struct GeneratedFile {
@@ -21,10 +21,16 @@ pub(super) const WORK_DIR: &str = "work";
 const POLICY_FILE: &str = "policy.zone";
 const ROOT_FILE: &str = "refused-root.zone";
 
-/// Everything that named reads, for a working folder.
-pub(super) fn files(config: &Config, list: &AllowList, dir: &Path, secret: &Secret) -> Vec<GeneratedFile> {
+/// Everything that named reads, for a working folder and the address of wg-server's forwarder.
+pub(super) fn files(
+    config: &Config,
+    list: &AllowList,
+    dir: &Path,
+    secret: &Secret,
+    forwarder: SocketAddr,
+) -> Vec<GeneratedFile> {
     let mut files = vec![
-        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir, secret) },
+        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir, secret, forwarder) },
         GeneratedFile { name: POLICY_FILE, text: zone::policy(list) },
     ];
     if config.dns.deny == Deny::Refused {
@@ -33,11 +39,10 @@ pub(super) fn files(config: &Config, list: &AllowList, dir: &Path, secret: &Secr
     files
 }
 
-fn conf(config: &Config, list: &AllowList, dir: &Path, secret: &Secret) -> String {
+fn conf(config: &Config, list: &AllowList, dir: &Path, secret: &Secret, forwarder: SocketAddr) -> String {
     let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
     let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = gateways.into_iter().partition(IpAddr::is_ipv4);
     let networks: String = config.wireguard.addresses.iter().map(|net| format!(" {};", net.trunc())).collect();
-    let forwarders: String = config.dns.forwarders.iter().map(forwarder).collect();
     let mut conf = format!(
         r#"// Written by wg-server at every start; changes here are lost.
 acl enclaves {{{networks} }};
@@ -64,8 +69,12 @@ options {{
     minimal-responses yes;
     minimal-any yes;
 
+    // wg-server, which passes questions to dns.forwarders. An answer opens its addresses for a while: named may not keep it longer.
     forward only;
-    forwarders {{{forwarders} }};
+    forwarders {{ {forwarder} port {port}; }};
+    max-cache-ttl {max_ttl};
+    stale-cache-enable no;
+    stale-answer-enable no;
     dnssec-validation {dnssec};
 
     recursive-clients 256;
@@ -103,21 +112,23 @@ zone "{policy}" {{ type primary; file "{dir}/{POLICY_FILE}"; allow-query {{ none
         listen_on_v6 = list_of(&ipv6),
         dnssec = if config.dns.dnssec { "auto" } else { "no" },
         secret = secret.expose_as_hex(),
+        forwarder = forwarder.ip(),
+        port = forwarder.port(),
+        max_ttl = forwarder::MAX_TTL.as_secs(),
         policy = POLICY_ZONE,
         query_log = config.dns.query_log_path.display(),
     );
     if config.dns.deny == Deny::Refused {
-        refuse(&mut conf, list, &config.dns.forwarders, dir);
+        refuse(&mut conf, list, forwarder, dir);
     }
     conf
 }
 
 /// A policy zone cannot refuse. Our own root zone can, because nobody may query it. The allowed names are zones inside it whose
-/// questions go to the forwarders. They are static stubs, because BIND answers from the closest *zone*, and a zone of type
+/// questions go to the forwarder. They are static stubs, because BIND answers from the closest *zone*, and a zone of type
 /// `forward` does not count as one.
-fn refuse(conf: &mut String, list: &AllowList, forwarders: &[Forwarder], dir: &Path) {
-    let addresses: String = forwarders.iter().map(forwarder).collect();
-    let servers: String = forwarders.iter().map(|forwarder| format!(" {};", forwarder.address)).collect();
+fn refuse(conf: &mut String, list: &AllowList, forwarder: SocketAddr, dir: &Path) {
+    let (address, port) = (forwarder.ip(), forwarder.port());
     let dir = dir.display();
     // Writing to a string cannot fail.
     let _infallible =
@@ -129,8 +140,8 @@ fn refuse(conf: &mut String, list: &AllowList, forwarders: &[Forwarder], dir: &P
         if !is_inside_another {
             let _infallible = writeln!(
                 conf,
-                "zone \"{name}\" {{ type static-stub; server-addresses {{{servers} }}; forward only; \
-                 forwarders {{{addresses} }}; allow-query {{ enclaves; }}; }};"
+                "zone \"{name}\" {{ type static-stub; server-addresses {{ {address}; }}; forward only; \
+                 forwarders {{ {address} port {port}; }}; allow-query {{ enclaves; }}; }};"
             );
         }
     }
@@ -141,8 +152,4 @@ fn list_of(addresses: &[IpAddr]) -> String {
         [] => " none;".to_owned(),
         _ => addresses.iter().map(|address| format!(" {address};")).collect(),
     }
-}
-
-fn forwarder(forwarder: &Forwarder) -> String {
-    format!(" {} port {};", forwarder.address, forwarder.port)
 }

@@ -10,6 +10,7 @@ use crate::firewall::Gate;
 use crate::health::Health;
 use crate::namespace::{alone_with_users, sh};
 
+mod forwarding;
 mod starting;
 
 const LAB: &str = include_str!("../../tests/parent.toml");
@@ -36,6 +37,15 @@ evil.test. A 198.51.100.66
 evil.com. A 198.51.100.66
 front.example. CNAME hidden.example.
 hidden.example. A 198.51.100.66
+long.wild.example. 86400 A 198.51.100.85
+private.wild.example. A 10.0.0.1
+tunnel.wild.example. A 203.0.113.2
+metadata.wild.example. A 169.254.169.253
+imds.wild.example. A 169.254.169.254
+mixed.wild.example. A 198.51.100.87
+mixed.wild.example. A 192.168.0.1
+moved.wild.example. 600 CNAME elsewhere.test.
+elsewhere.test. 1 A 198.51.100.86
 ";
 /// named as its supervisor starts it, and neither the upstream nor the shell that asks.
 const PGREP: &str = "pgrep -x -f '/usr/sbin/named -f -c .*/named/named.conf -L .*'";
@@ -86,7 +96,7 @@ impl Setup {
     fn run(&self, test: impl AsyncFnOnce(&Named<'_>)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let prepared = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
+            let (prepared, forwarder) = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
             let health = Health::default();
             let gate = Gate::new(self.config.nat.nft_path.clone(), self.config.wireguard.interface.as_str()).unwrap();
             let named = Named::new(&self.config, prepared, gate, &health);
@@ -96,7 +106,7 @@ impl Setup {
                 test(&named).await;
                 stop.cancel();
             };
-            tokio::join!(named.run(stop.clone()), tested);
+            tokio::join!(named.run(stop.clone()), forwarder.run(stop.clone()), tested);
             assert_eq!(named.state().phase, Phase::Stopped);
         });
     }

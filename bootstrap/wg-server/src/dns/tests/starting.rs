@@ -21,7 +21,7 @@ fn inside_starter() {
         std::fs::create_dir_all(setup.dir.path().join("log")).unwrap();
         let list = AllowList::load(&setup.config.dns.allow_list_path).unwrap();
         let dir = setup.dir.path().join("named");
-        for file in named_conf::files(&setup.config, &list, &dir, &Secret::random()) {
+        for file in named_conf::files(&setup.config, &list, &dir, &Secret::random(), ([127, 0, 0, 1], 5353).into()) {
             std::fs::write(dir.join(file.name), file.text).unwrap();
         }
         let listener = starter::bind(&socket_path).unwrap();
