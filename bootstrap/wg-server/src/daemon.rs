@@ -58,7 +58,8 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 /// The firewall: it is there before wg0 and until after it.
 async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()> {
     let plan = firewall::Plan::new(prepared.config, prepared.uplink.clone(), prepared.tunnel_ports);
-    let mut firewall = Firewall::apply(&prepared.config.nat.nft_path, &plan).await?;
+    let is_listed = |name: &str| prepared.forwarder.lists(name);
+    let mut firewall = Firewall::apply(&prepared.config.nat.nft_path, &plan, is_listed).await?;
     let result = network(prepared, &mut firewall, stop).await;
     take_down("remove the firewall", firewall.remove(), result).await
 }
@@ -66,10 +67,11 @@ async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()>
 /// wg0 and the forwarding to and from it, both in the controller's care.
 async fn network(prepared: Prepared<'_>, firewall: &mut Firewall, stop: CancellationToken) -> Result<()> {
     let Prepared { config, key, ref uplink, tunnel_ports, ref interface, .. } = prepared;
-    let (interface, drops, gate, health) = (interface.clone(), firewall.drops(), firewall.gate(), Health::default());
+    let (interface, health) = (interface.clone(), Health::default());
+    let (drops, gate, sets) = (firewall.drops(), firewall.gate(), firewall.sets());
     let controller = Controller::new(config, uplink, tunnel_ports, interface.clone(), key, firewall, &health)?;
     let result = match controller.start().await {
-        Ok(()) => services(prepared, controller, gate, &drops, &health, stop).await,
+        Ok(()) => services(prepared, controller, gate, sets, &drops, &health, stop).await,
         Err(error) => Err(error),
     };
     take_down("delete the interface", interface.delete(), result).await
@@ -80,6 +82,7 @@ async fn services(
     prepared: Prepared<'_>,
     mut controller: Controller<'_>,
     gate: firewall::Gate,
+    sets: firewall::Sets,
     drops: &firewall::Drops,
     health: &Health,
     stop: CancellationToken,
@@ -109,13 +112,21 @@ async fn services(
     let status = status::Server::bind(&config.runtime_dir)?;
     let pulse = Pulse::default();
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
-    let watched = status::Watched { gateway: &gateway, named: &named, health, drops, forwards: &config.nat.forwards };
+    let watched = status::Watched {
+        gateway: &gateway,
+        named: &named,
+        health,
+        drops,
+        sets: &sets,
+        egress: &config.egress,
+        forwards: &config.nat.forwards,
+    };
     tokio::select! {
         // All of them end when told to.
         _ = async {
             tokio::join!(
                 named.run(stop.clone()),
-                forwarder.run(stop.clone()),
+                forwarder.run(sets.clone(), stop.clone()),
                 listener.serve(gateway.clone(), stop.clone()),
                 controller.run(&gateway, &pulse, &stop)
             )

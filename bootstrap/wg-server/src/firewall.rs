@@ -5,9 +5,11 @@ mod gate;
 mod generation;
 mod legacy;
 mod nft;
+mod opened;
 mod packet;
 mod rule;
 mod ruleset;
+mod sets;
 mod table;
 
 use std::path::Path;
@@ -18,6 +20,7 @@ use anyhow::{Context, Result};
 pub(crate) use gate::Gate;
 use nft::Nft;
 pub(crate) use ruleset::Plan;
+pub(crate) use sets::{Resolved, Sets};
 use table::Table;
 
 /// All rules are read again after a pause of this many times as long as reading took: some hosts have many that change often.
@@ -31,7 +34,8 @@ pub(crate) struct Firewall {
     nft: Nft,
     table: Table,
     gate: Gate,
-    /// The ruleset's generation when the tables were last seen to be in place.
+    sets: Sets,
+    /// The ruleset's generation, without elements, when the tables were last seen to be in place.
     seen: Option<u32>,
     plan: Plan,
     foreign: Foreign,
@@ -53,34 +57,45 @@ pub(crate) enum Found {
 }
 
 impl Firewall {
-    /// Sets the table, and replaces one that a killed wg-server left.
-    pub(crate) async fn apply(nft_path: &Path, plan: &Plan) -> Result<Self> {
+    /// Sets the table, and replaces one that a killed wg-server left. The addresses in its sets stay open if `is_listed` holds for
+    /// the names that they belong to.
+    pub(crate) async fn apply(nft_path: &Path, plan: &Plan, is_listed: impl Fn(&str) -> bool) -> Result<Self> {
         let nft = Nft::new(nft_path.to_owned());
         let mut table = Table::new(ruleset::TABLE, ruleset::as_json(&plan.replacement())?);
-        let seen = table.put(&nft).await.context("set the firewall table inet wg_server")?;
+        let doing = "set the firewall table inet wg_server";
+        let left = nft.table(ruleset::TABLE).await.context(doing)?;
+        let sets = Sets::adopt(left.as_ref(), is_listed)?;
+        let seen = table.put(&nft, sets.lock().await.statements()).await.context(doing)?;
         let gate = Gate::new(nft_path.to_owned(), plan.interface())?;
         let foreign = Foreign { seen: None, not_before: Instant::now() };
-        Ok(Self { nft, table, gate, seen, plan: plan.clone(), foreign, legacy_not_before: Instant::now() })
+        Ok(Self { nft, table, gate, sets, seen, plan: plan.clone(), foreign, legacy_not_before: Instant::now() })
     }
 
     /// Restores tables that changed. Returns what was found instead.
     pub(crate) async fn restore(&mut self) -> Result<Vec<Found>> {
-        let generation = generation::read()?;
+        // No answer adds elements meanwhile.
+        let sets = self.sets.lock().await;
+        let generation = sets.generation()?;
         if self.seen == Some(generation) {
             return Ok(Vec::new());
         }
         // Until the tables are verified, assume that they changed.
         self.seen = None;
         // The first one comes first: without it, no enclave reaches the gate.
-        let table = self.table.restore(&self.nft).await?;
+        let table = self.table.restore(&self.nft, |table| sets.are_in(table), || sets.statements()).await?;
         let gate = self.gate.restore().await?;
         self.seen = match (&table, &gate) {
             (None, None) => Some(generation),
-            (Some((_, generation)), None) => *generation,
+            (Some((_, generation)), None) => generation.map(|generation| sets.without_elements(generation)),
             // The next check reads them again.
             (_, Some(_)) => None,
         };
         Ok(table.map(|(found, _)| found).into_iter().chain(gate).collect())
+    }
+
+    /// The sets of addresses that enclaves may reach.
+    pub(crate) fn sets(&self) -> Sets {
+        self.sets.clone()
     }
 
     /// The gate to port 53 for enclaves.
@@ -90,7 +105,7 @@ impl Firewall {
 
     /// Finds other tables that drop the enclaves' packets, one sentence each. `None` if no table has changed since the last call.
     pub(crate) async fn foreign(&mut self) -> Result<Option<Vec<String>>> {
-        let (generation, started) = (generation::read()?, Instant::now());
+        let (generation, started) = (self.sets.lock().await.generation()?, Instant::now());
         if self.foreign.seen == Some(generation) || started < self.foreign.not_before {
             return Ok(None);
         }
@@ -112,7 +127,7 @@ impl Firewall {
         Some(problems)
     }
 
-    /// A reader of the counter, independent of the firewall's owner.
+    /// A reader of the counters, independent of the firewall's owner.
     pub(crate) fn drops(&self) -> Drops {
         Drops { nft: self.nft.clone() }
     }
@@ -124,7 +139,7 @@ impl Firewall {
     }
 }
 
-/// The table's counter.
+/// The table's counters.
 #[derive(Clone, Debug)]
 pub(crate) struct Drops {
     nft: Nft,
@@ -133,9 +148,17 @@ pub(crate) struct Drops {
 impl Drops {
     /// How many packets from enclaves to other name servers were dropped since the table was set.
     pub(crate) async fn dropped_questions(&self) -> Result<u64> {
-        let doing = || format!("read the counter {} of the firewall", ruleset::OTHER_NAME_SERVERS);
-        let listed = self.nft.counter(ruleset::OTHER_NAME_SERVERS).await.with_context(doing)?;
-        ruleset::counted(&listed).with_context(doing)
+        self.counter(ruleset::OTHER_NAME_SERVERS).await
+    }
+
+    /// How many packets from enclaves to destinations that are not open were refused since the table was set.
+    pub(crate) async fn unlisted(&self) -> Result<u64> {
+        self.counter(ruleset::UNLISTED).await
+    }
+
+    async fn counter(&self, name: &str) -> Result<u64> {
+        let doing = || format!("read the counter {name} of the firewall");
+        ruleset::counted(&self.nft.counter(name).await.with_context(doing)?).with_context(doing)
     }
 }
 

@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 use tunnel::port::Cid;
 
 use crate::admission::Attested;
-use crate::config::Forward;
+use crate::config::{Egress, Forward};
 use crate::dns;
 use crate::enclaves::Phase;
-use crate::firewall::Drops;
+use crate::firewall::{Drops, Resolved, Sets};
 use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
@@ -37,8 +37,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_CLIENTS: usize = 16;
 /// While nft hangs, a report without the firewall's counter is better than none.
 const COUNTER_DEADLINE: Duration = Duration::from_secs(1);
-/// A report of 64 enclaves has about 64 KiB.
-const MAX_REPORT_LEN: u64 = 4 << 20;
+/// A report of 64 enclaves has about 64 KiB, and one of all the addresses that can be open fewer than 6 MiB.
+const MAX_REPORT_LEN: u64 = 8 << 20;
 const MAX_REQUEST_LEN: u64 = 1024;
 
 /// A client's request.
@@ -62,12 +62,33 @@ pub(crate) struct Report {
     named: String,
     /// Packets from enclaves to other name servers than the gateway's. `None` while the firewall cannot be read.
     dropped_questions: Option<u64>,
+    egress: EgressReport,
     /// What wg-server cannot or has not yet repaired. One sentence each, with what to do.
     problems: Vec<String>,
     /// What wg-server has repaired since it started.
     repairs: BTreeMap<Kind, RepairsReport>,
     forwards: Vec<ForwardReport>,
     enclaves: Vec<EnclaveReport>,
+}
+
+/// What all enclaves may reach now, besides the gateway.
+#[derive(Debug, Serialize, Deserialize)]
+struct EgressReport {
+    /// Packets to anything else. `None` while the firewall cannot be read.
+    unlisted: Option<u64>,
+    /// `egress.destinations`.
+    destinations: Vec<String>,
+    /// The addresses of names.
+    resolved: Vec<ResolvedReport>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ResolvedReport {
+    address: IpAddr,
+    /// The name on the allow-list that resolved to it.
+    name: String,
+    /// Seconds since 1970.
+    until: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -149,6 +170,8 @@ pub(crate) struct Watched<'a> {
     pub(crate) named: &'a dns::Named<'a>,
     pub(crate) health: &'a Health,
     pub(crate) drops: &'a Drops,
+    pub(crate) sets: &'a Sets,
+    pub(crate) egress: &'a Egress,
     pub(crate) forwards: &'a [Forward],
 }
 
@@ -296,7 +319,7 @@ fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
 }
 
 async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
-    let Watched { gateway, named, health, drops, forwards } = watched;
+    let Watched { gateway, named, health, drops, sets, egress, forwards } = watched;
     let mut problems = health.problems();
     // The report is needed most when wg0 is missing.
     let peers = gateway.interface().peers().await.unwrap_or_else(|error| {
@@ -310,13 +333,23 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         let owner = seen.iter().find(|seen| seen.enclave.addresses.all().contains(&address));
         owner.is_some_and(|owner| owner.enclave.phase() == Phase::Peer)
     };
+    let dropped = async {
+        // One after the other within the deadline of both.
+        (drops.dropped_questions().await.ok(), drops.unlisted().await.ok())
+    };
+    let (dropped_questions, unlisted) = timeout(COUNTER_DEADLINE, dropped).await.unwrap_or_default();
     Report {
         uptime: uptime.as_secs(),
         interface: gateway.interface().name().to_string(),
         public_key: gateway.public_key().to_string(),
         trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
-        dropped_questions: timeout(COUNTER_DEADLINE, drops.dropped_questions()).await.ok().and_then(Result::ok),
+        dropped_questions,
+        egress: EgressReport {
+            unlisted,
+            destinations: egress.destinations.iter().map(ToString::to_string).collect(),
+            resolved: sets.resolved().await.into_iter().map(ResolvedReport::from).collect(),
+        },
         problems,
         repairs: health.repairs().into_iter().map(|(kind, repairs)| (kind, repairs.into())).collect(),
         forwards: forwards
@@ -330,6 +363,12 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
 impl Renewing {
     pub(crate) fn is_nobody(&self) -> bool {
         self.enclaves == 0
+    }
+}
+
+impl From<Resolved> for ResolvedReport {
+    fn from(Resolved { address, name, lifetime }: Resolved) -> Self {
+        Self { address, name: name.to_string(), until: unix_seconds(SystemTime::now() + lifetime) }
     }
 }
 

@@ -45,33 +45,9 @@ impl Firewall {
     /// # Errors
     /// The message that the kernel refused, and why.
     pub fn load(rules: &Rules) -> Result<Self, NetfilterError> {
-        let failed = |doing: &str| {
-            let doing = doing.to_owned();
-            move |cause| NetfilterError { doing, cause }
-        };
-        let socket = open().map_err(failed("open a socket"))?;
-        let parts = rules.parts();
-        let names: Vec<_> = parts.iter().map(|part| format!("add {}", part.name)).collect();
-        let batch = batch(parts);
-        let sent = socket.send(&batch, 0).map_err(failed("send the table"))?;
-        if sent != batch.len() {
-            return Err(failed("send the table")(io::ErrorKind::WriteZero.into()));
-        }
-        let doing = |sequence: u32| {
-            let at = usize::try_from(sequence).ok().and_then(|sequence| sequence.checked_sub(1));
-            at.and_then(|at| names.get(at)).map_or("load the table", String::as_str)
-        };
-        let mut is_acknowledged = false;
-        for message in receive(&socket).map_err(failed("read the answer"))? {
-            if let NetlinkPayload::Error(error) = message.payload {
-                if error.code.is_some() {
-                    return Err(failed(doing(message.header.sequence_number))(error.to_io()));
-                }
-                is_acknowledged = true;
-            }
-        }
-        let silent = || failed("load the table")(io::Error::other("the kernel did not answer"));
-        is_acknowledged.then_some(Self { socket }).ok_or_else(silent)
+        let socket = open()?;
+        commit(&socket, rules.parts())?;
+        Ok(Self { socket })
     }
 
     /// The number of refused packets of each process since the table was loaded.
@@ -92,6 +68,44 @@ impl Firewall {
         let answers = receive(&self.socket).map_err(failed)?;
         Ok(answers.into_iter().filter_map(|answer| counter(answer.payload)).collect())
     }
+}
+
+impl NetfilterError {
+    /// Whether the table or set does not exist.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    fn new(doing: &str, cause: io::Error) -> Self {
+        Self { doing: doing.to_owned(), cause }
+    }
+}
+
+/// Makes all changes in one transaction, or none.
+pub(crate) fn commit(socket: &Socket, parts: Vec<Part>) -> Result<(), NetfilterError> {
+    let failed = |doing: &'static str| move |cause| NetfilterError::new(doing, cause);
+    let names: Vec<_> = parts.iter().map(|part| format!("add {}", part.name)).collect();
+    let batch = batch(parts);
+    let sent = socket.send(&batch, 0).map_err(failed("send the table"))?;
+    if sent != batch.len() {
+        return Err(failed("send the table")(io::ErrorKind::WriteZero.into()));
+    }
+    let doing = |sequence: u32| {
+        let at = usize::try_from(sequence).ok().and_then(|sequence| sequence.checked_sub(1));
+        at.and_then(|at| names.get(at)).map_or("load the table", String::as_str)
+    };
+    let mut is_acknowledged = false;
+    for message in receive(socket).map_err(failed("read the answer"))? {
+        if let NetlinkPayload::Error(error) = message.payload {
+            if error.code.is_some() {
+                return Err(NetfilterError::new(doing(message.header.sequence_number), error.to_io()));
+            }
+            is_acknowledged = true;
+        }
+    }
+    let silent = || failed("load the table")(io::Error::other("the kernel did not answer"));
+    is_acknowledged.then_some(()).ok_or_else(silent)
 }
 
 /// All parts between the two messages that start and end a transaction. The parts' sequence numbers count from 1. Only the
@@ -134,11 +148,14 @@ pub(crate) fn serialize(mut message: NetlinkMessage<NetfilterMessage>) -> Vec<u8
 }
 
 /// A socket that does not block.
-fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.set_non_blocking(true)?;
-    Ok(socket)
+pub(crate) fn open() -> Result<Socket, NetfilterError> {
+    let open = || {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
+        Ok(socket)
+    };
+    open().map_err(|cause| NetfilterError::new("open a socket", cause))
 }
 
 /// All messages that are there.

@@ -8,9 +8,14 @@ const OPERATOR: [(&str, &str); 3] = [
     ("\n# [[nat.forwards]]\n# port = 443\n", "\n[[nat.forwards]]\nport = 443\n"),
     ("\n# to = \"203.0.113.2:443\"\n", "\nto = \"203.0.113.2:443\"\n"),
 ];
-/// The lab's edit: its own root signs the documents of its enclaves.
-const LAB: [(&str, &str); 1] =
-    [("\n# root_path = \"/etc/wg-server/lab-root.pem\"\n", "\nroot_path = \"/etc/wg-server/lab-root.pem\"\n")];
+/// The lab's edits: its own root signs the documents of its enclaves, and they reach the self-test servers by address.
+const LAB: [(&str, &str); 2] = [
+    ("\n# root_path = \"/etc/wg-server/lab-root.pem\"\n", "\nroot_path = \"/etc/wg-server/lab-root.pem\"\n"),
+    (
+        "\ndestinations = [\"169.254.169.254:80\"]\n",
+        "\ndestinations = [\"169.254.169.254:80\", \"198.51.100.10\", \"2001:db8:100::10\"]\n",
+    ),
+];
 /// The names that a signer needs in the region of the lab's key.
 const NAMES: [(&str, &str); 2] = [
     ("\n# kms.eu-central-1.amazonaws.com\n", "\nkms.eu-central-1.amazonaws.com\n"),
@@ -43,6 +48,7 @@ fn edit(text: &str, changes: &[(&str, &str)]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::internet::SELF_TEST_SERVERS;
 
     const PARENT: &str = include_str!("../../../../config/parent/parent.toml");
 
@@ -50,6 +56,9 @@ mod tests {
     fn the_files_that_ship_can_be_changed_as_the_documents_say() {
         let text = parent(PARENT).unwrap();
         assert!(!text.contains("uplink = \"eth0\"") && text.contains("\nto = \"203.0.113.2:443\"\n"), "{text}");
+        for server in SELF_TEST_SERVERS {
+            assert!(text.contains(&format!("\"{}\"", server.ip())), "{server}: {text}");
+        }
         let list = allow_list(include_str!("../../../../config/parent/dns-allow-list.txt")).unwrap();
         assert!(list.lines().any(|line| line == "secretsmanager.eu-central-1.amazonaws.com"), "{list}");
     }

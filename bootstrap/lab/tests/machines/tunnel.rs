@@ -1,7 +1,7 @@
 //! Enclaves boot, bring up kernel WireGuard over vsock, and reach the internet.
 
 use super::shared_lab::lab_with;
-use lab::{EnclaveId, Report, Test};
+use lab::{EnclaveId, Report, Test, Transport};
 
 #[test]
 fn all_steps_of_the_transcript_happen() {
@@ -39,6 +39,28 @@ fn a_name_that_is_not_on_the_list_does_not_resolve_and_is_logged() {
     assert!(!resolve("aws.com.").is_empty());
     assert!(resolve("off-list.example.").is_empty());
     assert!(shared.lab.parent().unwrap().query_log().unwrap().contains("query: off-list.example IN A"));
+}
+
+#[test]
+fn an_address_is_open_because_its_name_resolved_and_others_are_not() {
+    let shared = lab_with(1);
+    let enclave = shared.lab.enclave(EnclaveId::FIRST);
+    enclave.self_test(&Test::Resolve { name: "aws.com.".into() }).unwrap();
+    let status = || shared.lab.parent().unwrap().output(&["/usr/local/bin/wg-server", "status"]).unwrap();
+    let dropped = || {
+        let status = status();
+        let packets = status.lines().find_map(|line| line.trim().strip_prefix("packets to what is not open: "));
+        packets.and_then(|packets| packets.strip_suffix(" dropped")?.parse::<u64>().ok()).expect("a number of packets")
+    };
+    for line in ["  open: 169.254.169.254:80 (egress.destinations)\n", "  open: 198.51.100.80 (aws.com, for "] {
+        assert!(status().contains(line), "{line}: {}", status());
+    }
+    let before = dropped();
+    // The name server's own address: no name on the list has it.
+    let test =
+        Test::Rtt { server: "198.51.100.53:7008".parse().unwrap(), transport: Transport::Udp, count: 2, size: 64 };
+    drop(enclave.self_test(&test));
+    assert!(dropped() >= before + 2, "{before} before: {}", status());
 }
 
 #[test]

@@ -9,7 +9,8 @@ mod judgement;
 mod question;
 mod upstream;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use self::question::{Question, Received};
 use self::upstream::{Upstreams, read_framed, write_framed};
 use super::allow_list::{self, AllowList};
 use crate::config::Config;
+use crate::firewall::Sets;
 
 pub(super) use self::judgement::MAX_TTL;
 
@@ -46,6 +48,18 @@ const MAX_QUESTION_LEN: usize = 1500;
 const BIND_TRIES: usize = 16;
 /// Of messages about refused answers.
 const LOGS_PER_SECOND: u32 = 5;
+
+/// Opens the way to addresses, before anybody knows them.
+pub(crate) trait Opens: Clone + Send + Sync + 'static {
+    /// Opens them because this name on the list has resolved, for their times to live and a margin.
+    fn open(&self, name: &Arc<str>, addresses: &BTreeMap<IpAddr, Duration>) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Opens for Sets {
+    async fn open(&self, name: &Arc<str>, addresses: &BTreeMap<IpAddr, Duration>) -> Result<()> {
+        Sets::open(self, name, addresses).await
+    }
+}
 
 /// The forwarder, listening.
 #[derive(Clone, Debug)]
@@ -87,21 +101,26 @@ impl Forwarder {
         Ok(Self { udp: Arc::new(udp), tcp: Arc::new(tcp), shared: Arc::new(shared) })
     }
 
+    /// Whether a name is on the list.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        allow_list::Name::parse(name).is_ok_and(|name| self.shared.list.allows(&name))
+    }
+
     /// Where it listens, over UDP and TCP.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         self.udp.local_addr().context("read the forwarder's address")
     }
 
     /// Answers until `stop`, in a task of its own: what else runs in the caller's may take a while.
-    pub(crate) async fn run(&self, stop: CancellationToken) {
+    pub(crate) async fn run(&self, sets: impl Opens, stop: CancellationToken) {
         let mut task = JoinSet::new();
-        task.spawn(self.clone().serve(stop));
+        task.spawn(self.clone().serve(sets, stop));
         if let Some(Err(error)) = task.join_next().await {
             tracing::error!(%error, "the forwarder");
         }
     }
 
-    async fn serve(self, stop: CancellationToken) {
+    async fn serve(self, sets: impl Opens, stop: CancellationToken) {
         let questions = Arc::new(Semaphore::new(MAX_QUESTIONS));
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut tasks = JoinSet::new();
@@ -115,14 +134,14 @@ impl Forwarder {
                         let Ok(permit) = Arc::clone(&questions).try_acquire_owned() else { continue };
                         let question = buffer.get(..len).unwrap_or_default().to_vec();
                         tasks.spawn(answer_datagram(
-                            Arc::clone(&self.udp), client, question, Arc::clone(&self.shared), permit,
+                            Arc::clone(&self.udp), client, question, Arc::clone(&self.shared), sets.clone(), permit,
                         ));
                     }
                     Err(error) => pause("receive", &error).await,
                 },
                 accepted = accept(&self.tcp, &connections) => match accepted {
                     Ok((stream, permit)) => {
-                        tasks.spawn(answer_stream(stream, Arc::clone(&self.shared), permit));
+                        tasks.spawn(answer_stream(stream, Arc::clone(&self.shared), sets.clone(), permit));
                     }
                     Err(error) => pause("accept", &error).await,
                 },
@@ -164,9 +183,10 @@ async fn answer_datagram(
     client: SocketAddr,
     question: Vec<u8>,
     shared: Arc<Shared>,
+    sets: impl Opens,
     permit: OwnedSemaphorePermit,
 ) {
-    if let Some(answer) = shared.answer(&question, true).await
+    if let Some(answer) = shared.answer(&question, true, &sets).await
         && let Err(error) = socket.send_to(&answer, client).await
     {
         tracing::debug!("the forwarder: answer: {error}");
@@ -174,24 +194,24 @@ async fn answer_datagram(
     drop(permit);
 }
 
-async fn answer_stream(mut stream: TcpStream, shared: Arc<Shared>, permit: OwnedSemaphorePermit) {
+async fn answer_stream(mut stream: TcpStream, shared: Arc<Shared>, sets: impl Opens, permit: OwnedSemaphorePermit) {
     for _ in 0..QUESTIONS_PER_CONNECTION {
         // An error is a client that has gone.
         let Ok(Ok(question)) = timeout(CLIENT_DEADLINE, read_framed(&mut stream)).await else { break };
-        let Some(answer) = shared.answer(&question, false).await else { break };
+        let Some(answer) = shared.answer(&question, false, &sets).await else { break };
         let Ok(Ok(())) = timeout(CLIENT_DEADLINE, write_framed(&mut stream, &answer)).await else { break };
     }
     drop(permit);
 }
 
 impl Shared {
-    async fn answer(&self, bytes: &[u8], is_datagram: bool) -> Option<Vec<u8>> {
+    async fn answer(&self, bytes: &[u8], is_datagram: bool, sets: &impl Opens) -> Option<Vec<u8>> {
         let question = match Question::parse(bytes)? {
             Received::Question(question) => question,
             Received::Unusable(answer) => return answer.to_vec().ok(),
         };
         let answer = match self.purpose(&question) {
-            Some(purpose) => self.resolve(&question, purpose).await.unwrap_or_else(|error| {
+            Some(purpose) => self.resolve(&question, purpose, sets).await.unwrap_or_else(|error| {
                 self.log(&question, &error);
                 question.answer(ResponseCode::ServFail)
             }),
@@ -216,12 +236,12 @@ impl Shared {
         is_zone_data.then_some(Purpose::ZoneData)
     }
 
-    async fn resolve(&self, question: &Question, purpose: Purpose) -> Result<Message> {
+    async fn resolve(&self, question: &Question, purpose: Purpose, sets: &impl Opens) -> Result<Message> {
         let answer = self.upstreams.ask(question).await?;
         let Purpose::Listed(listed) = purpose else { return Ok(judgement::zone_data(question, &answer)) };
         let Judged { answer, targets, addresses } = self.judge.judge(question, answer).context("refused the answer")?;
         self.remember(&targets, &listed)?;
-        tracing::debug!(name = %question.name(), %listed, ?addresses, "resolved");
+        sets.open(&listed, &addresses).await?;
         Ok(answer)
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use wireguard::device::PrivateKey;
 
+use super::forwarder::Opens;
 use super::supervisor::Phase;
 use super::*;
 use crate::firewall::Gate;
@@ -57,6 +58,20 @@ struct Setup {
     upstream: KillOnDrop,
 }
 
+/// Firewalls have tests of their own.
+#[derive(Clone)]
+struct Unwatched;
+
+impl Opens for Unwatched {
+    async fn open(
+        &self,
+        _: &std::sync::Arc<str>,
+        _: &std::collections::BTreeMap<std::net::IpAddr, Duration>,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
 struct KillOnDrop(Child);
 
 impl Drop for KillOnDrop {
@@ -94,6 +109,10 @@ fn setup(deny: &str) -> Setup {
 impl Setup {
     /// Runs named under its supervisor while `test` goes on, and stops it.
     fn run(&self, test: impl AsyncFnOnce(&Named<'_>)) {
+        self.run_with(Unwatched, test);
+    }
+
+    fn run_with(&self, sets: impl Opens, test: impl AsyncFnOnce(&Named<'_>)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (prepared, forwarder) = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
@@ -106,7 +125,7 @@ impl Setup {
                 test(&named).await;
                 stop.cancel();
             };
-            tokio::join!(named.run(stop.clone()), forwarder.run(stop.clone()), tested);
+            tokio::join!(named.run(stop.clone()), forwarder.run(sets.clone(), stop.clone()), tested);
             assert_eq!(named.state().phase, Phase::Stopped);
         });
     }

@@ -46,7 +46,7 @@ impl Gate {
         let mut table = self.shared.table.lock().await;
         // If this fails, every check retries it.
         let table = table.insert(Table::new(TABLE, self.shared.closed.clone()));
-        table.put(&self.shared.nft).await.context("close port 53 for enclaves").map(drop)
+        table.put(&self.shared.nft, Vec::new()).await.context("close port 53 for enclaves").map(drop)
     }
 
     /// Lets enclaves reach port 53.
@@ -60,7 +60,7 @@ impl Gate {
     /// Closes it again if it should be closed and is not. Returns what was found instead.
     pub(super) async fn restore(&self) -> Result<Option<Found>> {
         match self.shared.table.lock().await.as_mut() {
-            Some(table) => Ok(table.restore(&self.shared.nft).await?.map(|(found, _)| found)),
+            Some(table) => Ok(table.restore(&self.shared.nft, |_| true, Vec::new).await?.map(|(found, _)| found)),
             None => Ok(None),
         }
     }

@@ -32,13 +32,13 @@ impl Nft {
         self.succeeded(&output)
     }
 
-    /// One of our tables as the kernel has it, without handles and counts. `None` if it does not exist.
+    /// One of our tables as the kernel has it. `None` if it does not exist.
     pub(super) async fn table(&self, name: &str) -> Result<Option<Value>> {
         let output = self.run(&["-j", "list", "table", "inet", name], "").await?;
         if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("No such file or directory") {
             return Ok(None);
         }
-        self.listing(&output).map(|table| Some(normalised(table)))
+        self.listing(&output).map(Some)
     }
 
     /// One of our counters.
@@ -86,10 +86,10 @@ impl Nft {
     }
 }
 
-/// Removes handles, which the kernel assigns, and counts, which change.
-fn normalised(mut value: Value) -> Value {
-    strip(&mut value);
-    value
+/// A table's listing without handles, which the kernel assigns, and without counts and elements, which change.
+pub(super) fn normalised(mut table: Value) -> Value {
+    strip(&mut table);
+    table
 }
 
 fn strip(value: &mut Value) {
@@ -100,6 +100,10 @@ fn strip(value: &mut Value) {
             if let Some(Value::Object(counter)) = fields.get_mut("counter") {
                 counter.remove("packets");
                 counter.remove("bytes");
+            }
+            // The set of an expression is an array.
+            if let Some(Value::Object(set)) = fields.get_mut("set") {
+                set.remove("elem");
             }
             fields.values_mut().for_each(strip);
         }

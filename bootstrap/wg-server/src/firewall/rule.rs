@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use egress::Port;
 use ipnet::IpNet;
 use nftables::expr::{BinaryOperation, Range as AddressRange};
 use nftables::expr::{
@@ -11,7 +12,7 @@ use nftables::expr::{
 };
 use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, Operator, Statement};
 
-use crate::config::Range;
+use crate::config::{Allowed, Range};
 
 pub(super) type Rule = Vec<Statement<'static>>;
 
@@ -93,6 +94,32 @@ pub(super) fn source_in_none_of(networks: &[IpNet], is_ipv4: bool) -> Vec<Statem
 
 pub(super) fn destination_in(range: Range) -> Statement<'static> {
     is(field(ip(range.first), "daddr"), span(range))
+}
+
+/// The destination is an element of the set, whose type is of this IP version.
+pub(super) fn destination_in_set(set: &str, is_ipv4: bool) -> Statement<'static> {
+    is(field(if is_ipv4 { "ip" } else { "ip6" }, "daddr"), text(&format!("@{set}")))
+}
+
+/// The destination is in this network, and has this port, if any.
+pub(super) fn allowed(Allowed { net, port }: Allowed) -> Rule {
+    let mut rule = vec![in_network("daddr", net)];
+    rule.extend(port.map(|port| match port {
+        Port::Tcp(port) => destination_port("tcp", port),
+        Port::Udp(port) => destination_port("udp", port),
+        Port::Ping => echo_request(net.addr()),
+    }));
+    rule
+}
+
+fn in_network(which: &'static str, net: IpNet) -> Statement<'static> {
+    let (address, len) = (text(&net.network().to_string()), u32::from(net.prefix_len()));
+    if len == 0 {
+        return is(meta(MetaKey::Nfproto), text(if net.network().is_ipv4() { "ipv4" } else { "ipv6" }));
+    }
+    let is_host = net.prefix_len() == net.max_prefix_len();
+    let prefix = || Expression::Named(NamedExpression::Prefix(Prefix { addr: Box::new(address.clone()), len }));
+    is(field(ip(net.network()), which), if is_host { address.clone() } else { prefix() })
 }
 
 pub(super) fn destination(address: IpAddr) -> Statement<'static> {

@@ -1,17 +1,20 @@
 //! The contents of the table, computed from the configuration.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nftables::batch::Batch;
-use nftables::schema::{Chain, Counter, NfListObject, Nftables, Table};
+use nftables::schema::{Chain, Counter, NfListObject, Nftables, Set, SetFlag, SetType, SetTypeValue, Table};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::Value;
 
+use super::opened;
 use super::packet::{Hook, Packet};
 use super::rule::{self, Rule};
-use crate::config::{Config, Forward, InterfaceName, Range, Ranges};
+use super::sets;
+use crate::config::{Allowed, Config, Forward, InterfaceName, Range, Ranges};
 use crate::entry_port::TunnelPorts;
 
 pub(super) const TABLE: &str = "wg_server";
@@ -19,6 +22,8 @@ pub(super) const TABLE: &str = "wg_server";
 const NAME_SERVER_PORTS: [u16; 2] = [53, 853];
 /// The counter of dropped questions from enclaves to other name servers than the gateway.
 pub(super) const OTHER_NAME_SERVERS: &str = "other_name_servers";
+/// The counter of packets from enclaves to destinations that are neither listed nor the address of a listed name.
+pub(super) const UNLISTED: &str = "unlisted";
 /// nft(8), "priority": the names raw, dstnat, filter and srcnat. Raw comes before connection tracking.
 const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
@@ -41,6 +46,8 @@ pub(crate) struct Plan {
     ranges: Ranges,
     enclave_to_enclave: bool,
     forwards: Vec<Forward>,
+    /// What enclaves may reach besides the addresses of names.
+    destinations: Vec<Allowed>,
 }
 
 /// A chain and its rules.
@@ -62,6 +69,7 @@ impl Plan {
             ranges: config.enclaves.ranges,
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
             forwards: config.nat.forwards.clone(),
+            destinations: config.egress.destinations.clone(),
         }
     }
 
@@ -72,14 +80,10 @@ impl Plan {
         batch.add(table());
         batch.delete(table());
         batch.add(table());
-        batch.add(NfListObject::Counter(Counter {
-            family: NfFamily::INet,
-            table: TABLE.into(),
-            name: OTHER_NAME_SERVERS.into(),
-            handle: None,
-            packets: None,
-            bytes: None,
-        }));
+        batch.add(counter(OTHER_NAME_SERVERS));
+        batch.add(counter(UNLISTED));
+        batch.add(set(sets::IPV4, SetType::Ipv4Addr));
+        batch.add(set(sets::IPV6, SetType::Ipv6Addr));
         let chains = self.chains();
         for chain in &chains {
             batch.add(NfListObject::Chain(chain.declaration()));
@@ -313,7 +317,14 @@ impl Plan {
                     rule::accept(),
                 ]);
             }
-            rules.push(vec![rule::goes_to(self.uplink.as_str()), rule::source_in(range), rule::accept()]);
+            let is_ipv4 = range.first.is_ipv4();
+            let leaves = || vec![rule::goes_to(self.uplink.as_str()), rule::source_in(range)];
+            let set = if is_ipv4 { sets::IPV4 } else { sets::IPV6 };
+            rules.push([leaves(), vec![rule::destination_in_set(set, is_ipv4), rule::accept()]].concat());
+            for allowed in self.destinations.iter().filter(|allowed| allowed.net.addr().is_ipv4() == is_ipv4) {
+                rules.push([leaves(), rule::allowed(*allowed), vec![rule::accept()]].concat());
+            }
+            rules.push([leaves(), rule::drop_into(UNLISTED)].concat());
         }
         rules.push(rule::drop().to_vec());
         rules
@@ -396,6 +407,30 @@ pub(super) fn removal() -> Nftables<'static> {
     batch.add(table());
     batch.delete(table());
     batch.to_nftables()
+}
+
+fn counter(name: &'static str) -> NfListObject<'static> {
+    let (family, table) = (NfFamily::INet, TABLE.into());
+    NfListObject::Counter(Counter { family, table, name: name.into(), handle: None, packets: None, bytes: None })
+}
+
+/// Of addresses that the kernel forgets by itself.
+fn set(name: &'static str, kind: SetType) -> NfListObject<'static> {
+    NfListObject::Set(Box::new(Set {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.into(),
+        set_type: SetTypeValue::Single(kind),
+        flags: Some(HashSet::from([SetFlag::Timeout])),
+        // Those that have ended count until the kernel collects them.
+        size: Some(u32::try_from(opened::MAX_ADDRESSES).expect("fewer than a billion") * 2),
+        handle: None,
+        policy: None,
+        elem: None,
+        timeout: None,
+        gc_interval: None,
+        comment: None,
+    }))
 }
 
 fn table() -> NfListObject<'static> {

@@ -1,5 +1,7 @@
 mod gate;
+mod names;
 mod remote;
+mod sets;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -34,7 +36,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn apply() -> Firewall {
-    wait(Firewall::apply(Path::new(NFT), &plan(LAB))).unwrap()
+    wait(Firewall::apply(Path::new(NFT), &plan(LAB), |_| true)).unwrap()
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn inside_broken_nft() {
     let dir = tempfile::tempdir().unwrap();
     let nft = dir.path().join("nft");
     std::os::unix::fs::symlink(NFT, &nft).unwrap();
-    let mut firewall = wait(Firewall::apply(&nft, &plan(LAB))).unwrap();
+    let mut firewall = wait(Firewall::apply(&nft, &plan(LAB), |_| true)).unwrap();
     std::fs::remove_file(&nft).unwrap();
     assert_eq!(wait(firewall.restore()).unwrap(), [], "nothing has changed: nft is not needed");
     sh("nft flush ruleset");
@@ -186,7 +188,7 @@ fn inside_untracked() {
 
 #[test]
 fn a_program_that_is_not_nft_is_named() {
-    let error = wait(Firewall::apply(Path::new("/nonexistent/nft"), &plan(LAB))).unwrap_err();
+    let error = wait(Firewall::apply(Path::new("/nonexistent/nft"), &plan(LAB), |_| true)).unwrap_err();
     let error = format!("{error:#}");
     assert!(
         error.starts_with("set the firewall table inet wg_server: ") && error.contains("/nonexistent/nft"),
@@ -320,7 +322,7 @@ fn inside_forwards() {
         ]"#;
     let without = LAB.replacen("[[nat.forwards]]\nport = 443\nto = \"203.0.113.2:443\"\n", "", 1);
     let plan = plan(&without.replacen("[nat]", forwards, 1));
-    let firewall = wait(Firewall::apply(Path::new(NFT), &plan)).unwrap();
+    let firewall = wait(Firewall::apply(Path::new(NFT), &plan, |_| true)).unwrap();
     let listen = |at: &'static str| within("enclave", || TcpListener::bind(at).unwrap());
     let refuses = |from: &str, to: &str| assert!(within(from, || connects(to)).is_err(), "{from} reaches {to}");
 
@@ -416,7 +418,7 @@ fn inside_busy() {
     };
     // Whatever wg-server does, something else is changed at once.
     let other = busy("other", &format!("{NFT} add table inet other; {NFT} delete table inet other"));
-    let mut firewall = wait(Firewall::apply(&other, &plan(LAB))).unwrap();
+    let mut firewall = wait(Firewall::apply(&other, &plan(LAB), |_| true)).unwrap();
     assert_eq!(wait(firewall.restore()).unwrap(), []);
     for change in ["nft flush ruleset", "nft flush chain inet wg_server input"] {
         sh(change);
@@ -425,7 +427,7 @@ fn inside_busy() {
     }
     // The table itself is changed at once: it cannot be said to be in place.
     let own = busy("own", &format!("{NFT} add rule inet wg_server from_enclaves accept"));
-    let error = format!("{:#}", wait(Firewall::apply(&own, &plan(LAB))).unwrap_err());
+    let error = format!("{:#}", wait(Firewall::apply(&own, &plan(LAB), |_| true)).unwrap_err());
     assert!(error.contains("expected it to be left alone: `nft monitor`"), "{error}");
 }
 

@@ -3,7 +3,12 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::SystemTime;
 
-use super::{AttestedReport, EnclaveReport, ForwardReport, Renewing, RepairsReport, Report};
+use super::{
+    AttestedReport, EgressReport, EnclaveReport, ForwardReport, Renewing, RepairsReport, Report, ResolvedReport,
+};
+
+/// More would hide the rest of the report.
+const MAX_RESOLVED: usize = 32;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -15,6 +20,7 @@ impl Display for Report {
             Some(packets) => writeln!(f, "  questions to other name servers: {packets} packets dropped")?,
             None => writeln!(f, "  questions to other name servers: (unknown)")?,
         }
+        self.egress.fmt(f)?;
         writeln!(f, "  trust root: {}", self.trust_root)?;
         writeln!(f, "  enclaves: {}", self.enclaves.len())?;
         for ForwardReport { port, to, is_peer } in &self.forwards {
@@ -26,6 +32,26 @@ impl Display for Report {
         }
         self.problems.iter().try_for_each(|problem| writeln!(f, "  problem: {problem}"))?;
         self.enclaves.iter().try_for_each(|enclave| enclave.fmt(f))
+    }
+}
+
+impl Display for EgressReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.unlisted {
+            Some(packets) => writeln!(f, "  packets to what is not open: {packets} dropped")?,
+            None => writeln!(f, "  packets to what is not open: (unknown)")?,
+        }
+        for destination in &self.destinations {
+            writeln!(f, "  open: {destination} (egress.destinations)")?;
+        }
+        let now = super::unix_seconds(SystemTime::now());
+        for ResolvedReport { address, name, until } in self.resolved.iter().take(MAX_RESOLVED) {
+            writeln!(f, "  open: {address} ({name}, for {})", span(until.saturating_sub(now)))?;
+        }
+        match self.resolved.len().saturating_sub(MAX_RESOLVED) {
+            0 => Ok(()),
+            more => writeln!(f, "  open: {more} more addresses of names, see `wg-server status --json`"),
+        }
     }
 }
 

@@ -8,6 +8,15 @@ fn report() -> Report {
         trust_root: "a root".to_owned(),
         named: "running".to_owned(),
         dropped_questions: Some(4),
+        egress: EgressReport {
+            unlisted: Some(5),
+            destinations: vec!["169.254.169.254:80".to_owned()],
+            resolved: vec![ResolvedReport {
+                address: "198.51.100.80".parse().unwrap(),
+                name: "aws.com".to_owned(),
+                until: unix_seconds(SystemTime::now()) + 3723,
+            }],
+        },
         problems: vec!["a thing is wrong: mend it".to_owned()],
         repairs: [(Kind::Firewall, RepairsReport { count: 2, last: Some(0) }), (Kind::Peer, RepairsReport::default())]
             .into(),
@@ -49,6 +58,9 @@ fn the_table_names_what_an_operator_looks_for() {
         "  endpoint: 127.0.0.1:40000\n",
         "  latest handshake: (none yet)\n",
         "  questions to other name servers: 4 packets dropped\n",
+        "  packets to what is not open: 5 dropped\n",
+        "  open: 169.254.169.254:80 (egress.destinations)\n",
+        "  open: 198.51.100.80 (aws.com, for 1 h ",
         "  trust root: a root\n",
         "  module: i-0123-enc4567\n  PCR0: aa\n  PCR2: bb\n  configuration: sha256 cc\n  keys: proved ",
         "3 dropped, 0 refused",
@@ -59,6 +71,16 @@ fn the_table_names_what_an_operator_looks_for() {
     ] {
         assert!(table.contains(line), "{line:?} in {table}");
     }
+}
+
+#[test]
+fn the_table_counts_the_addresses_that_it_leaves_out() {
+    let mut report = report();
+    let resolved = |at| ResolvedReport { address: std::net::Ipv4Addr::from(at).into(), name: "a".to_owned(), until: 0 };
+    report.egress.resolved = (0..40_u32).map(resolved).collect();
+    let table = report.to_string();
+    assert_eq!(table.matches("(a, for ").count(), 32, "{table}");
+    assert!(table.contains("  open: 8 more addresses of names, see `wg-server status --json`\n"), "{table}");
 }
 
 #[test]

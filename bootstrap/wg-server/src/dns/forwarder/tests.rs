@@ -1,7 +1,5 @@
 //! The forwarder between a client and a resolver that the test plays.
 
-use std::net::IpAddr;
-
 use hickory_proto::op::{Edns, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::{RData, Record};
@@ -82,6 +80,32 @@ fn question(name: &str, kind: RecordType) -> Message {
     message
 }
 
+/// What was opened so far, by the name that led to it, unless opening fails.
+#[derive(Clone, Default)]
+struct Recorder {
+    opened: Arc<Mutex<Vec<(String, String, u64)>>>,
+    is_broken: bool,
+}
+
+impl Opens for Recorder {
+    async fn open(&self, name: &Arc<str>, addresses: &BTreeMap<IpAddr, Duration>) -> Result<()> {
+        anyhow::ensure!(!self.is_broken, "the firewall is broken");
+        let entries = addresses.iter().map(|(address, ttl)| (name.to_string(), address.to_string(), ttl.as_secs()));
+        self.opened.lock().unwrap().extend(entries);
+        Ok(())
+    }
+}
+
+impl Recorder {
+    fn take(&self) -> Vec<(String, String, u64)> {
+        std::mem::take(&mut self.opened.lock().unwrap())
+    }
+}
+
+fn entry(name: &str, address: &str, ttl: u64) -> (String, String, u64) {
+    (name.to_owned(), address.to_owned(), ttl)
+}
+
 async fn forwarder(resolvers: &[&Resolver]) -> Forwarder {
     let addresses: Vec<String> = resolvers.iter().map(|resolver| format!("\"{}\"", resolver.address())).collect();
     let toml = LAB.replacen("\"198.51.100.53\"", &addresses.join(","), 1);
@@ -90,8 +114,12 @@ async fn forwarder(resolvers: &[&Resolver]) -> Forwarder {
 
 /// Runs the forwarder while `test` goes on.
 async fn run(forwarder: &Forwarder, test: impl Future<Output = ()>) {
+    run_with(Recorder::default(), forwarder, test).await;
+}
+
+async fn run_with(sets: Recorder, forwarder: &Forwarder, test: impl Future<Output = ()>) {
     tokio::select! {
-        () = forwarder.run(CancellationToken::new()) => panic!("the forwarder has ended"),
+        () = forwarder.run(sets, CancellationToken::new()) => panic!("the forwarder has ended"),
         () = test => {}
     }
 }
@@ -327,23 +355,61 @@ async fn names_that_are_not_on_the_list_are_refused_without_being_asked_for() {
 }
 
 #[tokio::test]
-async fn an_alias_s_target_off_the_list_may_be_asked_for_after_the_alias() {
+async fn an_alias_s_target_off_the_list_may_be_asked_for_after_the_alias_and_belongs_to_its_name() {
     let resolver = Resolver::bind().await;
     let forwarder = forwarder(&[&resolver]).await;
-    run(&forwarder, async {
+    let sets = Recorder::default();
+    run_with(sets.clone(), &forwarder, async {
         let target = question("hidden.example.", RecordType::A);
         assert_eq!(ask(&forwarder, target.clone()).await.metadata.response_code, ResponseCode::Refused);
-        for (question, records) in [
-            (question("alias.example.", RecordType::A), [("alias.example.", 60, alias("hidden.example."))]),
-            (target, [("hidden.example.", 1, a("198.51.100.80"))]),
+        for (question, records, opened) in [
+            (question("alias.example.", RecordType::A), [("alias.example.", 60, alias("hidden.example."))], vec![]),
+            (target, [("hidden.example.", 1, a("198.51.100.80"))], vec![entry("alias.example", "198.51.100.80", 1)]),
         ] {
             let served = async {
                 let asked = resolver.asked().await;
                 resolver.send(&asked.answer(&records), asked.by).await;
             };
-            let (answer, ()) = tokio::join!(ask(&forwarder, question.clone()), served);
+            let (answer, ()) = tokio::join!(ask(&forwarder, question), served);
             assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 1));
+            assert_eq!(sets.take(), opened);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_address_of_an_answer_is_open_before_the_answer_is_there() {
+    let resolver = Resolver::bind().await;
+    let forwarder = forwarder(&[&resolver]).await;
+    let sets = Recorder::default();
+    run_with(sets.clone(), &forwarder, async {
+        let served = async {
+            let asked = resolver.asked().await;
+            let records =
+                [("x.wild.example.", 60, a("198.51.100.80")), ("x.wild.example.", u32::MAX, a("198.51.100.81"))];
+            resolver.send(&asked.answer(&records), asked.by).await;
+        };
+        let (answer, ()) = tokio::join!(ask(&forwarder, question("X.wild.example.", RecordType::A)), served);
+        assert_eq!(addresses(&answer).len(), 2);
+        let expected = [("198.51.100.80", 60), ("198.51.100.81", 0)];
+        assert_eq!(sets.take(), expected.map(|(address, ttl)| entry("x.wild.example", address, ttl)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn if_the_addresses_cannot_be_opened_there_is_no_answer() {
+    let resolver = Resolver::bind().await;
+    let forwarder = forwarder(&[&resolver]).await;
+    let sets = Recorder { is_broken: true, ..Recorder::default() };
+    run_with(sets, &forwarder, async {
+        let served = async {
+            let asked = resolver.asked().await;
+            resolver.send(&asked.answer(&[("aws.com.", 60, a("198.51.100.80"))]), asked.by).await;
+        };
+        let (answer, ()) = tokio::join!(ask(&forwarder, question("aws.com.", RecordType::A)), served);
+        assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::ServFail, 0));
     })
     .await;
 }
@@ -369,7 +435,7 @@ async fn what_is_not_a_question_gets_an_error_or_nothing() {
     let forwarder = forwarder(&[&resolver]).await;
     let shared = &forwarder.shared;
     let code = async |message: &Message| {
-        let answer = shared.answer(&message.to_vec().unwrap(), true).await?;
+        let answer = shared.answer(&message.to_vec().unwrap(), true, &Recorder::default()).await?;
         Some(Message::from_vec(&answer).unwrap().metadata.response_code)
     };
     let mut two = question("aws.com.", RecordType::A);
@@ -381,7 +447,7 @@ async fn what_is_not_a_question_gets_an_error_or_nothing() {
     let mut answer = question("aws.com.", RecordType::A);
     answer.metadata.message_type = MessageType::Response;
     assert_eq!(code(&answer).await, None, "two forwarders would answer each other for ever");
-    assert_eq!(shared.answer(b"not DNS", true).await, None);
+    assert_eq!(shared.answer(b"not DNS", true, &Recorder::default()).await, None);
 }
 
 #[tokio::test]

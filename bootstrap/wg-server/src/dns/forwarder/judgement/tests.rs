@@ -11,8 +11,7 @@ use crate::dns::forwarder::question::Received;
 const LAB: &str = include_str!("../../../../tests/parent.toml");
 
 fn judge() -> Judge {
-    let egress = "[egress]\ndestinations = [\"10.1.0.0/16:443\"]\n[dns]";
-    let config = Config::parse(&LAB.replacen("[dns]", egress, 1)).unwrap();
+    let config = Config::parse(&LAB.replacen("\"169.254.169.254:80\"", "\"10.1.0.0/16:443\"", 1)).unwrap();
     Judge::new(Special::new(&config.wireguard.addresses), config.egress)
 }
 
