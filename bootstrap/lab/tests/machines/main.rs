@@ -20,6 +20,7 @@ mod faults;
 mod host_changes;
 mod lifecycle;
 mod nitro;
+mod pages;
 mod renewal;
 mod services;
 mod shared_lab;

@@ -1,4 +1,4 @@
-//! Services: the page that says how, and what a service cannot do.
+//! Services: what a service cannot do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,47 +10,12 @@ use lab::EnclaveId;
 
 use super::shared_lab::lab_with;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The commands of a page's console blocks, each with the lines that its output must have.
-fn commands(page: &str) -> Vec<(String, Vec<String>)> {
-    let blocks = page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
-    for line in blocks.flat_map(str::lines) {
-        match line.strip_prefix("$ ") {
-            Some(command) => commands.push((command.to_owned(), Vec::new())),
-            None => commands.last_mut().unwrap().1.push(line.to_owned()),
-        }
-    }
-    commands
-}
-
-#[test]
-fn the_page_s_commands_give_an_enclave_that_answers_http() {
-    let shared = lab_with(1);
-    let page = fs::read_to_string(root().join("docs/services.md")).unwrap();
-    let commands = commands(&page);
-    assert!(commands.iter().any(|(_, lines)| !lines.is_empty()), "the page shows no output");
-    for (command, lines) in commands {
-        let output = Command::new("sh")
-            .args(["-ec", &command])
-            .current_dir(root())
-            .env("ENCLAVE_LAB_DIR", shared.lab.dir())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
-        assert!(output.status.success(), "{command}: {}\n{said}", output.status);
-        for line in lines {
-            assert!(said.contains(&line), "{command}: no line `{line}` in\n{said}");
-        }
-    }
-    restore(&shared.lab);
-}
-
 /// Gives the lab its own enclave back.
-fn restore(lab: &lab::Lab) {
+pub(crate) fn restore(lab: &lab::Lab) {
     let enclave = lab.enclave(EnclaveId::FIRST);
     enclave.stop().unwrap();
     lab.parent().unwrap().trust(&lab.dir().join("eif/enclave.eif")).unwrap();
