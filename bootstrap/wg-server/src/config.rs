@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub(crate) use self::attestation::{Attestation, AttestationFiles, measurements, root};
-pub(crate) use self::egress::{Allowed, Egress};
+pub(crate) use self::egress::{Allowed, Egress, Mode};
 pub(crate) use addresses::{Range, Ranges};
 pub(crate) use forward::Forward;
 pub(crate) use remote::Remote;

@@ -23,6 +23,7 @@ use crate::interface::{self, Found, Interface};
 use crate::key;
 use crate::listener::Listener;
 use crate::lock::Lock;
+use crate::refused::Refused;
 use crate::service_manager::{self, Loop, Pulse};
 use crate::{capabilities, check, dns, signals, status};
 
@@ -110,7 +111,7 @@ async fn services(
     }
     let named = dns::Named::new(config, named, gate, health);
     let status = status::Server::bind(&config.runtime_dir)?;
-    let pulse = Pulse::default();
+    let (pulse, refused) = (Pulse::default(), Refused::new(&config.egress));
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     let watched = status::Watched {
         gateway: &gateway,
@@ -118,6 +119,7 @@ async fn services(
         health,
         drops,
         sets: &sets,
+        refused: &refused,
         egress: &config.egress,
         forwards: &config.nat.forwards,
     };
@@ -133,6 +135,7 @@ async fn services(
         } => {}
         never = status.serve(&watched) => match never {},
         never = expire(&gateway, &pulse) => match never {},
+        never = refused.watch(health) => match never {},
         never = tell_when_ready(&named) => match never {},
         never = service_manager::watch(|| pulse.all_turned()) => match never {},
     }

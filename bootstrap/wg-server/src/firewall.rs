@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 pub(crate) use gate::Gate;
 use nft::Nft;
-pub(crate) use ruleset::Plan;
+pub(crate) use ruleset::{LOG_GROUP, Plan};
 pub(crate) use sets::{Resolved, Sets};
 use table::Table;
 

@@ -39,6 +39,7 @@ pub(crate) enum Topic {
     Forwarding,
     Ipv6,
     Connections,
+    Egress,
     Watch,
 }
 

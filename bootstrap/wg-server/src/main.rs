@@ -32,6 +32,7 @@ mod namespace;
 mod ports;
 mod preface;
 mod proofs;
+mod refused;
 mod relay;
 mod remote;
 mod service_manager;
@@ -96,6 +97,18 @@ enum Verb {
         #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
+    /// Shows the packets of enclaves to destinations that are not open, as the list that would allow them.
+    Egress {
+        /// Print each packet as it comes, until the program is interrupted.
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// `runtime_dir` of the running wg-server.
+        #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
+        runtime_dir: PathBuf,
+    },
     /// Looks names up as an enclave would. Prints what to do for each name that fails, and exits with status 1.
     Lookup(lookup::Options),
     /// Renews the enclaves' keys now. Connections survive. wg-server itself renews them every `attestation.key_lifetime`.
@@ -142,6 +155,8 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Relay { config, check: true } => say(relay::check(&config)?),
         Verb::Check { config } => say(check::check(&config)?),
         Verb::Status { json, runtime_dir } => show_status(&runtime_dir, json),
+        Verb::Egress { watch: true, runtime_dir, .. } => watch_egress(&runtime_dir),
+        Verb::Egress { watch: false, json, runtime_dir } => show_egress(&runtime_dir, json),
         Verb::Lookup(options) => lookup::lookup(&options, print),
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
         Verb::Attest(options) => attest::attest(&options, print),
@@ -152,6 +167,24 @@ fn perform(verb: Verb) -> Result<()> {
 fn show_status(runtime_dir: &Path, json: bool) -> Result<()> {
     let report = status::ask(&status::socket_path(runtime_dir))?;
     if json { say(serde_json::to_string_pretty(&report)?) } else { say(report.to_string().trim_end()) }
+}
+
+fn show_egress(runtime_dir: &Path, json: bool) -> Result<()> {
+    let report = status::refused(&status::socket_path(runtime_dir), 0)?;
+    if json { say(serde_json::to_string_pretty(&report)?) } else { say(report) }
+}
+
+/// Starts with the last packets.
+fn watch_egress(runtime_dir: &Path) -> Result<()> {
+    const EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+    let mut first = 0;
+    loop {
+        let report = status::refused(&status::socket_path(runtime_dir), first)?;
+        report.lines().try_for_each(say)?;
+        // A wg-server that was restarted counts from zero.
+        first = report.next;
+        std::thread::sleep(EVERY);
+    }
 }
 
 fn renew(runtime_dir: &Path, cid: Option<Cid>) -> Result<()> {

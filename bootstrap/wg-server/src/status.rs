@@ -22,13 +22,14 @@ use tokio::time::{sleep, timeout};
 use tunnel::port::Cid;
 
 use crate::admission::Attested;
-use crate::config::{Egress, Forward};
+use crate::config::{Egress, Forward, Mode};
 use crate::dns;
 use crate::enclaves::Phase;
 use crate::firewall::{Drops, Resolved, Sets};
 use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
+use crate::refused::{self, Refused};
 
 /// For reading a client's request, for the answer, and for writing it.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ enum Request {
     Status,
     /// New keys for one enclave or for all. The answer is a [`Renewing`].
     Renew { cid: Option<u32> },
+    /// A [`refused::Report`], with events from this number on.
+    Refused { first: u64 },
 }
 
 /// What `wg-server status` shows. Times are in seconds: durations, or since 1970.
@@ -74,7 +77,9 @@ pub(crate) struct Report {
 /// What all enclaves may reach now, besides the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 struct EgressReport {
-    /// Packets to anything else. `None` while the firewall cannot be read.
+    /// Whether packets to anything else are dropped.
+    is_enforced: bool,
+    /// Their number. `None` while the firewall cannot be read.
     unlisted: Option<u64>,
     /// `egress.destinations`.
     destinations: Vec<String>,
@@ -171,6 +176,7 @@ pub(crate) struct Watched<'a> {
     pub(crate) health: &'a Health,
     pub(crate) drops: &'a Drops,
     pub(crate) sets: &'a Sets,
+    pub(crate) refused: &'a Refused,
     pub(crate) egress: &'a Egress,
     pub(crate) forwards: &'a [Forward],
 }
@@ -203,6 +209,7 @@ impl Server {
                 enclaves: watched.gateway.renew(cid.map(Cid)).await,
                 problems: watched.health.problems(),
             })?),
+            Request::Refused { first } => Ok(serde_json::to_vec(&watched.refused.report(first))?),
         })
         .await
     }
@@ -274,6 +281,11 @@ pub(crate) fn renew(path: &Path, cid: Option<Cid>) -> Result<Renewing> {
     request(path, Request::Renew { cid: cid.map(|cid| cid.0) })
 }
 
+/// Asks the daemon for refused packets.
+pub(crate) fn refused(path: &Path, first: u64) -> Result<refused::Report> {
+    request(path, Request::Refused { first })
+}
+
 fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
     let doing = || format!("ask {}", path.display());
     let text = exchange(path, request).map_err(|error| match meaning(error.kind()) {
@@ -319,7 +331,7 @@ fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
 }
 
 async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
-    let Watched { gateway, named, health, drops, sets, egress, forwards } = watched;
+    let Watched { gateway, named, health, drops, sets, refused: _, egress, forwards } = watched;
     let mut problems = health.problems();
     // The report is needed most when wg0 is missing.
     let peers = gateway.interface().peers().await.unwrap_or_else(|error| {
@@ -346,6 +358,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         named: named.to_string(),
         dropped_questions,
         egress: EgressReport {
+            is_enforced: egress.mode == Mode::Enforce,
             unlisted,
             destinations: egress.destinations.iter().map(ToString::to_string).collect(),
             resolved: sets.resolved().await.into_iter().map(ResolvedReport::from).collect(),

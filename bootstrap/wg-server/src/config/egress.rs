@@ -18,12 +18,26 @@ const MAX_DESTINATIONS: usize = 256;
 pub(super) struct EgressTable {
     #[serde(default = "default_destinations")]
     destinations: Vec<String>,
+    #[serde(default)]
+    mode: Mode,
 }
 
 /// `[egress]`: outbound connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Egress {
     pub(crate) destinations: Vec<Allowed>,
+    pub(crate) mode: Mode,
+}
+
+/// What becomes of packets to destinations that are not open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// They are dropped, counted and reported.
+    #[default]
+    Enforce,
+    /// They pass, and are counted and reported.
+    Observe,
 }
 
 /// A network, or an address, that enclaves may reach.
@@ -36,7 +50,7 @@ pub(crate) struct Allowed {
 
 impl Default for EgressTable {
     fn default() -> Self {
-        Self { destinations: default_destinations() }
+        Self { destinations: default_destinations(), mode: Mode::default() }
     }
 }
 
@@ -51,7 +65,7 @@ impl EgressTable {
         let each =
             self.destinations.iter().map(|text| parse(text).with_context(|| format!("egress.destinations: {text:?}")));
         let destinations: Vec<Vec<Allowed>> = each.collect::<Result<_>>()?;
-        Ok(Egress { destinations: destinations.concat() })
+        Ok(Egress { destinations: destinations.concat(), mode: self.mode })
     }
 }
 
@@ -103,7 +117,8 @@ mod tests {
     use super::*;
 
     fn check(destinations: &[&str]) -> Result<Egress> {
-        EgressTable { destinations: destinations.iter().map(|text| (*text).to_owned()).collect() }.check()
+        let destinations = destinations.iter().map(|text| (*text).to_owned()).collect();
+        EgressTable { destinations, mode: Mode::default() }.check()
     }
 
     #[test]

@@ -53,6 +53,7 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("nat.forwards.to", Kind::Text, "\"203.0.113.2:443\""),
     ("egress", Kind::Table, "[egress]"),
     ("egress.destinations", Kind::Texts, "[\"169.254.169.254:80\"]"),
+    ("egress.mode", Kind::Word, "\"enforce\" or \"observe\""),
     ("dns", Kind::Table, "[dns]"),
     ("dns.allow_list_path", Kind::Path, "\"/etc/wg-server/dns-allow-list.txt\""),
     ("dns.forwarders", Kind::Texts, "[\"169.254.169.253\"]"),

@@ -35,6 +35,7 @@ fn a_missing_or_mistyped_key_is_named() {
     assert!(error("listen_port = 51820\n", "").contains("missing field `listen_port`"));
     assert!(error("listen_port = 51820", "listen_port = \"x\"").contains("listen_port"));
     assert!(error("deny = \"nxdomain\"", "deny = \"drop\"").contains("expected `nxdomain` or `refused`"));
+    assert!(error("[egress]\n", "[egress]\nmode = \"off\"\n").contains("expected `enforce` or `observe`"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use nftables::expr::{
     CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, RT, RTKey,
     SetItem, TcpOption,
 };
-use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, Operator, Statement};
+use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Log, Mangle, Match, NAT, NATFamily, Operator, Statement};
 
 use crate::config::{Allowed, Range};
 
@@ -28,6 +28,12 @@ pub(super) fn drop() -> [Statement<'static>; 2] {
 /// Counted under a name, for the status.
 pub(super) fn drop_into(counter: &'static str) -> Vec<Statement<'static>> {
     vec![Statement::Counter(Counter::Named(counter.into())), Statement::Drop(None)]
+}
+
+/// Counts a packet under a name and sends its headers to a group of NFLOG, and lets the next statement decide.
+pub(super) fn report(counter: &'static str, group: u16) -> Vec<Statement<'static>> {
+    let log = Log { prefix: Some(counter.into()), ..Log::new(Some(group.into())) };
+    vec![Statement::Counter(Counter::Named(counter.into())), Statement::Log(Some(log))]
 }
 
 pub(super) fn jump(chain: &'static str) -> Statement<'static> {

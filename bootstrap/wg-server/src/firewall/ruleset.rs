@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nftables::batch::Batch;
 use nftables::schema::{Chain, Counter, NfListObject, Nftables, Set, SetFlag, SetType, SetTypeValue, Table};
+use nftables::stmt::Statement;
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use super::opened;
 use super::packet::{Hook, Packet};
 use super::rule::{self, Rule};
 use super::sets;
-use crate::config::{Allowed, Config, Forward, InterfaceName, Range, Ranges};
+use crate::config::{Allowed, Config, Forward, InterfaceName, Mode, Range, Ranges};
 use crate::entry_port::TunnelPorts;
 
 pub(super) const TABLE: &str = "wg_server";
@@ -24,6 +25,8 @@ const NAME_SERVER_PORTS: [u16; 2] = [53, 853];
 pub(super) const OTHER_NAME_SERVERS: &str = "other_name_servers";
 /// The counter of packets from enclaves to destinations that are neither listed nor the address of a listed name.
 pub(super) const UNLISTED: &str = "unlisted";
+/// The group of NFLOG that these packets are sent to: "wg" in ASCII, which other programs are not likely to use.
+pub(crate) const LOG_GROUP: u16 = u16::from_be_bytes(*b"wg");
 /// nft(8), "priority": the names raw, dstnat, filter and srcnat. Raw comes before connection tracking.
 const RAW: i32 = -300;
 const DESTINATION_NAT: i32 = -100;
@@ -48,6 +51,7 @@ pub(crate) struct Plan {
     forwards: Vec<Forward>,
     /// What enclaves may reach besides the addresses of names.
     destinations: Vec<Allowed>,
+    mode: Mode,
 }
 
 /// A chain and its rules.
@@ -70,6 +74,7 @@ impl Plan {
             enclave_to_enclave: config.enclaves.enclave_to_enclave,
             forwards: config.nat.forwards.clone(),
             destinations: config.egress.destinations.clone(),
+            mode: config.egress.mode,
         }
     }
 
@@ -324,7 +329,11 @@ impl Plan {
             for allowed in self.destinations.iter().filter(|allowed| allowed.net.addr().is_ipv4() == is_ipv4) {
                 rules.push([leaves(), rule::allowed(*allowed), vec![rule::accept()]].concat());
             }
-            rules.push([leaves(), rule::drop_into(UNLISTED)].concat());
+            let verdict = match self.mode {
+                Mode::Enforce => Statement::Drop(None),
+                Mode::Observe => rule::accept(),
+            };
+            rules.push([leaves(), rule::report(UNLISTED, LOG_GROUP), vec![verdict]].concat());
         }
         rules.push(rule::drop().to_vec());
         rules

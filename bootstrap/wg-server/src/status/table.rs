@@ -37,8 +37,9 @@ impl Display for Report {
 
 impl Display for EgressReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let verdict = if self.is_enforced { "dropped" } else { "let through (egress.mode = \"observe\")" };
         match self.unlisted {
-            Some(packets) => writeln!(f, "  packets to what is not open: {packets} dropped")?,
+            Some(packets) => writeln!(f, "  packets to what is not open: {packets} {verdict}")?,
             None => writeln!(f, "  packets to what is not open: (unknown)")?,
         }
         for destination in &self.destinations {

@@ -9,6 +9,7 @@ fn report() -> Report {
         named: "running".to_owned(),
         dropped_questions: Some(4),
         egress: EgressReport {
+            is_enforced: true,
             unlisted: Some(5),
             destinations: vec!["169.254.169.254:80".to_owned()],
             resolved: vec![ResolvedReport {
@@ -78,7 +79,9 @@ fn the_table_counts_the_addresses_that_it_leaves_out() {
     let mut report = report();
     let resolved = |at| ResolvedReport { address: std::net::Ipv4Addr::from(at).into(), name: "a".to_owned(), until: 0 };
     report.egress.resolved = (0..40_u32).map(resolved).collect();
+    report.egress.is_enforced = false;
     let table = report.to_string();
+    assert!(table.contains("open: 5 let through (egress.mode = \"observe\")\n"), "{table}");
     assert_eq!(table.matches("(a, for ").count(), 32, "{table}");
     assert!(table.contains("  open: 8 more addresses of names, see `wg-server status --json`\n"), "{table}");
 }
@@ -128,6 +131,7 @@ fn requests_have_this_form() {
     let json = |request| serde_json::to_string(&request).unwrap();
     assert_eq!(json(Request::Status), r#""status""#);
     assert_eq!(json(Request::Renew { cid: Some(16) }), r#"{"renew":{"cid":16}}"#);
+    assert_eq!(json(Request::Refused { first: 7 }), r#"{"refused":{"first":7}}"#);
     assert!(serde_json::from_str::<Request>(r#"{"renew":{"cid":16,"all":true}}"#).is_err());
 }
 

@@ -12,7 +12,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record};
 
 use super::address::Special;
 use super::question::Question;
-use crate::config::Egress;
+use crate::config::{Egress, Mode};
 
 /// named keeps no answer longer, and asks again. So no address stays open much longer than its name has it.
 pub(crate) const MAX_TTL: Duration = Duration::from_mins(5);
@@ -74,6 +74,10 @@ impl Judge {
                     }
                     // The list has the ports, too.
                     (Some(_), true) => {}
+                    (Some(kind), false) if self.egress.mode == Mode::Observe => {
+                        // Its packets are reported, with what would allow them.
+                        tracing::info!(name = %question.name(), "the address {address} ({kind}) would be refused");
+                    }
                     (Some(kind), false) => bail!(
                         "the address {address} ({kind}); expected one of the internet, or {address} in egress.destinations"
                     ),

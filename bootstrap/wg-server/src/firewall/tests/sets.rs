@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::*;
+use crate::health::Health;
+use crate::refused::Refused;
 
 /// An enclave, the gateway, and hosts of the internet behind it.
 pub(super) const NETWORK: &str = "mount -t tmpfs none /run; mkdir /run/netns; ip link set lo up
@@ -197,5 +199,56 @@ fn inside_crash() {
         let (mut accepted, _) = listener.accept().unwrap();
         accepted.set_read_timeout(Some(SOON)).unwrap();
         accepted.read_exact(&mut [0; 10]).unwrap();
+    }
+}
+
+#[test]
+fn a_packet_to_what_is_not_open_is_reported_and_passes_where_wg_server_only_observes() {
+    alone("firewall::tests::sets::inside_observe");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_observe() {
+    sh(NETWORK);
+    let _listeners =
+        ["198.51.100.66:443", "[2001:db8::66]:443"].map(|at| within("internet", || TcpListener::bind(at).unwrap()));
+    for mode in ["observe", "enforce"] {
+        let toml = LAB.replacen("[egress]\n", &format!("[egress]\nmode = \"{mode}\"\n"), 1);
+        let config = Config::parse(&toml).unwrap();
+        let firewall = wait(Firewall::apply(Path::new(NFT), &plan(&toml), |_| true)).unwrap();
+        let (refused, health) = (Refused::new(&config.egress), Health::default());
+        let report = wait(async {
+            tokio::select! {
+                never = refused.watch(&health) => match never {},
+                report = async {
+                    // The subscription is there at the first poll.
+                    tokio::task::yield_now().await;
+                    for to in ["198.51.100.66:443", "[2001:db8::66]:443"] {
+                        assert_eq!(within("enclave", || connects(to)).is_ok(), mode == "observe", "{mode}: {to}");
+                    }
+                    within("enclave", || {
+                        UdpSocket::bind("203.0.113.2:0").unwrap().send_to(b"x", "198.51.100.66:123").unwrap()
+                    });
+                    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+                    while refused.report(0).destinations.len() < 3 {
+                        assert!(tokio::time::Instant::now() < end, "{:?}", refused.report(0));
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    refused.report(0)
+                } => report,
+            }
+        });
+        assert_eq!(health.problems(), [""; 0]);
+        let destinations: Vec<&str> = report.destinations.keys().map(String::as_str).collect();
+        assert_eq!(destinations, ["198.51.100.66:123/udp", "198.51.100.66:443", "[2001:db8::66]:443"], "{mode}");
+        assert_eq!(report.is_enforced, mode == "enforce");
+        assert!(report.events.iter().any(|event| event.from.to_string() == "203.0.113.2"), "{report:?}");
+        assert!(wait(firewall.drops().unlisted()).unwrap() >= 3);
+        // A destination that is listed is no event.
+        let _listener = within("internet", || TcpListener::bind("198.51.100.80:443").unwrap());
+        let before = wait(firewall.drops().unlisted()).unwrap();
+        within("enclave", || connects("198.51.100.80:443")).unwrap();
+        assert_eq!(wait(firewall.drops().unlisted()).unwrap(), before);
     }
 }

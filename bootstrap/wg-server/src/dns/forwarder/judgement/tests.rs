@@ -136,6 +136,18 @@ fn an_address_of_this_network_is_refused_unless_the_configuration_lists_it() {
 }
 
 #[test]
+fn where_wg_server_only_observes_such_an_address_passes_and_is_not_opened() {
+    let toml = LAB.replacen("[egress]\n", "[egress]\nmode = \"observe\"\n", 1);
+    let config = Config::parse(&toml).unwrap();
+    let judge = Judge::new(Special::new(&config.wireguard.addresses), config.egress);
+    let mut answer = Message::response(9, OpCode::Query);
+    answer.insert_answers(vec![a("aws.com.", 5, "198.51.100.80"), a("aws.com.", 5, "10.0.0.1")]);
+    let judged = judge.judge(&question("aws.com.", RecordType::A), answer).unwrap();
+    assert_eq!(addresses(&judged), [seconds("198.51.100.80", 5)]);
+    assert_eq!(judged.answer.answers.len(), 2);
+}
+
+#[test]
 fn hints_of_services_count_as_addresses() {
     let service = |address: &str| {
         let hint = SvcParamValue::Ipv4Hint(IpHint(vec![A(address.parse().unwrap())]));
