@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`tunnel`] | `enclave-wireguard attested key 1` | PID 1 | wg-server |
 //! | [`signer`] | `enclave-wireguard signer's TLS 1` | the signer | wallet |
+//! | [`home`] | `enclave-wireguard calling home 1` | the signer | wallet's hub |
 //!
 //! The first 32 bytes keep each purpose apart from the others: no document for one of them passes for another. Another layout of the same
 //! purpose has another number.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
+pub mod home;
 pub mod signer;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
