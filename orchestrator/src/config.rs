@@ -21,6 +21,7 @@ use kms::config::{ImdsTable, KmsTable, SecretsTable};
 use serde::Deserialize;
 use service::{Service, ServiceTable};
 use signer::config::SignerTable;
+use signer::home::HomeTable;
 use tunnel::control::PublicKey;
 use wireguard::{MAX_MTU, MIN_MTU};
 
@@ -102,7 +103,8 @@ impl Config {
             Ok(file) => file,
             Err(error) => bail!("{}", locate(text, &error)),
         };
-        let tables = signing::Tables { signer: file.signer, kms: file.kms, secrets: file.secrets, imds: file.imds };
+        let File { signer, kms, secrets, imds, home, .. } = file;
+        let tables = signing::Tables { signer, kms, secrets, imds, home };
         let signing = tables.check(dir)?;
         let signer = signing.as_ref().map(|signing| (signing.service.port, "signer"));
         let taken: Vec<_> = signer.into_iter().chain([(DNS_PORT, "resolver")]).collect();
@@ -154,6 +156,8 @@ struct File {
     kms: Option<KmsTable>,
     secrets: Option<SecretsTable>,
     imds: Option<ImdsTable>,
+    #[serde(default)]
+    home: Vec<HomeTable>,
     #[serde(default)]
     services: Vec<ServiceTable>,
     #[serde(default)]

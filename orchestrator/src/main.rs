@@ -45,7 +45,7 @@ use clap::Parser;
 use egress::Process;
 
 use cli::Cli;
-use config::Config;
+use config::{Config, Signing};
 use role::Role;
 use service::Service;
 use supervise::Supervisor;
@@ -118,8 +118,9 @@ fn check(path: &Path) -> Result<()> {
         write(&mut std::io::stderr(), &format!("{}: warning: {warning}\n", path.display()))?;
     }
     let nonces = config.signing.as_ref().map(|signing| format!("; {}", signing.nonce_memory())).unwrap_or_default();
+    let hubs = config.signing.as_ref().map(Signing::hubs).unwrap_or_default();
     let egress: String = config.rules.processes.iter().map(reach).collect();
-    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n{egress}", path.display()))
+    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n{hubs}{egress}", path.display()))
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<()> {

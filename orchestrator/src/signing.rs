@@ -1,4 +1,4 @@
-//! The signer process: gets keys from KMS and signs for clients. TLS terminates here.
+//! The signer process: gets keys from KMS and signs for clients, and for the hubs that it calls. TLS terminates here.
 //!
 //! It runs in PID 1's network namespace, so it can reach the network only through wg0. The NSM is its only device.
 
@@ -54,7 +54,8 @@ pub(crate) fn run() -> Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let listener = listen(signing.service.port)?;
         let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());
-        let (keys, service) = prepare(signing, config.digest, resolver, Arc::new(witness))?;
+        let (keys, service) = prepare(signing, config.digest, resolver.clone(), Arc::new(witness))?;
+        let homes = service.homes(Names(resolver))?;
         // The cryptographic library has opened its devices by now: the sandbox forbids it.
         // The thread is not joined, because one that hangs in the driver would delay the exit.
         let _thread = sandbox::enter_with(Role::Signer, |filter| module.start(move || filter.apply()))?;
@@ -72,7 +73,7 @@ pub(crate) fn run() -> Result<()> {
         let elapsed = start.elapsed();
         tracing::info!(port, %key, %roots, "signer: serving; the key that KMS encrypts to took {elapsed:.1?}");
         let stop = CancellationToken::new();
-        let (served, ()) = tokio::join!(service.serve(listener, stop.clone()), async {
+        let (served, (), ()) = tokio::join!(service.serve(listener, stop.clone()), homes.call(stop.clone()), async {
             terminate.recv().await;
             stop.cancel();
         });

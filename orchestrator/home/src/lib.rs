@@ -19,12 +19,14 @@
 //! |---|---|
 //! | [`message`] | the four messages: layout, encoder, decoder |
 //! | [`exchange`] | sends and receives them |
+//! | [`url`] | where a hub is |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 pub mod exchange;
 pub mod message;
+pub mod url;
 
 use std::time::Duration;
 

@@ -31,6 +31,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
+use crate::home::Home;
 use crate::permission::{Access, Permission};
 use crate::policy::{Policy, PolicyTable};
 use crate::service::Limits;
@@ -48,6 +49,16 @@ pub struct Config {
     pub access: Access,
     /// What is signed.
     pub policy: Policy,
+    /// The hubs that the signer calls. The caller fills them in, from tables of their own.
+    pub homes: Vec<Home>,
+}
+
+impl Config {
+    /// How many payers of [`crate::nonces`] there can be.
+    #[must_use]
+    pub fn payers(&self) -> usize {
+        self.access.payers() + self.homes.iter().map(|home| home.permission.payers()).sum::<usize>()
+    }
 }
 
 /// `[signer]` as it is written.
@@ -102,9 +113,10 @@ impl SignerTable {
                 Access::Open
             }
             (Some(true), Some(_)) => bail!("signer.client_ca: beside open = true, expected only one of the two"),
-            (Some(false) | None, Some(pem)) => {
-                Access::Clients { authorities: authorities(&pem)?, permissions: permissions(self.clients)? }
-            }
+            (Some(false) | None, Some(pem)) => Access::Clients {
+                authorities: authorities("signer.client_ca", &pem)?,
+                permissions: permissions(self.clients)?,
+            },
             (Some(false) | None, None) => {
                 bail!(
                     "signer.client_ca: missing, expected the clients' CA as PEM, or signer.open = true to let everyone sign"
@@ -112,18 +124,20 @@ impl SignerTable {
             }
         };
         let policy = self.policy.check("signer.policy")?;
-        Ok(Config { port: self.port, key_cache_time: self.key_cache_time, handshake_timeout, access, policy })
+        let (port, key_cache_time, homes) = (self.port, self.key_cache_time, Vec::new());
+        Ok(Config { port, key_cache_time, handshake_timeout, access, policy, homes })
     }
 }
 
-fn authorities(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let expected = "signer.client_ca: expected certificates as PEM, each from BEGIN CERTIFICATE to END CERTIFICATE";
+/// The certificates in the text at `path`, each of which can be a root.
+pub(crate) fn authorities(path: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let expected = || format!("{path}: expected certificates as PEM, each from BEGIN CERTIFICATE to END CERTIFICATE");
     let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().context(expected)?;
-    ensure!(!certificates.is_empty(), "{expected}");
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().with_context(expected)?;
+    ensure!(!certificates.is_empty(), "{}", expected());
     let mut roots = RootCertStore::empty();
     for certificate in &certificates {
-        roots.add(certificate.clone()).context(expected)?;
+        roots.add(certificate.clone()).with_context(expected)?;
     }
     Ok(certificates)
 }
@@ -151,26 +165,26 @@ impl ClientTable {
             "{path}.name: `{}` is not a DNS name, expected one in lower case, such as \"payments.example\"",
             self.name.escape_debug()
         );
-        if self.any_key {
-            ensure!(
-                self.secret_ids.is_empty(),
-                "{path}.secret_ids: beside any_key = true, expected only one of the two"
-            );
-            ensure!(self.addresses.is_empty(), "{path}.addresses: beside any_key = true, expected only one of the two");
-        }
-        ensure!(
-            self.secret_ids.iter().all(|id| !id.is_empty()),
-            "{path}.secret_ids: expected names or ARNs of secrets"
-        );
-        let address =
-            |text: &String| text.parse().with_context(|| format!("{path}.addresses: `{}`", text.escape_debug()));
-        Ok(Permission {
-            any_key: self.any_key,
-            secret_ids: self.secret_ids.into_iter().collect(),
-            addresses: self.addresses.iter().map(address).collect::<Result<BTreeSet<Address>>>()?,
-            generate_key: self.generate_key,
-        })
+        permission(path, self.any_key, self.secret_ids, &self.addresses, self.generate_key)
     }
+}
+
+/// The permission that these keys of the table at `path` grant.
+pub(crate) fn permission(
+    path: &str,
+    any_key: bool,
+    secret_ids: Vec<String>,
+    addresses: &[String],
+    generate_key: bool,
+) -> Result<Permission> {
+    if any_key {
+        ensure!(secret_ids.is_empty(), "{path}.secret_ids: beside any_key = true, expected only one of the two");
+        ensure!(addresses.is_empty(), "{path}.addresses: beside any_key = true, expected only one of the two");
+    }
+    ensure!(secret_ids.iter().all(|id| !id.is_empty()), "{path}.secret_ids: expected names or ARNs of secrets");
+    let address = |text: &String| text.parse().with_context(|| format!("{path}.addresses: `{}`", text.escape_debug()));
+    let addresses = addresses.iter().map(address).collect::<Result<BTreeSet<Address>>>()?;
+    Ok(Permission { any_key, secret_ids: secret_ids.into_iter().collect(), addresses, generate_key })
 }
 
 #[cfg(test)]

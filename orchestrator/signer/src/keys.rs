@@ -1,6 +1,8 @@
-//! What the signer needs from the rest of the enclave: keys and attestation documents.
+//! What the signer needs from the rest of the enclave: keys, attestation documents, and addresses of hubs.
 
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
 
 use ethereum::address::Address;
 use ethereum::key::SecretKey;
@@ -74,4 +76,10 @@ pub struct AttestorError(pub String);
 pub trait Attestor: Send + Sync + 'static {
     /// A fresh document, COSE_Sign1, with these fields.
     fn document(&self, user_data: &[u8], nonce: &[u8]) -> impl Future<Output = Result<Vec<u8>, AttestorError>> + Send;
+}
+
+/// Finds the addresses of hubs.
+pub trait Resolve: Send + Sync + 'static {
+    /// All addresses of a host name. The caller has a deadline.
+    fn addresses(&self, name: &str) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
 }

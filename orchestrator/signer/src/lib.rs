@@ -8,6 +8,7 @@
 //! | [`nonces`] | which transaction a nonce has been spent on |
 //! | [`permission`] | who may use which keys |
 //! | [`config`] | the `[signer]` table of the measured configuration |
+//! | [`home`] | its `[[home]]` tables: the hubs that the signer calls |
 //!
 //! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. The caller supplies keys and documents: [`keys::Keys`] and [`keys::Attestor`].
 
@@ -23,6 +24,7 @@
 )]
 
 pub mod config;
+pub mod home;
 pub mod keys;
 pub mod nonces;
 pub mod permission;

@@ -209,7 +209,7 @@ impl Caller {
 
 impl Permission {
     /// One for the keys that the configuration names, and another if it allows any key, of which there may be any number.
-    fn payers(&self) -> usize {
+    pub(crate) fn payers(&self) -> usize {
         let has_names = !self.secret_ids.is_empty() || !self.addresses.is_empty();
         if self.any_key { 2 } else { usize::from(has_names) }
     }

@@ -8,6 +8,8 @@
 //! | `GET /health` | `{"status": "ok"}`, also at `/healthz`, with a slash or a query behind it, and without a client certificate |
 //! | `GET /metrics` | Prometheus's text format; for configured clients only |
 //!
+//! The hubs of `[[home]]` send the same requests over connections that [`Homes`] has opened.
+//!
 //! HEAD is as GET. Where `client_ca` is configured, everything but `/health` requires a client certificate that it issued.
 //!
 //! An error is `{"error": {"code", "message", "field"?}}`:
@@ -35,12 +37,14 @@ mod budget;
 mod closings;
 mod connection;
 mod failure;
+mod home;
 mod prompt;
 mod route;
 mod seats;
 mod turns;
 
 pub use budget::MOST_MEMORY;
+pub use home::{Homes, Patience};
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -57,7 +61,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::keys::{Attestor, Keys};
+use crate::home::Home;
+use crate::keys::{Attestor, Keys, Resolve};
 use crate::metrics::Metrics;
 use crate::nonces::{Bounds, Nonces};
 use crate::permission::Access;
@@ -66,6 +71,7 @@ use crate::tls::Identity;
 use budget::{Budget, CONNECTIONS, ENDING};
 use closings::{Closing, Closings};
 use connection::Guest;
+use home::Counts;
 use seats::{Admitted, Places, Seats, Source};
 use turns::Turns;
 
@@ -123,6 +129,8 @@ impl Default for Limits {
 pub struct Service<K, A> {
     shared: Arc<Shared<K, A>>,
     identity: Identity,
+    homes: Vec<Home>,
+    config_digest: [u8; 32],
 }
 
 /// What all connections have in common.
@@ -138,6 +146,7 @@ struct Shared<K, A> {
     bodies: Budget,
     seats: Arc<Seats>,
     closings: Closings,
+    homes: Counts,
     user_data: [u8; Binding::LEN],
     limits: Limits,
 }
@@ -162,7 +171,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     pub fn with_limits(config: Config, config_digest: [u8; 32], keys: K, attestor: A, limits: Limits) -> Result<Self> {
         let identity = Identity::generate(&config.access)?;
         let binding = Binding { tls_key: identity.digest, config: config_digest };
-        let nonces = Mutex::new(Nonces::new(config.access.payers(), Bounds::default()));
+        let nonces = Mutex::new(Nonces::new(config.payers(), Bounds::default()));
         let shared = Shared {
             keys,
             attestor,
@@ -179,10 +188,27 @@ impl<K: Keys, A: Attestor> Service<K, A> {
                 of_source: limits.of_source,
             }),
             closings: Closings::default(),
+            homes: Counts::new(config.homes.iter().map(|home| home.caller().name().to_owned())),
             user_data: binding.encode(),
             limits,
         };
-        Ok(Self { shared: Arc::new(shared), identity })
+        Ok(Self { shared: Arc::new(shared), identity, homes: config.homes, config_digest })
+    }
+
+    /// The calls to the hubs of the configuration, to be made beside [`Self::serve`].
+    ///
+    /// # Errors
+    /// A hub's CA that does not load.
+    pub fn homes<R: Resolve>(&self, resolver: R) -> Result<Homes<K, A, R>> {
+        self.homes_with(resolver, &Patience::default())
+    }
+
+    /// The same with other time limits.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn homes_with<R: Resolve>(&self, resolver: R, patience: &Patience) -> Result<Homes<K, A, R>> {
+        Homes::new(Arc::clone(&self.shared), &self.homes, self.config_digest, resolver, patience)
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key, for whatever else binds it.
@@ -196,7 +222,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     /// # Errors
     /// None at present: a failed accept is logged and tried again.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
-        let Self { shared, identity } = self;
+        let Self { shared, identity, .. } = self;
         let acceptor = TlsAcceptor::from(identity.config);
         let mut connections = JoinSet::new();
         let mut sweep = interval(SWEEP);

@@ -1,5 +1,7 @@
 use super::*;
 
+mod home;
+
 const GOOD: &str = r#"
 [tunnel]
 networks = ["203.0.113.0/24", "fd3b:74ac:9d21::/64"]

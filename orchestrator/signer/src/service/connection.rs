@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +25,7 @@ use super::prompt::Prompt;
 use super::seats::{Seat, Source};
 use super::{Shared, route};
 use crate::keys::{Attestor, Keys};
+use crate::permission::Caller;
 use crate::tls;
 
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer: closing on unread
@@ -37,6 +38,16 @@ pub(super) struct Guest {
     pub(super) stream: TcpStream,
     pub(super) source: Source,
     pub(super) seat: Seat,
+}
+
+/// Who is at the other end, and how long it may be silent and stay.
+pub(super) struct Visit<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) source: Source,
+    /// For the head of the next request, from the end of the last.
+    pub(super) head: Duration,
+    /// For the connection as a whole.
+    pub(super) age: Duration,
 }
 
 /// Serves a client until it has gone, has to go, or another has its seat.
@@ -84,39 +95,41 @@ async fn attend<K: Keys, A: Attestor>(
             return debug!(%source, limit = ?shared.limits.handshake, "handshake: too slow");
         }
     };
-    if let Some(stream) = requests(shared, stream, source, seat, shutdown).await {
+    let caller = &tls::caller(&shared.access, stream.get_ref().1.peer_certificates());
+    if caller.has_certificate().is_ok() {
+        seat.is_proven();
+    }
+    let visit = Visit { caller, source, head: shared.limits.head, age: shared.limits.age };
+    if let Some(stream) = requests(shared, stream, visit, || seat.busy(), shutdown).await {
         // Whoever does not close in time is cut off.
         let _cut_off = timeout(shared.limits.grace.min(LINGER), linger(stream)).await;
     }
 }
 
-/// Serves requests until the connection ends or is too old. Returns the stream for a last goodbye.
-async fn requests<K: Keys, A: Attestor>(
+/// Serves requests until the connection ends or is too old. Returns the stream for a last goodbye. `begin` is called for
+/// each request, and what it returns is kept until the answer.
+pub(super) async fn requests<K: Keys, A: Attestor, S: AsyncRead + AsyncWrite + Unpin, B>(
     shared: &Shared<K, A>,
-    stream: TlsStream<Prompt<TcpStream>>,
-    source: Source,
-    seat: &Seat,
+    stream: S,
+    visit: Visit<'_>,
+    begin: impl Fn() -> B,
     shutdown: CancellationToken,
-) -> Option<TlsStream<Prompt<TcpStream>>> {
-    let caller = &tls::caller(&shared.access, stream.get_ref().1.peer_certificates());
-    let limits = &shared.limits;
-    if caller.has_certificate().is_ok() {
-        seat.is_proven();
-    }
+) -> Option<S> {
+    let (Visit { caller, source, head, age }, begin) = (visit, &begin);
     let service = service_fn(|request: Request<Incoming>| {
         Box::pin(async move {
-            let _busy = seat.busy();
+            let _busy = begin();
             Ok::<_, Infallible>(route::answer(shared, caller, source, request).await)
         })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        .header_read_timeout(head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    let mut old = pin!(sleep(limits.age));
-    let mut cut_off = pin!(sleep(limits.age + limits.grace));
+    let mut old = pin!(sleep(age));
+    let mut cut_off = pin!(sleep(age + shared.limits.grace));
     let mut is_ending = false;
     loop {
         tokio::select! {

@@ -150,7 +150,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Route::Metrics => {
                 caller.is_known()?;
                 let (cache, nonces) = (self.cache.metrics(), self.nonces().metrics());
-                let page = self.metrics.page(&[&cache, &nonces, &*self.seats, &self.closings]);
+                let page = self.metrics.page(&[&cache, &nonces, &*self.seats, &self.closings, &self.homes]);
                 Ok(Answer::new(prometheus::TEXT_FORMAT, page.into_bytes()))
             }
             Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),

@@ -6,6 +6,7 @@ mod access;
 mod documents;
 mod endpoints;
 mod harness;
+mod home;
 mod limits;
 mod memory;
 mod nonces;

@@ -1,0 +1,51 @@
+//! `[[home]]`, beside the other tables.
+
+use super::{SAMPLE, SIGNER, parse, reach};
+
+/// The sample in config/signer.toml, without its comment signs.
+fn sample() -> String {
+    let (_, rest) = SIGNER.split_once("# [[home]]\n").unwrap();
+    let lines = rest.lines().take_while(|line| line.starts_with("# ")).map(|line| line.trim_start_matches("# "));
+    format!("[[home]]\n{}\n", lines.collect::<Vec<_>>().join("\n"))
+}
+
+fn error(text: &str) -> String {
+    format!("{:#}", parse(text).unwrap_err())
+}
+
+#[test]
+fn the_sample_is_read_and_its_hub_needs_no_line_of_egress() {
+    let config = parse(&format!("{SAMPLE}\n{SIGNER}\n{}", sample())).unwrap();
+    let signing = config.signing.as_ref().unwrap();
+    assert_eq!(signing.hubs(), "  signer calls https://hub.example:8443, known by its key, over 2 connections\n");
+    assert!(reach(&config, "signer").contains(" 169.254.169.254:80 hub.example:8443 203.0.113.1:53/udp "));
+    assert!(!reach(&config, "probe").contains("hub.example"));
+    assert_eq!(config.rules.listen, [443], "a hub needs no inbound port");
+}
+
+#[test]
+fn a_hub_at_the_address_of_another_destination_is_one_destination() {
+    let same = sample().replace("hub.example:8443", "169.254.169.254:80");
+    let config = parse(&format!("{SAMPLE}\n{SIGNER}\n{same}")).unwrap();
+    assert_eq!(reach(&config, "signer").matches("169.254.169.254:80").count(), 1);
+}
+
+#[test]
+fn a_hub_without_a_signer_is_refused() {
+    let error = error(&format!("{SAMPLE}\n{}", sample()));
+    assert!(error.starts_with("home: [[home]] needs [signer]"), "{error}");
+}
+
+#[test]
+fn a_hub_s_secret_that_the_signer_cannot_reach_is_refused() {
+    let elsewhere = "arn:aws:secretsmanager:us-east-1:111122223333:secret:x-AbCdEf";
+    let home = sample().replace("prod/hot-wallet", elsewhere);
+    let error = error(&format!("{SAMPLE}\n{SIGNER}\n{home}"));
+    assert!(error.starts_with(&format!("home: https://hub.example:8443: secret_ids: `{elsewhere}`")), "{error}");
+}
+
+#[test]
+fn an_unknown_key_of_a_hub_is_named_with_its_line() {
+    let error = error(&format!("{SAMPLE}\n{SIGNER}\n{}\nname = \"x\"", sample()));
+    assert!(error.contains("`name = \"x\"`: unknown field `name`, expected one of `url`, `ca`"), "{error}");
+}
