@@ -36,5 +36,5 @@ pub use payload::PayloadError;
 pub use pcr::{Pcr, PcrError, Register, RegisterError};
 pub use policy::{Policy, PolicyError, Violation};
 pub use printable::Printable;
-pub use report::ClaimsReport;
+pub use report::{ClaimsReport, rfc3339};
 pub use root::{RootError, TrustRoot};

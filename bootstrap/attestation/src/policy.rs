@@ -118,6 +118,18 @@ impl Policy {
         self.images.is_empty() && !IDENTIFYING.iter().any(|index| self.values.contains_key(index))
     }
 
+    /// The label of the image whose PCR0 to PCR2 these are. None: the policy allows it by values of PCRs, or not at all.
+    #[must_use]
+    pub fn label(&self, claims: &Claims) -> Option<&str> {
+        let is_same = |image: &Measurements| {
+            [image.pcr0, image.pcr1, image.pcr2]
+                .iter()
+                .zip(0..)
+                .all(|(pcr, index)| claims.pcrs.get(&index) == Some(pcr))
+        };
+        self.images.iter().find(|(_, image)| is_same(image)).map(|(label, _)| label.as_str())
+    }
+
     /// Compares a document's claims with the policy.
     ///
     /// # Errors

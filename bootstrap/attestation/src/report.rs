@@ -74,8 +74,9 @@ impl<B: Display> Display for ClaimsReport<B> {
     }
 }
 
-/// Falls back to the debug format before 1970 and after 9999.
-fn rfc3339(time: SystemTime) -> String {
+/// A time in RFC 3339; in the debug format before 1970 and after 9999.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
     let nanoseconds = time.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|time| time.as_nanos().try_into().ok());
     let date = nanoseconds.and_then(|time| OffsetDateTime::from_unix_timestamp_nanos(time).ok());
     date.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{time:?}"))

@@ -18,7 +18,7 @@ pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
     /// The task that moves the bytes. The exchange reports its errors.
-    _driver: JoinSet<()>,
+    driver: JoinSet<()>,
 }
 
 /// A request. The owner of a body with a secret zeroes it.
@@ -70,7 +70,13 @@ impl Connection {
                 tracing::debug!(%error, "connection ended");
             }
         });
-        Ok(Self { sender, host, _driver: driver })
+        Ok(Self { sender, host, driver })
+    }
+
+    /// Waits until the other end has closed.
+    pub(crate) async fn ended(&mut self) {
+        // It has told its reason, if it has one.
+        drop(self.driver.join_next().await);
     }
 
     /// Sends one request and returns its response, whatever its status.

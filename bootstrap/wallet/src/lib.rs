@@ -7,6 +7,7 @@
 //! | [`key_policy`] | the KMS key policy under which only this enclave decrypts |
 //! | [`trust`] | verification of a connection by its document; no I/O |
 //! | [`enclave`] | the connection, over TLS 1.3 |
+//! | [`hub`] | connections from enclaves that call home |
 //! | [`lambda`] | the same as an AWS Lambda function |
 
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@
 
 pub mod aws;
 pub mod enclave;
+pub mod hub;
 pub mod key_file;
 pub mod key_policy;
 pub mod lambda;

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
+mod hub_options;
 mod options;
 mod policy;
 
@@ -26,6 +27,7 @@ use wallet::key_file;
 use wallet::report::Report;
 use zeroize::Zeroizing;
 
+use hub_options::HubOptions;
 use options::{EnclaveOptions, SecretsOptions, region};
 
 const CREDENTIALS: &str = "AWS credentials are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, as `aws configure \
@@ -156,6 +158,12 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Waits for calls of enclaves with `[[home]]`, verifies each, and offers them as plain HTTP on this host.
+    ///
+    /// A request goes to any enclave that is connected. `GET /enclaves` shows who is there, and `GET /metrics` is in
+    /// Prometheus's format. SIGHUP reads the certificate and the measurements again: an enclave whose image left the
+    /// list is dropped.
+    Hub(HubOptions),
     /// Prints a KMS key policy under which only the enclave can decrypt, for `aws kms put-key-policy`.
     Policy(policy::Options),
     /// Reads a KMS key policy, and lists everyone whom it allows to decrypt, use or delete the key.
@@ -163,7 +171,10 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    let verb = Arguments::parse().verb;
+    // The others are quiet where nothing is wrong.
+    let level = if matches!(verb, Verb::Hub(_)) { tracing::Level::INFO } else { tracing::Level::WARN };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
@@ -171,7 +182,6 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    let verb = Arguments::parse().verb;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.context("start tokio").and_then(|runtime| runtime.block_on(perform(verb))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -231,6 +241,7 @@ async fn perform(verb: Verb) -> Result<()> {
             say(answer)
         }
         Verb::Verify { enclave, json } => verify(&enclave, json).await,
+        Verb::Hub(options) => options.run().await,
         Verb::Policy(options) => say(options.policy()?.to_json().trim_end()),
         Verb::CheckPolicy(options) => {
             let (report, verdict) = options.report()?;

@@ -1,4 +1,4 @@
-//! Options that several verbs share: the enclave's URL and how to verify it, and how to reach AWS.
+//! Options that several verbs share: the enclave's URL, how to verify it, and how to reach AWS.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,14 @@ use wallet::enclave::{EnclaveError, EnclaveUrl};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 
-/// The enclave and how to verify it. No option turns verification off.
+/// The enclave and how to verify it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EnclaveOptions {
     /// The signer's URL: https://HOST or https://HOST:PORT.
     #[arg(long)]
     pub(crate) url: EnclaveUrl,
-    /// The measurements of the image that must run there, from `make eif` or nitro-cli. Repeat it to accept several images.
-    #[arg(long, value_name = "MEASUREMENTS.JSON")]
-    measurements: Vec<PathBuf>,
-    /// A required PCR value. Repeat it for several PCRs, or to accept several values of one. PCR3 is the instance's role, PCR8 the image's
-    /// signer, and PCR16 to PCR31 are extended by the enclave's own programs.
-    #[arg(long, value_name = "N=HEX")]
-    pcr: Vec<Register>,
-    /// A trust root in place of AWS's, in PEM; for labs.
-    #[arg(long, value_name = "PEM")]
-    root: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustOptions,
     /// The client certificate in PEM, for an enclave that requires one.
     #[arg(long, value_name = "PEM", requires = "client_key")]
     client_certificate: Option<PathBuf>,
@@ -35,11 +27,7 @@ pub(crate) struct EnclaveOptions {
 
 impl EnclaveOptions {
     pub(crate) fn trust(&self) -> Result<Trust> {
-        let root = self.root.as_deref().map(root).transpose()?.unwrap_or_else(TrustRoot::aws);
-        let image = |path: &PathBuf| Ok((path.display().to_string(), measurements(path)?));
-        let images = self.measurements.iter().map(image).collect::<Result<Vec<_>>>()?;
-        let registers = self.pcr.iter().map(|register| (register.index, register.value));
-        Trust::new(root, images, registers).context("--measurements, --pcr")
+        self.trust.trust()
     }
 
     pub(crate) fn identity(&self) -> Result<Option<ClientIdentity>> {
@@ -56,6 +44,32 @@ impl EnclaveOptions {
             return error;
         }
         error.context("the enclave expects a client certificate: give --client-certificate and --client-key")
+    }
+}
+
+/// How to verify an enclave. No option turns verification off.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrustOptions {
+    /// The measurements of the image that must run there, from `make eif` or nitro-cli. Repeat it to accept several images.
+    #[arg(long, value_name = "MEASUREMENTS.JSON")]
+    measurements: Vec<PathBuf>,
+    /// A required PCR value. Repeat it for several PCRs, or to accept several values of one. PCR3 is the instance's role, PCR8 the image's
+    /// signer, and PCR16 to PCR31 are extended by the enclave's own programs.
+    #[arg(long, value_name = "N=HEX")]
+    pcr: Vec<Register>,
+    /// A trust root in place of AWS's, in PEM; for labs.
+    #[arg(long, value_name = "PEM")]
+    root: Option<PathBuf>,
+}
+
+impl TrustOptions {
+    /// Reads the files.
+    pub(crate) fn trust(&self) -> Result<Trust> {
+        let root = self.root.as_deref().map(root).transpose()?.unwrap_or_else(TrustRoot::aws);
+        let image = |path: &PathBuf| Ok((path.display().to_string(), measurements(path)?));
+        let images = self.measurements.iter().map(image).collect::<Result<Vec<_>>>()?;
+        let registers = self.pcr.iter().map(|register| (register.index, register.value));
+        Trust::new(root, images, registers).context("--measurements, --pcr")
     }
 }
 

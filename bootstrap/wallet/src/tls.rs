@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-pub use identity::ClientIdentity;
+pub use identity::{ClientIdentity, HubIdentity};
 
 /// The TLS handshake. The digest is that of the SubjectPublicKeyInfo whose key signed this handshake.
 pub(crate) async fn connect(

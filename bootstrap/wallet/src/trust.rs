@@ -1,10 +1,11 @@
-//! Verifies by a document that a connection terminates in the enclave. No I/O.
+//! Verifies by a document that a connection terminates in the enclave: one to its signer, or one from it to a hub.
+//! No I/O.
 
 use std::time::SystemTime;
 
 use attestation::{At, Claims, Measurements, Pcr, Policy, PolicyError, TrustRoot, Violation};
-use binding::BindingError;
 use binding::signer::Binding;
+use binding::{BindingError, home};
 use thiserror::Error;
 
 /// A number that is used once, so that a document cannot be older than the request.
@@ -68,6 +69,17 @@ pub enum Distrust {
         /// The connection's.
         actual: [u8; 32],
     },
+    /// The document is right, and made for another connection to another server.
+    #[error(
+        "the attestation document binds TLS exporter {}, and this connection has {}: its other end only relays the enclave's documents",
+        hex(.bound), hex(.actual)
+    )]
+    Exporter {
+        /// The document's.
+        bound: [u8; 32],
+        /// The connection's.
+        actual: [u8; 32],
+    },
 }
 
 impl Trust {
@@ -108,12 +120,52 @@ impl Trust {
         }
     }
 
-    fn verdict(&self, claims: &Claims, nonce: &Nonce, tls_key: &[u8; 32]) -> Result<Binding, Distrust> {
-        self.policy.check(claims).map_err(Distrust::Enclave)?;
+    /// Verifies the document of a calling enclave, which answered `nonce` on the connection with `exporter`.
+    ///
+    /// # Errors
+    /// Why the connection is not trusted.
+    pub fn judge_call(
+        &self,
+        document: &[u8],
+        nonce: &Nonce,
+        exporter: &[u8; 32],
+        now: SystemTime,
+    ) -> Result<(Claims, home::Binding), Distrust> {
+        let claims = attestation::verify(document, &self.root, At::Time(now)).map_err(Distrust::Document)?;
+        self.admit(&claims, nonce)?;
+        let user_data = claims.user_data.as_deref().unwrap_or_default();
+        let binding = home::Binding::decode(user_data).map_err(Distrust::Binding)?;
+        if binding.exporter != *exporter {
+            return Err(Distrust::Exporter { bound: binding.exporter, actual: *exporter });
+        }
+        Ok((claims, binding))
+    }
+
+    /// Whether the enclave of a document that has been verified is allowed.
+    ///
+    /// # Errors
+    /// The PCR that is not allowed.
+    pub fn allows(&self, claims: &Claims) -> Result<(), Distrust> {
+        self.policy.check(claims).map_err(Distrust::Enclave)
+    }
+
+    /// The image that these claims are of, as it was named in [`Trust::new`].
+    #[must_use]
+    pub fn image(&self, claims: &Claims) -> Option<&str> {
+        self.policy.label(claims)
+    }
+
+    fn admit(&self, claims: &Claims, nonce: &Nonce) -> Result<(), Distrust> {
+        self.allows(claims)?;
         let actual = claims.nonce.as_deref().unwrap_or_default();
         if actual != nonce {
             return Err(Distrust::Nonce { actual: actual.to_vec(), expected: *nonce });
         }
+        Ok(())
+    }
+
+    fn verdict(&self, claims: &Claims, nonce: &Nonce, tls_key: &[u8; 32]) -> Result<Binding, Distrust> {
+        self.admit(claims, nonce)?;
         let binding = Binding::decode(claims.user_data.as_deref().unwrap_or_default()).map_err(Distrust::Binding)?;
         if binding.tls_key != *tls_key {
             return Err(Distrust::TlsKey { bound: binding.tls_key, actual: *tls_key });

@@ -1,5 +1,5 @@
-//! Calling home: an enclave opens a TLS connection to a customer's server, the hub, proves itself on it, and then serves
-//! the requests that the hub sends over it.
+//! Calling home: an enclave opens a TLS connection to a customer's server, the hub, proves itself on it, and then
+//! serves the requests that the hub sends over it.
 //!
 //! ```text
 //! enclave (TLS client)                        hub (TLS server)
@@ -11,9 +11,9 @@
 //!    | HTTP/1.1 answers                   -> |
 //! ```
 //!
-//! The document's `nonce` is the hub's, and its `user_data` is a [`binding::home`](../binding/home/index.html): it binds
-//! the connection's [`exporter`]. After `Accepted`, HTTP has the connection to its end. To have the proof renewed, the hub
-//! closes the connection, and the enclave opens another one with a new nonce.
+//! The document's `nonce` is the hub's, and its `user_data` is the binding of crate `binding`'s module `home`: it binds
+//! the connection's [`exporter`]. After `Accepted`, HTTP has the connection to its end. To have the proof renewed, the
+//! hub closes the connection, and the enclave opens another one with a new nonce.
 //!
 //! | module | content |
 //! |---|---|

@@ -19,7 +19,7 @@ pub struct HomeUrl {
 
 /// Why a text is not the URL of a hub.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{}` is not the URL of a hub, expected https://HOST or https://HOST:PORT and nothing behind it", .0.escape_debug())]
+#[error("`{}` is not a hub's URL, expected https://HOST or https://HOST:PORT and nothing behind", .0.escape_debug())]
 pub struct UrlError(String);
 
 impl HomeUrl {

@@ -1,4 +1,5 @@
-//! `[signer]`; `[kms]`, `[secrets]` and `[imds]`, which say where its keys come from; and `[[home]]`, the hubs that it calls.
+//! `[signer]`; `[kms]`, `[secrets]` and `[imds]`, which say where its keys come from; and `[[home]]`, the hubs that it
+//! calls.
 
 use std::path::Path;
 

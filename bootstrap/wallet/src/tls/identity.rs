@@ -1,4 +1,4 @@
-//! The client's certificate and key, for an enclave that requires one.
+//! Certificates and their keys in files: the client's, for an enclave that requires one, and the hub's.
 
 use std::fmt;
 use std::fs::File;
@@ -8,9 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use binding::sha256;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
@@ -27,13 +29,8 @@ impl ClientIdentity {
     /// # Errors
     /// Files that cannot be read, a key that others may read, and a key of another certificate.
     pub fn load(certificate_path: &Path, key_path: &Path) -> Result<Self> {
-        let doing = || format!("read the client certificate {}", certificate_path.display());
-        let parse = |path, is_secret| read(path, is_secret).and_then(|pem| Sections::parse(&pem));
-        let chain = parse(certificate_path, false).and_then(Sections::chain).with_context(doing)?;
-        let doing = || format!("read the client's private key {}", key_path.display());
-        let key = parse(key_path, true).and_then(|sections| sections.key()).with_context(doing)?;
-        Self::new(chain, key)
-            .with_context(|| format!("{} is not the key of {}", key_path.display(), certificate_path.display()))
+        let certified = load(["client certificate", "client's private key"], certificate_path, key_path)?;
+        Ok(Self(Arc::new(SingleCertAndKey::from(certified))))
     }
 
     /// The same from one text, in any order.
@@ -43,21 +40,62 @@ impl ClientIdentity {
     pub fn from_pem(pem: &[u8]) -> Result<Self> {
         let sections = Sections::parse(pem)?;
         let key = sections.key()?;
-        Self::new(sections.chain()?, key).context("its private key belongs to none of its certificates")
-    }
-
-    fn new(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Result<Self> {
-        let mut certified = CertifiedKey::new(chain, key);
-        let is_own = |certificate: &CertificateDer<'static>| {
-            CertifiedKey::new(vec![certificate.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
-        };
-        // TLS requires the client's own first, and the others in any order (RFC 8446, 4.4.2).
-        if let Some(own) = certified.cert.iter().position(is_own) {
-            certified.cert.swap(0, own);
-        }
-        certified.keys_match()?;
+        let certified = certified(sections.chain()?, key);
+        let certified = certified.context("its private key belongs to none of its certificates")?;
         Ok(Self(Arc::new(SingleCertAndKey::from(certified))))
     }
+}
+
+/// A hub's certificate with its private key.
+#[derive(Clone)]
+pub struct HubIdentity {
+    pub(crate) resolver: Arc<SingleCertAndKey>,
+    key: [u8; 32],
+}
+
+impl HubIdentity {
+    /// As [`ClientIdentity::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load(certificate_path: &Path, key_path: &Path) -> Result<Self> {
+        let certified = load(["hub's certificate", "hub's private key"], certificate_path, key_path)?;
+        let own = certified.cert.first().context("a chain without a certificate")?;
+        let parsed = ParsedCertificate::try_from(own).context("the hub's certificate")?;
+        let key = sha256(&parsed.subject_public_key_info());
+        Ok(Self { resolver: Arc::new(SingleCertAndKey::from(certified)), key })
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo: `key_sha256` of an enclave's `[[home]]`.
+    #[must_use]
+    pub fn key_sha256(&self) -> String {
+        const_hex::encode(self.key)
+    }
+}
+
+/// `names` are those of the certificate and of the key.
+fn load(names: [&str; 2], certificate_path: &Path, key_path: &Path) -> Result<CertifiedKey> {
+    let [certificate, private_key] = names;
+    let doing = || format!("read the {certificate} {}", certificate_path.display());
+    let parse = |path, is_secret| read(path, is_secret).and_then(|pem| Sections::parse(&pem));
+    let chain = parse(certificate_path, false).and_then(Sections::chain).with_context(doing)?;
+    let doing = || format!("read the {private_key} {}", key_path.display());
+    let key = parse(key_path, true).and_then(|sections| sections.key()).with_context(doing)?;
+    certified(chain, key)
+        .with_context(|| format!("{} is not the key of {}", key_path.display(), certificate_path.display()))
+}
+
+fn certified(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> Result<CertifiedKey> {
+    let mut certified = CertifiedKey::new(chain, key);
+    let is_own = |certificate: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![certificate.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
+    };
+    // TLS requires the client's own first, and the others in any order (RFC 8446, 4.4.2).
+    if let Some(own) = certified.cert.iter().position(is_own) {
+        certified.cert.swap(0, own);
+    }
+    certified.keys_match()?;
+    Ok(certified)
 }
 
 /// The parts of an identity in a PEM text.
@@ -98,6 +136,12 @@ impl Sections {
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientIdentity(..)")
+    }
+}
+
+impl fmt::Debug for HubIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HubIdentity(..)")
     }
 }
 

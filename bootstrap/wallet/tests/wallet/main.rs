@@ -6,6 +6,7 @@ mod aws;
 mod cloud;
 mod command;
 mod enclave;
+mod hub;
 mod keys;
 mod lambda;
 mod migration;

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 /// How often a failure that goes on is logged again.
 const REMINDER: Duration = Duration::from_mins(1);
 
-/// Waits that double from the first to the longest, each shortened at random by up to a half: enclaves that lost the same
-/// hub do not come back in step.
+/// Waits that double from the first to the longest, each shortened at random by up to a half: enclaves that lost the
+/// same hub do not come back in step.
 pub(super) struct Pauses {
     first: Duration,
     longest: Duration,

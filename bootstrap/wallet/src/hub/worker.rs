@@ -1,0 +1,114 @@
+//! One connection of a proven enclave: it carries one request at a time. Without one, the hub asks for its health.
+
+use std::fmt;
+
+use attestation::Claims;
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use signer_api::path;
+use signer_api::request::MAX_BODY;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Shared;
+use super::queue::{Asked, Started};
+use super::table::Seat;
+use crate::http::{Answer, Connection, Question};
+
+/// A signed transaction is its payload and little else, in hex.
+const MAX_ANSWER_LEN: usize = 2 * MAX_BODY;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// By the hub, so that the enclave proves itself again.
+    Renewed,
+    /// By the enclave, or on the way.
+    Closed,
+    /// An exchange failed.
+    Unhealthy(String),
+    /// The enclave's image is not on the list any more.
+    Untrusted(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Renewed => f.write_str("closed for a new proof"),
+            Self::Closed => f.write_str("the enclave has closed the connection"),
+            Self::Unhealthy(reason) => write!(f, "closed: {reason}"),
+            Self::Untrusted(reason) => write!(f, "dropped, it is not allowed any more: {reason}"),
+        }
+    }
+}
+
+/// Works until the connection ends or has to.
+pub(super) async fn work(shared: &Shared, mut connection: Connection, claims: &Claims, seat: &Seat<'_>) -> End {
+    tokio::select! {
+        end = untrusted(shared, claims) => end,
+        end = serve(shared, &mut connection, seat) => end,
+    }
+}
+
+async fn serve(shared: &Shared, connection: &mut Connection, seat: &Seat<'_>) -> End {
+    let renewal = Instant::now() + shared.limits.renew;
+    loop {
+        let check = Instant::now() + shared.limits.check;
+        let exchanged = tokio::select! {
+            biased;
+            () = connection.ended() => return End::Closed,
+            () = sleep_until(renewal) => return End::Renewed,
+            Some(started) = shared.queue.next() => {
+                seat.count_request();
+                request(shared, connection, started).await
+            }
+            () = sleep_until(check) => health(shared, connection).await,
+        };
+        if let Err(reason) = exchanged {
+            return End::Unhealthy(reason);
+        }
+    }
+}
+
+/// Until the list of images changes and this one is not on it. Also at the start: it may have changed meanwhile.
+async fn untrusted(shared: &Shared, claims: &Claims) -> End {
+    let mut credentials = shared.credentials.clone();
+    loop {
+        let trust = credentials.borrow_and_update().trust.clone();
+        if let Err(distrust) = trust.allows(claims) {
+            return End::Untrusted(distrust.to_string());
+        }
+        if credentials.changed().await.is_err() {
+            // Nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn request(shared: &Shared, connection: &mut Connection, started: Started) -> Result<(), String> {
+    let Started { asked, answer: to } = started;
+    let answer = ask(connection, asked, shared.limits.answer).await;
+    let result = answer.as_ref().map(|_answer| ()).map_err(Clone::clone);
+    // The client may have gone.
+    drop(to.send(answer));
+    result
+}
+
+async fn health(shared: &Shared, connection: &mut Connection) -> Result<(), String> {
+    let asked = Asked { method: Method::GET, path: path::HEALTH.to_owned(), headers: Vec::new(), body: Bytes::new() };
+    let answer = ask(connection, asked, shared.limits.health).await?;
+    match answer.status {
+        StatusCode::OK => Ok(()),
+        status => Err(format!("{} answers HTTP {status}, expected 200", path::HEALTH)),
+    }
+}
+
+async fn ask(connection: &mut Connection, asked: Asked, limit: std::time::Duration) -> Result<Answer, String> {
+    let Asked { method, path, headers, body } = asked;
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let question = Question { method, path: &path, headers: &headers, body, max_answer: MAX_ANSWER_LEN };
+    match timeout(limit, connection.ask(question)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
+        Err(_elapsed) => Err(format!("no answer within {limit:?}")),
+    }
+}
