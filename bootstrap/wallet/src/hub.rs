@@ -62,7 +62,7 @@ pub struct Limits {
     pub check: Duration,
     /// For the answer to that.
     pub health: Duration,
-    /// After this time a connection is closed, so that the enclave opens another one with a new proof.
+    /// After this time or up to a quarter earlier, a connection is closed: the enclave opens another with a new proof.
     pub renew: Duration,
     /// For a request to get a connection.
     pub wait: Duration,

@@ -262,6 +262,17 @@ mod tests {
     }
 
     #[test]
+    fn no_header_asks_for_more_than_the_longest_document() {
+        for kind in 0..=5 {
+            for len in 0..=u16::MAX {
+                let [high, low] = len.to_be_bytes();
+                let header = Header::decode([kind, 0, high, low]);
+                assert!(header.is_err() || usize::from(len) <= MAX_DOCUMENT, "{kind} {len}");
+            }
+        }
+    }
+
+    #[test]
     fn a_body_of_another_length_than_the_headers_is_refused() {
         let header = Header::decode([4, 0, 0, 2]).unwrap();
         let error = MessageError::Length { kind: Kind::Refused, len: 3, least: 2, most: 2 };

@@ -1,8 +1,10 @@
 //! One connection of a proven enclave: it carries one request at a time. Without one, the hub asks for its health.
 
 use std::fmt;
+use std::time::Duration;
 
 use attestation::Claims;
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use signer_api::path;
@@ -50,7 +52,7 @@ pub(super) async fn work(shared: &Shared, mut connection: Connection, claims: &C
 }
 
 async fn serve(shared: &Shared, connection: &mut Connection, seat: &Seat<'_>) -> End {
-    let renewal = Instant::now() + shared.limits.renew;
+    let renewal = Instant::now() + lifetime(shared.limits.renew, random());
     loop {
         let check = Instant::now() + shared.limits.check;
         let exchanged = tokio::select! {
@@ -84,6 +86,21 @@ async fn untrusted(shared: &Shared, claims: &Claims) -> End {
     }
 }
 
+/// How long a connection lives: `most`, shortened at random by up to a quarter. An enclave opens its connections all at
+/// once, and should not renew them all at once.
+fn lifetime(most: Duration, random: u32) -> Duration {
+    most - (most / 4).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+/// Without random bytes connections end together, which is not worth an error.
+fn random() -> u32 {
+    let mut random = [0; 4];
+    match SystemRandom::new().fill(&mut random) {
+        Ok(()) => u32::from_ne_bytes(random),
+        Err(_unspecified) => 0,
+    }
+}
+
 async fn request(shared: &Shared, connection: &mut Connection, started: Started) -> Result<(), String> {
     let Started { asked, answer: to } = started;
     let answer = ask(connection, asked, shared.limits.answer).await;
@@ -102,7 +119,7 @@ async fn health(shared: &Shared, connection: &mut Connection) -> Result<(), Stri
     }
 }
 
-async fn ask(connection: &mut Connection, asked: Asked, limit: std::time::Duration) -> Result<Answer, String> {
+async fn ask(connection: &mut Connection, asked: Asked, limit: Duration) -> Result<Answer, String> {
     let Asked { method, path, headers, body } = asked;
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let question = Question { method, path: &path, headers: &headers, body, max_answer: MAX_ANSWER_LEN };
@@ -110,5 +127,17 @@ async fn ask(connection: &mut Connection, asked: Asked, limit: std::time::Durati
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
         Err(_elapsed) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_lives_for_three_quarters_of_its_time_at_least() {
+        let most = Duration::from_secs(600);
+        assert_eq!(lifetime(most, 0), most);
+        assert_eq!(lifetime(most, u32::MAX), Duration::from_secs(450));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use home::ALPN;
 use home::url::HomeUrl;
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -56,14 +56,9 @@ pub(super) async fn tls(
         Ok(connector.connect_with(url.server_name(), stream, bound).await?)
     };
     let stream = within(limit, &format!("TLS handshake with {url}, expected TLS 1.3"), shaking).await?;
-    let session = stream.get_ref().1;
     ensure!(
-        session.alpn_protocol() == Some(ALPN),
+        stream.get_ref().1.alpn_protocol() == Some(ALPN),
         "TLS handshake with {url}: the server does not speak this protocol, expected `wallet hub` at this port"
-    );
-    ensure!(
-        session.handshake_kind() != Some(HandshakeKind::Resumed),
-        "TLS handshake with {url}: a resumed session, expected a full handshake"
     );
     Ok(stream)
 }
