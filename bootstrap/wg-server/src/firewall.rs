@@ -65,7 +65,12 @@ impl Firewall {
         let doing = "set the firewall table inet wg_server";
         let left = nft.table(ruleset::TABLE).await.context(doing)?;
         let sets = Sets::adopt(left.as_ref(), is_listed)?;
-        let seen = table.put(&nft, sets.lock().await.statements()).await.context(doing)?;
+        let mut left = sets.lock().await;
+        let elements = left.elements();
+        let seen = table.put(&nft, sets::statements(&elements)).await.context(doing)?;
+        let seen = seen.map(|generation| left.without_elements(generation));
+        left.add_rest(&elements).context(doing)?;
+        drop(left);
         let gate = Gate::new(nft_path.to_owned(), plan.interface())?;
         let foreign = Foreign { seen: None, not_before: Instant::now() };
         Ok(Self { nft, table, gate, sets, seen, plan: plan.clone(), foreign, legacy_not_before: Instant::now() })
@@ -74,7 +79,7 @@ impl Firewall {
     /// Restores tables that changed. Returns what was found instead.
     pub(crate) async fn restore(&mut self) -> Result<Vec<Found>> {
         // No answer adds elements meanwhile.
-        let sets = self.sets.lock().await;
+        let mut sets = self.sets.lock().await;
         let generation = sets.generation()?;
         if self.seen == Some(generation) {
             return Ok(Vec::new());
@@ -82,11 +87,17 @@ impl Firewall {
         // Until the tables are verified, assume that they changed.
         self.seen = None;
         // The first one comes first: without it, no enclave reaches the gate.
-        let table = self.table.restore(&self.nft, |table| sets.are_in(table), || sets.statements()).await?;
+        let elements = sets.elements();
+        let statements = || sets::statements(&elements);
+        let table = self.table.restore(&self.nft, |table| sets.are_in(table), statements).await?;
+        let put = table.as_ref().and_then(|(_, generation)| *generation).map(|it| sets.without_elements(it));
+        if table.is_some() {
+            sets.add_rest(&elements)?;
+        }
         let gate = self.gate.restore().await?;
         self.seen = match (&table, &gate) {
             (None, None) => Some(generation),
-            (Some((_, generation)), None) => generation.map(|generation| sets.without_elements(generation)),
+            (Some(_), None) => put,
             // The next check reads them again.
             (_, Some(_)) => None,
         };

@@ -20,6 +20,10 @@ use super::{generation, ruleset};
 pub(super) const IPV4: &str = "resolved_ipv4";
 pub(super) const IPV6: &str = "resolved_ipv6";
 
+/// A transaction has to fit into the send buffer of a netlink socket: 208 KiB where nft may not raise it
+/// (net.core.wmem_default). An element has fewer than 256 bytes.
+const IN_TRANSACTION: usize = 512;
+
 /// The sets. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Sets {
@@ -102,25 +106,38 @@ impl State {
         generation.wrapping_sub(self.generations)
     }
 
-    /// The statements that put all elements back.
-    pub(super) fn statements(&self) -> Vec<Value> {
+    /// All elements that should be there.
+    pub(super) fn elements(&self) -> Vec<Element> {
         let now = Instant::now();
-        let of = |set: &str| {
-            let present = self.opened.present(now).map(|(address, entry)| element(address, entry, now));
-            let elements: Vec<Value> =
-                present.filter(|element| element.set == set).map(|element| shown(&element)).collect();
-            let table = ruleset::TABLE;
-            let statement =
-                json!({"add": {"element": {"family": "inet", "table": table, "name": set, "elem": elements}}});
-            (!elements.is_empty()).then_some(statement)
-        };
-        [IPV4, IPV6].into_iter().filter_map(of).collect()
+        self.opened.present(now).map(|(address, entry)| element(address, entry, now)).collect()
+    }
+
+    /// Adds what was too much for the table's own transaction.
+    pub(super) fn add_rest(&mut self, elements: &[Element]) -> Result<()> {
+        // Each element is in three messages.
+        for some in elements.get(IN_TRANSACTION..).unwrap_or_default().chunks(IN_TRANSACTION / 2) {
+            self.kernel.replace(some).context("put the addresses back")?;
+            self.generations = self.generations.wrapping_add(1);
+        }
+        Ok(())
     }
 
     /// Whether the kernel's table has the elements that it should have.
     pub(super) fn are_in(&self, table: &Value) -> bool {
         self.opened.are(&elements(table), Instant::now())
     }
+}
+
+/// The statements that put elements back together with their table: as many as one transaction can have.
+pub(super) fn statements(all: &[Element]) -> Vec<Value> {
+    let of = |set: &str| {
+        let of_set = all.iter().take(IN_TRANSACTION).filter(|element| element.set == set);
+        let elements: Vec<Value> = of_set.map(shown).collect();
+        let table = ruleset::TABLE;
+        let statement = json!({"add": {"element": {"family": "inet", "table": table, "name": set, "elem": elements}}});
+        (!elements.is_empty()).then_some(statement)
+    };
+    [IPV4, IPV6].into_iter().filter_map(of).collect()
 }
 
 fn element(address: IpAddr, Entry { name, until }: &Entry, now: Instant) -> Element {

@@ -129,6 +129,45 @@ fn inside_extended() {
 }
 
 #[test]
+fn the_sets_hold_as_many_addresses_as_may_be_open_and_each_is_open_within_two_milliseconds() {
+    alone("firewall::tests::sets::inside_full");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_full() {
+    let mut firewall = apply();
+    let mut times = Vec::new();
+    for at in 0..200_u32 {
+        let address = std::net::Ipv4Addr::from(0xc612_0000 + at).to_string();
+        let started = std::time::Instant::now();
+        open(&firewall, "aws.com", &[(&address, 60)]);
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    assert!(times[100] < Duration::from_millis(2), "{:?}", times[100]);
+    let max = u32::try_from(crate::firewall::opened::MAX_ADDRESSES).unwrap() - 200;
+    let answer = |first: u32, ttl: u64| -> BTreeMap<IpAddr, Duration> {
+        let address = |at| std::net::Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(at)).into();
+        (first..max.min(first + 256)).map(|at| (address(at), Duration::from_secs(ttl))).collect()
+    };
+    // Added, and extended.
+    for ttl in [0, 60] {
+        for first in (0..max).step_by(256) {
+            wait(firewall.sets().open(&Arc::from("aws.com"), &answer(first, ttl))).unwrap();
+        }
+    }
+    let more = addresses(&[("2001:db8:1::", 0)]);
+    let error = wait(firewall.sets().open(&Arc::from("aws.com"), &more)).unwrap_err().to_string();
+    assert_eq!(error, "16384 addresses are open, the maximum");
+    assert_eq!(elements().len(), 16_384);
+    sh("nft flush ruleset");
+    assert_eq!(wait(firewall.restore()).unwrap(), [Found::Nothing("wg_server")]);
+    assert_eq!(wait(firewall.restore()).unwrap(), []);
+    assert_eq!(elements().len(), 16_384);
+}
+
+#[test]
 fn a_table_comes_back_with_its_elements_and_elements_are_no_change_of_it() {
     alone("firewall::tests::sets::inside_comes_back");
 }
