@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::runtime;
 use tokio::time::timeout;
 
-use crate::config::{Config, InterfaceName};
+use crate::config::{Config, InterfaceName, Mode};
 use crate::dns::{self, AllowList};
 use crate::forwarding;
 use crate::interface;
@@ -56,6 +56,10 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     let mut warnings = list.warnings(&config.dns.allow_list_path);
     let named_dir = config.runtime_dir.join("named");
     warnings.extend(dns::apparmor::objection(&config.dns.named_path, &named_dir, &config.dns.query_log_path));
+    if config.egress.mode == Mode::Observe {
+        let objection = "egress.mode: \"observe\" lets enclaves reach every address; expected \"enforce\" once the lists are complete";
+        warnings.push(format!("{}: {objection}", config_path.display()));
+    }
     let remote = config.remote.map(|remote| format!("; their parents connect to {}", remote.listen));
     let forwards: String = config.nat.forwards.iter().map(|forward| format!("; {forward}")).collect();
     Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards, warnings })

@@ -172,6 +172,16 @@ fn the_check_warns_of_probable_mistakes_in_the_list() {
 }
 
 #[test]
+fn the_check_warns_where_outbound_connections_are_only_observed() {
+    let host = Host::new();
+    assert!(!text(&host.check()).contains("egress.mode"));
+    host.replace("[egress]\n", "[egress]\nmode = \"observe\"\n");
+    let output = host.check();
+    let expected = "egress.mode: \"observe\" lets enclaves reach every address; expected \"enforce\"";
+    assert!(output.status.success() && text(&output).contains(expected), "{}", text(&output));
+}
+
+#[test]
 fn the_check_names_the_trust_root_and_what_is_wrong_with_it() {
     let host = Host::new();
     assert!(text(&host.check()).contains("trust root for enclaves: NOT AWS's root but another, SHA-256 "));

@@ -79,7 +79,9 @@ impl Fault {
             if port == 53 { format!("dig @{address} {name}") } else { format!("dig @{address} -p {port} {name}") };
         match self {
             Self::Signatures => "edit it and restart wg-server".to_owned(),
-            Self::ServFail | Self::Silence => format!("ask one as wg-server does, `{dig}`"),
+            Self::ServFail | Self::Silence => format!(
+                "ask one as wg-server does, `{dig}`; if it answers, wg-server's log says why wg-server refused the answer"
+            ),
             Self::NxDomain | Self::Other(_) => {
                 format!(
                     "ask one as wg-server does, `{dig}`; if it answers, restart wg-server, which reads the list at its start"
@@ -122,7 +124,9 @@ mod tests {
         let remedy = |fault: Fault| fault.remedy("aws.com", FORWARDER);
         assert_eq!(remedy(Fault::Signatures), "edit it and restart wg-server");
         for fault in [Fault::ServFail, Fault::Silence] {
-            assert_eq!(remedy(fault), "ask one as wg-server does, `dig @198.51.100.53 aws.com`");
+            let expected = "ask one as wg-server does, `dig @198.51.100.53 aws.com`; if it answers, wg-server's log says why \
+                            wg-server refused the answer";
+            assert_eq!(remedy(fault), expected);
         }
         for fault in [Fault::NxDomain, Fault::Other(Rcode::Other(5))] {
             let expected = "ask one as wg-server does, `dig @198.51.100.53 aws.com`; if it answers, restart wg-server, which reads \
@@ -132,6 +136,6 @@ mod tests {
         let nobody = Fault::Nobody(SERVER, io::ErrorKind::ConnectionRefused.into());
         assert!(remedy(nobody).starts_with("`wg-server status`"));
         let other_port = Fault::ServFail.remedy("aws.com", Forwarder { port: 5353, ..FORWARDER });
-        assert!(other_port.ends_with("`dig @198.51.100.53 -p 5353 aws.com`"), "{other_port}");
+        assert!(other_port.contains("`dig @198.51.100.53 -p 5353 aws.com`"), "{other_port}");
     }
 }

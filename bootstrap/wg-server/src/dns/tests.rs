@@ -399,7 +399,8 @@ fn inside_lookup() {
         sh(&format!("kill -KILL {}", setup.upstream.0.id()));
         let failed = problem("b.a.wild.example").await;
         let expected = "b.a.wild.example: SERVFAIL: dns.forwarders do not answer, or refuse; expected name servers that this host \
-                        can reach: ask one as wg-server does, `dig @198.51.100.53 b.a.wild.example`";
+                        can reach: ask one as wg-server does, `dig @198.51.100.53 b.a.wild.example`; if it answers, wg-server's log \
+                        says why wg-server refused the answer";
         assert_eq!(failed, expected);
         assert_eq!(problem("x.aws.com").await, "x.aws.com is not on dns.allow_list_path: add it and restart wg-server");
     });
