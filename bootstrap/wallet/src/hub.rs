@@ -28,7 +28,6 @@ use anyhow::{Context as _, Result};
 use home::ALPN;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -51,9 +50,11 @@ pub struct Credentials {
     pub trust: Arc<Trust>,
 }
 
-/// How long things may take.
+/// How many connections there may be, and how long things may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Connections of proven enclaves. Further calls are closed.
+    pub proven: usize,
     /// For a call's TLS handshake.
     pub handshake: Duration,
     /// For the enclave's document.
@@ -75,6 +76,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            proven: 512,
             handshake: Duration::from_secs(10),
             document: Duration::from_secs(30),
             check: CHECK,
@@ -139,7 +141,6 @@ fn tls(identity: &HubIdentity) -> Result<ServerConfig> {
         .with_no_client_auth()
         .with_cert_resolver(identity.resolver.clone());
     config.alpn_protocols = vec![ALPN.to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
 }

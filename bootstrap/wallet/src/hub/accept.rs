@@ -27,9 +27,6 @@ use crate::http::Connection;
 /// Connections whose enclave has not been verified yet.
 const MAX_UNPROVEN: usize = 128;
 
-/// Connections of proven enclaves.
-const MAX_PROVEN: usize = 512;
-
 /// What a TLS session may hold of what it sends.
 const TLS_OUT: usize = 64 << 10;
 
@@ -81,9 +78,9 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, un
             return debug!(%peer, "handshake: {error:#}");
         }
     };
-    if shared.table.connections() >= MAX_PROVEN {
+    if shared.table.connections() >= limits.proven {
         shared.metrics.proof(Outcome::Displaced);
-        return warn!(%peer, "closed: {MAX_PROVEN} connections of proven enclaves, expected fewer");
+        return warn!(%peer, "closed: {} connections of proven enclaves, expected fewer", limits.proven);
     }
     let trust = Arc::clone(&shared.credentials.borrow().trust);
     let proof = match timeout(limits.document, proof::verify(&mut stream, &trust)).await {

@@ -197,6 +197,20 @@ async fn a_crowd_of_silent_callers_keeps_no_enclave_out() {
     site.counts("hub_proofs_total{outcome=\"displaced\"} 172").await;
     let _enclave = site.enclave();
     assert_eq!(site.sign(0, SECRET).await.0, 200);
+    // The oldest have made room.
+    for silent in crowd.drain(..172) {
+        closed(silent).await;
+    }
+}
+
+#[tokio::test]
+async fn an_enclave_that_would_be_too_many_is_closed_and_the_others_stay() {
+    let site = Site::with(Limits { proven: 2, ..limits() }).await;
+    let _enclave = site.enclave_at(site.calls, 2, |_| ());
+    site.has(2).await;
+    closed(site.shake_hands(site.authority.client(&[&TLS13])).await.unwrap()).await;
+    site.counts("hub_proofs_total{outcome=\"displaced\"} 1").await;
+    assert_eq!(site.sign(0, SECRET).await.0, 200);
 }
 
 #[tokio::test]
