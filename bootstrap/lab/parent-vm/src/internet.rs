@@ -56,6 +56,7 @@ s3.eu-central-1.amazonaws.com. A 198.51.100.91
 *.s3.eu-central-1.amazonaws.com. A 198.51.100.91
 self-test.internet.example. A 198.51.100.10
 self-test.internet.example. AAAA 2001:db8:100::10
+hub.internet.example. A 198.51.100.10
 off-list.example. A 198.51.100.81
 ";
 

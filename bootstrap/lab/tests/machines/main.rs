@@ -17,6 +17,7 @@ mod blind;
 mod boot;
 mod deadlock;
 mod faults;
+mod home;
 mod host_changes;
 mod lifecycle;
 mod nitro;

@@ -67,6 +67,7 @@ async fn requests_go_to_each_enclave_in_turn_and_to_those_that_are_left() {
     let (_, text) = site.ask("GET", "/enclaves", "").await;
     assert_eq!(text.matches("\"requests\":5").count(), 2, "{text}");
     drop(first);
+    site.counts("hub_connections_ended_total{reason=\"closed\"} 1").await;
     site.has(1).await;
     for _ in 0..10 {
         assert_eq!(site.ask("GET", "/health", "").await.0, 200);
