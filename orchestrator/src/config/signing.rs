@@ -55,7 +55,7 @@ impl Signing {
                 HubIdentity::Authorities(_) => "its certificate",
                 HubIdentity::Key(_) => "its key",
             };
-            format!("  signer calls {}, known by {identity}, over {} connections\n", home.url, home.connections)
+            format!("  signer calls {}, known by {identity}; connections: {}\n", home.url, home.connections)
         };
         self.service.homes.iter().map(line).collect()
     }

@@ -1,5 +1,5 @@
-//! Plain HTTP for this host's programs. Who reaches it may ask what the enclaves' `[[home]]` permits, so it is on
-//! loopback or on a Unix socket.
+//! Plain HTTP for this host's programs. Everyone who reaches it may ask what the enclaves' `[[home]]` permits, so it is
+//! on loopback or on a Unix socket.
 //!
 //! | request | answer |
 //! |---|---|

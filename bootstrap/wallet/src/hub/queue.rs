@@ -42,7 +42,7 @@ pub(super) enum Unanswered {
 
 pub(super) struct Queue {
     in_end: mpsc::Sender<Job>,
-    /// Whoever has the lock gets the next one, and those who wait for it are in a line.
+    /// The worker with the lock gets the next one. The others wait for the lock in a line.
     out_end: Mutex<mpsc::Receiver<Job>>,
 }
 

@@ -17,7 +17,7 @@ fn error(text: &str) -> String {
 fn the_sample_is_read_and_its_hub_needs_no_line_of_egress() {
     let config = parse(&format!("{SAMPLE}\n{SIGNER}\n{}", sample())).unwrap();
     let signing = config.signing.as_ref().unwrap();
-    assert_eq!(signing.hubs(), "  signer calls https://hub.example:8443, known by its key, over 2 connections\n");
+    assert_eq!(signing.hubs(), "  signer calls https://hub.example:8443, known by its key; connections: 2\n");
     assert!(reach(&config, "signer").contains(" 169.254.169.254:80 hub.example:8443 127.0.53.2:53/udp "));
     assert!(!reach(&config, "probe").contains("hub.example"));
     assert_eq!(config.rules.listen, [443], "a hub needs no inbound port");

@@ -178,7 +178,7 @@ async fn callers_that_say_nothing_or_nonsense_or_too_much_are_closed() {
     closed(site.call().await.stream).await;
     for bytes in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![2, 0, 0xff, 0xff], vec![3, 0, 0, 0], vec![0; 4 << 20]] {
         let mut stream = site.call().await.stream;
-        // Whoever is closed cannot send all of it.
+        // A caller that is closed cannot send all of it.
         drop(stream.write_all(&bytes).await);
         closed(stream).await;
     }

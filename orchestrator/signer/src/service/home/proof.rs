@@ -34,7 +34,7 @@ pub(super) async fn prove<K, A: Attestor>(line: &Line, shared: &Shared<K, A>, st
     }
 }
 
-/// In turn with the documents for clients: a hub that has its connections made anew all the time waits for itself.
+/// In turn with the documents for clients: a hub that keeps on closing its connections waits for itself.
 async fn document<K, A: Attestor>(
     line: &Line,
     shared: &Shared<K, A>,
