@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use wallet::hub::Limits;
 
-use crate::hub::site::{PATIENCE, SECRET, Site, limits};
+use crate::hub::site::{PATIENCE, SECRET, Site, impatience};
 
 #[tokio::test]
 async fn an_enclave_that_calls_signs_for_a_program_within_its_permission() {
@@ -77,7 +77,7 @@ async fn requests_go_to_each_enclave_in_turn_and_to_those_that_are_left() {
 #[tokio::test]
 async fn proofs_are_renewed_and_no_request_notices() {
     for connections in [1, 2] {
-        let site = Site::with(Limits { renew: Duration::from_millis(100), ..limits() }).await;
+        let site = Site::with(Limits { renew: Duration::from_millis(100), ..Limits::default() }).await;
         let _enclave = site.enclave_at(site.calls, connections, |_| ());
         let (mut nonce, start) = (0, tokio::time::Instant::now());
         while start.elapsed() < Duration::from_secs(2) {
@@ -95,7 +95,7 @@ async fn proofs_are_renewed_and_no_request_notices() {
 
 #[tokio::test]
 async fn an_enclave_whose_image_leaves_the_list_is_dropped_and_does_not_come_back() {
-    let site = Site::with(Limits { wait: Duration::from_millis(300), ..limits() }).await;
+    let site = Site::with(Limits { wait: Duration::from_millis(300), ..Limits::default() }).await;
     let _enclave = site.enclave();
     assert_eq!(site.sign(0, SECRET).await.0, 200);
     site.allow_only(0x13);
@@ -129,7 +129,7 @@ async fn a_request_under_way_ends_with_an_enclave_that_is_not_allowed_any_more()
 #[tokio::test]
 async fn an_enclave_that_answers_nothing_is_left() {
     let check = Duration::from_millis(100);
-    let site = Site::with(Limits { check, wait: Duration::from_millis(300), ..limits() }).await;
+    let site = Site::with(Limits { check, wait: Duration::from_millis(300), ..impatience() }).await;
     let mut call = site.call().await;
     let document = site.root.sign(&call.fields());
     call.send(document).await;

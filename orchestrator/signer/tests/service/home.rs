@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::harness::{open, sign_body};
-use hub::{Calling, Certificates, Hub, PATIENCE, call, patience};
+use hub::{Calling, Certificates, Hub, PATIENCE, call, impatience, patience};
 
 async fn calling(hub: &Hub) -> Calling {
     call(&hub.table, open(), Limits::default(), &patience()).await
@@ -152,18 +152,18 @@ async fn hubs_that_break_the_proof_are_named_left_and_called_again() {
     }
     let nonce = Message::Nonce([7; 32]).encode().unwrap();
     for (does, expected) in [
-        (Does::Nothing, "receive the hub's nonce: nothing within 300ms"),
+        (Does::Nothing, "receive the hub's nonce: nothing within 1s"),
         (Does::Sends(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), "receive the hub's nonce: a message of kind 72"),
         (Does::Sends(vec![3, 0, 0, 0]), "a Accepted message, expected a nonce"),
-        (Does::Sends(nonce[..20].to_vec()), "receive the hub's nonce: nothing within 300ms"),
+        (Does::Sends(nonce[..20].to_vec()), "receive the hub's nonce: nothing within 1s"),
         (Does::Sends(vec![0; 8 << 20]), "a message of kind 0, expected 1 to 4"),
         (Does::Closes, "receive the hub's nonce: receive a message: "),
         (Does::Refuses, "the hub refuses this enclave: PCR2 is another"),
-        (Does::Stalls, "receive the hub's verdict: nothing within 300ms"),
+        (Does::Stalls, "receive the hub's verdict: nothing within 1s"),
         (Does::Repeats, "a Nonce message, expected Accepted or Refused"),
     ] {
         let hub = Hub::start().await;
-        let calling = calling(&hub).await;
+        let calling = call(&hub.table, open(), Limits::default(), &impatience()).await;
         for _ in 0..2 {
             match &does {
                 Does::Nothing => closed(hub.shake_hands().await.unwrap()).await,
@@ -197,16 +197,16 @@ async fn names_and_hosts_that_do_not_answer_are_named() {
     let hub = Hub::with(None, &Certificates::new().ca).await;
     for (host, expected) in [
         ("nowhere.test", "resolve nowhere.test: no addresses, expected at least one"),
-        ("silent.test", "resolve silent.test: nothing within 300ms"),
+        ("silent.test", "resolve silent.test: nothing within 1s"),
     ] {
-        let calling = call(&hub.table.replace("hub.test", host), open(), Limits::default(), &patience()).await;
+        let calling = call(&hub.table.replace("hub.test", host), open(), Limits::default(), &impatience()).await;
         calling.says(expected).await;
     }
     // It takes the call and says nothing.
-    let calling = calling(&hub).await;
+    let calling = call(&hub.table, open(), Limits::default(), &impatience()).await;
     closed(hub.accept_tcp().await).await;
     closed(hub.accept_tcp().await).await;
-    calling.says("expected TLS 1.3: nothing within 300ms").await;
+    calling.says("expected TLS 1.3: nothing within 1s").await;
 }
 
 #[tokio::test]

@@ -6,11 +6,11 @@ use signer_api::request::MAX_BODY;
 use tokio::net::UnixStream;
 use wallet::hub::{Front, Limits};
 
-use super::site::{Site, ask, limits};
+use super::site::{Site, ask};
 
 #[tokio::test]
 async fn without_an_enclave_a_request_waits_a_moment_and_says_so() {
-    let site = Site::with(Limits { wait: Duration::from_millis(200), ..limits() }).await;
+    let site = Site::with(Limits { wait: Duration::from_millis(200), ..Limits::default() }).await;
     let (status, text) = site.ask("GET", "/health", "").await;
     assert_eq!(status, 503);
     assert!(text.contains("\"no_enclave\"") && text.contains("repeat the request"), "{text}");
@@ -77,7 +77,7 @@ async fn a_program_asks_over_a_socket() {
     let mut hub = tokio::task::JoinSet::new();
     let receiver = site.credentials.subscribe();
     let calls = listener.local_addr().unwrap();
-    hub.spawn(wallet::hub::run(listener, front, receiver, limits(), site.stop.clone()));
+    hub.spawn(wallet::hub::run(listener, front, receiver, Limits::default(), site.stop.clone()));
     let _enclave = site.enclave_at(calls, 1, |_| ());
     let stream = UnixStream::connect(&path).await.unwrap();
     assert_eq!(ask(stream, "GET", "/health", "", "").await.0, 200);

@@ -19,7 +19,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use wallet::hub::Limits;
 use wallet::tls::HubIdentity;
 
-use super::site::{Authority, SECRET, Site, closed, limits};
+use super::site::{Authority, SECRET, Site, closed, impatience};
 
 #[tokio::test]
 async fn the_right_document_is_accepted() {
@@ -61,7 +61,7 @@ async fn proxy(site: &Site, identity: &Authority) -> (std::net::SocketAddr, Join
 
 #[tokio::test]
 async fn a_proxy_in_the_middle_gets_nothing_although_the_enclave_trusts_its_certificate() {
-    let site = Site::with(Limits { wait: Duration::from_millis(300), ..limits() }).await;
+    let site = Site::with(Limits { wait: Duration::from_millis(300), ..Limits::default() }).await;
     let (address, _proxy) = proxy(&site, &site.authority).await;
     let _enclave = site.enclave_at(address, 1, |_| ());
     site.counts("hub_proofs_total{outcome=\"refused\"} 2").await;
@@ -173,7 +173,7 @@ async fn a_caller_that_would_resume_gets_no_ticket_and_a_full_handshake() {
 
 #[tokio::test]
 async fn callers_that_say_nothing_or_nonsense_or_too_much_are_closed() {
-    let site = Site::start().await;
+    let site = Site::with(impatience()).await;
     closed(TcpStream::connect(site.calls).await.unwrap()).await;
     closed(site.call().await.stream).await;
     for bytes in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![2, 0, 0xff, 0xff], vec![3, 0, 0, 0], vec![0; 4 << 20]] {
@@ -189,7 +189,7 @@ async fn callers_that_say_nothing_or_nonsense_or_too_much_are_closed() {
 #[tokio::test]
 async fn a_crowd_of_silent_callers_keeps_no_enclave_out() {
     let patient = Duration::from_mins(5);
-    let site = Site::with(Limits { handshake: patient, document: patient, ..limits() }).await;
+    let site = Site::with(Limits { handshake: patient, document: patient, ..Limits::default() }).await;
     let mut crowd = Vec::new();
     for _ in 0..300 {
         crowd.push(TcpStream::connect(site.calls).await.unwrap());
@@ -205,7 +205,7 @@ async fn a_crowd_of_silent_callers_keeps_no_enclave_out() {
 
 #[tokio::test]
 async fn an_enclave_that_would_be_too_many_is_closed_and_the_others_stay() {
-    let site = Site::with(Limits { proven: 2, ..limits() }).await;
+    let site = Site::with(Limits { proven: 2, ..Limits::default() }).await;
     let _enclave = site.enclave_at(site.calls, 2, |_| ());
     site.has(2).await;
     closed(site.shake_hands(site.authority.client(&[&TLS13])).await.unwrap()).await;

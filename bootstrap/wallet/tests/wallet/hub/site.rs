@@ -101,14 +101,14 @@ pub(super) struct Site {
 }
 
 /// Limits that a test can wait for.
-pub(super) fn limits() -> Limits {
-    let short = Duration::from_millis(500);
-    Limits { handshake: short, document: short, health: short, answer: Duration::from_secs(2), ..Limits::default() }
+pub(super) fn impatience() -> Limits {
+    let short = Duration::from_secs(1);
+    Limits { handshake: short, document: short, health: short, answer: short, ..Limits::default() }
 }
 
 impl Site {
     pub(super) async fn start() -> Self {
-        Self::with(limits()).await
+        Self::with(Limits::default()).await
     }
 
     pub(super) async fn with(limits: Limits) -> Self {

@@ -144,17 +144,15 @@ pub(super) struct Calling {
     _log: DefaultGuard,
 }
 
-/// Soon over.
+/// As in an enclave, but for the pauses.
 pub(super) fn patience() -> Patience {
-    let short = Duration::from_millis(300);
-    Patience {
-        resolve: short,
-        connect: short,
-        handshake: short,
-        message: short,
-        first_pause: Duration::from_millis(1),
-        ..Patience::default()
-    }
+    Patience { first_pause: Duration::from_millis(1), ..Patience::default() }
+}
+
+/// Soon over, for hubs that are waited for in vain.
+pub(super) fn impatience() -> Patience {
+    let short = Duration::from_secs(1);
+    Patience { resolve: short, connect: short, handshake: short, message: short, ..patience() }
 }
 
 /// Calls the hub of this table with an otherwise ordinary configuration.
