@@ -78,12 +78,17 @@ impl Transcript<'_> {
             .map(|line| line.trim().to_owned())
             .collect();
         ensure!(!shown.is_empty(), "wg-server shows nothing that is open:\n{status}");
+        let report = self.parent.output(&[WG_SERVER, "egress"])?;
+        let refused: Vec<_> = report.lines().filter(|line| line.contains(&format!("\"{OFF_LIST_SERVER}\""))).collect();
+        ensure!(!refused.is_empty(), "wg-server has not reported the packets to {OFF_LIST_SERVER}:\n{report}");
         body(&format!(
             "The agent `self-test` may send anything, for tests of the parent. The parent lets it reach the addresses of\n\
              names on its allow-list, and no others:\n{}\
-             What is open (wg-server status):\n{}",
+             What is open (wg-server status):\n{}\
+             What it has refused (wg-server egress):\n{}",
             own(&lines),
             own(&shown),
+            indented(&refused),
         ))
     }
 }
