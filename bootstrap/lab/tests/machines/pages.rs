@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use lab::Lab;
+use lab::{Attempt, EnclaveId, Lab, Test};
+use parent_vm::OFF_LIST_SERVER;
 
 use super::services::{restore, root};
 use super::shared_lab::lab_with;
@@ -50,5 +51,8 @@ fn services_md_gives_an_enclave_that_answers_http() {
 #[test]
 fn egress_md_shows_what_the_enclave_may_reach() {
     let shared = lab_with(1);
+    // What the parent refuses for the page to show.
+    let refused = Test::Reach { to: OFF_LIST_SERVER, by: Attempt::Tcp };
+    shared.lab.enclave(EnclaveId::FIRST).self_test(&refused).unwrap();
     run("docs/egress.md", &shared.lab);
 }
