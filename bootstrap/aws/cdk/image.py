@@ -79,8 +79,8 @@ def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str
     config = tomllib.loads(text)
     if "signer" not in config or "kms" not in config:
         raise Failure(f"{path}: expected [signer] and [kms], as in config/signer.toml")
-    clients = config["signer"].get("clients", [])
-    secret_ids = [secret_id for client in clients for secret_id in client.get("secret_ids", [])]
+    callers = [*config["signer"].get("clients", []), *config.get("home", [])]
+    secret_ids = [secret_id for caller in callers for secret_id in caller.get("secret_ids", [])]
     key_arn = config["kms"]["key_arn"]
     partition, region = key_arn.split(":")[1], key_arn.split(":")[3]
     suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"

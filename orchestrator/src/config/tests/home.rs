@@ -39,7 +39,7 @@ fn a_hub_without_a_signer_is_refused() {
 #[test]
 fn a_hub_s_secret_that_the_signer_cannot_reach_is_refused() {
     let elsewhere = "arn:aws:secretsmanager:us-east-1:111122223333:secret:x-AbCdEf";
-    let home = sample().replace("prod/hot-wallet", elsewhere);
+    let home = sample().replace("prod/treasury", elsewhere);
     let error = error(&format!("{SAMPLE}\n{SIGNER}\n{home}"));
     assert!(error.starts_with(&format!("home: https://hub.example:8443: secret_ids: `{elsewhere}`")), "{error}");
 }
