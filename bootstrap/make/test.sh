@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 table=
 running= # the present stage, its start, and the processor time before it
 since=0
+unit_tests= # the process that runs them, until it is waited for
+unit_log=
 cpu_before=0
 
 # stage NAME COMMAND ARGUMENTS: one row of the table.
@@ -26,7 +28,7 @@ end_stage() {
 
 # add_row NAME SECONDS CPU_SECONDS [REMARK]
 add_row() {
-    table+=$(printf '%-12s %4d:%02d %6d:%02d  %s' "$1" $(($2 / 60)) $(($2 % 60)) $(($3 / 60)) $(($3 % 60)) "${4:-}")$'\n'
+    table+=$(printf '%-13s %4d:%02d %6d:%02d  %s' "$1" $(($2 / 60)) $(($2 % 60)) $(($3 / 60)) $(($3 % 60)) "${4:-}")$'\n'
 }
 
 # cpu_seconds PID: the processor time of the children that PID has waited for, and of theirs.
@@ -37,9 +39,11 @@ cpu_seconds() {
 }
 
 print_table() {
+    # A stage before them failed.
+    [ -z "$unit_tests" ] || kill "$unit_tests" || true
     [ -z "$running" ] || end_stage failed
     add_row total "$SECONDS" "$(cpu_seconds $$)"
-    printf '\n%-12s %7s %9s\n%s' stage time processor "$table" >&2
+    printf '\n%-13s %7s %9s\n%s' stage time processor "$table" >&2
 }
 trap print_table EXIT
 
@@ -58,11 +62,30 @@ python_environments() {
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/linters-requirements.txt"
 }
 
+# The tests in the machines wait for a third of their time. The unit tests use that time, with a lower priority.
+start_unit_tests() {
+    unit_log=$(mktemp)
+    nice cargo test --locked --release --workspace >"$unit_log" 2>&1 &
+    unit_tests=$!
+}
+
+# Waits for them, and shows what they printed.
+finish_unit_tests() {
+    local status=0
+    wait "$unit_tests" || status=$?
+    unit_tests=
+    cat "$unit_log"
+    rm -f "$unit_log"
+    return "$status"
+}
+
 stage packages bootstrap/make/setup.sh --packages
 stage build build
 stage check bootstrap/make/check.sh
 stage aws bootstrap/aws/test.sh
-stage unit-tests cargo test --locked --release --workspace
+stage compile-tests cargo test --locked --release --workspace --no-run
+start_unit_tests
 # One test at a time: two cores are too few for the VMs of two labs.
 stage machines cargo test --locked --release --workspace --test machines -- --test-threads=1
+stage unit-tests finish_unit_tests
 stage aws.md bootstrap/aws/tests/walk_through.sh
