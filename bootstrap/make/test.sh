@@ -40,7 +40,7 @@ cpu_seconds() {
 
 print_table() {
     # A stage before them failed.
-    [ -z "$unit_tests" ] || kill "$unit_tests" || true
+    [ -z "$unit_tests" ] || kill "$unit_tests" 2>/dev/null || true
     [ -z "$running" ] || end_stage failed
     add_row total "$SECONDS" "$(cpu_seconds $$)"
     printf '\n%-13s %7s %9s\n%s' stage time processor "$table" >&2
