@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use netlink_packet_core::NetlinkPayload;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::nflog::{ConfigCmd, ConfigMode, PacketNla, ULogMessage, config_request};
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -17,6 +17,9 @@ use crate::rules::LOG_GROUP;
 
 /// What is copied of each packet: an IPv6 header and two ports.
 const COPIED: u32 = 44;
+
+/// Datagrams of the kernel that are read at a time: a process that floods would keep the reader for ever.
+const MAX_DATAGRAMS: usize = 16;
 
 /// A packet that a process may not send, or an enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +68,7 @@ impl Refusals {
         Ok(Self { socket })
     }
 
-    /// Waits for refused packets, and returns all that are there, with their number. The kernel gathers them for up to a
+    /// Waits for refused packets, and returns those that are there, with their number. The kernel gathers them for up to a
     /// second, and drops those that do not fit into the socket's buffer. Cancel safe.
     ///
     /// # Errors
@@ -81,7 +84,7 @@ impl Refusals {
                 Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
                 Err(error) => return Err(error),
             }
-            messages.extend(receive(self.socket.socket_ref())?);
+            self.drain(&mut messages)?;
             let mut refusals = HashMap::new();
             for refusal in messages.into_iter().filter_map(|message| refusal(message.payload)) {
                 *refusals.entry(refusal).or_insert(0) += 1;
@@ -90,6 +93,23 @@ impl Refusals {
                 return Ok(refusals);
             }
         }
+    }
+}
+
+impl Refusals {
+    /// Reads what else is there, up to a limit.
+    fn drain(&self, messages: &mut Vec<NetlinkMessage<NetfilterMessage>>) -> io::Result<()> {
+        let mut datagram = Vec::with_capacity(BUFFER);
+        for _ in 0..MAX_DATAGRAMS {
+            datagram.clear();
+            match self.socket.socket_ref().recv(&mut datagram, 0) {
+                Ok(_) => parse(&datagram, messages)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -158,6 +158,35 @@ fn counts_refused_packets() {
 }
 
 #[test]
+fn a_flood_of_refused_packets_is_read_in_parts() {
+    alone_with_users("reads_in_a_flood");
+}
+
+#[test]
+#[ignore = "runs in a namespace of its own"]
+fn reads_in_a_flood() {
+    network();
+    let _firewall = Firewall::load(&rules()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut refusals = runtime.block_on(async { Refusals::open() }).unwrap();
+    let flood = "timeout 2 python3 -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    try: s.sendto(b\"x\", (\"198.51.100.200\", 123))
+    except PermissionError: pass'; true";
+    as_user(HELLO, flood);
+    // The kernel gathers the last ones for a second.
+    std::thread::sleep(Duration::from_millis(1500));
+    runtime.block_on(async {
+        for part in ["some", "more"] {
+            let next = tokio::time::timeout(Duration::from_millis(500), refusals.next()).await;
+            let packets = next.unwrap_or_else(|_| panic!("{part}: all were read at once")).unwrap();
+            assert!(packets.values().sum::<u32>() > 0, "{part}");
+        }
+    });
+}
+
+#[test]
 fn data_that_is_queued_when_a_program_ends_still_arrives() {
     alone_with_users("delivers_queued_data");
 }
