@@ -99,6 +99,8 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
     let signer = lab
         .progress
         .phase("the signer on the host, without VMs", |phase| native::signer(&lab.project, effort, phase))?;
+    let egress =
+        lab.progress.phase("the egress rules on the host, without VMs", |phase| native::egress(&lab.project, phase))?;
     let was_up = lab.layout.exists();
     lab.up(&Up { eif: options.eif.clone(), ..Up::default() })?;
     let is_kvm = Plan::load(&lab.layout)?.is_kvm;
@@ -113,7 +115,7 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
         load,
         accelerator: if is_kvm { "kvm" } else { "tcg" }.to_owned(),
     };
-    Ok(Results::new(conditions, &samples?, relay, signer))
+    Ok(Results::new(conditions, &samples?, relay, signer, Some(egress)))
 }
 
 /// The host's one-minute load average.

@@ -271,8 +271,8 @@ mod tests {
 
     #[test]
     fn a_run_without_anything_is_still_a_picture() {
-        let Results { conditions, signer, .. } = sample();
-        let empty = Results::new(conditions, &[], Vec::new(), signer);
+        let Results { conditions, signer, egress, .. } = sample();
+        let empty = Results::new(conditions, &[], Vec::new(), signer, egress);
         assert!(svg(&empty).starts_with("<svg ") && svg(&empty).ends_with("</svg>\n"));
     }
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
-use super::results::{Relay, Signer};
+use super::results::{Egress, Relay, Signer};
 use crate::progress::Phase;
 use crate::project::Project;
 
@@ -33,6 +33,32 @@ pub(super) fn relay(project: &Project, effort: Effort, phase: &Phase) -> Result<
 /// As [`relay`].
 pub(super) fn signer(project: &Project, effort: Effort, phase: &Phase) -> Result<Signer> {
     parse(&run(project, ["signer", "sign"], effort, phase)?)
+}
+
+/// Builds and runs the benchmark of the parent's egress rules, among wg-server's tests.
+///
+/// # Errors
+/// As [`relay`].
+pub(super) fn egress(project: &Project, phase: &Phase) -> Result<Egress> {
+    const NAME: &str = "firewall::tests::cost::bench";
+    phase.note(&format!("cargo test --bin wg-server {NAME}"));
+    let out = tempfile::NamedTempFile::new().context("make a temporary file")?;
+    let output = Command::new("cargo")
+        .args(["test", "--locked", "--quiet", "--release", "--workspace", "--bin", "wg-server", "--"])
+        .args(["--exact", "--ignored", NAME])
+        .env("WG_SERVER_COST_OUT", out.path())
+        .current_dir(project.root())
+        .stdin(Stdio::null())
+        .output()
+        .context("run cargo")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "the benchmark {NAME}: {}; the end of its output:\n{}",
+        output.status,
+        crate::process::last_lines(&said, 20)
+    );
+    parse(&std::fs::read_to_string(out.path()).context("read its results")?)
 }
 
 fn run(project: &Project, [package, bench]: [&str; 2], effort: Effort, phase: &Phase) -> Result<String> {
@@ -69,6 +95,16 @@ mod tests {
         let relay: Vec<Relay> = parse(line).unwrap();
         assert_eq!(relay[0].bytes, 1452);
         assert!(parse::<Vec<Relay>>("bytes 1452").is_err());
+    }
+
+    #[test]
+    fn the_results_of_the_egress_rules_are_understood() {
+        let pair = r#"{"sets_ms":1.5,"listed_ms":1.25}"#;
+        let text = format!(
+            r#"{{"names":199,"first_connection":{pair},"cached_lookup":{pair},"transfer":{pair},"transfer_bytes":268435456}}"#
+        );
+        assert_eq!(parse::<Egress>(&text).unwrap().transfer.listed_ms, 1.25);
+        assert!(parse::<Egress>("").is_err());
     }
 
     #[test]

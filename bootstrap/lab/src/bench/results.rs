@@ -19,6 +19,9 @@ pub(super) struct Results {
     pub(super) relay: Vec<Relay>,
     /// The signer's benchmark on the host.
     pub(super) signer: Signer,
+    /// What it costs that answers open the way, on the host.
+    #[serde(default)]
+    pub(super) egress: Option<Egress>,
 }
 
 /// The conditions of the run.
@@ -122,9 +125,36 @@ pub(super) struct Signer {
     pub(super) ratio_to_checked: f64,
 }
 
+/// Medians with addresses that an answer opens, and with addresses that are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Egress {
+    /// How many names were looked up and connected to, on each side.
+    pub(super) names: u32,
+    /// From the question to the connection.
+    pub(super) first_connection: Pair,
+    /// A question that named has the answer to.
+    pub(super) cached_lookup: Pair,
+    /// Of `transfer_bytes` over one connection.
+    pub(super) transfer: Pair,
+    pub(super) transfer_bytes: u64,
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Pair {
+    pub(super) sets_ms: f64,
+    pub(super) listed_ms: f64,
+}
+
 impl Results {
     /// Groups samples into series, in the order of their first appearance.
-    pub(super) fn new(conditions: Conditions, samples: &[(Key, f64)], relay: Vec<Relay>, signer: Signer) -> Self {
+    pub(super) fn new(
+        conditions: Conditions,
+        samples: &[(Key, f64)],
+        relay: Vec<Relay>,
+        signer: Signer,
+        egress: Option<Egress>,
+    ) -> Self {
         let mut lab: Vec<Series> = Vec::new();
         for (key, value) in samples {
             match lab.iter_mut().find(|series| series.key == *key) {
@@ -136,7 +166,7 @@ impl Results {
             series.median = median(&series.samples).expect("a series begins with a sample");
         }
         let ratios = ratios(&lab);
-        Self { conditions, lab, ratios, relay, signer }
+        Self { conditions, lab, ratios, relay, signer, egress }
     }
 
     /// Median round trips over D2's; none without D2.
@@ -243,7 +273,15 @@ pub(super) mod tests {
             ratio_to_bare: 0.15,
             ratio_to_checked: 0.75,
         };
-        Results::new(conditions, &samples, relay.to_vec(), signer)
+        let pair = |sets_ms| Pair { sets_ms, listed_ms: 1.0 };
+        let egress = Egress {
+            names: 199,
+            first_connection: pair(1.5),
+            cached_lookup: pair(1.0),
+            transfer: pair(1.02),
+            transfer_bytes: 1 << 28,
+        };
+        Results::new(conditions, &samples, relay.to_vec(), signer, Some(egress))
     }
 
     #[test]
@@ -282,7 +320,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_direction_and_mtu_has_its_own_reference() {
-        let Results { conditions, signer, .. } = sample();
+        let Results { conditions, signer, egress, .. } = sample();
         let mut samples = vec![(UP, 50.0)];
         for (subject, kind, mtu, value) in [
             (Subject::Veth, Kind::Down, Some(15360), 10.0),
@@ -293,9 +331,9 @@ pub(super) mod tests {
         ] {
             samples.push((Key { subject, kind, mtu }, value));
         }
-        let results = Results::new(conditions.clone(), &samples, Vec::new(), signer);
+        let results = Results::new(conditions.clone(), &samples, Vec::new(), signer, egress);
         assert!((results.ratios[0].ratio - 0.5).abs() < 1e-9);
-        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new(), signer);
+        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new(), signer, egress);
         assert!(results.ratios.is_empty(), "no reference, no ratio");
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::results::{GOAL, Key, Kind, Results, Subject};
+use super::results::{Egress, GOAL, Key, Kind, Pair, Results, Subject};
 
 /// Markers around the generated part of docs/benchmark.md.
 const BEGIN: &str = "<!-- results: begin; written by `lab bench`, not by hand -->";
@@ -81,7 +81,7 @@ fn conditions(results: &Results) -> String {
 
 fn tables(results: &Results) -> Vec<Table> {
     let tables = [goodput(results), round_trips(results), relay(results), signer(results)];
-    tables.into_iter().filter(|table| table.rows.len() > 1).collect()
+    tables.into_iter().chain(results.egress.as_ref().map(egress)).filter(|table| table.rows.len() > 1).collect()
 }
 
 fn goodput(results: &Results) -> Table {
@@ -156,6 +156,22 @@ fn signer(results: &Results) -> Table {
     Table { title, rows }
 }
 
+fn egress(egress: &Egress) -> Table {
+    let row = |what: &str, pair: Pair| {
+        let Pair { sets_ms, listed_ms } = pair;
+        let difference = format!("{:+.3}", sets_ms - listed_ms);
+        vec![what.to_owned(), format!("{sets_ms:.3}"), format!("{listed_ms:.3}"), difference]
+    };
+    let mib = egress.transfer_bytes >> 20;
+    let rows = vec![
+        words(&["an enclave's connections, on the host", "opened by an answer, ms", "listed, ms", "difference"]),
+        row("name to first connection", egress.first_connection),
+        row("lookup from named's cache", egress.cached_lookup),
+        row(&format!("{mib} MiB over a connection"), egress.transfer),
+    ];
+    Table { title: format!("The parent's egress rules without machines, {} names", egress.names), rows }
+}
+
 /// The name of a row, or of a group of bars.
 pub(super) const fn name(key: Key) -> &'static str {
     match (key.subject, key.kind) {
@@ -216,7 +232,7 @@ mod tests {
             }
             assert_eq!(pipes(line), *columns.get_or_insert(pipes(line)), "{line}");
         }
-        assert_eq!(text.matches("|---|").count(), 4);
+        assert_eq!(text.matches("|---|").count(), 5);
     }
 
     #[test]

@@ -1,3 +1,4 @@
+mod cost;
 mod gate;
 mod names;
 mod remote;

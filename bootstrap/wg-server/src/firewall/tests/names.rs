@@ -16,13 +16,13 @@ use crate::health::Health;
 use crate::namespace::alone_with_users;
 
 const NAMES: u8 = 50;
-const RESOLVER: &str = r#"options { directory "."; listen-on { 198.51.100.53; }; listen-on-v6 { none; }; pid-file none;
+pub(super) const RESOLVER: &str = r#"options { directory "."; listen-on { 198.51.100.53; }; listen-on-v6 { none; }; pid-file none;
     session-keyfile none; recursion no; dnssec-validation no; allow-query { any; }; };
 controls { };
 zone "." { type primary; file "root.zone"; };
 "#;
 
-struct KillOnDrop(Child);
+pub(super) struct KillOnDrop(pub(super) Child);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
@@ -47,7 +47,7 @@ fn resolver(dir: &Path) -> KillOnDrop {
 }
 
 /// The address of a name, as the enclave gets it. Repeats the question while there is none.
-fn look_up(socket: &UdpSocket, name: &str) -> Option<IpAddr> {
+pub(super) fn look_up(socket: &UdpSocket, name: &str) -> Option<IpAddr> {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
