@@ -4,7 +4,7 @@ use std::thread;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::shared_lab::{SharedLab, lab_with, wait};
+use super::shared_lab::{SharedLab, lab_with, restoring, wait};
 use lab::{Blind, EnclaveId, Report, Test};
 
 const ENCLAVE: EnclaveId = EnclaveId::SECOND;
@@ -16,15 +16,15 @@ const QUESTION: &str = "\u{3}aws\u{3}com";
 fn in_blind_mode(test: impl FnOnce(&SharedLab, &Blind<'_>)) {
     let shared = lab_with(1);
     let blind = Blind::begin(&shared.lab).unwrap();
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+    let test = || {
         blind.boot(ENCLAVE).unwrap();
         test(&shared, &blind);
-    }));
-    shared.lab.enclave(ENCLAVE).stop().unwrap();
-    Blind::end(&shared.lab).unwrap();
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    };
+    let restore = || {
+        shared.lab.enclave(ENCLAVE).stop().unwrap();
+        Blind::end(&shared.lab).unwrap();
+    };
+    restoring(test, restore);
 }
 
 fn transfer(blind: &Blind<'_>) {

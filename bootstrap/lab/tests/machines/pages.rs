@@ -6,17 +6,22 @@ use std::process::Command;
 use lab::{Attempt, EnclaveId, Lab, Test};
 use parent_vm::OFF_LIST_SERVER;
 
-use super::services::{restore, root};
-use super::shared_lab::lab_with;
+use super::services::root;
+use super::shared_lab::{lab_with, restart_own, restoring};
 
-/// The commands of a page's console blocks, each with the lines that its output must have.
-fn commands(page: &str) -> Vec<(String, Vec<String>)> {
+/// The commands of a page's console blocks, each with the lines that its output shows.
+pub(crate) fn commands(page: &str) -> Vec<(String, Vec<String>)> {
     let blocks = page.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let mut commands: Vec<(String, Vec<String>)> = Vec::new();
     for line in blocks.flat_map(str::lines) {
-        match line.strip_prefix("$ ") {
-            Some(command) => commands.push((command.to_owned(), Vec::new())),
-            None => commands.last_mut().unwrap().1.push(line.to_owned()),
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command.to_owned(), Vec::new())),
+            // The rest of a command of several lines.
+            (None, Some((command, _))) if command.ends_with('\\') => {
+                command.pop();
+                command.push_str(line.trim_start());
+            }
+            (None, last) => last.unwrap().1.push(line.to_owned()),
         }
     }
     commands
@@ -44,8 +49,7 @@ fn run(page: &str, lab: &Lab) {
 #[test]
 fn services_md_gives_an_enclave_that_answers_http() {
     let shared = lab_with(1);
-    run("docs/services.md", &shared.lab);
-    restore(&shared.lab);
+    restoring(|| run("docs/services.md", &shared.lab), || restart_own(&shared.lab));
 }
 
 #[test]

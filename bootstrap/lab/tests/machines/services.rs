@@ -6,21 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lab::EnclaveId;
+use lab::{EnclaveId, Lab};
 
-use super::shared_lab::lab_with;
+use super::shared_lab::{lab_with, restart_own, restoring};
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Gives the lab its own enclave back.
-pub(crate) fn restore(lab: &lab::Lab) {
-    let enclave = lab.enclave(EnclaveId::FIRST);
-    enclave.stop().unwrap();
-    lab.parent().unwrap().trust(&lab.dir().join("eif/enclave.eif")).unwrap();
-    enclave.start(None).unwrap();
-    enclave.wait_tunnel().unwrap();
 }
 
 const INTRUDER: &str = include_str!("services/intruder.rs");
@@ -28,7 +19,11 @@ const INTRUDER: &str = include_str!("services/intruder.rs");
 #[test]
 fn a_service_has_the_rights_of_its_table_and_no_others() {
     let shared = lab_with(1);
-    let dir = shared.lab.dir().join("intruder");
+    restoring(|| run_intruder(&shared.lab), || restart_own(&shared.lab));
+}
+
+fn run_intruder(lab: &Lab) {
+    let dir = lab.dir().join("intruder");
     let config_dir = dir.join("config");
     fs::create_dir_all(&config_dir).unwrap();
     let source = dir.join("intruder.rs");
@@ -59,9 +54,9 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
     let image = Command::new(root().join("bootstrap/eif/image.sh")).args([&config_dir, &dir]).status();
     assert!(image.unwrap().success());
     let eif = dir.join("enclave.eif");
-    let enclave = shared.lab.enclave(EnclaveId::FIRST);
+    let enclave = lab.enclave(EnclaveId::FIRST);
     enclave.stop().unwrap();
-    shared.lab.parent().unwrap().trust(&eif).unwrap();
+    lab.parent().unwrap().trust(&eif).unwrap();
     enclave.start(Some(&eif)).unwrap();
     let patience = Duration::from_secs(60);
     for line in [
@@ -97,5 +92,4 @@ fn a_service_has_the_rights_of_its_table_and_no_others() {
     ] {
         enclave.wait_console(line, patience).unwrap();
     }
-    restore(&shared.lab);
 }

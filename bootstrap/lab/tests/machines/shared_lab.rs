@@ -1,13 +1,14 @@
 //! One lab for all tests, one test at a time. It stops when this program ends, however it ends.
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Options};
+use lab::{EnclaveId, Lab, Options};
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_lab");
@@ -49,6 +50,24 @@ pub(crate) fn wait(what: &str, patience: Duration, mut is_so: impl FnMut() -> bo
         assert!(Instant::now() < end, "waited {patience:?} for {what}");
         sleep(Duration::from_millis(50));
     }
+}
+
+/// Runs a test, and then `restore`, which gives the next test the lab that it expects, also if this one has failed.
+pub(crate) fn restoring(test: impl FnOnce(), restore: impl FnOnce()) {
+    let result = catch_unwind(AssertUnwindSafe(test));
+    restore();
+    if let Err(panic) = result {
+        resume_unwind(panic);
+    }
+}
+
+/// Gives the lab its own enclave back.
+pub(crate) fn restart_own(lab: &Lab) {
+    let enclave = lab.enclave(EnclaveId::FIRST);
+    enclave.stop().unwrap();
+    lab.parent().unwrap().trust(&lab.eif_path().unwrap()).unwrap();
+    enclave.start(None).unwrap();
+    enclave.wait_tunnel().unwrap();
 }
 
 /// Injects a fault, in the syntax of `lab fault`.
