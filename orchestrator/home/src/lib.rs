@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`message`] | the four messages: layout, encoder, decoder |
 //! | [`exchange`] | sends and receives them |
+//! | [`pause`] | the wait before the next call |
 //! | [`url`] | where a hub is |
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@
 
 pub mod exchange;
 pub mod message;
+pub mod pause;
 pub mod url;
 
 use std::time::Duration;

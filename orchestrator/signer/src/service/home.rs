@@ -6,7 +6,6 @@
 
 mod counts;
 mod dial;
-mod pause;
 mod proof;
 mod tls;
 
@@ -16,7 +15,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::home::pause::{Pauses, Troubles};
 use anyhow::{Context, Result, anyhow};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use rustls::ClientConfig;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -33,7 +34,6 @@ use super::{Shared, note};
 use crate::home::Home;
 use crate::keys::{Attestor, Keys, Resolve};
 use crate::permission::Caller;
-use pause::{Pauses, Troubles};
 
 /// How long each step of a call may take.
 #[derive(Clone, Debug)]
@@ -174,8 +174,17 @@ async fn keep<K: Keys, A: Attestor, R: Resolve>(
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = sleep(pauses.next(pause::random())) => {}
+            () = sleep(pauses.next(random())) => {}
         }
+    }
+}
+
+/// Without random bytes there is no jitter, which is not worth an error.
+fn random() -> u32 {
+    let mut random = [0; 4];
+    match SystemRandom::new().fill(&mut random) {
+        Ok(()) => u32::from_ne_bytes(random),
+        Err(_unspecified) => u32::MAX,
     }
 }
 

@@ -1,35 +1,37 @@
-//! How long to wait before the next attempt, and which failures are worth a line.
+//! How long one who calls waits before the next attempt, and which failures are worth a line of the log.
 
 use std::time::Duration;
 
-use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
 /// How often a failure that goes on is logged again.
 const REMINDER: Duration = Duration::from_mins(1);
 
-/// Waits that double from the first to the longest, each shortened at random by up to a half: enclaves that lost the
-/// same hub do not come back in step.
-pub(super) struct Pauses {
+/// Waits that double from the first to the longest, each shortened at random by up to a half: those who lost the
+/// same server do not come back in step.
+#[derive(Debug)]
+pub struct Pauses {
     first: Duration,
     longest: Duration,
     attempts: u32,
 }
 
-/// What has gone wrong with one hub, as the log has it.
-#[derive(Default)]
-pub(super) struct Troubles {
+/// What has gone wrong with one server, as the log has it.
+#[derive(Debug, Default)]
+pub struct Troubles {
     is_up: bool,
     last: Option<(String, Instant)>,
 }
 
 impl Pauses {
-    pub(super) const fn new(first: Duration, longest: Duration) -> Self {
+    /// Waits from `first` to `longest`.
+    #[must_use]
+    pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, attempts: 0 }
     }
 
     /// The wait after one more attempt. `random` is any uniformly distributed number.
-    pub(super) fn next(&mut self, random: u32) -> Duration {
+    pub fn next(&mut self, random: u32) -> Duration {
         // More doublings than this would overflow, and no longest pause needs them.
         let longest = self.first.saturating_mul(1 << self.attempts.min(16)).min(self.longest);
         self.attempts = self.attempts.saturating_add(1);
@@ -37,14 +39,14 @@ impl Pauses {
     }
 
     /// A connection was a good one.
-    pub(super) const fn reset(&mut self) {
+    pub const fn reset(&mut self) {
         self.attempts = 0;
     }
 }
 
 impl Troubles {
     /// Whether the failure is worth a line: another one than the last, or the same for a while.
-    pub(super) fn is_news(&mut self, reason: &str, now: Instant) -> bool {
+    pub fn is_news(&mut self, reason: &str, now: Instant) -> bool {
         self.is_up = false;
         let is_known = |(last, at): &(String, Instant)| last == reason && now < *at + REMINDER;
         if self.last.as_ref().is_some_and(is_known) {
@@ -55,18 +57,9 @@ impl Troubles {
     }
 
     /// A connection has succeeded. Whether that is news.
-    pub(super) fn ended(&mut self) -> bool {
+    pub fn ended(&mut self) -> bool {
         self.last = None;
         !std::mem::replace(&mut self.is_up, true)
-    }
-}
-
-/// Without random bytes there is no jitter, which is not worth an error.
-pub(super) fn random() -> u32 {
-    let mut random = [0; 4];
-    match SystemRandom::new().fill(&mut random) {
-        Ok(()) => u32::from_ne_bytes(random),
-        Err(_unspecified) => u32::MAX,
     }
 }
 
