@@ -274,23 +274,25 @@ The log is "/var/log/nitro_enclaves/err.log"
 
     def test_systemd_accepts_the_units(self) -> None:
         self.boot(PCRS)
-        for name in ("nitro-cli", "true"):
-            (self.root / "usr/bin").mkdir(parents=True, exist_ok=True)
-            shutil.copy("/bin/true", self.root / "usr/bin" / name)
+        for name in ("usr/bin/nitro-cli", "usr/bin/true", "usr/bin/kill", "usr/local/bin/wallet"):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy("/bin/true", self.root / name)
         system = self.root / "etc/systemd/system"
+        # A client's host has this one.
+        shutil.copy(ROOT / "bootstrap/aws/systemd/wallet-proxy.service", system)
         (system / "nitro-enclaves-allocator.service").write_text("[Service]\nType=oneshot\nExecStart=/usr/bin/true\n")
         for name in ("sysinit", "basic", "shutdown", "multi-user", "network-online"):
             (system / f"{name}.target").write_text("[Unit]\nDescription=of the test\n")
         (system / "system.slice").write_text("[Unit]\nDescription=of the test\n")
         (system / "-.slice").write_text("[Unit]\nDescription=of the test\n")
-        for unit in ("wg-server", "wg-named", "enclave"):
+        for unit in ("wg-server", "wg-named", "enclave", "wallet-proxy"):
             command = ["systemd-analyze", "verify", "--man=no", f"--root={self.root}", f"{unit}.service"]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit)
 
     def test_the_units_have_a_low_exposure_in_systemd_analyze(self) -> None:
         # RootDirectory, the host's network and the capabilities above are what is left of wg-server's.
-        for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20)):
+        for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20), ("wallet-proxy", 15)):
             command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
             path = ROOT / f"bootstrap/aws/systemd/{unit}.service"
             done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)

@@ -10,8 +10,9 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use attestation::Printable;
+use attestation::{Claims, Printable};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use binding::signer::Binding;
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use kms::read_ciphertext;
@@ -50,6 +51,13 @@ pub struct Unverified {
 pub struct Enclave {
     url: EnclaveUrl,
     connection: Connection,
+}
+
+/// What the document of a connection has proved.
+pub(crate) struct Proven {
+    pub(crate) connection: Connection,
+    pub(crate) claims: Claims,
+    pub(crate) binding: Binding,
 }
 
 /// Why a request to the enclave failed.
@@ -134,7 +142,9 @@ impl EnclaveError {
             Self::Handshake { .. } => true,
             // A client of TLS 1.3 is done before its certificate is judged: the first answer is the verdict, or a reset
             // that overtakes it.
-            Self::Exchange { path, source: HttpError::Protocol(_), .. } => *path == path::ATTESTATION,
+            Self::Exchange { path, source: HttpError::Protocol(_) | HttpError::Unsent(_), .. } => {
+                *path == path::ATTESTATION
+            }
             Self::Refused { status, refusal, .. } => *status == 403 && refusal.code == "forbidden",
             Self::Connect { .. }
             | Self::Random
@@ -212,13 +222,8 @@ impl Enclave {
         identity: Option<&ClientIdentity>,
         trust: &Trust,
     ) -> Result<Self, EnclaveError> {
-        let mut unverified = Unverified::connect(url, identity).await?;
-        let Judgement { verdict, .. } = unverified.judge(trust).await?;
-        let Unverified { url, connection, .. } = unverified;
-        match verdict {
-            Ok(_binding) => Ok(Self { url, connection }),
-            Err(distrust) => Err(EnclaveError::Untrusted { url, source: Box::new(distrust) }),
-        }
+        let Proven { connection, .. } = prove(url, identity, trust).await?;
+        Ok(Self { url: url.clone(), connection })
     }
 
     /// Sends a signing request, and returns the response; both are JSON, see `signer_api`. The request is zeroed once it is sent.
@@ -249,6 +254,24 @@ impl Enclave {
         let body = Bytes::from_owner(body);
         let question = Question { method: Method::POST, path, headers, body, max_answer: MAX_ANSWER_LEN };
         ask(&self.url, &mut self.connection, path, question).await
+    }
+}
+
+/// Connects, and verifies that the server is the enclave.
+pub(crate) async fn prove(
+    url: &EnclaveUrl,
+    identity: Option<&ClientIdentity>,
+    trust: &Trust,
+) -> Result<Proven, EnclaveError> {
+    let mut unverified = Unverified::connect(url, identity).await?;
+    let Judgement { claims, verdict } = unverified.judge(trust).await?;
+    let Unverified { url, connection, .. } = unverified;
+    match verdict {
+        Ok(binding) => {
+            let claims = claims.expect("a verdict without an error is on the claims of a genuine document");
+            Ok(Proven { connection, claims, binding })
+        }
+        Err(distrust) => Err(EnclaveError::Untrusted { url, source: Box::new(distrust) }),
     }
 }
 

@@ -47,7 +47,10 @@ pub enum HttpError {
     Request(#[from] hyper::http::Error),
     /// Not HTTP, or the connection ended.
     #[error("HTTP")]
-    Protocol(#[from] hyper::Error),
+    Protocol(#[source] hyper::Error),
+    /// The connection ended before anything of the request was written.
+    #[error("the connection ended")]
+    Unsent(#[source] hyper::Error),
     /// The body ended early.
     #[error("read the answer")]
     Body(#[source] Box<dyn StdError + Send + Sync>),
@@ -63,7 +66,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let host = HeaderValue::from_str(host).map_err(hyper::http::Error::from)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(HttpError::Protocol)?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             if let Err(error) = connection.await {
@@ -82,12 +85,26 @@ impl Connection {
     /// Sends one request and returns its response, whatever its status.
     pub(crate) async fn ask(&mut self, question: Question<'_>) -> Result<Answer, HttpError> {
         let Question { method, path, headers, body, max_answer } = question;
-        let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
+        let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(body))?;
-        let (parts, incoming) = self.sender.send_request(request).await?.into_parts();
+        self.exchange(request.body(Full::new(body))?, max_answer).await
+    }
+
+    /// The same with a request as it goes out, but for its `Host`.
+    pub(crate) async fn exchange(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+        max_answer: usize,
+    ) -> Result<Answer, HttpError> {
+        request.headers_mut().insert(HOST, self.host.clone());
+        self.sender.ready().await.map_err(HttpError::Unsent)?;
+        let answered = self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+            Some(_request) => HttpError::Unsent(error.into_error()),
+            None => HttpError::Protocol(error.into_error()),
+        });
+        let (parts, incoming) = answered?.into_parts();
         let mut body = Zeroizing::new(Vec::new());
         let mut incoming = Limited::new(incoming, max_answer);
         while let Some(frame) = incoming.frame().await {

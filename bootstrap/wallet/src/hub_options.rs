@@ -1,4 +1,4 @@
-//! `wallet hub`: its options, and what happens on signals.
+//! `wallet hub`: its options.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::builder::RangedU64ValueParser;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
-use wallet::hub::{Credentials, Front, Limits, run};
+use tracing::info;
+use wallet::hub::{Limits, run};
+use wallet::pool;
 use wallet::tls::HubIdentity;
 use wallet::trust::Trust;
 
-use crate::options::TrustOptions;
+use crate::options::{FrontOptions, TrustOptions, warn_of_root};
+use crate::signals::Signals;
 
 /// For `--renew`. Enclaves close a connection after an hour.
 fn seconds() -> RangedU64ValueParser {
@@ -43,57 +43,37 @@ pub(crate) struct HubOptions {
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds())]
     renew: u64,
     #[command(flatten)]
+    front: FrontOptions,
+    #[command(flatten)]
     trust: TrustOptions,
 }
 
 impl HubOptions {
     /// Serves until SIGTERM or SIGINT. SIGHUP reads the files again.
     pub(crate) async fn run(&self) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
-        let mut reload = signal(SignalKind::hangup()).context("watch SIGHUP")?;
-        let credentials = self.credentials()?;
-        warn_of_root(&credentials.trust);
+        let signals = Signals::watch()?;
+        let (identity, trust) = self.read()?;
+        warn_of_root(&trust);
         let calls = TcpListener::bind(self.listen).await.with_context(|| format!("listen on {}", self.listen))?;
-        let front = Front::listen(&self.serve).await.context("--serve")?;
+        let front = self.front.listen(&self.serve).await.context("--serve")?;
         let address = calls.local_addr().context("the address that enclaves call")?;
-        let key_sha256 = credentials.identity.key_sha256();
-        info!(%address, key_sha256, trust_root = %credentials.trust.root(), "enclaves call here");
-        info!("programs send requests to {front}");
-        let (sender, receiver) = watch::channel(credentials);
-        let limits = Limits { renew: Duration::from_secs(self.renew), ..Limits::default() };
-        let stop = CancellationToken::new();
-        let signals = async {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = reload.recv() => match self.credentials() {
-                        Ok(credentials) => {
-                            info!("read the certificate and the list of images again");
-                            sender.send_replace(credentials);
-                        }
-                        Err(error) => error!("read the files again: {error:#}; everything stays as it was"),
-                    },
-                }
-            }
-            info!("ending");
-            stop.cancel();
-            // Its end would look like a change.
-            sender
+        info!(%address, key_sha256 = identity.key_sha256(), trust_root = %trust.root(), "enclaves call here");
+        info!("programs send requests to {front}; who is there: {}", front.curl("/enclaves"));
+        let ((set_identity, identity), (set_trust, trust)) = (watch::channel(identity), watch::channel(trust));
+        let limits = Limits::default();
+        let pool =
+            pool::Limits { renew: Duration::from_secs(self.renew), clients: self.front.clients(), ..limits.pool };
+        let limits = Limits { pool, ..limits };
+        let reload = || {
+            let (identity, trust) = self.read()?;
+            set_identity.send_replace(identity);
+            set_trust.send_replace(trust);
+            Ok(())
         };
-        let (served, _sender) = tokio::join!(run(calls, front, receiver, limits, stop.clone()), signals);
-        served
+        signals.run(reload, |stop| run(calls, front, identity, trust, limits, stop)).await
     }
 
-    fn credentials(&self) -> Result<Credentials> {
-        let identity = HubIdentity::load(&self.certificate, &self.key)?;
-        Ok(Credentials { identity, trust: Arc::new(self.trust.trust()?) })
-    }
-}
-
-fn warn_of_root(trust: &Trust) {
-    if !trust.root().is_aws() {
-        warn!(trust_root = %trust.root(), "attestation documents are verified against a root other than AWS's");
+    fn read(&self) -> Result<(HubIdentity, Arc<Trust>)> {
+        Ok((HubIdentity::load(&self.certificate, &self.key)?, Arc::new(self.trust.trust()?)))
     }
 }

@@ -7,7 +7,9 @@
 //! | [`key_policy`] | the KMS key policy under which only this enclave decrypts |
 //! | [`trust`] | verification of a connection by its document; no I/O |
 //! | [`enclave`] | the connection, over TLS 1.3 |
-//! | [`hub`] | connections from enclaves that call home |
+//! | [`proxy`] | connections to enclaves, for this host's programs |
+//! | [`hub`] | connections from enclaves that call home, for the same |
+//! | [`pool`] | what these two have in common |
 //! | [`lambda`] | the same as an AWS Lambda function |
 
 #![forbid(unsafe_code)]
@@ -19,6 +21,8 @@ pub mod hub;
 pub mod key_file;
 pub mod key_policy;
 pub mod lambda;
+pub mod pool;
+pub mod proxy;
 pub mod report;
 pub mod tls;
 pub mod trust;

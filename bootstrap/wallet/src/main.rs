@@ -5,6 +5,8 @@
 mod hub_options;
 mod options;
 mod policy;
+mod proxy_options;
+mod signals;
 
 use std::fmt::Display;
 use std::fs::File;
@@ -28,7 +30,8 @@ use wallet::report::Report;
 use zeroize::Zeroizing;
 
 use hub_options::HubOptions;
-use options::{EnclaveOptions, SecretsOptions, region};
+use options::{EnclaveOptions, SecretsOptions, region, warn_of_root};
+use proxy_options::ProxyOptions;
 
 const CREDENTIALS: &str = "AWS credentials are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, as `aws configure \
     export-credentials --format env` prints them; without them, those of the EC2 instance's role.";
@@ -158,10 +161,16 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Connects to enclaves, verifies each connection, and offers them as plain HTTP on this host.
+    ///
+    /// Programs send the signer's requests to --listen, without TLS. A request goes to any connection that is free.
+    /// `GET /enclaves` shows who is there, and `GET /proxy/metrics` is in Prometheus's format. SIGHUP reads the client
+    /// certificate and the measurements again: an enclave whose image left the list is dropped.
+    Proxy(ProxyOptions),
     /// Waits for calls of enclaves with `[[home]]`, verifies each, and offers them as plain HTTP on this host.
     ///
-    /// A request goes to any enclave that is connected. `GET /enclaves` shows who is there, and `GET /metrics` is in
-    /// Prometheus's format. SIGHUP reads the certificate and the measurements again: an enclave whose image left the
+    /// A request goes to any enclave that is connected. `GET /enclaves` shows who is there, and `GET /hub/metrics` is
+    /// in Prometheus's format. SIGHUP reads the certificate and the measurements again: an enclave whose image left the
     /// list is dropped.
     Hub(HubOptions),
     /// Prints a KMS key policy under which only the enclave can decrypt, for `aws kms put-key-policy`.
@@ -173,7 +182,7 @@ enum Verb {
 fn main() -> ExitCode {
     let verb = Arguments::parse().verb;
     // The others are quiet where nothing is wrong.
-    let level = if matches!(verb, Verb::Hub(_)) { tracing::Level::INFO } else { tracing::Level::WARN };
+    let level = if matches!(verb, Verb::Hub(_) | Verb::Proxy(_)) { tracing::Level::INFO } else { tracing::Level::WARN };
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -241,6 +250,7 @@ async fn perform(verb: Verb) -> Result<()> {
             say(answer)
         }
         Verb::Verify { enclave, json } => verify(&enclave, json).await,
+        Verb::Proxy(options) => options.run().await,
         Verb::Hub(options) => options.run().await,
         Verb::Policy(options) => say(options.policy()?.to_json().trim_end()),
         Verb::CheckPolicy(options) => {
@@ -297,9 +307,7 @@ async fn verify(options: &EnclaveOptions, json: bool) -> Result<()> {
 
 async fn connect(options: &EnclaveOptions) -> Result<Enclave> {
     let trust = options.trust()?;
-    if !trust.root().is_aws() {
-        tracing::warn!(trust_root = %trust.root(), "attestation documents are verified against a root other than AWS's");
-    }
+    warn_of_root(&trust);
     let identity = options.identity()?;
     Enclave::connect(&options.url, identity.as_ref(), &trust).await.map_err(|error| options.explain(error))
 }

@@ -1,11 +1,13 @@
-//! Options that several verbs share: the enclave's URL, how to verify it, and how to reach AWS.
+//! Options that several verbs share: the enclave's URL, how to verify it, where programs connect, and how to reach AWS.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Error, Result};
 use attestation::{Measurements, Register, TrustRoot};
+use clap::builder::RangedU64ValueParser;
 use wallet::aws::{Aws, Settings};
 use wallet::enclave::{EnclaveError, EnclaveUrl};
+use wallet::pool::{Front, Rules};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 
@@ -17,12 +19,8 @@ pub(crate) struct EnclaveOptions {
     pub(crate) url: EnclaveUrl,
     #[command(flatten)]
     trust: TrustOptions,
-    /// The client certificate in PEM, for an enclave that requires one.
-    #[arg(long, value_name = "PEM", requires = "client_key")]
-    client_certificate: Option<PathBuf>,
-    /// The certificate's private key in PEM, mode 0600.
-    #[arg(long, value_name = "PEM", requires = "client_certificate")]
-    client_key: Option<PathBuf>,
+    #[command(flatten)]
+    client: ClientOptions,
 }
 
 impl EnclaveOptions {
@@ -31,13 +29,12 @@ impl EnclaveOptions {
     }
 
     pub(crate) fn identity(&self) -> Result<Option<ClientIdentity>> {
-        let paths = self.client_certificate.as_ref().zip(self.client_key.as_ref());
-        paths.map(|(certificate, key)| ClientIdentity::load(certificate, key)).transpose()
+        self.client.identity()
     }
 
     /// Names the options to give, if the enclave requires a client certificate and there is none.
     pub(crate) fn explain(&self, error: EnclaveError) -> Error {
-        let is_anonymous = self.client_certificate.is_none()
+        let is_anonymous = self.client.client_certificate.is_none()
             && matches!(&error, EnclaveError::Refused { refusal, .. } if refusal.code == "forbidden");
         let error = Error::from(error);
         if !is_anonymous {
@@ -45,6 +42,58 @@ impl EnclaveOptions {
         }
         error.context("the enclave expects a client certificate: give --client-certificate and --client-key")
     }
+}
+
+/// Who asks.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ClientOptions {
+    /// The client certificate in PEM, for an enclave that requires one.
+    #[arg(long, value_name = "PEM", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// The certificate's private key in PEM, mode 0600.
+    #[arg(long, value_name = "PEM", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
+}
+
+impl ClientOptions {
+    pub(crate) fn identity(&self) -> Result<Option<ClientIdentity>> {
+        let paths = self.client_certificate.as_ref().zip(self.client_key.as_ref());
+        paths.map(|(certificate, key)| ClientIdentity::load(certificate, key)).transpose()
+    }
+}
+
+/// Which programs may connect.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FrontOptions {
+    /// The mode of the Unix socket, such as 0600 for this user alone.
+    #[arg(long, value_name = "OCTAL", default_value = "0660", value_parser = socket_mode)]
+    socket_mode: u32,
+    /// Let programs connect to an address that other hosts reach. Everyone there can then ask for signatures, and the
+    /// requests cross the network without TLS.
+    #[arg(long)]
+    any_address: bool,
+    /// A name of this host that programs may use, beside `localhost` and addresses. Repeat it for several.
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// The most programs that may be connected.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    clients: usize,
+}
+
+impl FrontOptions {
+    pub(crate) async fn listen(&self, text: &str) -> Result<Front> {
+        let Self { socket_mode, any_address: is_any_address, ref host, .. } = *self;
+        Front::listen(text, Rules { socket_mode, is_any_address, hosts: host.clone() }).await
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        self.clients
+    }
+}
+
+fn socket_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600);
+    mode.ok_or_else(|| "expected 0600, 0660 or 0666".to_owned())
 }
 
 /// How to verify an enclave. No option turns verification off.
@@ -119,6 +168,13 @@ fn root(path: &Path) -> Result<TrustRoot> {
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
+}
+
+/// On standard error: nobody should take a lab's root for AWS's.
+pub(crate) fn warn_of_root(trust: &Trust) {
+    if !trust.root().is_aws() {
+        tracing::warn!(trust_root = %trust.root(), "attestation documents are verified against a root other than AWS's");
+    }
 }
 
 fn variable(name: &str) -> Option<String> {

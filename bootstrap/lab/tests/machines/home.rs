@@ -78,7 +78,7 @@ fn ask(parent: &Parent, path: &str, body: Option<&Value>) -> (u16, String) {
 }
 
 fn metric(parent: &Parent, name: &str) -> u64 {
-    let (_, page) = ask(parent, "/metrics", None);
+    let (_, page) = ask(parent, "/hub/metrics", None);
     let line = page.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_else(|| panic!("no {name} in {page}")).trim().parse().unwrap()
 }

@@ -18,11 +18,11 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::metrics::Outcome;
 use super::proof::{self, Proof};
-use super::worker::{self, End};
 use super::{Shared, tls};
 use crate::http::Connection;
+use crate::pool::metrics::Outcome;
+use crate::pool::worker::{self, End};
 
 /// Connections whose enclave has not been verified yet.
 const MAX_UNPROVEN: usize = 128;
@@ -46,7 +46,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, listener: TcpListener, shutdown:
                     if unproven.len() >= MAX_UNPROVEN
                         && let Some((_, oldest)) = unproven.pop_front()
                     {
-                        shared.metrics.proof(Outcome::Displaced);
+                        shared.pool.metrics.proof(Outcome::Displaced);
                         oldest.abort();
                     }
                     let held = Unproven::default();
@@ -68,46 +68,46 @@ pub(super) async fn serve(shared: &Arc<Shared>, listener: TcpListener, shutdown:
 }
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, unproven: Unproven) {
-    let limits = &shared.limits;
+    let (limits, pool) = (&shared.limits, &shared.pool);
     let shaken = timeout(limits.handshake, handshake(&shared, stream)).await;
     let shaken = shaken.unwrap_or_else(|_elapsed| Err(anyhow!("nothing within {:?}", limits.handshake)));
     let mut stream = match shaken {
         Ok(stream) => stream,
         Err(error) => {
-            shared.metrics.proof(Outcome::Handshake);
+            pool.metrics.proof(Outcome::Handshake);
             return debug!(%peer, "handshake: {error:#}");
         }
     };
-    if shared.table.connections() >= limits.proven {
-        shared.metrics.proof(Outcome::Displaced);
+    if pool.table.connections() >= limits.proven {
+        pool.metrics.proof(Outcome::Displaced);
         return warn!(%peer, "closed: {} connections of proven enclaves, expected fewer", limits.proven);
     }
-    let trust = Arc::clone(&shared.credentials.borrow().trust);
+    let trust = Arc::clone(&pool.trust.borrow());
     let proof = match timeout(limits.document, proof::verify(&mut stream, &trust)).await {
         Ok(Ok(proof)) => proof,
         Ok(Err(error)) => {
-            shared.metrics.proof(Outcome::Refused);
+            pool.metrics.proof(Outcome::Refused);
             return warn!(%peer, "refused: {:#}", anyhow::Error::from(error));
         }
         Err(_elapsed) => {
-            shared.metrics.proof(Outcome::Refused);
+            pool.metrics.proof(Outcome::Refused);
             return warn!(%peer, "refused: no attestation document within {:?}", limits.document);
         }
     };
     drop(unproven);
-    shared.metrics.proof(Outcome::Accepted);
+    pool.metrics.proof(Outcome::Accepted);
     let Proof { claims, binding } = proof;
-    let seat = shared.table.enter(&claims, &binding, trust.image(&claims), peer);
+    let seat = pool.table.enter(&claims, &binding.config, trust.image(&claims), peer.ip().to_string());
     let module = attestation::Printable(&claims.module_id);
     match seat.is_first() {
         true => info!(%peer, enclave = %module, image = seat.image(), "proven"),
         false => debug!(%peer, enclave = %module, image = seat.image(), "proven"),
     }
     let end = match Connection::new(stream, "signer").await {
-        Ok(connection) => worker::work(&shared, connection, &claims, &seat).await,
+        Ok(connection) => worker::work(pool, connection, &claims, &seat).await,
         Err(error) => End::Unhealthy(error.to_string()),
     };
-    shared.metrics.ended(&end);
+    pool.metrics.ended(&end);
     match end {
         End::Renewed | End::Closed => debug!(%peer, enclave = %module, "{end}"),
         End::Unhealthy(_) | End::Untrusted(_) => warn!(%peer, enclave = %module, "{end}"),
@@ -116,7 +116,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, un
 
 async fn handshake(shared: &Shared, stream: TcpStream) -> Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
-    let config = tls(&shared.credentials.borrow().identity)?;
+    let config = tls(&shared.identity.borrow())?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let bound = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(TLS_OUT));
     let stream = acceptor.accept_with(stream, bound).await.context("TLS")?;

@@ -145,12 +145,19 @@ impl fmt::Debug for HubIdentity {
     }
 }
 
+/// Whether systemd has put it there for this service alone (`LoadCredential=`). The service reads it by an access control
+/// list, and what that allows shows as the group's.
+fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|dir| path.starts_with(dir))
+}
+
 fn read(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let mode = metadata.mode() & 0o7777;
+    let of_others = if is_credential(path) { 0o037 } else { 0o077 };
     ensure!(
-        !is_secret || !metadata.is_file() || mode & 0o077 == 0,
+        !is_secret || !metadata.is_file() || mode & of_others == 0,
         "mode {mode:04o} lets others use it, expected 0600: chmod 600 {}",
         path.display()
     );

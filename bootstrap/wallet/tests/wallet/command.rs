@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
 
 use crate::cloud::{ACCESS_KEY_ID, Cloud, SECRET_ACCESS_KEY};
 use crate::enclave::{Enclave, measurements_json};
+use crate::program::PATIENCE;
 
 /// A folder with the files that the program reads, and what it wrote.
 pub(crate) struct Host {
@@ -71,6 +73,42 @@ impl Host {
         let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
         let [out, err] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         Said { is_success: status.success(), out, err }
+    }
+}
+
+/// A program that runs, its folder, and what it writes.
+pub(crate) struct Program {
+    pub(crate) host: Host,
+    pub(crate) child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Program {
+    /// The wallet in the folder, with no environment.
+    pub(crate) fn start(host: Host, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wallet"));
+        command.args(arguments).current_dir(host.path()).env_clear().stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { host, child, lines }
+    }
+
+    /// The next line with this in it.
+    pub(crate) async fn says(&mut self, expected: &str) -> String {
+        let saying = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it has ended");
+                if line.contains(expected) {
+                    break line;
+                }
+            }
+        };
+        timeout(PATIENCE, saying).await.unwrap_or_else(|_elapsed| panic!("no line with {expected:?}"))
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([format!("-{name}"), id]).status().await.unwrap().success());
     }
 }
 

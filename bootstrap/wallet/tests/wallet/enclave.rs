@@ -185,7 +185,7 @@ impl Enclave {
     }
 
     /// As [`Enclave::speaking`]; what `first` answers, it does not.
-    async fn saying<F, G>(root: TestRoot, tls: ServerConfig, bound: [u8; 32], document: F, first: G) -> Self
+    pub(crate) async fn saying<F, G>(root: TestRoot, tls: ServerConfig, bound: [u8; 32], document: F, first: G) -> Self
     where
         F: Fn(&TestRoot, Fields) -> Vec<u8> + Send + Sync + 'static,
         G: Fn(&Request<Bytes>) -> Answer + Send + Sync + 'static,

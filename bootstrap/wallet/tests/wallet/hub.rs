@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use wallet::hub::Limits;
 
-use crate::hub::site::{PATIENCE, SECRET, Site, impatience};
+use crate::hub::site::{Site, impatience, with};
+use crate::program::PATIENCE;
+use crate::real_signer::SECRET;
 
 #[tokio::test]
 async fn an_enclave_that_calls_signs_for_a_program_within_its_permission() {
@@ -77,7 +78,7 @@ async fn requests_go_to_each_enclave_in_turn_and_to_those_that_are_left() {
 #[tokio::test]
 async fn proofs_are_renewed_and_no_request_notices() {
     for connections in [1, 2] {
-        let site = Site::with(Limits { renew: Duration::from_millis(100), ..Limits::default() }).await;
+        let site = Site::with(with(|limits| limits.renew = Duration::from_millis(100))).await;
         let _enclave = site.enclave_at(site.calls, connections, |_| ());
         let (mut nonce, start) = (0, tokio::time::Instant::now());
         while start.elapsed() < Duration::from_secs(2) {
@@ -95,7 +96,7 @@ async fn proofs_are_renewed_and_no_request_notices() {
 
 #[tokio::test]
 async fn an_enclave_whose_image_leaves_the_list_is_dropped_and_does_not_come_back() {
-    let site = Site::with(Limits { wait: Duration::from_millis(300), ..Limits::default() }).await;
+    let site = Site::with(with(|limits| limits.wait = Duration::from_millis(300))).await;
     let _enclave = site.enclave();
     assert_eq!(site.sign(0, SECRET).await.0, 200);
     site.allow_only(0x13);
@@ -128,8 +129,9 @@ async fn a_request_under_way_ends_with_an_enclave_that_is_not_allowed_any_more()
 
 #[tokio::test]
 async fn an_enclave_that_answers_nothing_is_left() {
-    let check = Duration::from_millis(100);
-    let site = Site::with(Limits { check, wait: Duration::from_millis(300), ..impatience() }).await;
+    let mut limits = impatience();
+    (limits.pool.check, limits.pool.wait) = (Duration::from_millis(100), Duration::from_millis(300));
+    let site = Site::with(limits).await;
     let mut call = site.call().await;
     let document = site.root.sign(&call.fields());
     call.send(document).await;

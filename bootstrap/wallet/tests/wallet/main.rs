@@ -10,6 +10,9 @@ mod hub;
 mod keys;
 mod lambda;
 mod migration;
+mod program;
+mod proxy;
+mod real_signer;
 mod server;
 mod trust;
 

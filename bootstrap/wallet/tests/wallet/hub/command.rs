@@ -1,77 +1,44 @@
 //! `wallet hub` as an operator runs it.
 
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use attestation::test_root::TestRoot;
 use home::message::Message;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use wallet::hub::Credentials;
 
-use super::site::{Authority, PATIENCE, Site};
-use crate::command::Host;
+use super::site::{Authority, Site};
+use crate::command::{Host, Program};
 use crate::enclave::{measurements_json, trust};
-
-/// The program, its folder, and what it writes.
-struct Program {
-    host: Host,
-    child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
-}
-
-impl Program {
-    /// The next line with this in it.
-    async fn says(&mut self, expected: &str) -> String {
-        let saying = async {
-            loop {
-                let line = self.lines.next_line().await.unwrap().expect("it has ended");
-                if line.contains(expected) {
-                    break line;
-                }
-            }
-        };
-        timeout(PATIENCE, saying).await.unwrap_or_else(|_elapsed| panic!("no line with {expected:?}"))
-    }
-
-    async fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args([format!("-{name}"), id]).status().await.unwrap().success());
-    }
-}
+use crate::program::PATIENCE;
 
 /// A hub that was started on the command line, with free ports.
 async fn start() -> (Program, Site) {
     let (host, authority, root) = (Host::new(), Authority::new(), TestRoot::new(SystemTime::now()));
     host.write("root.pem", &root.root_pem());
     let identity = authority.identity(host.path(), "hub");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wallet"));
-    command.args(["hub", "--listen", "127.0.0.1:0", "--serve", "127.0.0.1:0", "--certificate", "hub.pem", "--key"]);
-    command.args(["hub.key", "--measurements", "right.json", "--root", "root.pem"]);
-    command.current_dir(host.path()).env_clear().stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut program = Program { host, child, lines };
+    let line = "hub --listen 127.0.0.1:0 --serve 127.0.0.1:0 --certificate hub.pem --key hub.key \
+                --measurements right.json --root root.pem";
+    let mut program = Program::start(host, &line.split_whitespace().collect::<Vec<_>>());
     assert!(program.says("a root other than AWS's").await.contains("WARN"));
     let line = program.says("enclaves call here").await;
     assert!(line.contains(&identity.key_sha256()), "{line}");
     let address = |line: &str, before: &str| {
-        line.split_once(before).unwrap().1.split([' ', '"']).next().unwrap().parse().unwrap()
+        line.split_once(before).unwrap().1.split([' ', '"', ';']).next().unwrap().parse().unwrap()
     };
     let calls = address(&line, "address=");
     let front = address(&program.says("programs send requests to").await, "http://");
-    let trust = Arc::new(trust(root.trust_root()));
+    let (identity, trust) = (watch::channel(identity).0, watch::channel(Arc::new(trust(root.trust_root()))).0);
     let site = Site {
         authority,
         root: Arc::new(root),
         calls,
         front,
-        credentials: watch::channel(Credentials { identity, trust }).0,
+        identity,
+        trust,
         dir: tempfile::tempdir().unwrap(),
         stop: CancellationToken::new(),
         hub: JoinSet::new(),

@@ -19,7 +19,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use wallet::hub::Limits;
 use wallet::tls::HubIdentity;
 
-use super::site::{Authority, SECRET, Site, closed, impatience};
+use super::site::{Authority, Site, closed, impatience, with};
+use crate::real_signer::SECRET;
 
 #[tokio::test]
 async fn the_right_document_is_accepted() {
@@ -61,7 +62,7 @@ async fn proxy(site: &Site, identity: &Authority) -> (std::net::SocketAddr, Join
 
 #[tokio::test]
 async fn a_proxy_in_the_middle_gets_nothing_although_the_enclave_trusts_its_certificate() {
-    let site = Site::with(Limits { wait: Duration::from_millis(300), ..Limits::default() }).await;
+    let site = Site::with(with(|limits| limits.wait = Duration::from_millis(300))).await;
     let (address, _proxy) = proxy(&site, &site.authority).await;
     let _enclave = site.enclave_at(address, 1, |_| ());
     site.counts("hub_proofs_total{outcome=\"refused\"} 2").await;
@@ -222,6 +223,6 @@ async fn a_certificate_that_is_replaced_is_shown_to_the_next_caller() {
     };
     let before = shown().await;
     let identity: HubIdentity = site.authority.identity(site.dir.path(), "next");
-    site.credentials.send_modify(|credentials| credentials.identity = identity);
+    site.identity.send_replace(identity);
     assert_ne!(shown().await, before);
 }

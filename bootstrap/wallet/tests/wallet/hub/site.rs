@@ -6,10 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use attestation::Pcr;
 use attestation::test_root::{Fields, TestRoot};
 use binding::home::Binding;
-use ethereum::key::SecretKey;
 use home::exchange::{receive, send};
 use home::message::{Kind, Message, Nonce};
 use home::{ALPN, exporter};
@@ -19,12 +17,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use signer::config::SignerTable;
 use signer::home::HomeTable;
-use signer::keys::{Attestor, AttestorError, FetchedKey, GeneratedKey, KeyError, Keys, Resolve};
+use signer::keys::Resolve;
 use signer::service::{Patience, Service};
-use signer_api::key::{Credential, KeyReference};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,17 +28,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
-use wallet::hub::{Credentials, Front, Limits, run};
+use wallet::hub::{Limits, run};
+use wallet::pool::{self, Front, Rules};
 use wallet::tls::HubIdentity;
 use wallet::trust::Trust;
 
-use crate::enclave::{measurements, trust};
-
-/// What no test waits longer for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What an enclave signs with this permission and any other secret it refuses.
-pub(super) const SECRET: &str = "prod/hot-wallet";
+use crate::enclave::trust;
+use crate::program::{PATIENCE, ask, sign_body};
+use crate::real_signer::{Documents, OneKey, SECRET, config, image};
 
 /// A CA for hubs.
 pub(super) struct Authority {
@@ -94,7 +87,8 @@ pub(super) struct Site {
     pub(super) root: Arc<TestRoot>,
     pub(super) calls: SocketAddr,
     pub(super) front: SocketAddr,
-    pub(super) credentials: watch::Sender<Credentials>,
+    pub(super) identity: watch::Sender<HubIdentity>,
+    pub(super) trust: watch::Sender<Arc<Trust>>,
     pub(super) dir: tempfile::TempDir,
     pub(super) stop: CancellationToken,
     pub(super) hub: JoinSet<anyhow::Result<()>>,
@@ -103,7 +97,16 @@ pub(super) struct Site {
 /// Limits that a test can wait for.
 pub(super) fn impatience() -> Limits {
     let short = Duration::from_secs(1);
-    Limits { handshake: short, document: short, health: short, answer: short, ..Limits::default() }
+    let limits = Limits::default();
+    let pool = pool::Limits { health: short, answer: short, ..limits.pool };
+    Limits { handshake: short, document: short, pool, ..limits }
+}
+
+/// As usual but for these.
+pub(super) fn with(change: impl FnOnce(&mut pool::Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits.pool);
+    limits
 }
 
 impl Site {
@@ -114,16 +117,15 @@ impl Site {
     pub(super) async fn with(limits: Limits) -> Self {
         let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
         let root = Arc::new(TestRoot::new(SystemTime::now()));
-        let trust = Arc::new(trust(root.trust_root()));
-        let credentials = Credentials { identity: authority.identity(dir.path(), "hub"), trust };
+        let (trust, trusted) = watch::channel(Arc::new(trust(root.trust_root())));
+        let (identity, identified) = watch::channel(authority.identity(dir.path(), "hub"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let calls = listener.local_addr().unwrap();
-        let front = Front::listen("127.0.0.1:0").await.unwrap();
+        let front = Front::listen("127.0.0.1:0", Rules::default()).await.unwrap();
         let address = front.to_string().strip_prefix("http://").unwrap().parse().unwrap();
-        let (credentials, receiver) = watch::channel(credentials);
         let (stop, mut hub) = (CancellationToken::new(), JoinSet::new());
-        hub.spawn(run(listener, front, receiver, limits, stop.clone()));
-        Self { authority, root, calls, front: address, credentials, dir, stop, hub }
+        hub.spawn(run(listener, front, identified, trusted, limits, stop.clone()));
+        Self { authority, root, calls, front: address, identity, trust, dir, stop, hub }
     }
 
     /// An enclave in which everything is right.
@@ -143,7 +145,7 @@ impl Site {
              secret_ids = [\"{SECRET}\"]\n",
             self.authority.pem
         );
-        let mut config = toml::from_str::<SignerTable>(SIGNER).unwrap().check().unwrap();
+        let mut config = config("open = true");
         config.homes = signer::home::check(vec![toml::from_str::<HomeTable>(&table).unwrap()]).unwrap();
         let attestor = Documents { root: Arc::clone(&self.root), change: Box::new(change) };
         let service = Service::new(config, [9; 32], OneKey, attestor).unwrap();
@@ -183,7 +185,7 @@ impl Site {
     }
 
     pub(super) async fn metrics(&self) -> String {
-        self.ask("GET", "/metrics", "").await.1
+        self.ask("GET", "/hub/metrics", "").await.1
     }
 
     /// Waits until the metrics have this line.
@@ -203,39 +205,9 @@ impl Site {
 
     /// From now on only enclaves with this PCR2 are allowed.
     pub(super) fn allow_only(&self, pcr2: u8) {
-        let image = attestation::Measurements { pcr2: Pcr([pcr2; Pcr::LEN]), ..measurements() };
-        let trust = Trust::new(self.root.trust_root(), [("other.json".to_owned(), image)], []).unwrap();
-        self.credentials.send_modify(|credentials| credentials.trust = Arc::new(trust));
+        let trust = Trust::new(self.root.trust_root(), [("other.json".to_owned(), image(pcr2))], []).unwrap();
+        self.trust.send_replace(Arc::new(trust));
     }
-}
-
-pub(super) fn sign_body(nonce: u64, secret_id: &str) -> String {
-    format!(
-        r#"{{"transaction_payload": {{"value": 0.01, "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "nonce": {nonce},
-        "type": 2, "chainId": 1, "gas": 100000, "maxFeePerGas": 1000, "maxPriorityFeePerGas": 10}},
-        "secret_id": "{secret_id}"}}"#
-    )
-}
-
-/// One exchange on a new connection.
-pub(super) async fn ask(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    method: &str,
-    path: &str,
-    headers: &str,
-    body: &str,
-) -> (u16, String) {
-    let len = body.len();
-    let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n{headers}Content-Length: {len}\r\n\r\n{body}"
-    );
-    // A hub that refuses a long body has closed.
-    drop(stream.write_all(text.as_bytes()).await);
-    let mut answer = Vec::new();
-    let _end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("no answer");
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
-    (head[9..12].parse().unwrap(), body.to_owned())
 }
 
 /// The enclave's side of a call, step by step.
@@ -277,50 +249,6 @@ pub(super) async fn closed(mut stream: impl AsyncRead + Unpin) {
 /// A signer that calls.
 pub(super) struct Enclave {
     _calls: JoinSet<()>,
-}
-
-const SIGNER: &str = r#"
-port = 443
-key_cache_time = "10m"
-open = true
-[policy]
-chain_ids = [1]
-recipients = "any"
-max_value = "1 ether"
-max_fee_per_gas = "200 gwei"
-max_gas = 500000
-contract_creation = false
-data_selectors = "any"
-nonce_reuse = false
-"#;
-
-struct OneKey;
-
-impl Keys for OneKey {
-    async fn fetch(&self, reference: &KeyReference, _credential: Option<&Credential>) -> Result<FetchedKey, KeyError> {
-        if matches!(reference, KeyReference::SecretId(id) if id != SECRET) {
-            return Err(KeyError::NotFound);
-        }
-        Ok(FetchedKey { key: SecretKey::parse(crate::KEY.as_bytes()).unwrap(), version: None })
-    }
-
-    async fn generate(&self, _credential: Option<&Credential>) -> Result<GeneratedKey, KeyError> {
-        Err(KeyError::Busy)
-    }
-}
-
-struct Documents {
-    root: Arc<TestRoot>,
-    change: Box<dyn Fn(&mut Fields) + Send + Sync>,
-}
-
-impl Attestor for Documents {
-    async fn document(&self, user_data: &[u8], nonce: &[u8]) -> Result<Vec<u8>, AttestorError> {
-        let (user_data, nonce) = (Some(user_data.to_vec()), Some(nonce.to_vec()));
-        let mut fields = Fields { user_data, nonce, ..Fields::new(SystemTime::now()) };
-        (self.change)(&mut fields);
-        Ok(self.root.sign(&fields))
-    }
 }
 
 struct NoNames;

@@ -1,23 +1,26 @@
 //! Who is there: the proven enclaves, each with its connections.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use attestation::{Claims, rfc3339};
-use binding::home::Binding;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::enclave::EnclaveUrl;
 use crate::trust::hex;
 
 /// How long an enclave without a connection stays in the table: while its only one is renewed it has none.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// Enclaves by the hypervisor's name for their module.
 #[derive(Default)]
-pub(super) struct Table(Mutex<BTreeMap<String, Entry>>);
+pub(crate) struct Table {
+    /// By the hypervisor's name for their module.
+    enclaves: Mutex<BTreeMap<String, Entry>>,
+    /// Why those that should be at these URLs are not there.
+    problems: Mutex<BTreeMap<String, String>>,
+}
 
 struct Entry {
     row: Row,
@@ -27,12 +30,13 @@ struct Entry {
 
 /// One enclave, as `/enclaves` shows it. Times are in RFC 3339.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     module_id: String,
     /// The file of its measurements, if it is known by one.
     image: Option<String>,
     pcrs: BTreeMap<u8, String>,
     config_sha256: String,
+    /// Where it is: its IP address, or its URL.
     address: String,
     /// Since when it has had connections without a long gap.
     since: String,
@@ -43,7 +47,7 @@ pub(super) struct Row {
 }
 
 /// A connection of a proven enclave; it leaves the table when it is dropped.
-pub(super) struct Seat<'a> {
+pub(crate) struct Seat<'a> {
     table: &'a Table,
     module_id: String,
     image: Option<String>,
@@ -51,7 +55,7 @@ pub(super) struct Seat<'a> {
 }
 
 impl Table {
-    pub(super) fn enter(&self, claims: &Claims, binding: &Binding, image: Option<&str>, peer: SocketAddr) -> Seat<'_> {
+    pub(crate) fn enter(&self, claims: &Claims, config: &[u8; 32], image: Option<&str>, address: String) -> Seat<'_> {
         let mut entries = self.entries();
         let now = Instant::now();
         entries.retain(|_, entry| entry.left.is_none_or(|left| now < left + MEMORY));
@@ -73,8 +77,8 @@ impl Table {
         entry.row.image = image.map(ToOwned::to_owned);
         let pcrs = claims.pcrs.iter().filter(|(_, pcr)| !pcr.is_zero());
         entry.row.pcrs = pcrs.map(|(index, pcr)| (*index, pcr.to_string())).collect();
-        entry.row.config_sha256 = hex(&binding.config);
-        entry.row.address = peer.ip().to_string();
+        entry.row.config_sha256 = hex(config);
+        entry.row.address = address;
         entry.row.last_document = second(claims.timestamp);
         entry.row.connections += 1;
         entry.left = None;
@@ -83,18 +87,32 @@ impl Table {
     }
 
     /// Those with connections.
-    pub(super) fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         let entries = self.entries();
         entries.values().map(|entry| &entry.row).filter(|row| row.connections > 0).cloned().collect()
     }
 
     /// Of all enclaves.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.entries().values().map(|entry| entry.row.connections).sum()
     }
 
+    /// Why the enclave at `url` is not there; `None` when it is.
+    pub(crate) fn set_problem(&self, url: &EnclaveUrl, problem: Option<&str>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(problem) => drop(problems.insert(url.to_string(), problem.to_owned())),
+            None => drop(problems.remove(&url.to_string())),
+        }
+    }
+
+    /// By URL.
+    pub(crate) fn problems(&self) -> BTreeMap<String, String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.enclaves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,15 +124,15 @@ fn second(time: SystemTime) -> String {
 
 impl Seat<'_> {
     /// Whether the enclave was not there before.
-    pub(super) const fn is_first(&self) -> bool {
+    pub(crate) const fn is_first(&self) -> bool {
         self.is_first
     }
 
-    pub(super) fn image(&self) -> &str {
+    pub(crate) fn image(&self) -> &str {
         self.image.as_deref().unwrap_or("allowed by --pcr")
     }
 
-    pub(super) fn count_request(&self) {
+    pub(crate) fn count_request(&self) {
         if let Some(entry) = self.table.entries().get_mut(&self.module_id) {
             entry.row.requests += 1;
         }

@@ -1,18 +1,19 @@
-//! One connection of a proven enclave: it carries one request at a time. Without one, the hub asks for its health.
+//! One connection of a proven enclave: it carries one request at a time. Without one, it asks for the enclave's health.
 
 use std::fmt;
 use std::time::Duration;
 
 use attestation::Claims;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
 use signer_api::path;
 use signer_api::request::MAX_BODY;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Shared;
-use super::queue::{Asked, Started};
+use super::Pool;
+use super::queue::{Asked, Broken, Started};
 use super::table::Seat;
 use crate::http::{Answer, Connection, Question};
 
@@ -21,8 +22,8 @@ const MAX_ANSWER_LEN: usize = 2 * MAX_BODY;
 
 /// Why a connection ended.
 #[derive(Debug)]
-pub(super) enum End {
-    /// By the hub, so that the enclave proves itself again.
+pub(crate) enum End {
+    /// By us, so that the enclave proves itself again.
     Renewed,
     /// By the enclave, or on the way.
     Closed,
@@ -44,26 +45,26 @@ impl fmt::Display for End {
 }
 
 /// Works until the connection ends or has to.
-pub(super) async fn work(shared: &Shared, mut connection: Connection, claims: &Claims, seat: &Seat<'_>) -> End {
+pub(crate) async fn work(pool: &Pool, mut connection: Connection, claims: &Claims, seat: &Seat<'_>) -> End {
     tokio::select! {
-        end = untrusted(shared, claims) => end,
-        end = serve(shared, &mut connection, seat) => end,
+        end = untrusted(pool, claims) => end,
+        end = serve(pool, &mut connection, seat) => end,
     }
 }
 
-async fn serve(shared: &Shared, connection: &mut Connection, seat: &Seat<'_>) -> End {
-    let renewal = Instant::now() + lifetime(shared.limits.renew, random());
+async fn serve(pool: &Pool, connection: &mut Connection, seat: &Seat<'_>) -> End {
+    let renewal = Instant::now() + lifetime(pool.limits.renew, random());
     loop {
-        let check = Instant::now() + shared.limits.check;
+        let check = Instant::now() + pool.limits.check;
         let exchanged = tokio::select! {
             biased;
             () = connection.ended() => return End::Closed,
             () = sleep_until(renewal) => return End::Renewed,
-            Some(started) = shared.queue.next() => {
+            Some(started) = pool.queue.next() => {
                 seat.count_request();
-                request(shared, connection, started).await
+                request(pool, connection, started).await
             }
-            () = sleep_until(check) => health(shared, connection).await,
+            () = sleep_until(check) => health(pool, connection).await,
         };
         if let Err(reason) = exchanged {
             return End::Unhealthy(reason);
@@ -72,22 +73,22 @@ async fn serve(shared: &Shared, connection: &mut Connection, seat: &Seat<'_>) ->
 }
 
 /// Until the list of images changes and this one is not on it. Also at the start: it may have changed meanwhile.
-async fn untrusted(shared: &Shared, claims: &Claims) -> End {
-    let mut credentials = shared.credentials.clone();
+async fn untrusted(pool: &Pool, claims: &Claims) -> End {
+    let mut list = pool.trust.clone();
     loop {
-        let trust = credentials.borrow_and_update().trust.clone();
+        let trust = list.borrow_and_update().clone();
         if let Err(distrust) = trust.allows(claims) {
             return End::Untrusted(distrust.to_string());
         }
-        if credentials.changed().await.is_err() {
+        if list.changed().await.is_err() {
             // Nothing changes any more.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// How long a connection lives: `most`, shortened at random by up to a quarter. An enclave opens its connections all at
-/// once, and should not renew them all at once.
+/// How long a connection lives: `most`, shortened at random by up to a quarter. Connections to an enclave are opened all
+/// at once, and should not be renewed all at once.
 fn lifetime(most: Duration, random: u32) -> Duration {
     most - (most / 4).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
@@ -101,30 +102,32 @@ fn random() -> u32 {
     }
 }
 
-async fn request(shared: &Shared, connection: &mut Connection, started: Started) -> Result<(), String> {
+async fn request(pool: &Pool, connection: &mut Connection, started: Started) -> Result<(), String> {
     let Started { asked, answer: to } = started;
-    let answer = ask(connection, asked, shared.limits.answer).await;
-    let result = answer.as_ref().map(|_answer| ()).map_err(Clone::clone);
+    let answer = ask(connection, &asked, pool.limits.answer).await;
+    let result = answer.as_ref().map(|_answer| ()).map_err(|broken| broken.reason.clone());
     // The client may have gone.
     drop(to.send(answer));
     result
 }
 
-async fn health(shared: &Shared, connection: &mut Connection) -> Result<(), String> {
-    let asked = Asked { method: Method::GET, path: path::HEALTH.to_owned(), headers: Vec::new(), body: Bytes::new() };
-    let answer = ask(connection, asked, shared.limits.health).await?;
-    match answer.status {
-        StatusCode::OK => Ok(()),
-        status => Err(format!("{} answers HTTP {status}, expected 200", path::HEALTH)),
+async fn ask(connection: &mut Connection, asked: &Asked, limit: Duration) -> Result<Answer, Broken> {
+    let mut request = Request::new(Full::new(asked.body.clone()));
+    *request.method_mut() = asked.method.clone();
+    *request.uri_mut() = Uri::from(asked.target.clone());
+    *request.headers_mut() = asked.headers.clone();
+    match timeout(limit, connection.exchange(request, MAX_ANSWER_LEN)).await {
+        Ok(answer) => answer.map_err(Broken::from),
+        Err(_elapsed) => Err(Broken { reason: format!("no answer within {limit:?}"), was_sent: true }),
     }
 }
 
-async fn ask(connection: &mut Connection, asked: Asked, limit: Duration) -> Result<Answer, String> {
-    let Asked { method, path, headers, body } = asked;
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let question = Question { method, path: &path, headers: &headers, body, max_answer: MAX_ANSWER_LEN };
+async fn health(pool: &Pool, connection: &mut Connection) -> Result<(), String> {
+    let (limit, path) = (pool.limits.health, path::HEALTH);
+    let question = Question { method: Method::GET, path, headers: &[], body: Bytes::new(), max_answer: MAX_ANSWER_LEN };
     match timeout(limit, connection.ask(question)).await {
-        Ok(Ok(answer)) => Ok(answer),
+        Ok(Ok(answer)) if answer.status == StatusCode::OK => Ok(()),
+        Ok(Ok(answer)) => Err(format!("{path} answers HTTP {}, expected 200", answer.status)),
         Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
         Err(_elapsed) => Err(format!("no answer within {limit:?}")),
     }
