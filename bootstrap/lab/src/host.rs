@@ -4,9 +4,11 @@ mod blind;
 mod bring_up;
 mod capture;
 mod enclave;
+mod hub;
 mod hypervisor;
 mod parent;
 mod status;
+mod variant;
 mod wallet;
 
 use std::path::PathBuf;
@@ -29,8 +31,10 @@ pub use bring_up::Options;
 pub use capture::Captures;
 pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
+pub use hub::Hub;
 pub use parent::Parent;
 pub use status::Status;
+pub use variant::Variant;
 pub use wallet::{URL, Wallet};
 
 /// A VM has nothing to save when it stops.

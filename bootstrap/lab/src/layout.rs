@@ -160,6 +160,11 @@ impl Layout {
         self.dir.join("blind")
     }
 
+    /// The image with another configuration than the lab's.
+    pub(crate) fn variant_dir(&self) -> PathBuf {
+        self.dir.join("variant")
+    }
+
     /// The key and the certificates of the enclaves' security modules.
     pub(crate) fn signer_dir(&self) -> PathBuf {
         self.dir.join("signer")

@@ -3,6 +3,7 @@
 mod attestation;
 mod blind;
 mod egress;
+mod home;
 mod page;
 mod signing;
 
@@ -32,7 +33,7 @@ Next steps:
   target/release/lab down                       stop everything
 ";
 
-const STEPS: u8 = 11;
+const STEPS: u8 = 12;
 /// How `wg show` prints a pre-shared key.
 const HIDDEN: &str = "preshared key: (hidden)";
 const GATEWAY: &str = "203.0.113.1";
@@ -76,6 +77,7 @@ pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
         ("impostors are refused", Transcript::impostors),
         ("blind mode", Transcript::blind_mode),
         ("signing", Transcript::signing),
+        ("a signature for a hub", Transcript::home),
     ];
     for ((what, step), number) in steps.into_iter().zip(1..) {
         step(&shown).with_context(|| context(number, what))?;

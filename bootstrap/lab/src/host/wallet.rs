@@ -19,7 +19,7 @@ const KEY_ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-3
 const CONTEXT: &str = "purpose=lab";
 const KEY_PATH: &str = "/run/lab/wallet.key";
 const REQUEST_PATH: &str = "/run/lab/wallet-request.json";
-const MEASUREMENTS_PATH: &str = "/run/lab/wallet-measurements.json";
+pub(super) const MEASUREMENTS_PATH: &str = "/run/lab/wallet-measurements.json";
 /// TEST ONLY. `internet/kms.toml` has the same.
 const ENVIRONMENT: [&str; 4] = [
     "AWS_ACCESS_KEY_ID=ASIATESTONLYWALLET00",

@@ -13,7 +13,7 @@ use crate::rogue::{self, Rogue};
 const CHANGED: EnclaveId = EnclaveId::SECOND;
 
 /// An EIP-1559 transaction of a hundredth of an ether.
-fn request(secret_id: &str) -> Value {
+pub(super) fn request(secret_id: &str) -> Value {
     json!({
         "transaction_payload": {
             "value": 0.01,
@@ -63,7 +63,7 @@ impl Transcript<'_> {
     }
 
     /// Waits until the lab's own enclave is a peer again: wg-server removed its keys when its image was not accepted.
-    fn wait_back(&self) -> Result<()> {
+    pub(super) fn wait_back(&self) -> Result<()> {
         // A ping without a peer fails at once.
         let answers = "for i in $(seq 120); do
               ! ping -c 1 -W 1 \"$1\" >/dev/null 2>&1 || exit 0

@@ -1,0 +1,80 @@
+//! An image of the lab's configuration with more tables, in the place of the lab's own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use parent_vm::paths::KEY_POLICY_PATH;
+
+use super::{Enclave, Lab, Parent, Wallet};
+use crate::EnclaveId;
+
+const ALLOW_LIST: &str = "/etc/wg-server/dns-allow-list.txt";
+
+/// A lab whose wg-server and KMS accept another image than its own. The caller ends it with [`Variant::end`].
+#[derive(Debug)]
+pub struct Variant<'lab> {
+    lab: &'lab Lab,
+    parent: Parent,
+    eif_path: PathBuf,
+}
+
+impl<'lab> Variant<'lab> {
+    /// Builds the image, with `tables` at the end of the lab's own configuration. KMS then decrypts for this image only,
+    /// wg-server accepts no other, and enclaves may look up `names`, too.
+    ///
+    /// # Errors
+    /// No lab is running, a configuration that the build refuses, or wg-server does not start.
+    pub fn begin(lab: &'lab Lab, tables: &str, names: &[&str]) -> Result<Self> {
+        let parent = lab.parent()?;
+        let eif_path = lab.progress.phase("build an image with another configuration", |phase| {
+            let dir = lab.layout.variant_dir();
+            let from = lab.project.config_dir();
+            let config = lab.project.measured_config(&from, &lab.layout, dir.join("config"), phase)?;
+            config.edit(|text| Ok(format!("{text}\n{tables}")))?;
+            lab.project.image(&[], &config, &dir, phase)
+        })?;
+        let keep = "cp \"$1\" \"$1.own\" && cp \"$2\" \"$2.own\" && shift && file=$1 && shift && printf '%s\\n' \"$@\" >>\"$file\"";
+        let words = [&["sh", "-c", keep, "sh", KEY_POLICY_PATH, ALLOW_LIST][..], names].concat();
+        parent.output(&words).context("change the allow-list")?;
+        Wallet::trusting(parent.clone(), &eif_path)?.set_policy()?;
+        parent.trust(&eif_path)?;
+        Ok(Self { lab, parent, eif_path })
+    }
+
+    /// Undoes everything. Stop enclaves of the variant first: wg-server accepts only the lab's own image again.
+    ///
+    /// # Errors
+    /// No lab is running, or wg-server or KMS does not start.
+    pub fn end(lab: &Lab) -> Result<()> {
+        let parent = lab.parent()?;
+        let policy = parent.shell(&format!("cat {KEY_POLICY_PATH}.own 2>/dev/null || true"))?;
+        if !policy.is_empty() {
+            parent.set_key_policy(&policy)?;
+        }
+        parent.shell(&format!(
+            "rm -f {KEY_POLICY_PATH}.own; [ ! -e {ALLOW_LIST}.own ] || mv {ALLOW_LIST}.own {ALLOW_LIST}"
+        ))?;
+        parent.trust(&lab.eif_path()?)
+    }
+
+    /// The image, with its measurements in the same folder.
+    pub fn eif_path(&self) -> &Path {
+        &self.eif_path
+    }
+
+    /// The parent.
+    pub fn parent(&self) -> &Parent {
+        &self.parent
+    }
+
+    /// Replaces the enclave `id` with one of that image.
+    ///
+    /// # Errors
+    /// The enclave does not boot.
+    pub fn boot(&self, id: EnclaveId) -> Result<Enclave<'lab>> {
+        let enclave = self.lab.enclave(id);
+        enclave.stop()?;
+        enclave.start(Some(&self.eif_path))?;
+        Ok(enclave)
+    }
+}
