@@ -121,13 +121,14 @@ impl Policy {
     /// The label of the image whose PCR0 to PCR2 these are. None: the policy allows it by values of PCRs, or not at all.
     #[must_use]
     pub fn label(&self, claims: &Claims) -> Option<&str> {
-        let is_same = |image: &Measurements| {
-            [image.pcr0, image.pcr1, image.pcr2]
-                .iter()
-                .zip(0..)
-                .all(|(pcr, index)| claims.pcrs.get(&index) == Some(pcr))
-        };
-        self.images.iter().find(|(_, image)| is_same(image)).map(|(label, _)| label.as_str())
+        self.images.iter().find(|(_, image)| is_same(image, claims)).map(|(label, _)| label.as_str())
+    }
+
+    /// The labels of all images whose measurements these are, those of PCRs other than PCR0 to PCR2 included.
+    pub fn labels(&self, claims: &Claims) -> impl Iterator<Item = &str> {
+        let same =
+            self.images.iter().filter(|(_, image)| is_same(image, claims) && check_others(image, claims).is_ok());
+        same.map(|(label, _)| label.as_str())
     }
 
     /// Compares a document's claims with the policy.
@@ -191,6 +192,11 @@ impl Policy {
 /// The hypervisor locks PCR0 to PCR15 at boot, and measures into PCR0 to PCR4 and PCR8 only.
 fn is_in_use(index: u8) -> bool {
     matches!(index, 0..=4 | 8 | 16..Pcr::COUNT)
+}
+
+fn is_same(image: &Measurements, claims: &Claims) -> bool {
+    let mut three = [image.pcr0, image.pcr1, image.pcr2].into_iter().zip(0..);
+    three.all(|(pcr, index)| claims.pcrs.get(&index) == Some(&pcr))
 }
 
 /// Compares the image's PCRs other than PCR0-2.

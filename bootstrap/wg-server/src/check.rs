@@ -11,7 +11,7 @@ use tokio::runtime;
 use tokio::time::timeout;
 
 use crate::config::{Config, InterfaceName, Mode};
-use crate::dns::{self, AllowList};
+use crate::dns::{self, AllowLists};
 use crate::forwarding;
 use crate::interface;
 use crate::key;
@@ -38,7 +38,7 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     let config = Config::load(config_path)?;
     let key = key::load(&config.wireguard.private_key_path).context("wireguard.private_key_path")?;
     let attestation = config.attestation.load()?;
-    let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
+    let lists = AllowLists::load(&config)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(host(&config))?;
     let account = dns::account(&config)?;
@@ -49,11 +49,11 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
         config.wireguard.interface,
         key.public_key(),
         config.enclaves.ranges.len(),
-        list.len(),
+        lists.len_for_every(),
         account.name,
         attestation.root,
     );
-    let mut warnings = list.warnings(&config.dns.allow_list_path);
+    let mut warnings = lists.warnings(&config);
     let named_dir = config.runtime_dir.join("named");
     warnings.extend(dns::apparmor::objection(&config.dns.named_path, &named_dir, &config.dns.query_log_path));
     if config.egress.mode == Mode::Observe {
@@ -62,7 +62,8 @@ pub(crate) fn check(config_path: &Path) -> Result<Checked> {
     }
     let remote = config.remote.map(|remote| format!("; their parents connect to {}", remote.listen));
     let forwards: String = config.nat.forwards.iter().map(|forward| format!("; {forward}")).collect();
-    Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards, warnings })
+    let lists: String = config.egress.lists.iter().map(|list| format!("; {list}")).collect();
+    Ok(Checked { summary: summary + &remote.unwrap_or_default() + &forwards + &lists, warnings })
 }
 
 /// Checks what this host must have.

@@ -5,6 +5,7 @@ mod attestation;
 mod egress;
 mod file;
 mod forward;
+pub(crate) mod lists;
 mod path;
 mod remote;
 mod shape;
@@ -19,6 +20,7 @@ pub(crate) use self::attestation::{Attestation, AttestationFiles, measurements, 
 pub(crate) use self::egress::{Allowed, Egress, Mode};
 pub(crate) use addresses::{Range, Ranges};
 pub(crate) use forward::Forward;
+pub(crate) use lists::{List, ListId, ListName};
 pub(crate) use remote::Remote;
 
 /// `runtime_dir`, unless the file sets it.

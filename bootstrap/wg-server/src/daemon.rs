@@ -13,7 +13,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use wireguard::device::PrivateKey;
 
-use crate::config::{Attestation, Config, InterfaceName};
+use crate::config::{Attestation, Config, InterfaceName, ListId};
 use crate::controller::Controller;
 use crate::entry_port::{self, EntryPort, TunnelPorts};
 use crate::firewall::{self, Firewall};
@@ -59,7 +59,7 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 /// The firewall: it is there before wg0 and until after it.
 async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()> {
     let plan = firewall::Plan::new(prepared.config, prepared.uplink.clone(), prepared.tunnel_ports);
-    let is_listed = |name: &str| prepared.forwarder.lists(name);
+    let is_listed = |list: &ListId, name: &str| prepared.forwarder.lists(list, name);
     let mut firewall = Firewall::apply(&prepared.config.nat.nft_path, &plan, is_listed).await?;
     let result = network(prepared, &mut firewall, stop).await;
     take_down("remove the firewall", firewall.remove(), result).await
@@ -105,13 +105,13 @@ async fn services(
     let public_key = controller.public_key();
     tracing::info!(interface = %interface.name(), %public_key, adopted = found == Found::Ours, "interface up");
     let wireguard = SocketAddr::from((Ipv4Addr::LOCALHOST, tunnel_ports.entry));
-    let gateway = Gateway::new(config, attestation, interface, public_key, wireguard)?;
+    let gateway = Gateway::new(config, attestation, interface, public_key, wireguard, sets.clone())?;
     if found == Found::Ours {
         gateway.adopt_peers().await?;
     }
     let named = dns::Named::new(config, named, gate, health);
     let status = status::Server::bind(&config.runtime_dir)?;
-    let (pulse, refused) = (Pulse::default(), Refused::new(&config.egress));
+    let (pulse, refused) = (Pulse::default(), Refused::new(&config.egress, sets.members(), drops.is_logged()));
     tracing::info!(%uplink, trust_root = %gateway.attestation().root, "serving");
     let watched = status::Watched {
         gateway: &gateway,

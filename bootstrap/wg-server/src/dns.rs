@@ -2,6 +2,7 @@
 
 mod account;
 mod allow_list;
+mod allow_lists;
 pub(crate) mod apparmor;
 mod child;
 mod cookie;
@@ -28,8 +29,9 @@ use crate::config::Config;
 use cookie::Secret;
 
 pub(crate) use account::Account;
-pub(crate) use allow_list::{AllowList, Name};
-pub(crate) use forwarder::Forwarder;
+pub(crate) use allow_list::{AllowList, MAX_NAMES, Name};
+pub(crate) use allow_lists::AllowLists;
+pub(crate) use forwarder::{Forwarder, Reasons};
 pub(crate) use resolution::fault;
 pub(crate) use supervisor::Named;
 
@@ -61,13 +63,13 @@ pub(crate) struct Files {
 /// Binds the forwarder, writes named's files into `dir`, readable only for its user, and checks them and the zones with
 /// named-checkconf: as that user, if wg-server may become it.
 pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<(Prepared, Forwarder)> {
-    let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
-    let forwarder = Forwarder::bind(config, list.clone()).await?;
+    let lists = AllowLists::load(config)?;
+    let forwarder = Forwarder::bind(config, lists.clone()).await?;
     let account = account(config)?;
     let secret = Secret::random();
-    account.furnish(dir, named_conf::files(config, &list, dir, &secret, forwarder.address()?))?;
+    account.furnish(dir, named_conf::files(config, lists.all(), dir, &secret, forwarder.address()?))?;
     account.furnish_log(&config.dns.query_log_path).context("dns.query_log_path")?;
-    for warning in list.warnings(&config.dns.allow_list_path) {
+    for warning in lists.warnings(config) {
         tracing::warn!("{warning}");
     }
     let socket_path = config.dns.named_socket_path.clone();
@@ -77,7 +79,7 @@ pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<(Prepared, Fo
     if let Some(objection) = &objection {
         tracing::warn!("{objection}");
     }
-    let sample = list.entries().find(|(_, entry)| entry.itself).map(|(name, _)| name.to_string());
+    let sample = lists.all().entries().find(|(_, entry)| entry.itself).map(|(name, _)| name.to_string());
     Ok((Prepared { account, socket_path, files, secret, sample, objection }, forwarder))
 }
 

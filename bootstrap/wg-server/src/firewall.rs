@@ -4,6 +4,8 @@ mod foreign;
 mod gate;
 mod generation;
 mod legacy;
+mod logging;
+mod members;
 mod nft;
 mod opened;
 mod packet;
@@ -17,7 +19,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::config::ListId;
+
 pub(crate) use gate::Gate;
+pub(crate) use members::Members;
 use nft::Nft;
 pub(crate) use ruleset::{LOG_GROUP, Plan};
 pub(crate) use sets::{Resolved, Sets};
@@ -35,6 +40,8 @@ pub(crate) struct Firewall {
     table: Table,
     gate: Gate,
     sets: Sets,
+    /// Whether refused packets are also named.
+    is_logged: bool,
     /// The ruleset's generation, without elements, when the tables were last seen to be in place.
     seen: Option<u32>,
     plan: Plan,
@@ -59,21 +66,23 @@ pub(crate) enum Found {
 impl Firewall {
     /// Sets the table, and replaces one that a killed wg-server left. The addresses in its sets stay open if `is_listed` holds for
     /// the names that they belong to.
-    pub(crate) async fn apply(nft_path: &Path, plan: &Plan, is_listed: impl Fn(&str) -> bool) -> Result<Self> {
+    pub(crate) async fn apply(nft_path: &Path, plan: &Plan, is_listed: impl Fn(&ListId, &str) -> bool) -> Result<Self> {
         let nft = Nft::new(nft_path.to_owned());
-        let mut table = Table::new(ruleset::TABLE, ruleset::as_json(&plan.replacement())?);
         let doing = "set the firewall table inet wg_server";
+        let is_logged = logging::is_possible(&nft).await.context(doing)?;
+        let mut table = Table::new(ruleset::TABLE, ruleset::as_json(&plan.replacement(is_logged))?);
         let left = nft.table(ruleset::TABLE).await.context(doing)?;
-        let sets = Sets::adopt(left.as_ref(), is_listed)?;
+        let sets = Sets::adopt(plan.lists(), left.as_ref(), is_listed)?;
         let mut left = sets.lock().await;
         let elements = left.elements();
-        let seen = table.put(&nft, sets::statements(&elements)).await.context(doing)?;
+        let seen = table.put(&nft, left.statements(&elements)).await.context(doing)?;
         let seen = seen.map(|generation| left.without_elements(generation));
         left.add_rest(&elements).context(doing)?;
         drop(left);
         let gate = Gate::new(nft_path.to_owned(), plan.interface())?;
         let foreign = Foreign { seen: None, not_before: Instant::now() };
-        Ok(Self { nft, table, gate, sets, seen, plan: plan.clone(), foreign, legacy_not_before: Instant::now() })
+        let legacy_not_before = Instant::now();
+        Ok(Self { nft, table, gate, sets, is_logged, seen, plan: plan.clone(), foreign, legacy_not_before })
     }
 
     /// Restores tables that changed. Returns what was found instead.
@@ -88,7 +97,7 @@ impl Firewall {
         self.seen = None;
         // The first one comes first: without it, no enclave reaches the gate.
         let elements = sets.elements();
-        let statements = || sets::statements(&elements);
+        let statements = || sets.statements(&elements);
         let table = self.table.restore(&self.nft, |table| sets.are_in(table), statements).await?;
         let put = table.as_ref().and_then(|(_, generation)| *generation).map(|it| sets.without_elements(it));
         if table.is_some() {
@@ -140,7 +149,7 @@ impl Firewall {
 
     /// A reader of the counters, independent of the firewall's owner.
     pub(crate) fn drops(&self) -> Drops {
-        Drops { nft: self.nft.clone() }
+        Drops { nft: self.nft.clone(), is_logged: self.is_logged }
     }
 
     /// Removes the table.
@@ -154,6 +163,7 @@ impl Firewall {
 #[derive(Clone, Debug)]
 pub(crate) struct Drops {
     nft: Nft,
+    is_logged: bool,
 }
 
 impl Drops {
@@ -165,6 +175,11 @@ impl Drops {
     /// How many packets from enclaves to destinations that are not open were refused since the table was set.
     pub(crate) async fn unlisted(&self) -> Result<u64> {
         self.counter(ruleset::UNLISTED).await
+    }
+
+    /// Whether the kernel sends these packets to [`LOG_GROUP`] too.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.is_logged
     }
 
     async fn counter(&self, name: &str) -> Result<u64> {

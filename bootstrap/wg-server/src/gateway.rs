@@ -1,5 +1,6 @@
 //! What all streams share: the enclaves, their relays, and the kernel's peers, changed in the order of the decisions.
 
+mod lists;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use tunnel::preface::Role;
 use tunnel::preshared;
 
 use crate::admission;
-use crate::config::{Attestation, Config};
+use crate::config::{Attestation, Config, List};
 use crate::datagram_relay::DatagramRelay;
 use crate::enclave_id::EnclaveId;
 use crate::enclaves::{Addresses, Enclave, Enclaves, Expired, Refusal};
+use crate::firewall::Sets;
 use crate::interface::{self, Fingerprint, Interface, Peer, PeerChange};
 use crate::lease::{Changes, Leases};
 use crate::proofs::Proofs;
@@ -45,6 +47,8 @@ struct Shared {
     keepalive: Duration,
     state_dir: PathBuf,
     attestation: Attestation,
+    lists: Vec<List>,
+    sets: Sets,
     // Held while the kernel changes a peer, which takes less than a millisecond: changes keep the order of the decisions.
     state: Mutex<State>,
     // Held while the files are written, which takes milliseconds: the state's lock is not.
@@ -93,6 +97,7 @@ impl Gateway {
         interface: Interface,
         public_key: PublicKey,
         wireguard: SocketAddr,
+        sets: Sets,
     ) -> Result<Self> {
         let ranges = config.enclaves.ranges;
         let leases = Leases::load(&config.enclaves.state_dir, ranges.len())?;
@@ -109,6 +114,8 @@ impl Gateway {
                 keepalive: config.wireguard.persistent_keepalive,
                 state_dir: config.enclaves.state_dir.clone(),
                 attestation,
+                lists: config.egress.lists.clone(),
+                sets,
                 state: Mutex::new(state),
                 files: Mutex::new(Files { leases: Changes::default(), written: Instant::now(), proofs: Vec::new() }),
             }),
@@ -157,6 +164,7 @@ impl Gateway {
             };
             self.tell(change).await?;
         }
+        self.settle_lists(&state).await?;
         drop(state);
         self.save_proofs().await;
         Ok(())
@@ -226,8 +234,13 @@ impl Gateway {
         let mut state = self.shared.state.lock().await;
         let changes = state.enclaves.confirmed(id, public_key);
         let is_renewal = changes.len() > 1;
+        self.narrow_lists(&state).await?;
         for change in changes {
             self.tell(Some(change)).await?;
+        }
+        // The tunnel works without it, and every check of the peers repeats it.
+        if let Err(error) = self.settle_lists(&state).await {
+            tracing::warn!("{error:#}");
         }
         drop(state);
         self.save_proofs().await;
@@ -273,6 +286,9 @@ impl Gateway {
             if let Err(error) = self.tell(Some(PeerChange::Remove(public_key))).await {
                 tracing::warn!("{error:#}");
             }
+        }
+        if let Err(error) = self.settle_lists(&state).await {
+            tracing::warn!("{error:#}");
         }
         state.forget_relays();
         let changes = state.enclaves.leases().changes();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::runtime;
 
 use crate::config::Config;
-use crate::dns::{self, AllowList, Name};
+use crate::dns::{self, AllowList, AllowLists, Name};
 
 /// The names, and which wg-server to ask.
 #[derive(Debug, clap::Args)]
@@ -37,11 +37,11 @@ struct Answer {
 /// The last name that failed. The others are in the log, one line each.
 pub(crate) fn lookup(options: &Options, out: impl Fn(&str) -> Result<()>) -> Result<()> {
     let config = Config::load(&options.config)?;
-    let list = AllowList::load(&config.dns.allow_list_path).context("dns.allow_list_path")?;
+    let lists = AllowLists::load(&config)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let mut answers = Vec::new();
     for name in &options.names {
-        let problem = runtime.block_on(look_up(&config, &list, name)).err().map(|error| format!("{error:#}"));
+        let problem = runtime.block_on(look_up(&config, lists.all(), name)).err().map(|error| format!("{error:#}"));
         if problem.is_none() && !options.json {
             out(&format!("{name}: looked up\n"))?;
         }
@@ -58,7 +58,12 @@ pub(crate) fn lookup(options: &Options, out: impl Fn(&str) -> Result<()>) -> Res
 
 /// Asks named at the gateway's first address. The same named listens at the other one.
 pub(crate) async fn look_up(config: &Config, list: &AllowList, name: &Name) -> Result<()> {
-    ensure!(list.allows(name), "{name} is not on dns.allow_list_path: add it and restart wg-server");
+    let place = if config.egress.lists.is_empty() {
+        "dns.allow_list_path"
+    } else {
+        "dns.allow_list_path or egress.lists.names"
+    };
+    ensure!(list.allows(name), "{name} is not on {place}: add it and restart wg-server");
     let server = config.wireguard.gateways().next().context("wireguard.addresses: empty")?;
     let name = name.to_string();
     let Some(fault) = dns::fault(server, &name, config.dns.dnssec).await else { return Ok(()) };

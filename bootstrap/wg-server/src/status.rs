@@ -3,7 +3,7 @@
 
 mod table;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -22,10 +22,10 @@ use tokio::time::{sleep, timeout};
 use tunnel::port::Cid;
 
 use crate::admission::Attested;
-use crate::config::{Egress, Forward, Mode};
+use crate::config::{Allowed, Egress, Forward, List, ListId, Mode};
 use crate::dns;
 use crate::enclaves::Phase;
-use crate::firewall::{Drops, Resolved, Sets};
+use crate::firewall::{Drops, Members, Resolved, Sets};
 use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
@@ -74,7 +74,7 @@ pub(crate) struct Report {
     enclaves: Vec<EnclaveReport>,
 }
 
-/// What all enclaves may reach now, besides the gateway.
+/// What enclaves may reach now, besides the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 struct EgressReport {
     /// Whether packets to anything else are dropped.
@@ -84,6 +84,16 @@ struct EgressReport {
     /// `egress.destinations`.
     destinations: Vec<String>,
     /// The addresses of names.
+    resolved: Vec<ResolvedReport>,
+    /// What only some enclaves may reach.
+    lists: Vec<ListReport>,
+}
+
+/// One of `egress.lists`.
+#[derive(Debug, Serialize, Deserialize)]
+struct ListReport {
+    name: String,
+    destinations: Vec<String>,
     resolved: Vec<ResolvedReport>,
 }
 
@@ -124,6 +134,8 @@ struct EnclaveReport {
     cid: u32,
     state: String,
     addresses: Vec<IpAddr>,
+    /// The names of the lists in `egress.lists` that are for it now.
+    lists: BTreeSet<String>,
     public_key: Option<String>,
     endpoint: Option<SocketAddr>,
     connected_since: Option<u64>,
@@ -350,6 +362,13 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         (drops.dropped_questions().await.ok(), drops.unlisted().await.ok())
     };
     let (dropped_questions, unlisted) = timeout(COUNTER_DEADLINE, dropped).await.unwrap_or_default();
+    let (resolved, members) = (sets.resolved().await, sets.members().borrow().clone());
+    let of = |id: &ListId| resolved.iter().filter(|it| it.list == *id).map(ResolvedReport::from).collect();
+    let list = |List { name, destinations, .. }: &List| ListReport {
+        name: name.to_string(),
+        destinations: texts(destinations),
+        resolved: of(&ListId::Some(name.clone())),
+    };
     Report {
         uptime: uptime.as_secs(),
         interface: gateway.interface().name().to_string(),
@@ -360,8 +379,9 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         egress: EgressReport {
             is_enforced: egress.mode == Mode::Enforce,
             unlisted,
-            destinations: egress.destinations.iter().map(ToString::to_string).collect(),
-            resolved: sets.resolved().await.into_iter().map(ResolvedReport::from).collect(),
+            destinations: texts(&egress.destinations),
+            resolved: of(&ListId::Every),
+            lists: egress.lists.iter().map(list).collect(),
         },
         problems,
         repairs: health.repairs().into_iter().map(|(kind, repairs)| (kind, repairs.into())).collect(),
@@ -369,7 +389,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
             .iter()
             .map(|Forward { port, to }| ForwardReport { port: *port, to: *to, is_peer: is_peer(to.ip()) })
             .collect(),
-        enclaves: seen.iter().map(|seen| enclave(seen, &peers)).collect(),
+        enclaves: seen.iter().map(|seen| enclave(seen, &peers, &members)).collect(),
     }
 }
 
@@ -379,9 +399,13 @@ impl Renewing {
     }
 }
 
-impl From<Resolved> for ResolvedReport {
-    fn from(Resolved { address, name, lifetime }: Resolved) -> Self {
-        Self { address, name: name.to_string(), until: unix_seconds(SystemTime::now() + lifetime) }
+fn texts(destinations: &[Allowed]) -> Vec<String> {
+    destinations.iter().map(ToString::to_string).collect()
+}
+
+impl From<&Resolved> for ResolvedReport {
+    fn from(Resolved { list: _, address, name, lifetime }: &Resolved) -> Self {
+        Self { address: *address, name: name.to_string(), until: unix_seconds(SystemTime::now() + *lifetime) }
     }
 }
 
@@ -391,8 +415,9 @@ impl From<Repairs> for RepairsReport {
     }
 }
 
-fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport {
+fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer], members: &Members) -> EnclaveReport {
     let member = enclave.peer.as_ref();
+    let lists = enclave.addresses.all().into_iter().flat_map(|address| members.lists(address));
     let peer = peers.iter().find(|peer| member.is_some_and(|member| member.public_key == peer.public_key));
     EnclaveReport {
         via: id.via,
@@ -404,6 +429,7 @@ fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer]) -> EnclaveReport 
         }
         .to_owned(),
         addresses: enclave.addresses.all(),
+        lists: lists.map(|list| list.to_string()).collect(),
         public_key: member.map(|member| member.public_key.to_string()),
         endpoint: peer.and_then(|peer| peer.endpoint),
         connected_since: enclave.connected_since.map(unix_seconds),

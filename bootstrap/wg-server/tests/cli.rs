@@ -91,6 +91,19 @@ fn a_host_where_everything_is_right_passes_the_check() {
     host.replace("[[nat.forwards]]\nport = 443\nto = \"203.0.113.2:443\"\n", "");
     let output = host.check();
     assert!(!text(&output).contains("TCP port"), "{}", text(&output));
+
+    host.replace("[dns]", "[[egress.lists]]\nname = \"billing\"\nnames = [\"b.example\"]\ncids = [16]\n[dns]");
+    let output = host.check();
+    assert!(
+        text(&output).contains("; the list billing has 1 names and 0 destinations for CID 16"),
+        "{}",
+        text(&output)
+    );
+    host.replace("cids = [16]", "measurements_paths = [\"/no.json\"]");
+    assert_refused(
+        &host.check(),
+        "egress.lists.measurements_paths: the list billing is for /no.json, expected a file of",
+    );
 }
 
 #[test]

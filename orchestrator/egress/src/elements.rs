@@ -1,5 +1,6 @@
 //! Elements of sets of addresses, which the kernel forgets by itself.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub struct Elements {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Element {
     /// The set's name.
-    pub set: &'static str,
+    pub set: String,
     /// Its key, of the set's type.
     pub address: IpAddr,
     /// From now on.
@@ -57,8 +58,8 @@ impl Elements {
         let mut parts = Vec::new();
         for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
             for set in sets(chunk) {
-                let of_set: Vec<&Element> = chunk.iter().filter(|element| element.set == set).collect();
-                let message = || self.message(set, &of_set);
+                let of_set = || chunk.iter().filter(|element| element.set == set).map(Element::attributes).collect();
+                let message = || self.message(set, of_set());
                 // Before 6.12, adding an element that is there keeps its lifetime. Deleting one that is not there is an error.
                 parts.push(part(set, NfTablesMessage::NewSetElement(message()), NLM_F_CREATE));
                 parts.push(part(set, NfTablesMessage::DeleteSetElement(message()), 0));
@@ -68,26 +69,39 @@ impl Elements {
         if parts.is_empty() { Ok(()) } else { commit(&self.socket, parts) }
     }
 
-    fn message(&self, set: &str, elements: &[&Element]) -> SetElementMessage {
-        let elements = elements.iter().map(|element| ListAttribute::Element(element.attributes())).collect();
-        let attributes = vec![
-            SetElementList::Table(self.table.clone()),
-            SetElementList::Set(set.to_owned()),
-            SetElementList::Elements(elements),
-        ];
+    /// Makes these addresses all that each set has, all at once or nothing. They stay. The sets do not have the flag `timeout`.
+    ///
+    /// # Errors
+    /// What the kernel refused, and why.
+    pub fn fill(&self, sets: &[(String, BTreeSet<IpAddr>)]) -> Result<(), NetfilterError> {
+        let mut parts = Vec::new();
+        for (set, addresses) in sets {
+            parts.push(part(set, NfTablesMessage::DeleteSetElement(self.message(set, Vec::new())), 0));
+            let elements: Vec<_> = addresses.iter().map(|address| vec![key(*address)]).collect();
+            for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
+                let message = self.message(set, chunk.to_vec());
+                parts.push(part(set, NfTablesMessage::NewSetElement(message), NLM_F_CREATE));
+            }
+        }
+        if parts.is_empty() { Ok(()) } else { commit(&self.socket, parts) }
+    }
+
+    /// Without elements, the message means all of them.
+    fn message(&self, set: &str, elements: Vec<Vec<SetElementAttribute>>) -> SetElementMessage {
+        let mut attributes = vec![SetElementList::Table(self.table.clone()), SetElementList::Set(set.to_owned())];
+        if !elements.is_empty() {
+            let elements = elements.into_iter().map(ListAttribute::Element).collect();
+            attributes.push(SetElementList::Elements(elements));
+        }
         SetElementMessage { attributes }
     }
 }
 
 impl Element {
     fn attributes(&self) -> Vec<SetElementAttribute> {
-        let key = match self.address {
-            IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets().to_vec(),
-        };
         let milliseconds = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         let mut attributes = vec![
-            SetElementAttribute::Key(DataAttribute::Value(key)),
+            key(self.address),
             // Zero would be for ever.
             SetElementAttribute::Timeout(milliseconds.max(1)),
         ];
@@ -99,9 +113,17 @@ impl Element {
     }
 }
 
+fn key(address: IpAddr) -> SetElementAttribute {
+    let bytes = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    SetElementAttribute::Key(DataAttribute::Value(bytes))
+}
+
 /// Each set once.
-fn sets(elements: &[Element]) -> Vec<&'static str> {
-    let mut sets: Vec<_> = elements.iter().map(|element| element.set).collect();
+fn sets(elements: &[Element]) -> Vec<&str> {
+    let mut sets: Vec<_> = elements.iter().map(|element| element.set.as_str()).collect();
     sets.sort_unstable();
     sets.dedup();
     sets

@@ -43,6 +43,19 @@ fn any_of_the_images_is_right() {
 }
 
 #[test]
+fn the_labels_are_those_of_all_images_that_have_every_measurement() {
+    let mut policy = two_images();
+    policy.allow_image("copy.json", image(0xb0, 0xb1, 0xb2));
+    for (label, signer) in [("signed.json", 8), ("other-signer.json", 9)] {
+        policy.allow_image(label, Measurements { others: [(8, pcr(signer))].into(), ..image(0xb0, 0xb1, 0xb2) });
+    }
+    let labels = |claims: &Claims| policy.labels(claims).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(labels(&enclave(0xb0, 0xb1, 0xb2)), ["new.json", "copy.json", "signed.json"]);
+    assert_eq!(labels(&enclave(0xa0, 0xa1, 0xa2)), ["old.json"]);
+    assert_eq!(labels(&enclave(0xa0, 0xa1, 0xb2)), [""; 0]);
+}
+
+#[test]
 fn registers_of_two_images_do_not_mix() {
     for mixed in [(0xa0, 0xa1, 0xb2), (0xa0, 0xb1, 0xa2), (0xb0, 0xa1, 0xa2)] {
         assert!(two_images().check(&enclave(mixed.0, mixed.1, mixed.2)).is_err(), "{mixed:x?}");

@@ -73,6 +73,11 @@ impl AttestationTable {
 }
 
 impl AttestationFiles {
+    /// The files of the images.
+    pub(crate) fn measurements_paths(&self) -> &[PathBuf] {
+        &self.measurements_paths
+    }
+
     /// Reads the files.
     ///
     /// # Errors

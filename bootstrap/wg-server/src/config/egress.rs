@@ -7,6 +7,9 @@ use egress::{Destination, DestinationError, Host, Port};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
+use super::lists::{self, List, ListId, ListTable};
+use crate::dns::MAX_NAMES;
+
 /// The instance metadata service (docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html). The signer
 /// gets the credentials of the instance's role there.
 const METADATA: &str = "169.254.169.254:80";
@@ -20,13 +23,18 @@ pub(super) struct EgressTable {
     destinations: Vec<String>,
     #[serde(default)]
     mode: Mode,
+    #[serde(default)]
+    lists: Vec<ListTable>,
 }
 
 /// `[egress]`: outbound connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Egress {
+    /// For every enclave.
     pub(crate) destinations: Vec<Allowed>,
     pub(crate) mode: Mode,
+    /// For some enclaves.
+    pub(crate) lists: Vec<List>,
 }
 
 /// What becomes of packets to destinations that are not open.
@@ -50,7 +58,7 @@ pub(crate) struct Allowed {
 
 impl Default for EgressTable {
     fn default() -> Self {
-        Self { destinations: default_destinations(), mode: Mode::default() }
+        Self { destinations: default_destinations(), mode: Mode::default(), lists: Vec::new() }
     }
 }
 
@@ -62,22 +70,39 @@ impl EgressTable {
     pub(super) fn check(self) -> Result<Egress> {
         let count = self.destinations.len();
         ensure!(count <= MAX_DESTINATIONS, "egress.destinations: {count}, expected at most {MAX_DESTINATIONS}");
-        let each =
-            self.destinations.iter().map(|text| parse(text).with_context(|| format!("egress.destinations: {text:?}")));
-        let destinations: Vec<Vec<Allowed>> = each.collect::<Result<_>>()?;
-        Ok(Egress { destinations: destinations.concat(), mode: self.mode })
+        let destinations = destinations("egress.destinations", "dns.allow_list_path", &self.destinations)?;
+        let lists = lists::check(self.lists)?;
+        let all = destinations.len() + lists.iter().map(|list| list.destinations.len()).sum::<usize>();
+        ensure!(
+            lists.is_empty() || all <= MAX_DESTINATIONS,
+            "egress.lists.destinations: {all} in all lists, expected at most {MAX_DESTINATIONS}"
+        );
+        let names: usize = lists.iter().map(|list| list.names.len()).sum();
+        ensure!(names <= MAX_NAMES, "egress.lists.names: {names} in all lists, expected at most {MAX_NAMES}");
+        Ok(Egress { destinations, mode: self.mode, lists })
     }
 }
 
 impl Egress {
-    /// Whether the list has this address, on some port at least.
-    pub(crate) fn lists(&self, address: IpAddr) -> bool {
-        self.destinations.iter().any(|allowed| allowed.net.contains(&address))
+    /// Whether the list for every enclave has this address, or one of these lists, on some port at least.
+    pub(crate) fn lists<'a>(&self, address: IpAddr, mut ids: impl Iterator<Item = &'a ListId>) -> bool {
+        let has = |destinations: &[Allowed]| destinations.iter().any(|allowed| allowed.net.contains(&address));
+        let is_on = |id: &ListId| match id {
+            ListId::Every => false,
+            ListId::Some(name) => self.lists.iter().any(|list| list.name == *name && has(&list.destinations)),
+        };
+        has(&self.destinations) || ids.any(is_on)
     }
 }
 
+/// The destinations under `key`. Names belong under `names_key`.
+pub(super) fn destinations(key: &str, names_key: &str, texts: &[String]) -> Result<Vec<Allowed>> {
+    let each = texts.iter().map(|text| parse(text, names_key).with_context(|| format!("{key}: {text:?}")));
+    Ok(each.collect::<Result<Vec<Vec<Allowed>>>>()?.concat())
+}
+
 /// `HOST:PORT`, as in an enclave's own `[egress]`, or an address or a network alone.
-fn parse(text: &str) -> Result<Vec<Allowed>> {
+fn parse(text: &str, names_key: &str) -> Result<Vec<Allowed>> {
     let (host, port) = match text.parse::<Destination>() {
         Ok(Destination::Anywhere) => {
             let all = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
@@ -96,7 +121,7 @@ fn parse(text: &str) -> Result<Vec<Allowed>> {
     match host {
         Host::Net(net) => Ok(vec![Allowed { net, port }]),
         Host::Name(name) => bail!(
-            "a name: its addresses open with its DNS answers; expected {name} in dns.allow_list_path, and here an address or a \
+            "a name: its addresses open with its DNS answers; expected {name} in {names_key}, and here an address or a \
              network such as \"10.0.0.0/16:443\""
         ),
     }
@@ -118,7 +143,7 @@ mod tests {
 
     fn check(destinations: &[&str]) -> Result<Egress> {
         let destinations = destinations.iter().map(|text| (*text).to_owned()).collect();
-        EgressTable { destinations, mode: Mode::default() }.check()
+        EgressTable { destinations, ..EgressTable::default() }.check()
     }
 
     #[test]
@@ -136,7 +161,9 @@ mod tests {
         let shown: Vec<String> = check(&texts).unwrap().destinations.iter().map(ToString::to_string).collect();
         assert_eq!(shown, texts);
         let anywhere = check(&["anywhere"]).unwrap();
-        assert!(anywhere.lists("10.0.0.1".parse().unwrap()) && anywhere.lists("fd00::1".parse().unwrap()));
+        for address in ["10.0.0.1", "fd00::1"] {
+            assert!(anywhere.lists(address.parse().unwrap(), std::iter::empty()), "{address}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use wireguard::{MAX_MTU, MIN_MTU};
 use super::attestation::AttestationTable;
 use super::egress::EgressTable;
 use super::forward::{self, ForwardTable};
+use super::lists;
 use super::path::absolute;
 use super::remote::RemoteTable;
 use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
@@ -96,6 +97,7 @@ impl File {
         let attestation = self.attestation.check()?;
         let nat = self.nat.check(&enclaves.ranges)?;
         let egress = self.egress.check()?;
+        lists::ensure_possible(&egress.lists, &attestation, remote.as_ref())?;
         let dns = self.dns.check(&wireguard.addresses)?;
         ensure!(
             nat.uplink.as_ref() != Some(&wireguard.interface),

@@ -12,6 +12,7 @@ enum Kind {
     Paths,
     Port,
     Number,
+    Numbers,
     Flag,
     Duration,
     /// One of the words in the example.
@@ -53,6 +54,12 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("nat.forwards.to", Kind::Text, "\"203.0.113.2:443\""),
     ("egress", Kind::Table, "[egress]"),
     ("egress.destinations", Kind::Texts, "[\"169.254.169.254:80\"]"),
+    ("egress.lists", Kind::Tables, "[[egress.lists]]"),
+    ("egress.lists.name", Kind::Text, "\"billing\""),
+    ("egress.lists.names", Kind::Texts, "[\"api.example.com\"]"),
+    ("egress.lists.destinations", Kind::Texts, "[\"10.0.0.0/16:443\"]"),
+    ("egress.lists.cids", Kind::Numbers, "[16]"),
+    ("egress.lists.measurements_paths", Kind::Paths, "[\"/etc/wg-server/measurements.json\"]"),
     ("egress.mode", Kind::Word, "\"enforce\" or \"observe\""),
     ("dns", Kind::Table, "[dns]"),
     ("dns.allow_list_path", Kind::Path, "\"/etc/wg-server/dns-allow-list.txt\""),
@@ -99,7 +106,8 @@ impl Kind {
             Self::Text | Self::Path | Self::Word => value.is_str(),
             Self::Texts | Self::Paths => all(Value::is_str),
             Self::Port => value.as_integer().is_some_and(|port| u16::try_from(port).is_ok()),
-            Self::Number => value.as_integer().is_some_and(|number| u32::try_from(number).is_ok()),
+            Self::Number => is_number(value),
+            Self::Numbers => all(is_number),
             Self::Flag => value.is_bool(),
             Self::Duration => value.as_str().is_some_and(|text| humantime::parse_duration(text).is_ok()),
             Self::Registers => value.as_table().is_some_and(|table| {
@@ -118,6 +126,7 @@ impl Kind {
             Self::Paths => "a list of paths",
             Self::Port => "a port",
             Self::Number => "a number",
+            Self::Numbers => "a list of numbers",
             Self::Flag => "true or false,",
             Self::Duration => "a duration",
             Self::Word => "a word",
@@ -126,6 +135,10 @@ impl Kind {
             Self::Tables => "a list of tables",
         }
     }
+}
+
+fn is_number(value: &Value) -> bool {
+    value.as_integer().is_some_and(|number| u32::try_from(number).is_ok())
 }
 
 #[cfg(test)]
@@ -146,7 +159,9 @@ mod tests {
         let mut file: Table = LAB.parse().unwrap();
         let remote = "listen = \"192.0.2.10:821\"\nparents = [\"192.0.2.0/24\"]".parse::<Table>().unwrap();
         file.insert("remote".to_owned(), remote.into());
-        file.insert("egress".to_owned(), Table::new().into());
+        let list = "name = \"a\"\nnames = [\"a.example\"]\ncids = [16]".parse::<Table>().unwrap();
+        let lists: Value = vec![Value::from(list)].into();
+        file.insert("egress".to_owned(), Table::from_iter([("lists".to_owned(), lists)]).into());
         let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
         let inner = above.split('.').filter(|name| !name.is_empty()).fold(&mut file, |table, name| {
             let inner = table.get_mut(name).unwrap();
@@ -191,7 +206,18 @@ mod tests {
 
     #[test]
     fn every_key_that_is_read_has_a_kind() {
-        for table in ["", "wireguard", "remote", "enclaves", "attestation", "nat", "nat.forwards", "egress", "dns"] {
+        for table in [
+            "",
+            "wireguard",
+            "remote",
+            "enclaves",
+            "attestation",
+            "nat",
+            "nat.forwards",
+            "egress",
+            "egress.lists",
+            "dns",
+        ] {
             let path = format!("{table}.nonsense");
             let error = error(&with(path.trim_start_matches('.'), &Value::from(1)));
             let expected = error.split_once(", expected ").unwrap().1;

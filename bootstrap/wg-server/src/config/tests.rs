@@ -19,7 +19,7 @@ fn the_sample_and_the_tests_file_are_right() {
         assert_eq!(config.enclaves.ranges.ipv6_at(252), Some("fd3b:74ac:9d21::fe".parse().unwrap()));
     }
     let list = include_str!("../../../../config/parent/dns-allow-list.txt");
-    assert!(crate::dns::AllowList::parse(list).unwrap().len() > 0);
+    assert!(!crate::dns::AllowList::parse(list).unwrap().is_empty());
     assert!(!Config::parse(SAMPLE).unwrap().dns.dnssec, "behind AWS's resolver");
     assert!(Config::parse(BLIND).unwrap().remote.is_some());
 }

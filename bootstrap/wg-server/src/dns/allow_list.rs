@@ -12,7 +12,7 @@ pub(super) const POLICY_ZONE: &str = "wg-policy";
 const MAX_NAME_LEN: usize = 253 - POLICY_ZONE.len() - 1;
 const MAX_LABEL_LEN: usize = 63;
 /// Far more than anybody maintains by hand. Limits named's memory.
-const MAX_ENTRIES: usize = 10_000;
+pub(crate) const MAX_NAMES: usize = 10_000;
 
 /// A domain name in lower case, without the last dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,48 +79,71 @@ impl AllowList {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         // Some editors write a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let (mut entries, mut doubled) = (BTreeMap::<Name, Entry>::new(), Vec::new());
-        let mut lines = BTreeMap::new();
+        let (mut list, mut lines) = (Self::default(), BTreeMap::new());
         for (line, number) in text.lines().zip(1_u32..) {
             let entry = line.split_once('#').map_or(line, |(entry, _comment)| entry).trim();
             if entry.is_empty() {
                 continue;
             }
-            ensure!(entries.len() < MAX_ENTRIES, "line {number}: expected at most {MAX_ENTRIES} names");
-            let (name, is_below) = match entry.strip_prefix("*.") {
-                Some(name) => (name, true),
-                None => (entry, false),
-            };
-            ensure!(
-                entry != "*",
-                "line {number}: `*` would allow every name; expected the names that are needed, like `aws.com`"
-            );
-            let name = Name::parse(name).with_context(|| format!("line {number}"))?;
-            if let Some(first) = lines.get(&(name.clone(), is_below)) {
-                doubled.push(Doubled { entry: entry.to_owned(), lines: [*first, number] });
+            ensure!(list.entries.len() < MAX_NAMES, "line {number}: expected at most {MAX_NAMES} names");
+            let added = parse_entry(entry).with_context(|| format!("line {number}"))?;
+            if let Some(first) = lines.get(&added) {
+                list.doubled.push(Doubled { entry: entry.to_owned(), lines: [*first, number] });
                 continue;
             }
-            lines.insert((name.clone(), is_below), number);
-            let known = entries.entry(name).or_default();
-            *(if is_below { &mut known.below } else { &mut known.itself }) = true;
+            list.add(&added);
+            lines.insert(added, number);
         }
-        Ok(Self { entries, doubled })
+        Ok(list)
     }
 
-    /// Warnings about probable mistakes, one sentence each.
-    pub(crate) fn warnings(&self, path: &Path) -> Vec<String> {
-        let path = path.display();
+    /// Parses entries of a list without comments. Errors name the entry.
+    pub(crate) fn of(entries: &[String]) -> Result<Self> {
+        let mut list = Self::default();
+        for entry in entries {
+            let added = parse_entry(entry)?;
+            ensure!(list.add(&added), "{entry:?} is there twice, expected each name once");
+        }
+        Ok(list)
+    }
+
+    /// Whether the entry is new.
+    fn add(&mut self, (name, is_below): &(Name, bool)) -> bool {
+        let known = self.entries.entry(name.clone()).or_default();
+        !std::mem::replace(if *is_below { &mut known.below } else { &mut known.itself }, true)
+    }
+
+    /// Adds what another list allows.
+    pub(super) fn extend(&mut self, other: &Self) {
+        for (name, Entry { itself, below }) in other.entries() {
+            let known = self.entries.entry(name.clone()).or_default();
+            *known = Entry { itself: known.itself || itself, below: known.below || below };
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Warnings about entries that are there twice, one sentence each.
+    pub(super) fn warnings(&self, path: &Path) -> Vec<String> {
         let doubled = self.doubled.iter().map(|Doubled { entry, lines: [first, second] }| {
-            format!("{path}: line {second}: {entry} is already on line {first}; expected each name once")
+            format!("{}: line {second}: {entry} is already on line {first}; expected each name once", path.display())
         });
-        let empty = self.entries.is_empty().then(|| {
-            format!("{path}: the list is empty, so every name is denied; expected one name a line, like `aws.com`")
-        });
-        doubled.chain(empty).collect()
+        doubled.collect()
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&Name, Entry)> {
         self.entries.iter().map(|(name, entry)| (name, *entry))
+    }
+
+    /// As [`Self::of`] reads them.
+    pub(crate) fn to_texts(&self) -> Vec<String> {
+        let each = self.entries.iter().flat_map(|(name, entry)| {
+            let itself = entry.itself.then(|| name.to_string());
+            itself.into_iter().chain(entry.below.then(|| format!("*.{name}")))
+        });
+        each.collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -141,6 +164,15 @@ impl AllowList {
         std::iter::successors(name.parent(), Name::parent)
             .any(|ancestor| self.entries.get(&ancestor).is_some_and(|entry| entry.below))
     }
+}
+
+/// A name, and whether the entry stands for the names below it.
+fn parse_entry(entry: &str) -> Result<(Name, bool)> {
+    ensure!(entry != "*", "`*` would allow every name; expected the names that are needed, like `aws.com`");
+    Ok(match entry.strip_prefix("*.") {
+        Some(name) => (Name::parse(name)?, true),
+        None => (Name::parse(entry)?, false),
+    })
 }
 
 #[cfg(test)]
@@ -177,15 +209,6 @@ mod tests {
         assert_eq!(doubled.len(), 2);
         let expected = "list.txt: line 4: AWS.COM. is already on line 1; expected each name once";
         assert_eq!(doubled.warnings(Path::new("list.txt")), [expected]);
-    }
-
-    #[test]
-    fn an_empty_list_is_a_warning() {
-        for text in ["", "# nothing\n"] {
-            let [warning] = &list(text).warnings(Path::new("list.txt"))[..] else { panic!("{text:?}") };
-            assert!(warning.starts_with("list.txt: the list is empty, so every name is denied"), "{warning}");
-        }
-        assert_eq!(list("aws.com").warnings(Path::new("list.txt")), [""; 0]);
     }
 
     #[test]

@@ -28,8 +28,9 @@ use self::aliases::Aliases;
 use self::judgement::{Judge, Judged};
 use self::question::{Question, Received};
 use self::upstream::{Upstreams, read_framed, write_framed};
-use super::allow_list::{self, AllowList};
-use crate::config::Config;
+use super::allow_list;
+use super::allow_lists::AllowLists;
+use crate::config::{Config, ListId};
 use crate::firewall::Sets;
 
 pub(super) use self::judgement::MAX_TTL;
@@ -49,15 +50,22 @@ const BIND_TRIES: usize = 16;
 /// Of messages about refused answers.
 const LOGS_PER_SECOND: u32 = 5;
 
+/// Why addresses open: the name of each list that has resolved to them. Never empty.
+pub(crate) type Reasons = BTreeMap<ListId, Arc<str>>;
+
 /// Opens the way to addresses, before anybody knows them.
 pub(crate) trait Opens: Clone + Send + Sync + 'static {
-    /// Opens them because this name on the list has resolved, for their times to live and a margin.
-    fn open(&self, name: &Arc<str>, addresses: &BTreeMap<IpAddr, Duration>) -> impl Future<Output = Result<()>> + Send;
+    /// Opens them to the enclaves of these lists, for their times to live and a margin.
+    fn open(
+        &self,
+        reasons: &Reasons,
+        addresses: &BTreeMap<IpAddr, Duration>,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 impl Opens for Sets {
-    async fn open(&self, name: &Arc<str>, addresses: &BTreeMap<IpAddr, Duration>) -> Result<()> {
-        Sets::open(self, name, addresses).await
+    async fn open(&self, reasons: &Reasons, addresses: &BTreeMap<IpAddr, Duration>) -> Result<()> {
+        Sets::open(self, reasons, addresses).await
     }
 }
 
@@ -71,7 +79,7 @@ pub(crate) struct Forwarder {
 
 #[derive(Debug)]
 struct Shared {
-    list: AllowList,
+    lists: AllowLists,
     upstreams: Upstreams,
     judge: Judge,
     aliases: Mutex<Aliases>,
@@ -80,19 +88,19 @@ struct Shared {
 
 /// Why a question is passed on.
 enum Purpose {
-    /// The name, or the one that leads to it as an alias, is on the list.
-    Listed(Arc<str>),
+    /// The name, or one that leads to it as an alias, is on a list.
+    Listed(Reasons),
     /// named wants to verify signatures.
     ZoneData,
 }
 
 impl Forwarder {
     /// Listens on a port of 127.0.0.1 that nobody else has.
-    pub(crate) async fn bind(config: &Config, list: AllowList) -> Result<Self> {
+    pub(crate) async fn bind(config: &Config, lists: AllowLists) -> Result<Self> {
         let (udp, tcp) = bind().await.context("listen for named's questions")?;
         let judge = Judge::new(Special::new(&config.wireguard.addresses), config.egress.clone());
         let shared = Shared {
-            list,
+            lists,
             upstreams: Upstreams::new(&config.dns.forwarders),
             judge,
             aliases: Mutex::default(),
@@ -101,9 +109,9 @@ impl Forwarder {
         Ok(Self { udp: Arc::new(udp), tcp: Arc::new(tcp), shared: Arc::new(shared) })
     }
 
-    /// Whether a name is on the list.
-    pub(crate) fn lists(&self, name: &str) -> bool {
-        allow_list::Name::parse(name).is_ok_and(|name| self.shared.list.allows(&name))
+    /// Whether a name is on this list.
+    pub(crate) fn lists(&self, list: &ListId, name: &str) -> bool {
+        self.shared.lists.has(list, name)
     }
 
     /// Where it listens, over UDP and TCP.
@@ -222,32 +230,42 @@ impl Shared {
 
     /// `None`: the name is on no list.
     fn purpose(&self, question: &Question) -> Option<Purpose> {
-        let name = question.name();
-        if let Ok(known) = allow_list::Name::parse(&name.to_ascii())
-            && self.list.allows(&known)
-        {
-            return Some(Purpose::Listed(known.to_string().into()));
-        }
-        if let Some(listed) = self.aliases().listed(name, Instant::now()) {
-            return Some(Purpose::Listed(listed));
+        let reasons = self.reasons(question.name());
+        if !reasons.is_empty() {
+            return Some(Purpose::Listed(reasons));
         }
         let is_zone_data =
             matches!(question.kind(), RecordType::DS | RecordType::DNSKEY | RecordType::NS | RecordType::SOA);
         is_zone_data.then_some(Purpose::ZoneData)
     }
 
+    /// The lists that the name is on, or a name that leads to it as an alias.
+    fn reasons(&self, name: &Name) -> Reasons {
+        let mut reasons = self.aliases().reasons(name, Instant::now());
+        if let Ok(known) = allow_list::Name::parse(&name.to_ascii()) {
+            let text: Arc<str> = known.to_string().into();
+            reasons.extend(self.lists.of(&known).map(|list| (list.clone(), Arc::clone(&text))));
+        }
+        reasons
+    }
+
     async fn resolve(&self, question: &Question, purpose: Purpose, sets: &impl Opens) -> Result<Message> {
         let answer = self.upstreams.ask(question).await?;
-        let Purpose::Listed(listed) = purpose else { return Ok(judgement::zone_data(question, &answer)) };
-        let Judged { answer, targets, addresses } = self.judge.judge(question, answer).context("refused the answer")?;
-        self.remember(&targets, &listed)?;
-        sets.open(&listed, &addresses).await?;
+        let Purpose::Listed(mut reasons) = purpose else { return Ok(judgement::zone_data(question, &answer)) };
+        let judged = self.judge.judge(question, answer, &reasons).context("refused the answer")?;
+        let Judged { answer, targets, addresses } = judged;
+        self.remember(&targets, &reasons)?;
+        // named keeps the records of the targets too, and answers questions for them without asking again.
+        for (list, name) in targets.iter().flat_map(|(target, _)| self.reasons(target)) {
+            reasons.entry(list).or_insert(name);
+        }
+        sets.open(&reasons, &addresses).await?;
         Ok(answer)
     }
 
-    fn remember(&self, targets: &[(Name, Duration)], listed: &Arc<str>) -> Result<()> {
+    fn remember(&self, targets: &[(Name, Duration)], reasons: &Reasons) -> Result<()> {
         let (mut aliases, now) = (self.aliases(), Instant::now());
-        targets.iter().try_for_each(|(name, ttl)| aliases.add(name, listed, *ttl, now))
+        targets.iter().try_for_each(|(name, ttl)| aliases.add(name, reasons, *ttl, now))
     }
 
     fn aliases(&self) -> std::sync::MutexGuard<'_, Aliases> {

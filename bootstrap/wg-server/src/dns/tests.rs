@@ -65,11 +65,7 @@ struct Setup {
 struct Unwatched;
 
 impl Opens for Unwatched {
-    async fn open(
-        &self,
-        _: &std::sync::Arc<str>,
-        _: &std::collections::BTreeMap<std::net::IpAddr, Duration>,
-    ) -> Result<()> {
+    async fn open(&self, _: &Reasons, _: &std::collections::BTreeMap<std::net::IpAddr, Duration>) -> Result<()> {
         Ok(())
     }
 }

@@ -32,6 +32,12 @@ impl Nft {
         self.succeeded(&output)
     }
 
+    /// Has the kernel check a transaction, and changes nothing.
+    pub(super) async fn check(&self, transaction: &str) -> Result<()> {
+        let output = self.run(&["-c", "-j", "-f", "-"], transaction).await?;
+        self.succeeded(&output)
+    }
+
     /// One of our tables as the kernel has it. `None` if it does not exist.
     pub(super) async fn table(&self, name: &str) -> Result<Option<Value>> {
         let output = self.run(&["-j", "list", "table", "inet", name], "").await?;

@@ -30,10 +30,14 @@ pub(super) fn drop_into(counter: &'static str) -> Vec<Statement<'static>> {
     vec![Statement::Counter(Counter::Named(counter.into())), Statement::Drop(None)]
 }
 
-/// Counts a packet under a name and sends its headers to a group of NFLOG, and lets the next statement decide.
-pub(super) fn report(counter: &'static str, group: u16) -> Vec<Statement<'static>> {
-    let log = Log { prefix: Some(counter.into()), ..Log::new(Some(group.into())) };
-    vec![Statement::Counter(Counter::Named(counter.into())), Statement::Log(Some(log))]
+/// Counts a packet under a name, and lets the next statement decide.
+pub(super) fn count(counter: &'static str) -> Statement<'static> {
+    Statement::Counter(Counter::Named(counter.into()))
+}
+
+/// Sends a packet's headers to a group of NFLOG, and lets the next statement decide.
+pub(super) fn log(prefix: &'static str, group: u16) -> Statement<'static> {
+    Statement::Log(Some(Log { prefix: Some(prefix.into()), ..Log::new(Some(group.into())) }))
 }
 
 pub(super) fn jump(chain: &'static str) -> Statement<'static> {
@@ -104,7 +108,16 @@ pub(super) fn destination_in(range: Range) -> Statement<'static> {
 
 /// The destination is an element of the set, whose type is of this IP version.
 pub(super) fn destination_in_set(set: &str, is_ipv4: bool) -> Statement<'static> {
-    is(field(if is_ipv4 { "ip" } else { "ip6" }, "daddr"), text(&format!("@{set}")))
+    in_set("daddr", set, is_ipv4)
+}
+
+/// The same for the source.
+pub(super) fn source_in_set(set: &str, is_ipv4: bool) -> Statement<'static> {
+    in_set("saddr", set, is_ipv4)
+}
+
+fn in_set(which: &'static str, set: &str, is_ipv4: bool) -> Statement<'static> {
+    is(field(if is_ipv4 { "ip" } else { "ip6" }, which), text(&format!("@{set}")))
 }
 
 /// The destination is in this network, and has this port, if any.

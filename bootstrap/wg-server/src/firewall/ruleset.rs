@@ -11,11 +11,12 @@ use nftables::stmt::Statement;
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::Value;
 
-use super::opened;
+use super::members;
+use super::opened::MAX_ADDRESSES;
 use super::packet::{Hook, Packet};
 use super::rule::{self, Rule};
 use super::sets;
-use crate::config::{Allowed, Config, Forward, InterfaceName, Mode, Range, Ranges};
+use crate::config::{Allowed, Config, Forward, InterfaceName, List, ListId, ListName, Mode, Range, Ranges};
 use crate::entry_port::TunnelPorts;
 
 pub(super) const TABLE: &str = "wg_server";
@@ -52,6 +53,7 @@ pub(crate) struct Plan {
     /// What enclaves may reach besides the addresses of names.
     destinations: Vec<Allowed>,
     mode: Mode,
+    lists: Vec<List>,
 }
 
 /// A chain and its rules.
@@ -75,11 +77,17 @@ impl Plan {
             forwards: config.nat.forwards.clone(),
             destinations: config.egress.destinations.clone(),
             mode: config.egress.mode,
+            lists: config.egress.lists.clone(),
         }
     }
 
-    /// One transaction that replaces the old table, if there is one.
-    pub(super) fn replacement(&self) -> Nftables<'static> {
+    /// The names of `egress.lists`.
+    pub(super) fn lists(&self) -> Vec<ListName> {
+        self.lists.iter().map(|list| list.name.clone()).collect()
+    }
+
+    /// One transaction that replaces the old table, if there is one. Refused packets are counted, and named `if is_logged`.
+    pub(super) fn replacement(&self, is_logged: bool) -> Nftables<'static> {
         let mut batch = Batch::new();
         // Deleting a missing table is an error, adding an existing one is not.
         batch.add(table());
@@ -87,9 +95,16 @@ impl Plan {
         batch.add(table());
         batch.add(counter(OTHER_NAME_SERVERS));
         batch.add(counter(UNLISTED));
-        batch.add(set(sets::IPV4, SetType::Ipv4Addr));
-        batch.add(set(sets::IPV6, SetType::Ipv6Addr));
-        let chains = self.chains();
+        let every = std::iter::once(ListId::Every);
+        for (is_ipv4, kind) in [(true, SetType::Ipv4Addr), (false, SetType::Ipv6Addr)] {
+            for list in every.clone().chain(self.lists().into_iter().map(ListId::Some)) {
+                batch.add(set_of_resolved(sets::set_name(&list, is_ipv4), kind));
+            }
+            for list in &self.lists {
+                batch.add(set(members::set_name(&list.name, is_ipv4), kind));
+            }
+        }
+        let chains = self.chains(is_logged);
         for chain in &chains {
             batch.add(NfListObject::Chain(chain.declaration()));
         }
@@ -174,7 +189,7 @@ impl Plan {
         parents.flat_map(ports).collect()
     }
 
-    fn chains(&self) -> [Rules; 9] {
+    fn chains(&self, is_logged: bool) -> [Rules; 9] {
         let filter = |hook| Some((NfChainType::Filter, hook, FILTER));
         let last = Some((NfChainType::Filter, NfHook::Input, LAST));
         [
@@ -194,7 +209,7 @@ impl Plan {
                 rules: self.postrouting(),
             },
             Rules { name: "enclaves_to_parent", hook: None, rules: self.staying() },
-            Rules { name: "from_enclaves", hook: None, rules: self.leaving() },
+            Rules { name: "from_enclaves", hook: None, rules: self.leaving(is_logged) },
             Rules { name: "to_enclaves", hook: None, rules: self.arriving() },
         ]
     }
@@ -303,7 +318,7 @@ impl Plan {
         ]
     }
 
-    fn leaving(&self) -> Vec<Rule> {
+    fn leaving(&self, is_logged: bool) -> Vec<Rule> {
         let mut rules = vec![vec![rule::answers_a_connection(), rule::belongs_to_a_connection(), rule::accept()]];
         // Enclaves may ask only the gateway's name server, even over connections that an earlier table allowed.
         for protocol in ["udp", "tcp"] {
@@ -324,16 +339,19 @@ impl Plan {
             }
             let is_ipv4 = range.first.is_ipv4();
             let leaves = || vec![rule::goes_to(self.uplink.as_str()), rule::source_in(range)];
-            let set = if is_ipv4 { sets::IPV4 } else { sets::IPV6 };
-            rules.push([leaves(), vec![rule::destination_in_set(set, is_ipv4), rule::accept()]].concat());
-            for allowed in self.destinations.iter().filter(|allowed| allowed.net.addr().is_ipv4() == is_ipv4) {
-                rules.push([leaves(), rule::allowed(*allowed), vec![rule::accept()]].concat());
+            rules.extend(opened(&leaves(), &ListId::Every, &self.destinations, is_ipv4));
+            for List { name, destinations, .. } in &self.lists {
+                let of_members = vec![rule::source_in_set(&members::set_name(name, is_ipv4), is_ipv4)];
+                let leaves = [leaves(), of_members].concat();
+                rules.extend(opened(&leaves, &ListId::Some(name.clone()), destinations, is_ipv4));
             }
             let verdict = match self.mode {
                 Mode::Enforce => Statement::Drop(None),
                 Mode::Observe => rule::accept(),
             };
-            rules.push([leaves(), rule::report(UNLISTED, LOG_GROUP), vec![verdict]].concat());
+            let log = is_logged.then(|| rule::log(UNLISTED, LOG_GROUP));
+            let report = std::iter::once(rule::count(UNLISTED)).chain(log).chain([verdict]);
+            rules.push(leaves().into_iter().chain(report).collect());
         }
         rules.push(rule::drop().to_vec());
         rules
@@ -423,23 +441,41 @@ fn counter(name: &'static str) -> NfListObject<'static> {
     NfListObject::Counter(Counter { family, table, name: name.into(), handle: None, packets: None, bytes: None })
 }
 
+/// The rules that let packets which match `leaves` pass to the destinations of a list.
+fn opened(leaves: &Rule, list: &ListId, destinations: &[Allowed], is_ipv4: bool) -> Vec<Rule> {
+    let resolved = vec![rule::destination_in_set(&sets::set_name(list, is_ipv4), is_ipv4)];
+    let of_version = destinations.iter().filter(|allowed| allowed.net.addr().is_ipv4() == is_ipv4);
+    let each = std::iter::once(resolved).chain(of_version.map(|allowed| rule::allowed(*allowed)));
+    each.map(|destination| [leaves.clone(), destination, vec![rule::accept()]].concat()).collect()
+}
+
 /// Of addresses that the kernel forgets by itself.
-fn set(name: &'static str, kind: SetType) -> NfListObject<'static> {
-    NfListObject::Set(Box::new(Set {
+fn set_of_resolved(name: String, kind: SetType) -> NfListObject<'static> {
+    let flags = Some(HashSet::from([SetFlag::Timeout]));
+    // Those that have ended count until the kernel collects them.
+    let size = Some(u32::try_from(MAX_ADDRESSES).expect("fewer than a billion") * 2);
+    NfListObject::Set(Box::new(Set { flags, size, ..empty_set(name, kind) }))
+}
+
+fn set(name: String, kind: SetType) -> NfListObject<'static> {
+    NfListObject::Set(Box::new(empty_set(name, kind)))
+}
+
+fn empty_set(name: String, kind: SetType) -> Set<'static> {
+    Set {
         family: NfFamily::INet,
         table: TABLE.into(),
         name: name.into(),
         set_type: SetTypeValue::Single(kind),
-        flags: Some(HashSet::from([SetFlag::Timeout])),
-        // Those that have ended count until the kernel collects them.
-        size: Some(u32::try_from(opened::MAX_ADDRESSES).expect("fewer than a billion") * 2),
+        flags: None,
+        size: None,
         handle: None,
         policy: None,
         elem: None,
         timeout: None,
         gc_interval: None,
         comment: None,
-    }))
+    }
 }
 
 fn table() -> NfListObject<'static> {

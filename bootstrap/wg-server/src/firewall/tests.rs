@@ -1,5 +1,7 @@
 mod cost;
 mod gate;
+mod lists;
+mod logging;
 mod names;
 mod remote;
 mod sets;
@@ -37,7 +39,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn apply() -> Firewall {
-    wait(Firewall::apply(Path::new(NFT), &plan(LAB), |_| true)).unwrap()
+    wait(Firewall::apply(Path::new(NFT), &plan(LAB), |_, _| true)).unwrap()
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn inside_broken_nft() {
     let dir = tempfile::tempdir().unwrap();
     let nft = dir.path().join("nft");
     std::os::unix::fs::symlink(NFT, &nft).unwrap();
-    let mut firewall = wait(Firewall::apply(&nft, &plan(LAB), |_| true)).unwrap();
+    let mut firewall = wait(Firewall::apply(&nft, &plan(LAB), |_, _| true)).unwrap();
     std::fs::remove_file(&nft).unwrap();
     assert_eq!(wait(firewall.restore()).unwrap(), [], "nothing has changed: nft is not needed");
     sh("nft flush ruleset");
@@ -189,7 +191,7 @@ fn inside_untracked() {
 
 #[test]
 fn a_program_that_is_not_nft_is_named() {
-    let error = wait(Firewall::apply(Path::new("/nonexistent/nft"), &plan(LAB), |_| true)).unwrap_err();
+    let error = wait(Firewall::apply(Path::new("/nonexistent/nft"), &plan(LAB), |_, _| true)).unwrap_err();
     let error = format!("{error:#}");
     assert!(
         error.starts_with("set the firewall table inet wg_server: ") && error.contains("/nonexistent/nft"),
@@ -199,7 +201,7 @@ fn a_program_that_is_not_nft_is_named() {
 
 #[test]
 fn enclaves_may_only_be_connected_to_each_other_where_configured() {
-    let rules = |text: &str| serde_json::to_string(&plan(text).replacement()).unwrap();
+    let rules = |text: &str| serde_json::to_string(&plan(text).replacement(true)).unwrap();
     assert!(!rules(LAB).contains(r#"{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set""#));
     let open = LAB.replacen("[enclaves]", "[enclaves]\nenclave_to_enclave = true", 1);
     assert!(rules(&open).contains(r#"{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set""#));
@@ -323,7 +325,7 @@ fn inside_forwards() {
         ]"#;
     let without = LAB.replacen("[[nat.forwards]]\nport = 443\nto = \"203.0.113.2:443\"\n", "", 1);
     let plan = plan(&without.replacen("[nat]", forwards, 1));
-    let firewall = wait(Firewall::apply(Path::new(NFT), &plan, |_| true)).unwrap();
+    let firewall = wait(Firewall::apply(Path::new(NFT), &plan, |_, _| true)).unwrap();
     let listen = |at: &'static str| within("enclave", || TcpListener::bind(at).unwrap());
     let refuses = |from: &str, to: &str| assert!(within(from, || connects(to)).is_err(), "{from} reaches {to}");
 
@@ -419,7 +421,7 @@ fn inside_busy() {
     };
     // Whatever wg-server does, something else is changed at once.
     let other = busy("other", &format!("{NFT} add table inet other; {NFT} delete table inet other"));
-    let mut firewall = wait(Firewall::apply(&other, &plan(LAB), |_| true)).unwrap();
+    let mut firewall = wait(Firewall::apply(&other, &plan(LAB), |_, _| true)).unwrap();
     assert_eq!(wait(firewall.restore()).unwrap(), []);
     for change in ["nft flush ruleset", "nft flush chain inet wg_server input"] {
         sh(change);
@@ -428,7 +430,7 @@ fn inside_busy() {
     }
     // The table itself is changed at once: it cannot be said to be in place.
     let own = busy("own", &format!("{NFT} add rule inet wg_server from_enclaves accept"));
-    let error = format!("{:#}", wait(Firewall::apply(&own, &plan(LAB), |_| true)).unwrap_err());
+    let error = format!("{:#}", wait(Firewall::apply(&own, &plan(LAB), |_, _| true)).unwrap_err());
     assert!(error.contains("expected it to be left alone: `nft monitor`"), "{error}");
 }
 

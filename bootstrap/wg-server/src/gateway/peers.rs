@@ -89,6 +89,7 @@ impl Gateway {
         let mut state = self.shared.state.lock().await;
         let expected: Vec<Expected> = state.expected(self.keepalive());
         state.preshared_keys.retain(|key, _| expected.iter().any(|expected| expected.public_key.0 == *key));
+        self.narrow_lists(&state).await?;
         let kernel = self.shared.interface.peers().await?;
         renewals.forget_all_but(&expected);
         let mut settled = Settled { problems: unmendable(&expected, &kernel), ..Settled::default() };
@@ -109,6 +110,7 @@ impl Gateway {
                 }
             }
         }
+        self.settle_lists(&state).await?;
         Ok(settled)
     }
 }

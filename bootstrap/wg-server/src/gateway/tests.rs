@@ -15,7 +15,8 @@ async fn gateway(dir: &tempfile::TempDir) -> Gateway {
     let key = PrivateKey::new([7; 32]);
     let (interface, _) = Interface::find(&config.wireguard, &key).await.unwrap();
     let relays = "127.0.0.1:40001".parse().unwrap();
-    Gateway::new(&config, attestation, interface, key.public_key(), relays).unwrap()
+    let sets = Sets::adopt(Vec::new(), None, |_, _| true).unwrap();
+    Gateway::new(&config, attestation, interface, key.public_key(), relays, sets).unwrap()
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::time::SystemTime;
 
 use super::{
-    AttestedReport, EgressReport, EnclaveReport, ForwardReport, Renewing, RepairsReport, Report, ResolvedReport,
+    AttestedReport, EgressReport, EnclaveReport, ForwardReport, ListReport, Renewing, RepairsReport, Report,
+    ResolvedReport,
 };
 
 /// More would hide the rest of the report.
@@ -31,7 +32,10 @@ impl Display for Report {
             writeln!(f, "  repaired: {} {count} times, last {}", kind.name(), last.map_or_else(String::new, ago))?;
         }
         self.problems.iter().try_for_each(|problem| writeln!(f, "  problem: {problem}"))?;
-        self.enclaves.iter().try_for_each(|enclave| enclave.fmt(f))
+        self.enclaves.iter().try_for_each(|enclave| {
+            enclave.fmt(f)?;
+            self.egress.fmt_for(enclave, f)
+        })
     }
 }
 
@@ -45,14 +49,40 @@ impl Display for EgressReport {
         for destination in &self.destinations {
             writeln!(f, "  open: {destination} (egress.destinations)")?;
         }
-        let now = super::unix_seconds(SystemTime::now());
-        for ResolvedReport { address, name, until } in self.resolved.iter().take(MAX_RESOLVED) {
-            writeln!(f, "  open: {address} ({name}, for {})", span(until.saturating_sub(now)))?;
+        open(f, &self.resolved, "")
+    }
+}
+
+impl EgressReport {
+    /// What this enclave may reach besides.
+    fn fmt_for(&self, enclave: &EnclaveReport, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.lists.is_empty() {
+            return Ok(());
         }
-        match self.resolved.len().saturating_sub(MAX_RESOLVED) {
-            0 => Ok(()),
-            more => writeln!(f, "  open: {more} more addresses of names, see `wg-server status --json`"),
+        let names: Vec<&str> = enclave.lists.iter().map(String::as_str).collect();
+        writeln!(f, "  lists: {}", if names.is_empty() { "(none)".to_owned() } else { names.join(", ") })?;
+        for ListReport { name, destinations, resolved } in &self.lists {
+            if !enclave.lists.contains(name) {
+                continue;
+            }
+            for destination in destinations {
+                writeln!(f, "  open: {destination} (list {name})")?;
+            }
+            open(f, resolved, &format!("list {name}: "))?;
         }
+        Ok(())
+    }
+}
+
+/// The addresses of names, and why they are open.
+fn open(f: &mut Formatter<'_>, resolved: &[ResolvedReport], list: &str) -> fmt::Result {
+    let now = super::unix_seconds(SystemTime::now());
+    for ResolvedReport { address, name, until } in resolved.iter().take(MAX_RESOLVED) {
+        writeln!(f, "  open: {address} ({list}{name}, for {})", span(until.saturating_sub(now)))?;
+    }
+    match resolved.len().saturating_sub(MAX_RESOLVED) {
+        0 => Ok(()),
+        more => writeln!(f, "  open: {more} more addresses of names, see `wg-server status --json`"),
     }
 }
 

@@ -17,6 +17,7 @@ fn report() -> Report {
                 name: "aws.com".to_owned(),
                 until: unix_seconds(SystemTime::now()) + 3723,
             }],
+            lists: Vec::new(),
         },
         problems: vec!["a thing is wrong: mend it".to_owned()],
         repairs: [(Kind::Firewall, RepairsReport { count: 2, last: Some(0) }), (Kind::Peer, RepairsReport::default())]
@@ -30,6 +31,7 @@ fn report() -> Report {
             cid: 16,
             state: "peer".to_owned(),
             addresses: vec!["203.0.113.2".parse().unwrap(), "fd3b::2".parse().unwrap()],
+            lists: BTreeSet::new(),
             public_key: Some("theirs".to_owned()),
             endpoint: Some("127.0.0.1:40000".parse().unwrap()),
             connected_since: None,
@@ -84,6 +86,30 @@ fn the_table_counts_the_addresses_that_it_leaves_out() {
     assert!(table.contains("open: 5 let through (egress.mode = \"observe\")\n"), "{table}");
     assert_eq!(table.matches("(a, for ").count(), 32, "{table}");
     assert!(table.contains("  open: 8 more addresses of names, see `wg-server status --json`\n"), "{table}");
+}
+
+#[test]
+fn the_table_shows_for_each_enclave_what_its_lists_open_and_why() {
+    let mut report = report();
+    assert!(!report.to_string().contains("lists: "), "without lists there is nothing to say: {report}");
+    let address = |address: &str, name: &str| ResolvedReport {
+        address: address.parse().unwrap(),
+        name: name.to_owned(),
+        until: unix_seconds(SystemTime::now()) + 62,
+    };
+    report.egress.lists = [("a", "10.0.0.1:443", "198.51.100.90"), ("b", "10.0.0.2:443", "198.51.100.91")]
+        .map(|(name, destination, resolved)| ListReport {
+            name: name.to_owned(),
+            destinations: vec![destination.to_owned()],
+            resolved: vec![address(resolved, "kms.example")],
+        })
+        .into();
+    assert!(report.to_string().ends_with("  lists: (none)\n"), "{report}");
+    report.enclaves[0].lists.insert("b".to_owned());
+    let table = report.to_string();
+    let of_b = "  lists: b\n  open: 10.0.0.2:443 (list b)\n  open: 198.51.100.91 (list b: kms.example, for 1 min ";
+    assert!(table.contains(of_b), "{table}");
+    assert!(!table.contains("10.0.0.1") && !table.contains("198.51.100.90"), "another enclave's list: {table}");
 }
 
 #[test]

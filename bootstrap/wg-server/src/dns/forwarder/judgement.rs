@@ -10,9 +10,10 @@ use hickory_proto::rr::rdata::svcb::SvcParamValue;
 use hickory_proto::rr::rdata::{CNAME, HTTPS, SVCB};
 use hickory_proto::rr::{DNSClass, Name, RData, Record};
 
+use super::Reasons;
 use super::address::Special;
 use super::question::Question;
-use crate::config::{Egress, Mode};
+use crate::config::{Egress, ListId, Mode};
 
 /// named keeps no answer longer, and asks again. So no address stays open much longer than its name has it.
 pub(crate) const MAX_TTL: Duration = Duration::from_mins(5);
@@ -54,7 +55,7 @@ impl Judge {
     ///
     /// # Errors
     /// named must not get the answer.
-    pub(super) fn judge(&self, question: &Question, answer: Message) -> Result<Judged> {
+    pub(super) fn judge(&self, question: &Question, answer: Message, reasons: &Reasons) -> Result<Judged> {
         let mut judged = without_addresses(question, &answer);
         let Chain { names, targets } = Chain::follow(question.name(), &answer.answers)?;
         let (mut kept, mut addresses) = (Vec::new(), BTreeMap::new());
@@ -67,7 +68,7 @@ impl Judge {
             record.ttl = clamped(record.ttl);
             for address in addresses_in(&record.data) {
                 let ttl = Duration::from_secs(record.ttl.into());
-                match (self.special.kind(address), self.egress.lists(address)) {
+                match (self.special.kind(address), self.egress.lists(address, reasons.keys())) {
                     (None, _) => {
                         let longest = addresses.entry(address).or_insert(ttl);
                         *longest = ttl.max(*longest);
@@ -79,7 +80,12 @@ impl Judge {
                         tracing::info!(name = %question.name(), "the address {address} ({kind}) would be refused");
                     }
                     (Some(kind), false) => bail!(
-                        "the address {address} ({kind}); expected one of the internet, or {address} in egress.destinations"
+                        "the address {address} ({kind}); expected one of the internet, or {address} in {}",
+                        if reasons.contains_key(&ListId::Every) {
+                            "egress.destinations"
+                        } else {
+                            "egress.lists.destinations"
+                        }
                     ),
                 }
             }

@@ -5,6 +5,9 @@ use hickory_proto::rr::rdata::{A, CNAME};
 use hickory_proto::rr::{RData, Record};
 
 use super::*;
+use crate::dns::AllowList;
+
+mod lists;
 
 const LAB: &str = include_str!("../../../tests/parent.toml");
 const LIST: &str = "aws.com\n*.wild.example\nalias.example\n";
@@ -88,10 +91,16 @@ struct Recorder {
 }
 
 impl Opens for Recorder {
-    async fn open(&self, name: &Arc<str>, addresses: &BTreeMap<IpAddr, Duration>) -> Result<()> {
+    async fn open(&self, reasons: &Reasons, addresses: &BTreeMap<IpAddr, Duration>) -> Result<()> {
         anyhow::ensure!(!self.is_broken, "the firewall is broken");
-        let entries = addresses.iter().map(|(address, ttl)| (name.to_string(), address.to_string(), ttl.as_secs()));
-        self.opened.lock().unwrap().extend(entries);
+        for (list, name) in reasons {
+            let reason = match list {
+                ListId::Every => name.to_string(),
+                ListId::Some(list) => format!("{list}: {name}"),
+            };
+            let entries = addresses.iter().map(|(address, ttl)| (reason.clone(), address.to_string(), ttl.as_secs()));
+            self.opened.lock().unwrap().extend(entries);
+        }
         Ok(())
     }
 }
@@ -107,9 +116,16 @@ fn entry(name: &str, address: &str, ttl: u64) -> (String, String, u64) {
 }
 
 async fn forwarder(resolvers: &[&Resolver]) -> Forwarder {
+    forwarder_with("", resolvers).await
+}
+
+/// With further tables.
+async fn forwarder_with(tables: &str, resolvers: &[&Resolver]) -> Forwarder {
     let addresses: Vec<String> = resolvers.iter().map(|resolver| format!("\"{}\"", resolver.address())).collect();
     let toml = LAB.replacen("\"198.51.100.53\"", &addresses.join(","), 1);
-    Forwarder::bind(&Config::parse(&toml).unwrap(), AllowList::parse(LIST).unwrap()).await.unwrap()
+    let config = Config::parse(&toml.replacen("[dns]", &format!("{tables}\n[dns]"), 1)).unwrap();
+    let lists = AllowLists::new(AllowList::parse(LIST).unwrap(), &config.egress.lists);
+    Forwarder::bind(&config, lists).await.unwrap()
 }
 
 /// Runs the forwarder while `test` goes on.

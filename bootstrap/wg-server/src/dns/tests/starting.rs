@@ -19,9 +19,11 @@ fn inside_starter() {
     runtime.block_on(async {
         std::fs::create_dir_all(setup.dir.path().join("named/work")).unwrap();
         std::fs::create_dir_all(setup.dir.path().join("log")).unwrap();
-        let list = AllowList::load(&setup.config.dns.allow_list_path).unwrap();
+        let lists = AllowLists::load(&setup.config).unwrap();
         let dir = setup.dir.path().join("named");
-        for file in named_conf::files(&setup.config, &list, &dir, &Secret::random(), ([127, 0, 0, 1], 5353).into()) {
+        for file in
+            named_conf::files(&setup.config, lists.all(), &dir, &Secret::random(), ([127, 0, 0, 1], 5353).into())
+        {
             std::fs::write(dir.join(file.name), file.text).unwrap();
         }
         let listener = starter::bind(&socket_path).unwrap();

@@ -78,7 +78,7 @@ fn inside_names() {
     let config = Config::parse(&toml).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let firewall = Firewall::apply(Path::new(NFT), &plan(&toml), |_| true).await.unwrap();
+        let firewall = Firewall::apply(Path::new(NFT), &plan(&toml), |_, _| true).await.unwrap();
         let (prepared, forwarder) = dns::prepare(&config, &path("named")).await.unwrap();
         let health = Health::default();
         let named = Named::new(&config, prepared, firewall.gate(), &health);

@@ -19,7 +19,7 @@ fn inside_remote() {
         ip -n internet link set inner up; ip -n internet link set outer up");
     let remote = "[remote]\nlisten = \"192.0.2.10:821\"\nparents = [\"192.0.2.2\"]\n[nat]";
     let plan = plan(&LAB.replacen("[nat]", remote, 1));
-    wait(Firewall::apply(Path::new(NFT), &plan, |_| true)).unwrap();
+    wait(Firewall::apply(Path::new(NFT), &plan, |_, _| true)).unwrap();
     let _entry_port = EntryPort::hold_everywhere(51_820).unwrap();
     let wireguard = UdpSocket::bind(("0.0.0.0", BEHIND)).unwrap();
     wireguard.set_read_timeout(Some(SOON)).unwrap();
@@ -42,7 +42,7 @@ fn inside_remote() {
     wait(Firewall::apply(
         Path::new(NFT),
         &super::plan(&LAB.replacen("[nat]", &remote.replacen("[\"192.0.2.2\"]", parents, 1), 1)),
-        |_| true,
+        |_, _| true,
     ))
     .unwrap();
     within("internet", || UdpSocket::bind("192.0.2.3:0").unwrap().send_to(b"x", "192.0.2.10:51820").unwrap());
@@ -70,7 +70,7 @@ fn inside_remote_entry_port() {
         ip -n parent link set outer up");
     let remote = "[remote]\nlisten = \"192.0.2.10:821\"\nparents = [\"192.0.2.2\", \"2001:db8:2::2\"]\n[nat]";
     let mut firewall =
-        wait(Firewall::apply(Path::new(NFT), &plan(&LAB.replacen("[nat]", remote, 1)), |_| true)).unwrap();
+        wait(Firewall::apply(Path::new(NFT), &plan(&LAB.replacen("[nat]", remote, 1)), |_, _| true)).unwrap();
     // The host's own rules speak of the configured port.
     sh("nft add table inet filter
         nft add chain inet filter input '{ type filter hook input priority 0; policy drop; }'

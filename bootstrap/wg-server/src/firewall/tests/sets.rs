@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::*;
+use crate::dns::Reasons;
 use crate::health::Health;
 use crate::refused::Refused;
 
@@ -25,18 +25,26 @@ pub(super) const NETWORK: &str = "mount -t tmpfs none /run; mkdir /run/netns; ip
     ip -n internet addr add 169.254.169.254/32 dev outer; ip route add 169.254.169.254 dev uplink0
     ip -n internet link set outer up; ip -n internet link set lo up";
 
-fn addresses(ttls: &[(&str, u64)]) -> BTreeMap<IpAddr, Duration> {
+pub(super) fn addresses(ttls: &[(&str, u64)]) -> BTreeMap<IpAddr, Duration> {
     ttls.iter().map(|(address, ttl)| (address.parse().unwrap(), Duration::from_secs(*ttl))).collect()
 }
 
+pub(super) fn open_to(firewall: &Firewall, list: ListId, name: &str, ttls: &[(&str, u64)]) {
+    wait(firewall.sets().open(&Reasons::from([(list, name.into())]), &addresses(ttls))).unwrap();
+}
+
+fn every(name: &str) -> Reasons {
+    Reasons::from([(ListId::Every, name.into())])
+}
+
 fn open(firewall: &Firewall, name: &str, ttls: &[(&str, u64)]) {
-    wait(firewall.sets().open(&Arc::from(name), &addresses(ttls))).unwrap();
+    open_to(firewall, ListId::Every, name, ttls);
 }
 
 /// The elements as nft shows them: address, seconds until they end, name.
 fn elements() -> Vec<(String, u64, String)> {
     let table = serde_json::from_str(&sh("nft -j list table inet wg_server")).unwrap();
-    let listed = crate::firewall::sets::elements(&table).into_iter();
+    let listed = crate::firewall::sets::elements(&table, &[]).into_iter();
     listed.map(|it| (it.address.to_string(), it.expires.unwrap().as_secs(), it.comment)).collect()
 }
 
@@ -154,11 +162,11 @@ fn inside_full() {
     // Added, and extended.
     for ttl in [0, 60] {
         for first in (0..max).step_by(256) {
-            wait(firewall.sets().open(&Arc::from("aws.com"), &answer(first, ttl))).unwrap();
+            wait(firewall.sets().open(&every("aws.com"), &answer(first, ttl))).unwrap();
         }
     }
     let more = addresses(&[("2001:db8:1::", 0)]);
-    let error = wait(firewall.sets().open(&Arc::from("aws.com"), &more)).unwrap_err().to_string();
+    let error = wait(firewall.sets().open(&every("aws.com"), &more)).unwrap_err().to_string();
     assert_eq!(error, "16384 addresses are open, the maximum");
     assert_eq!(elements().len(), 16_384);
     sh("nft flush ruleset");
@@ -229,7 +237,7 @@ fn inside_crash() {
     drop(firewall);
     assert!(within("enclave", || connects("198.51.100.90:443")).is_ok());
     let plan = plan(LAB);
-    let _firewall = wait(Firewall::apply(Path::new(NFT), &plan, |name| name == "kms.example")).unwrap();
+    let _firewall = wait(Firewall::apply(Path::new(NFT), &plan, |_, name| name == "kms.example")).unwrap();
     assert!(are(&[("198.51.100.90", 122, "kms.example")]), "{:?}", elements());
     assert!(within("enclave", || connects("198.51.100.90:443")).is_ok());
     assert!(within("enclave", || connects("198.51.100.66:443")).is_err());
@@ -255,8 +263,9 @@ fn inside_observe() {
     for mode in ["observe", "enforce"] {
         let toml = LAB.replacen("[egress]\n", &format!("[egress]\nmode = \"{mode}\"\n"), 1);
         let config = Config::parse(&toml).unwrap();
-        let firewall = wait(Firewall::apply(Path::new(NFT), &plan(&toml), |_| true)).unwrap();
-        let (refused, health) = (Refused::new(&config.egress), Health::default());
+        let firewall = wait(Firewall::apply(Path::new(NFT), &plan(&toml), |_, _| true)).unwrap();
+        let (refused, health) =
+            (Refused::new(&config.egress, firewall.sets().members(), firewall.is_logged), Health::default());
         let report = wait(async {
             tokio::select! {
                 never = refused.watch(&health) => match never {},

@@ -40,10 +40,14 @@ fn alias(owner: &str, ttl: u32, target: &str) -> Record {
     record(owner, ttl, RData::CNAME(CNAME(name(target))))
 }
 
+fn every() -> Reasons {
+    Reasons::from([(ListId::Every, "aws.com".into())])
+}
+
 fn judged(of: &str, records: Vec<Record>) -> Result<Judged> {
     let mut answer = Message::response(9, OpCode::Query);
     answer.insert_answers(records);
-    judge().judge(&question(of, RecordType::A), answer)
+    judge().judge(&question(of, RecordType::A), answer, &every())
 }
 
 fn addresses(judged: &Judged) -> Vec<(String, u64)> {
@@ -99,7 +103,7 @@ fn additional_records_and_addresses_of_authorities_are_taken_out() {
     answer.add_authority(record("aws.com.", 86_400, RData::NS(NS(name("ns.aws.com.")))));
     answer.add_authority(a("aws.com.", 5, "198.51.100.66"));
     answer.add_additional(a("aws.com.", 5, "198.51.100.66"));
-    let judged = judge().judge(&question("aws.com.", RecordType::A), answer).unwrap();
+    let judged = judge().judge(&question("aws.com.", RecordType::A), answer, &every()).unwrap();
     assert_eq!(addresses(&judged), [seconds("198.51.100.80", 5)]);
     assert_eq!((judged.answer.authorities.len(), judged.answer.authorities[0].ttl), (1, 300));
     assert!(judged.answer.additionals.is_empty());
@@ -142,9 +146,32 @@ fn where_wg_server_only_observes_such_an_address_passes_and_is_not_opened() {
     let judge = Judge::new(Special::new(&config.wireguard.addresses), config.egress);
     let mut answer = Message::response(9, OpCode::Query);
     answer.insert_answers(vec![a("aws.com.", 5, "198.51.100.80"), a("aws.com.", 5, "10.0.0.1")]);
-    let judged = judge.judge(&question("aws.com.", RecordType::A), answer).unwrap();
+    let judged = judge.judge(&question("aws.com.", RecordType::A), answer, &every()).unwrap();
     assert_eq!(addresses(&judged), [seconds("198.51.100.80", 5)]);
     assert_eq!(judged.answer.answers.len(), 2);
+}
+
+#[test]
+fn a_private_address_passes_only_for_names_of_a_list_that_has_it() {
+    let list =
+        "[[egress.lists]]\nname = \"billing\"\nnames = [\"b.example\"]\ndestinations = [\"10.0.0.1:443\"]\ncids = [16]";
+    let config = Config::parse(&LAB.replacen("[dns]", &format!("{list}\n[dns]"), 1)).unwrap();
+    let judge = Judge::new(Special::new(&config.wireguard.addresses), config.egress);
+    let billing = ListId::Some(crate::config::lists::name("billing"));
+    let judged = |list: ListId, address| {
+        let mut answer = Message::response(9, OpCode::Query);
+        answer.insert_answers(vec![a("b.example.", 5, address)]);
+        judge.judge(&question("b.example.", RecordType::A), answer, &Reasons::from([(list, "b.example".into())]))
+    };
+    let judged_right = judged(billing.clone(), "10.0.0.1").unwrap();
+    assert_eq!((addresses(&judged_right), judged_right.answer.answers.len()), (vec![], 1), "the list has the ports");
+    let error = judged(ListId::Every, "10.0.0.1").unwrap_err().to_string();
+    assert!(
+        error.ends_with("10.0.0.1 in egress.destinations"),
+        "another's name leads into the list's network: {error}"
+    );
+    let error = judged(billing, "10.0.0.2").unwrap_err().to_string();
+    assert!(error.ends_with("10.0.0.2 in egress.lists.destinations"), "{error}");
 }
 
 #[test]
@@ -213,7 +240,7 @@ proptest! {
         };
         if let Ok(answer) = Message::from_vec(&bytes) {
             let _ = zone_data(&question, &answer);
-            if let Ok(judged) = judge().judge(&question, answer) {
+            if let Ok(judged) = judge().judge(&question, answer, &every()) {
                 prop_assert!(question.encode(&judged.answer, true).is_some());
             }
         }
@@ -228,7 +255,7 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = to;
         if let Ok(answer) = Message::from_vec(&bytes)
-            && let Ok(judged) = judge().judge(&question("aws.com.", RecordType::A), answer)
+            && let Ok(judged) = judge().judge(&question("aws.com.", RecordType::A), answer, &every())
         {
             for address in judged.addresses.keys() {
                 prop_assert_eq!(judge().special.kind(*address), None);
