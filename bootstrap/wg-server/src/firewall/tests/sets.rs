@@ -137,6 +137,27 @@ fn inside_extended() {
 }
 
 #[test]
+fn an_element_that_is_there_gets_its_new_time_also_on_kernels_that_ignore_it() {
+    alone("firewall::tests::sets::inside_longer");
+}
+
+/// Also run by bootstrap/lab/debian-12/test.sh, on an emulated and slow machine.
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_longer() {
+    let mut firewall = apply();
+    let left = || elements().iter().map(|(_, left, _)| *left).collect::<Vec<_>>();
+    open(&firewall, "aws.com", &[("198.51.100.80", 0), ("2001:db8::80", 0)]);
+    assert!(left().iter().all(|left| *left <= 62), "{:?}", elements());
+    open(&firewall, "aws.com", &[("198.51.100.80", 300), ("2001:db8::80", 300)]);
+    let extended = || left().len() == 2 && left().iter().all(|left| *left > 200);
+    assert!(extended(), "{:?}", elements());
+    sh("nft flush ruleset");
+    wait(firewall.restore()).unwrap();
+    assert!(extended(), "{:?}", elements());
+}
+
+#[test]
 fn the_sets_hold_as_many_addresses_as_may_be_open_and_each_is_open_within_two_milliseconds() {
     alone("firewall::tests::sets::inside_full");
 }
