@@ -99,6 +99,12 @@ mod tests {
         let list = AllowList::parse("*.aws.com\n").unwrap();
         let error = look_up(&config, &list, &Name::parse("aws.com").unwrap()).await.unwrap_err().to_string();
         assert_eq!(error, "aws.com is not on dns.allow_list_path: add it and restart wg-server");
+        let lists = "[[egress.lists]]\nname = \"a\"\nnames = [\"a.example\"]\ncids = [16]\n[dns]";
+        let with_lists = include_str!("../tests/parent.toml").replacen("[dns]", lists, 1);
+        let with_lists = Config::parse(&with_lists).unwrap();
+        let error = look_up(&with_lists, &list, &Name::parse("aws.com").unwrap()).await.unwrap_err().to_string();
+        let expected = "aws.com is not on dns.allow_list_path or egress.lists.names: add it and restart wg-server";
+        assert_eq!(error, expected);
         let error = look_up(&config, &list, &Name::parse("x.aws.com").unwrap()).await.unwrap_err().to_string();
         assert!(error.starts_with("x.aws.com: named does not answer at 203.0.113.1: "), "{error}");
         assert!(error.ends_with(": `wg-server status` says whether named runs, and why not"), "{error}");
