@@ -20,6 +20,7 @@ mod faults;
 mod home;
 mod host_changes;
 mod lifecycle;
+mod lists;
 mod nitro;
 mod pages;
 mod renewal;
