@@ -105,16 +105,16 @@ impl Queue {
 
     /// Has a request answered. `wait` is for a connection; the connection has its own limit for the answer.
     pub(super) async fn ask(&self, asked: Asked, wait: Duration) -> Result<Answer, Unanswered> {
-        let (asked, mut deadline, mut is_repeated) = (Arc::new(asked), Instant::now() + wait, false);
+        let (asked, mut deadline, mut lost) = (Arc::new(asked), Instant::now() + wait, None);
         loop {
             let Ok(answer) = self.attempt(Arc::clone(&asked), deadline).await else {
-                return Err(Unanswered::NoEnclave(wait));
+                return Err(lost.map_or(Unanswered::NoEnclave(wait), Unanswered::Broken));
             };
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(Broken { was_sent: false, .. }) => {}
-                Err(Broken { .. }) if !is_repeated && asked.is_repeatable() => {
-                    (deadline, is_repeated) = (Instant::now() + wait, true);
+                Err(Broken { reason, .. }) if lost.is_none() && asked.is_repeatable() => {
+                    (deadline, lost) = (Instant::now() + wait, Some(reason));
                 }
                 Err(Broken { reason, .. }) => return Err(Unanswered::Broken(reason)),
             }

@@ -111,7 +111,7 @@ async fn an_enclave_whose_image_leaves_the_list_is_dropped_and_does_not_come_bac
 
 #[tokio::test]
 async fn a_request_under_way_ends_with_an_enclave_that_is_not_allowed_any_more() {
-    let site = Site::start().await;
+    let site = Site::with(with(|limits| limits.wait = Duration::from_millis(300))).await;
     let mut call = site.call().await;
     let document = site.root.sign(&call.fields());
     call.send(document).await;

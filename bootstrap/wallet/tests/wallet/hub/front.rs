@@ -30,7 +30,7 @@ async fn the_signers_own_metrics_are_reachable_beside_the_hubs() {
     let site = Site::start().await;
     let _enclave = site.enclave();
     let (status, page) = site.ask("GET", "/metrics", "").await;
-    assert!(status == 200 && page.contains("signer_requests_total"), "{status} {page}");
+    assert!(status == 200 && page.contains("signer_connections{"), "{status} {page}");
     let (status, page) = site.ask("GET", "/hub/metrics", "").await;
     assert!(status == 200 && page.contains("hub_requests_total{status=\"200\"} 1\n"), "{status} {page}");
 }

@@ -81,7 +81,7 @@ async fn a_body_that_the_signer_would_not_take_is_not_passed_on() {
 async fn the_signers_own_metrics_are_reachable_beside_the_proxys() {
     let site = Site::of_one().await;
     let (status, page) = site.ask("GET", "/metrics", "").await;
-    assert!(status == 200 && page.contains("signer_requests_total"), "{status} {page}");
+    assert!(status == 200 && page.contains("signer_connections{"), "{status} {page}");
     assert!(site.metrics().await.contains("proxy_requests_total{status=\"200\"} 1\n"));
 }
 

@@ -105,6 +105,7 @@ async fn an_enclave_whose_image_leaves_the_list_is_dropped_and_one_that_comes_ba
     site.allow_only(0x13);
     site.has(0).await;
     assert_eq!(site.count("proxy_connections_ended_total{reason=\"untrusted\"}").await, 8);
+    assert!(site.problem().await.contains("PCR2 is 1212"));
     let (status, text) = site.ask("POST", "/", &sign_body(0, SECRET)).await;
     assert!(status == 503 && text.contains("PCR2 is 1212"), "{status} {text}");
     site.allow_only(0x12);
@@ -120,6 +121,7 @@ async fn the_clients_certificate_is_shown() {
     let (urls, root) = (vec![enclave.url_text()], Arc::clone(&enclave.root));
     let site = Site::at(urls, root, Some(identity), with(|_| ())).await;
     assert_eq!(site.ask("POST", "/", "{}").await, (200, SIGNED.to_owned()));
+    site.has(8).await;
     let asked = enclave.asked().len();
     let site = in_front_of(&enclave).await;
     let (status, text) = site.ask("POST", "/", "{}").await;
