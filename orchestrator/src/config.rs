@@ -112,6 +112,9 @@ impl Config {
         let name_servers = name_servers(file.dns.servers)?;
         let probe = file.probe.check()?;
         let services: &[Service] = service::check(file.services, &taken)?.leak();
+        if let Some(signing) = &signing {
+            signing.check_services(services)?;
+        }
         let (rules, lookups) = egress::rules(&tunnel, &name_servers, &probe, signing.as_ref(), services, &file.egress)?;
         Ok(Self { digest: sha256(text.as_bytes()), tunnel, name_servers, probe, signing, services, rules, lookups })
     }

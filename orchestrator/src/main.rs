@@ -17,6 +17,7 @@ mod cli;
 mod config;
 mod console;
 mod dns;
+mod explain;
 mod key_exchange;
 mod link;
 mod network;
@@ -97,15 +98,17 @@ fn serve(role: Role) -> ExitCode {
 
 /// The program on the build host: checks a configuration, or prints the help.
 fn build_host(cli: &Cli) -> ExitCode {
-    let result = match &cli.check {
-        Some(path) => check(path),
-        None => write(&mut std::io::stdout(), &Cli::usage()),
+    let result = match (&cli.check, &cli.explain) {
+        (Some(path), Some(request)) => explain::run(path, request, cli),
+        (Some(path), None) => check(path).map(|()| ExitCode::SUCCESS),
+        (None, _) => write(&mut std::io::stdout(), &Cli::usage()).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             drop(write(&mut std::io::stderr(), &format!("{error:#}\n")));
-            ExitCode::FAILURE
+            // 1 is a request that would be refused.
+            if cli.explain.is_some() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -118,9 +121,10 @@ fn check(path: &Path) -> Result<()> {
         write(&mut std::io::stderr(), &format!("{}: warning: {warning}\n", path.display()))?;
     }
     let nonces = config.signing.as_ref().map(|signing| format!("; {}", signing.nonce_memory())).unwrap_or_default();
-    let hubs = config.signing.as_ref().map(Signing::hubs).unwrap_or_default();
+    let windows = config.signing.as_ref().map(Signing::windows).unwrap_or_default();
+    let servers = config.signing.as_ref().map(Signing::servers).unwrap_or_default();
     let egress: String = config.rules.processes.iter().map(reach).collect();
-    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n{hubs}{egress}", path.display()))
+    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n{windows}{servers}{egress}", path.display()))
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<()> {

@@ -22,10 +22,10 @@ use crate::sys;
 pub(crate) use service::enter as enter_service;
 
 /// Limit of the address space. The relay's queues take a few MiB.
-const MEMORY: u64 = 512 << 20;
-/// The signer's part of it without its clients' connections: the program, the memory of nonces, the key cache, the
-/// connections to AWS, and the allocator's arena for the NSM's thread: 64 MiB, with an alignment of 64 MiB.
-const SIGNER_MEMORY: u64 = 256 << 20;
+const MEMORY: u64 = 640 << 20;
+/// The signer's part of it without its clients' connections: the program, the memories of nonces and windows, the key
+/// cache, the connections to AWS, and the allocator's arena for the NSM's thread: 64 MiB, with an alignment of 64 MiB.
+const SIGNER_MEMORY: u64 = 320 << 20;
 const _: () = assert!(signer::service::MOST_MEMORY as u64 + SIGNER_MEMORY <= MEMORY, "clients could end the signer");
 const FILES: u64 = 64;
 /// The clients' connections, up to the service's limit, and those to AWS.

@@ -55,6 +55,7 @@ pub(crate) fn run() -> Result<()> {
         let listener = listen(signing.service.port)?;
         let (port, key, roots) = (signing.service.port, signing.kms.key.clone(), signing.kms.roots.clone());
         let (keys, service) = prepare(signing, config.digest, resolver.clone(), Arc::new(witness))?;
+        service.resolve_with(Names(resolver.clone()));
         let homes = service.homes(Names(resolver))?;
         // The cryptographic library has opened its devices by now: the sandbox forbids it.
         // The thread is not joined, because one that hangs in the driver would delay the exit.

@@ -93,7 +93,7 @@ impl SecretKey {
     }
 }
 
-fn address_of_key(key: &VerifyingKey) -> Address {
+pub(crate) fn address_of_key(key: &VerifyingKey) -> Address {
     let point = key.to_encoded_point(false);
     Address::of_point(point.as_bytes().last_chunk().expect("an uncompressed point has 65 bytes"))
 }

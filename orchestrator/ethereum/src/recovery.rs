@@ -5,12 +5,15 @@
 //! Where it has this very `x` and this parity, recovery finds `Q`, and nowhere else. What is saved is the square root that
 //! finds `R`, and that the library verifies what it recovered once more.
 
-use k256::ecdsa::{Signature, VerifyingKey};
+use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use k256::elliptic_curve::PrimeField as _;
 use k256::elliptic_curve::ops::{Invert as _, LinearCombination as _, Reduce};
 use k256::elliptic_curve::point::AffineCoordinates as _;
 use k256::elliptic_curve::scalar::IsHigh as _;
 use k256::{ProjectivePoint, Scalar, U256};
+
+use crate::address::Address;
+use crate::key::address_of_key;
 
 /// As a node does it: a high `s` is nobody's (EIP-2), nor is an `x` above the curve's order, which no `v` of Ethereum's can say.
 pub(crate) fn recovers_to(key: &VerifyingKey, hash: &[u8; 32], signature: &Signature, is_y_odd: bool) -> bool {
@@ -28,9 +31,19 @@ pub(crate) fn recovers_to(key: &VerifyingKey, hash: &[u8; 32], signature: &Signa
     point.x() == r.to_repr() && bool::from(point.y_is_odd()) == is_y_odd
 }
 
+/// The account that signed `hash` with this `r`, `s` and parity. A high `s` is nobody's.
+pub(crate) fn recovered(hash: &[u8; 32], (r, s, is_y_odd): ([u8; 32], [u8; 32], bool)) -> Option<Address> {
+    let signature = Signature::from_scalars(r, s).ok()?;
+    if signature.normalize_s().is_some() {
+        return None;
+    }
+    let key = VerifyingKey::recover_from_prehash(hash, &signature, RecoveryId::new(is_y_odd, false)).ok()?;
+    Some(address_of_key(&key))
+}
+
 #[cfg(test)]
 mod tests {
-    use k256::ecdsa::{RecoveryId, SigningKey};
+    use k256::ecdsa::SigningKey;
     use proptest::prelude::*;
 
     use super::*;
@@ -40,7 +53,7 @@ mod tests {
     }
 
     /// What the library recovers.
-    fn recovered(hash: &[u8; 32], signature: &Signature, is_y_odd: bool) -> Option<VerifyingKey> {
+    fn recovered_key(hash: &[u8; 32], signature: &Signature, is_y_odd: bool) -> Option<VerifyingKey> {
         VerifyingKey::recover_from_prehash(hash, signature, RecoveryId::new(is_y_odd, false)).ok()
     }
 
@@ -72,7 +85,7 @@ mod tests {
             let mut right = 0;
             for signature in changed.into_iter().flatten() {
                 for (hash, is_y_odd) in [(hash, false), (hash, true), (other_hash, false), (other_hash, true)] {
-                    let recovered = recovered(&hash, &signature, is_y_odd);
+                    let recovered = recovered_key(&hash, &signature, is_y_odd);
                     for key in [key.verifying_key(), other.verifying_key()] {
                         let verdict = recovers_to(key, &hash, &signature, is_y_odd);
                         prop_assert_eq!(verdict, recovered.as_ref() == Some(key));

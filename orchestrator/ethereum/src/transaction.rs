@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::amount::Wei;
+use crate::authorization::SignedAuthorization;
 
 /// What [`crate::signature`] signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Transaction {
     pub nonce: u64,
     /// The gas limit.
     pub gas: u64,
-    /// None creates a contract.
+    /// None creates a contract; types 3 and 4 cannot.
     pub to: Option<Address>,
     /// What is transferred.
     pub value: Wei,
@@ -22,7 +23,7 @@ pub struct Transaction {
     pub kind: Kind,
 }
 
-/// The three types, by their numbers on the wire.
+/// The types, by their numbers on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// 0: legacy, always with the replay protection of EIP-155.
@@ -46,7 +47,34 @@ pub enum Kind {
         /// In the order of the request.
         access_list: Vec<Access>,
     },
+    /// 3: EIP-4844. The blobs themselves are not signed: whoever sends the transaction adds them.
+    Blob {
+        /// The most that a unit of gas may cost in all.
+        max_fee_per_gas: Wei,
+        /// The most of it that goes to the block's proposer; not above the above.
+        max_priority_fee_per_gas: Wei,
+        /// In the order of the request.
+        access_list: Vec<Access>,
+        /// The most that a unit of blob gas may cost; a blob has 131,072 of them.
+        max_fee_per_blob_gas: Wei,
+        /// One for each blob, at least one; the first byte is [`BLOB_VERSION`].
+        blob_versioned_hashes: Vec<[u8; 32]>,
+    },
+    /// 4: EIP-7702.
+    SetCode {
+        /// The most that a unit of gas may cost in all.
+        max_fee_per_gas: Wei,
+        /// The most of it that goes to the block's proposer; not above the above.
+        max_priority_fee_per_gas: Wei,
+        /// In the order of the request.
+        access_list: Vec<Access>,
+        /// At least one, of this account or of others.
+        authorizations: Vec<SignedAuthorization>,
+    },
 }
+
+/// In front of a blob's hash: by its KZG commitment (EIP-4844, `VERSIONED_HASH_VERSION_KZG`).
+pub const BLOB_VERSION: u8 = 1;
 
 /// What a unit of gas may cost. `gasPrice` of the older types is both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,28 +83,52 @@ pub struct Fees {
     pub max_fee_per_gas: Wei,
     /// Of it for the block's proposer.
     pub max_priority_fee_per_gas: Wei,
+    /// A unit of blob gas, of type 3 alone.
+    pub max_fee_per_blob_gas: Option<Wei>,
 }
 
 impl Fees {
-    /// The highest that can be written.
-    pub const MAX: Self = Self { max_fee_per_gas: Wei(u128::MAX), max_priority_fee_per_gas: Wei(u128::MAX) };
-
-    /// The lowest with which nodes replace a transaction of these fees (geth: `--txpool.pricebump`, 10 %; rounded up), each by
-    /// a wei at least. None if there is no such number.
+    /// The lowest with which nodes replace a transaction of these fees, each by a wei at least, and no higher than can be
+    /// written. In percent, see [`Fees::bump`]; rounded up. None if there is no such number.
     #[must_use]
     pub fn bumped(self) -> Option<Self> {
-        let bumped = |Wei(fee): Wei| fee.checked_add(fee.div_ceil(10).max(1)).map(Wei);
+        let percent = self.bump();
+        let bumped = |Wei(fee): Wei| {
+            // Of the hundreds and of the rest, so that nothing overflows before the sum does.
+            let part = (fee / 100).checked_mul(percent)?.checked_add((fee % 100 * percent).div_ceil(100))?;
+            fee.checked_add(part.max(1)).map(Wei)
+        };
+        let max_fee_per_blob_gas = match self.max_fee_per_blob_gas {
+            None => None,
+            Some(fee) => Some(bumped(fee)?),
+        };
         Some(Self {
             max_fee_per_gas: bumped(self.max_fee_per_gas)?,
             max_priority_fee_per_gas: bumped(self.max_priority_fee_per_gas)?,
+            max_fee_per_blob_gas,
         })
     }
 
-    /// Whether both are.
+    /// By how many percent nodes want each fee raised (geth: `--txpool.pricebump` and `--blobpool.pricebump`).
+    #[must_use]
+    pub fn bump(self) -> u128 {
+        if self.max_fee_per_blob_gas.is_some() { 100 } else { 10 }
+    }
+
+    /// The highest that can be written.
+    #[must_use]
+    pub fn highest(self) -> Self {
+        let most = Wei(u128::MAX);
+        let max_fee_per_blob_gas = self.max_fee_per_blob_gas.map(|_| most);
+        Self { max_fee_per_gas: most, max_priority_fee_per_gas: most, max_fee_per_blob_gas }
+    }
+
+    /// Whether all are.
     #[must_use]
     pub fn are_at_least(self, lowest: Self) -> bool {
         self.max_fee_per_gas >= lowest.max_fee_per_gas
             && self.max_priority_fee_per_gas >= lowest.max_priority_fee_per_gas
+            && self.max_fee_per_blob_gas >= lowest.max_fee_per_blob_gas
     }
 }
 
@@ -99,10 +151,7 @@ impl Transaction {
     /// The most that a unit of gas may cost: `maxFeePerGas`, or `gasPrice` of the older types.
     #[must_use]
     pub fn max_fee_per_gas(&self) -> Wei {
-        match self.kind {
-            Kind::Legacy { gas_price } | Kind::AccessList { gas_price, .. } => gas_price,
-            Kind::DynamicFee { max_fee_per_gas, .. } => max_fee_per_gas,
-        }
+        self.fees().max_fee_per_gas
     }
 
     /// What it will touch; type 0 cannot say.
@@ -110,19 +159,45 @@ impl Transaction {
     pub fn access_list(&self) -> &[Access] {
         match &self.kind {
             Kind::Legacy { .. } => &[],
-            Kind::AccessList { access_list, .. } | Kind::DynamicFee { access_list, .. } => access_list,
+            Kind::AccessList { access_list, .. }
+            | Kind::DynamicFee { access_list, .. }
+            | Kind::Blob { access_list, .. }
+            | Kind::SetCode { access_list, .. } => access_list,
         }
     }
 
-    /// What a unit of gas may cost, in all and as a tip.
+    /// The hashes of its blobs; only type 3 has any.
+    #[must_use]
+    pub fn blob_versioned_hashes(&self) -> &[[u8; 32]] {
+        match &self.kind {
+            Kind::Blob { blob_versioned_hashes, .. } => blob_versioned_hashes,
+            Kind::Legacy { .. } | Kind::AccessList { .. } | Kind::DynamicFee { .. } | Kind::SetCode { .. } => &[],
+        }
+    }
+
+    /// Its authorisations; only type 4 has any.
+    #[must_use]
+    pub fn authorizations(&self) -> &[SignedAuthorization] {
+        match &self.kind {
+            Kind::SetCode { authorizations, .. } => authorizations,
+            Kind::Legacy { .. } | Kind::AccessList { .. } | Kind::DynamicFee { .. } | Kind::Blob { .. } => &[],
+        }
+    }
+
+    /// What a unit of gas may cost, in all and as a tip, and one of blob gas.
     #[must_use]
     pub fn fees(&self) -> Fees {
-        let max_fee_per_gas = self.max_fee_per_gas();
         match self.kind {
-            Kind::Legacy { .. } | Kind::AccessList { .. } => {
-                Fees { max_fee_per_gas, max_priority_fee_per_gas: max_fee_per_gas }
+            Kind::Legacy { gas_price } | Kind::AccessList { gas_price, .. } => {
+                Fees { max_fee_per_gas: gas_price, max_priority_fee_per_gas: gas_price, max_fee_per_blob_gas: None }
             }
-            Kind::DynamicFee { max_priority_fee_per_gas, .. } => Fees { max_fee_per_gas, max_priority_fee_per_gas },
+            Kind::DynamicFee { max_fee_per_gas, max_priority_fee_per_gas, .. }
+            | Kind::SetCode { max_fee_per_gas, max_priority_fee_per_gas, .. } => {
+                Fees { max_fee_per_gas, max_priority_fee_per_gas, max_fee_per_blob_gas: None }
+            }
+            Kind::Blob { max_fee_per_gas, max_priority_fee_per_gas, max_fee_per_blob_gas, .. } => {
+                Fees { max_fee_per_gas, max_priority_fee_per_gas, max_fee_per_blob_gas: Some(max_fee_per_blob_gas) }
+            }
         }
     }
 
@@ -132,8 +207,13 @@ impl Transaction {
         let mut other = self.clone();
         match &mut other.kind {
             Kind::Legacy { gas_price } | Kind::AccessList { gas_price, .. } => *gas_price = fees.max_fee_per_gas,
-            Kind::DynamicFee { max_fee_per_gas, max_priority_fee_per_gas, .. } => {
+            Kind::DynamicFee { max_fee_per_gas, max_priority_fee_per_gas, .. }
+            | Kind::SetCode { max_fee_per_gas, max_priority_fee_per_gas, .. } => {
                 (*max_fee_per_gas, *max_priority_fee_per_gas) = (fees.max_fee_per_gas, fees.max_priority_fee_per_gas);
+            }
+            Kind::Blob { max_fee_per_gas, max_priority_fee_per_gas, max_fee_per_blob_gas, .. } => {
+                (*max_fee_per_gas, *max_priority_fee_per_gas) = (fees.max_fee_per_gas, fees.max_priority_fee_per_gas);
+                *max_fee_per_blob_gas = fees.max_fee_per_blob_gas.unwrap_or_default();
             }
         }
         other

@@ -17,6 +17,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`headers`] | those of a request that pass from one connection to the next |
 //! | [`message`] | the four messages: layout, encoder, decoder |
 //! | [`exchange`] | sends and receives them |
 //! | [`pause`] | the wait before the next call |
@@ -26,6 +27,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
 pub mod exchange;
+pub mod headers;
 pub mod message;
 pub mod pause;
 pub mod url;

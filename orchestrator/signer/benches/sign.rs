@@ -1,6 +1,8 @@
 //! What a signature costs over TLS, beside what it costs alone: requests per second over kept-alive connections on
 //! loopback, and in the same run bare secp256k1 signatures and signatures with their check, on as many threads.
 //!
+//! Requests in the signer's own form and in JSON-RPC's, from all connections, and from one alone.
+//!
 //! `cargo bench -p signer --bench sign [-- --json] [--seconds N] [--repetitions N] [--connections N] [--threads N]`
 //!
 //! The clients run in this process too: of each request's CPU time, their TLS is a part that a real host does not pay.
@@ -26,12 +28,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-use harness::{Client, KEY, open, sign_body, start};
+use harness::{ADDRESS, Client, KEY, POLICY, config, sign_body, start};
 
 /// Rates per second.
 #[derive(Clone, Copy, Debug)]
 struct Measured {
     requests: f64,
+    rpc: f64,
+    one: f64,
+    one_rpc: f64,
     bare: f64,
     checked: f64,
 }
@@ -51,7 +56,10 @@ fn main() {
     // In turns, so that all see the same machine.
     for _ in 0..repetitions {
         measured.push(Measured {
-            requests: requests(time, connections, threads),
+            requests: requests(time, connections, threads, &sign_body(0, "bench")),
+            rpc: requests(time, connections, threads, &rpc_body()),
+            one: requests(time, 1, threads, &sign_body(0, "bench")),
+            one_rpc: requests(time, 1, threads, &rpc_body()),
             bare: in_threads(time, threads, bare()),
             checked: in_threads(time, threads, checked()),
         });
@@ -62,17 +70,22 @@ fn main() {
         values[values.len() / 2]
     };
     let (requests, bare, checked) = (median(|m| m.requests), median(|m| m.bare), median(|m| m.checked));
+    let (rpc, one, one_rpc) = (median(|m| m.rpc), median(|m| m.one), median(|m| m.one_rpc));
     let (of_bare, of_checked) = (requests / bare, requests / checked);
     if is_json {
         println!(
             "{{\"repetitions\":{repetitions},\"connections\":{connections},\"threads\":{threads},\
              \"requests_per_second\":{requests:.0},\"bare_signatures_per_second\":{bare:.0},\
-             \"checked_signatures_per_second\":{checked:.0},\"ratio_to_bare\":{of_bare:.3},\"ratio_to_checked\":{of_checked:.3}}}"
+             \"checked_signatures_per_second\":{checked:.0},\"ratio_to_bare\":{of_bare:.3},\"ratio_to_checked\":{of_checked:.3},\
+             \"rpc_requests_per_second\":{rpc:.0},\"requests_per_second_of_one\":{one:.0},\"rpc_requests_per_second_of_one\":{one_rpc:.0}}}"
         );
         return;
     }
     println!("medians of {repetitions}, {threads} threads, {connections} kept-alive connections");
     println!("requests over TLS, client included  {requests:>9.0} /s");
+    println!("the same in JSON-RPC                {rpc:>9.0} /s  ratio {:.3}", rpc / requests);
+    println!("one connection                      {one:>9.0} /s");
+    println!("one connection in JSON-RPC          {one_rpc:>9.0} /s  ratio {:.3}", one_rpc / one);
     println!("bare secp256k1 signatures           {bare:>9.0} /s  ratio {of_bare:.3}");
     println!("signatures, encoded and checked     {checked:>9.0} /s  ratio {of_checked:.3}");
 }
@@ -91,7 +104,10 @@ fn bare() -> impl Fn(u64) + Send + Sync {
 /// What the service does without HTTP and TLS, parsing aside.
 fn checked() -> impl Fn(u64) + Send + Sync {
     let key = SecretKey::parse(KEY.as_bytes()).unwrap();
-    let Signable::Transaction(transaction) = SignRequest::parse(sign_body(0, "bench").as_bytes()).unwrap().subject;
+    let Signable::Transaction(transaction) = SignRequest::parse(sign_body(0, "bench").as_bytes()).unwrap().subject
+    else {
+        panic!("the body is a transaction's");
+    };
     move |count: u64| {
         let subject = Signable::Transaction(Transaction { nonce: count, ..transaction.clone() });
         std::hint::black_box(Unsigned::new(&subject).sign(&key).unwrap());
@@ -115,16 +131,27 @@ fn in_threads(time: Duration, threads: usize, work: impl Fn(u64) + Send + Sync) 
     count as f64 / start.elapsed().as_secs_f64()
 }
 
-fn requests(time: Duration, connections: usize, threads: usize) -> f64 {
+/// The transaction of [`sign_body`] as a call.
+fn rpc_body() -> String {
+    format!(
+        r#"{{"jsonrpc": "2.0", "id": 1, "method": "eth_signTransaction", "params": [{{"from": "{ADDRESS}",
+        "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "value": "0x2386f26fc10000", "nonce": "0x0", "chainId": "0x4",
+        "gas": "0x186a0", "maxFeePerGas": "0x174876e800", "maxPriorityFeePerGas": "0xb2d05e00"}}]}}"#
+    )
+}
+
+fn requests(time: Duration, connections: usize, threads: usize, body: &str) -> f64 {
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     runtime.block_on(async {
-        let server = start(open()).await;
+        let keys = "[[keys]]\nsecret_id = \"bench\"\n";
+        let server = start(config(&format!("open = true\n{keys}{POLICY}"))).await;
         let mut clients = Vec::new();
         for _ in 0..connections {
             clients.push(server.connect().await);
         }
         let begin = Instant::now();
-        let tasks: JoinSet<u64> = clients.into_iter().map(|client| sign_until(begin + time, client)).collect();
+        let tasks: JoinSet<u64> =
+            clients.into_iter().map(|client| sign_until(begin + time, client, body.to_owned())).collect();
         let count: u64 = tasks.join_all().await.into_iter().sum();
         let rate = count as f64 / begin.elapsed().as_secs_f64();
         server.shutdown.cancel();
@@ -134,8 +161,7 @@ fn requests(time: Duration, connections: usize, threads: usize) -> f64 {
 }
 
 /// Signs one transaction after the other until `end`. The nonce stays: memory of nonces is not what is measured.
-async fn sign_until(end: Instant, mut client: Client) -> u64 {
-    let body = sign_body(0, "bench");
+async fn sign_until(end: Instant, mut client: Client, body: String) -> u64 {
     let request = format!("POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let mut answer = [0; 4096];
     let mut count = 0;

@@ -14,11 +14,19 @@
 //! secret_ids = ["prod/hot-wallet"]
 //! addresses = []                        # or any_key = true
 //! generate_key = false
+//! [signer.clients.policy]               # optional: rules for this client beside those for the keys
+//! max_value = "1 ether"
+//! [[signer.keys]]                       # optional: loaded at the start, for clients that name a key by its address
+//! secret_id = "prod/hot-wallet"         # or encrypted_key = "base64"
+//! address = "0x…"                       # optional: the only address that the key may have
 //! [signer.policy]                       # see crate::policy
+//! [signer.upstream.1]                   # optional, see crate::upstream
 //! ```
 //!
 //! Instead of `client_ca` and `clients`, `open = true` lets everyone in who reaches the port. One of the two must be written.
 //! A client without keys may read `/metrics`.
+
+mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,8 +41,12 @@ use serde::Deserialize;
 
 use crate::home::Home;
 use crate::permission::{Access, Permission};
-use crate::policy::{Policy, PolicyTable};
+use crate::policy::{Policy, PolicyTable, Rules, Window};
 use crate::service::Limits;
+use crate::upstream::{self, Upstream, UpstreamTable};
+use keys::KeyTable;
+
+pub use keys::ConfiguredKey;
 
 /// The signer's part of the configuration, checked.
 #[derive(Clone, Debug)]
@@ -47,17 +59,36 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Who is let in.
     pub access: Access,
+    /// The keys that are loaded at the start.
+    pub keys: Vec<ConfiguredKey>,
     /// What is signed.
     pub policy: Policy,
+    /// The nodes that the signer asks, by chain.
+    pub upstreams: BTreeMap<u64, Upstream>,
     /// The hubs that the signer calls. The caller fills them in, from tables of their own.
     pub homes: Vec<Home>,
 }
 
 impl Config {
+    /// The windows of all keys, and of each client.
+    pub fn windows(&self) -> impl Iterator<Item = (Option<&str>, &[Window])> {
+        let clients = match &self.access {
+            Access::Open => None,
+            Access::Clients { permissions, .. } => Some(permissions),
+        };
+        let clients = clients.into_iter().flatten().map(|(name, permission)| (name.as_str(), permission));
+        let homes = self.homes.iter().filter_map(|home| Some((home.name.as_str(), home.permission()?)));
+        let of_clients = clients
+            .chain(homes)
+            .filter_map(|(name, permission)| permission.rules.as_ref().map(|rules| (Some(name), rules.windows())));
+        self.policy.all_rules().map(|rules| (None, rules.windows())).chain(of_clients)
+    }
+
     /// How many payers of [`crate::nonces`] there can be.
     #[must_use]
     pub fn payers(&self) -> usize {
-        self.access.payers() + self.homes.iter().map(|home| home.permission.payers()).sum::<usize>()
+        self.access.payers()
+            + self.homes.iter().filter_map(Home::permission).map(|permission| permission.payers()).sum::<usize>()
     }
 }
 
@@ -74,7 +105,11 @@ pub struct SignerTable {
     client_ca: Option<String>,
     #[serde(default)]
     clients: Vec<ClientTable>,
+    #[serde(default)]
+    keys: Vec<KeyTable>,
     policy: PolicyTable,
+    #[serde(default)]
+    upstream: BTreeMap<String, UpstreamTable>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -89,6 +124,7 @@ struct ClientTable {
     addresses: Vec<String>,
     #[serde(default)]
     generate_key: bool,
+    policy: Option<PolicyTable>,
 }
 
 impl SignerTable {
@@ -124,8 +160,10 @@ impl SignerTable {
             }
         };
         let policy = self.policy.check("signer.policy")?;
+        let keys = keys::check(self.keys)?;
+        let upstreams = upstream::check("signer.upstream", self.upstream, &policy.chain_ids())?;
         let (port, key_cache_time, homes) = (self.port, self.key_cache_time, Vec::new());
-        Ok(Config { port, key_cache_time, handshake_timeout, access, policy, homes })
+        Ok(Config { port, key_cache_time, handshake_timeout, access, keys, policy, upstreams, homes })
     }
 }
 
@@ -165,7 +203,9 @@ impl ClientTable {
             "{path}.name: `{}` is not a DNS name, expected one in lower case, such as \"payments.example\"",
             self.name.escape_debug()
         );
-        permission(path, self.any_key, self.secret_ids, &self.addresses, self.generate_key)
+        let rules = rules(path, self.policy.as_ref())?;
+        let permission = permission(path, self.any_key, self.secret_ids, &self.addresses, self.generate_key)?;
+        Ok(Permission { rules, ..permission })
     }
 }
 
@@ -184,7 +224,12 @@ pub(crate) fn permission(
     ensure!(secret_ids.iter().all(|id| !id.is_empty()), "{path}.secret_ids: expected names or ARNs of secrets");
     let address = |text: &String| text.parse().with_context(|| format!("{path}.addresses: `{}`", text.escape_debug()));
     let addresses = addresses.iter().map(address).collect::<Result<BTreeSet<Address>>>()?;
-    Ok(Permission { any_key, secret_ids: secret_ids.into_iter().collect(), addresses, generate_key })
+    Ok(Permission { any_key, secret_ids: secret_ids.into_iter().collect(), addresses, generate_key, rules: None })
+}
+
+/// The rules of the client whose table is at `path`.
+pub(crate) fn rules(path: &str, policy: Option<&PolicyTable>) -> Result<Option<Rules>> {
+    policy.map(|policy| policy.check_client(&format!("{path}.policy"))).transpose()
 }
 
 #[cfg(test)]

@@ -6,9 +6,13 @@
 //! | [`policy`] | what may be signed; a refusal names its rule |
 //! | [`pool`] | transactions that no node would accept |
 //! | [`nonces`] | which transaction a nonce has been spent on |
+//! | [`windows`] | how much has been signed in a time |
+//! | [`ledger`] | both, spent at once |
 //! | [`permission`] | who may use which keys |
+//! | [`explain`] | which rule decides about a request, on a host without keys |
 //! | [`config`] | the `[signer]` table of the measured configuration |
 //! | [`home`] | its `[[home]]` tables: the hubs that the signer calls |
+//! | [`upstream`] | its `[signer.upstream]` tables: the nodes that it asks |
 //!
 //! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. The caller supplies keys and documents: [`keys::Keys`] and [`keys::Attestor`].
 
@@ -24,13 +28,17 @@
 )]
 
 pub mod config;
+pub mod explain;
 pub mod home;
 pub mod keys;
+pub mod ledger;
 pub mod nonces;
 pub mod permission;
 pub mod policy;
 pub mod pool;
 pub mod service;
+pub mod upstream;
+pub mod windows;
 
 mod cache;
 mod metrics;

@@ -12,6 +12,7 @@ use prometheus::{
 use crate::cache::CacheMetrics;
 use crate::nonces::{NonceError, NonceMetrics};
 use crate::policy::Rule;
+use crate::windows::WindowMetrics;
 
 /// Upper bounds in seconds.
 const BUCKETS: [f64; 9] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.05, 0.25, 1.0, 10.0];
@@ -23,6 +24,7 @@ const VALID: &str = "names and labels are valid, and used once";
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
+    calls: IntCounterVec,
     durations: HistogramVec,
     refusals: IntCounterVec,
     signatures: IntCounter,
@@ -48,9 +50,11 @@ impl Default for Metrics {
         for rule in Rule::ALL {
             refusals.with_label_values(&[rule.name()]);
         }
+        let calls = Opts::new("signer_rpc_calls_total", "Calls of JSON-RPC by method and outcome.");
         let requests = Opts::new("signer_requests_total", "Requests by route and outcome.");
         Self {
             requests: register(&registry, IntCounterVec::new(requests, &["route", "outcome"])),
+            calls: register(&registry, IntCounterVec::new(calls, &["method", "outcome"])),
             durations: register(&registry, HistogramVec::new(durations, &["route"])),
             refusals,
             signatures: register(&registry, IntCounter::new("signer_signatures_total", "Signatures that left.")),
@@ -68,6 +72,11 @@ impl Metrics {
     pub(crate) fn answered(&self, route: &'static str, outcome: &'static str, duration: Duration) {
         self.requests.with_label_values(&[route, outcome]).inc();
         self.durations.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    /// Counts a call of JSON-RPC. Its method is one of those that the signer or its configuration names, or `other`.
+    pub(crate) fn called(&self, method: &str, outcome: &'static str) {
+        self.calls.with_label_values(&[method, outcome]).inc();
     }
 
     pub(crate) fn refused(&self, rule: Rule) {
@@ -177,6 +186,23 @@ impl Collect for NonceMetrics {
     }
 }
 
+impl Collect for WindowMetrics {
+    fn collect(&self, snapshot: &Snapshot) {
+        let used = self
+            .used
+            .iter()
+            .map(|((of, limit, period), percent)| ([of.as_str(), *limit, period.as_str()], usize::from(*percent)));
+        snapshot.gauges(
+            "signer_window_used_percent",
+            "Percent of a window's limit that is used, of the fullest key and chain, since the signer started.",
+            ["of", "limit", "period"],
+            used,
+        );
+        snapshot.gauge("signer_window_buckets", "Parts of windows in which the signer counts.", self.buckets);
+        snapshot.gauge("signer_window_buckets_limit", "Parts of windows that a share may have.", self.max_buckets);
+    }
+}
+
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prometheus::Result<C>) -> C {
     let collector = collector.expect(VALID);
     registry.register(Box::new(collector.clone())).expect(VALID);
@@ -209,7 +235,9 @@ mod tests {
             common: 11,
             refusals: [("spent", 10), ("full", 14)].into(),
         };
-        let page = metrics.page(&[&CacheMetrics { hits: 1, misses: 2, keys: 3 }, &nonces]);
+        let used = [(("each key".to_owned(), "max_value", "1day".to_owned()), 16)].into();
+        let windows = WindowMetrics { used, buckets: 13, max_buckets: 15 };
+        let page = metrics.page(&[&CacheMetrics { hits: 1, misses: 2, keys: 3 }, &nonces, &windows]);
         assert_eq!(page, include_str!("metrics/page.txt"));
     }
 

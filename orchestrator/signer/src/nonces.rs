@@ -1,28 +1,35 @@
-//! Which nonces have been spent, and on which transaction, since this process started. Nothing is forgotten until it ends.
+//! Which nonces have been spent, and on which transaction or authorisation, since this process started. Nothing is forgotten until it ends.
 //!
 //! | part | what it holds | when it is full |
 //! |---|---|---|
 //! | runs | the exact spent nonces of each account on each chain, as runs without a gap | a nonce that would start a run is refused; one next to a spent nonce never is |
-//! | latest | the transactions of the latest signatures | the oldest is dropped: its nonce stays spent, and its transaction can no longer be signed again or bumped |
+//! | latest | what the latest signatures are of | the oldest is dropped: its nonce stays spent, and its transaction can no longer be signed again or bumped |
+//!
+//! An authorisation of EIP-7702 for chain 0 is good on every chain. Its nonces are those of the account on chain 0, and spent on all others
+//! too: a nonce of a chain is spent if it is in the chain's runs or in those of chain 0, and one of chain 0 if it is in any chain's.
+//!
+//! A transaction of type 4 that lists an authorisation of its own account spends the nonces of both, or none.
 //!
 //! Both are divided among payers, see [`Payer`] and [`Division`]. A full share refuses or drops only its own entries. An account with one
 //! run costs the same after one nonce and after a billion.
 
+mod error;
 mod runs;
 mod shares;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use ethereum::address::Address;
+use ethereum::authorization::Authorization;
 use ethereum::signable::Signable;
 use ethereum::signature::UnsignedTransaction;
 use ethereum::transaction::{Fees, MAX_NONCE, Transaction};
-use thiserror::Error;
 
-use crate::policy::Rule;
-use runs::{Place, Runs, ShareIndex};
+use runs::{Inserted, Runs, ShareIndex};
 use shares::Shares;
 
+pub use error::NonceError;
 pub use shares::Division;
 
 /// The sizes of the memory. The defaults take less than [`MAX_MEMORY`].
@@ -67,11 +74,13 @@ pub struct Wanted<'a> {
     pub may_bump: bool,
 }
 
-/// The same for a subject that has a nonce.
+/// One nonce and what it is to be spent on.
 struct Spending<'a> {
-    key: Address,
-    transaction: &'a Transaction,
+    account: Account,
+    nonce: u64,
     hash: [u8; 32],
+    /// None of an authorisation, which has no fees.
+    transaction: Option<&'a Transaction>,
     may_bump: bool,
 }
 
@@ -85,11 +94,25 @@ pub struct Nonces {
     refusals: BTreeMap<&'static str, u64>,
 }
 
-/// An account on one chain.
+/// An account on one chain, or on every chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Account {
     key: Address,
     chain_id: u64,
+}
+
+/// In place of a chain's number: every chain (EIP-7702).
+const EVERY_CHAIN: u64 = 0;
+
+/// What is known of a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Spent: by this account, in a run that ends there.
+    Spent { by: Account, last: u64 },
+    /// Next to a spent one: spending it takes no more memory.
+    Beside,
+    /// Alone: spending it makes a run.
+    Apart,
 }
 
 /// What a nonce was spent on.
@@ -97,108 +120,6 @@ struct Account {
 struct Signed {
     hash: [u8; 32],
     fees: Fees,
-}
-
-/// Why a nonce cannot be spent.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum NonceError {
-    /// It is spent on another transaction.
-    #[error(
-        "another transaction has been signed for nonce {nonce} since the signer started; expected {}, or an unspent nonce{}",
-        if *.may_bump { "that transaction, with the same fees or raised ones" } else { "that transaction (fee_bump is off)" },
-        such_as(.next)
-    )]
-    Spent {
-        /// The request's.
-        nonce: u64,
-        /// The next that is not spent.
-        next: Option<u64>,
-        /// Whether the policy allows higher fees.
-        may_bump: bool,
-    },
-    /// It is spent on the same transaction, and the fees are not raised enough.
-    #[error(
-        "nonce {nonce} is spent on this transaction, and a replacement must raise its fees by 10 % or more, as nodes require; \
-         expected a fee of at least {} and a tip of at least {}, or a gasPrice of that fee",
-        .expected.max_fee_per_gas, .expected.max_priority_fee_per_gas
-    )]
-    Fees {
-        /// The request's.
-        nonce: u64,
-        /// The lowest that would do.
-        expected: Fees,
-    },
-    /// It is spent, and its transaction is no longer remembered.
-    #[error(
-        "nonce {nonce} is spent, and its transaction is not among the latest {kept}, which the signer keeps: it neither \
-         signs it again nor bumps its fees; expected an unspent nonce{}",
-        such_as(.next)
-    )]
-    Forgotten {
-        /// The request's.
-        nonce: u64,
-        /// How many a share keeps.
-        kept: usize,
-        /// The next that is not spent.
-        next: Option<u64>,
-    },
-    /// It is not next to a spent nonce, and the client has left many gaps in this account.
-    #[error(
-        "nonce {nonce} is not next to a spent one, and this client has {runs} separate runs of nonces in this account \
-         already; expected one next to a spent nonce{}",
-        such_as(.beside)
-    )]
-    Apart {
-        /// The request's.
-        nonce: u64,
-        /// How many there are.
-        runs: usize,
-        /// One that may be spent.
-        beside: Option<u64>,
-    },
-    /// The client's share and the common part are full.
-    #[error(
-        "this nonce would start another run, and {runs} runs are remembered for this client's {}, of which {guaranteed} are \
-         guaranteed; the common runs are taken; expected an account that has signed since the signer started, at a nonce next to a \
-         spent one, or a restart of the enclave",
-        if *.is_key_brought { "keys that come with a request" } else { "keys" }
-    )]
-    Full {
-        /// How many there are.
-        runs: usize,
-        /// How many are guaranteed to this share.
-        guaranteed: usize,
-        /// Which of its shares.
-        is_key_brought: bool,
-    },
-}
-
-fn such_as(nonce: &Option<u64>) -> String {
-    nonce.map_or_else(String::new, |nonce| format!(" such as {nonce}"))
-}
-
-impl NonceError {
-    /// The reasons by name.
-    pub const REASONS: [&'static str; 5] = ["spent", "fees", "forgotten", "apart", "full"];
-
-    /// The rule that is broken.
-    #[must_use]
-    pub fn rule(&self) -> Rule {
-        match self {
-            Self::Fees { .. } => Rule::FeeBump,
-            Self::Spent { .. } | Self::Forgotten { .. } | Self::Apart { .. } | Self::Full { .. } => Rule::NonceReuse,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Spent { .. } => "spent",
-            Self::Fees { .. } => "fees",
-            Self::Forgotten { .. } => "forgotten",
-            Self::Apart { .. } => "apart",
-            Self::Full { .. } => "full",
-        }
-    }
 }
 
 /// Metrics of the memory.
@@ -233,33 +154,62 @@ impl Nonces {
         }
     }
 
-    /// Spends the subject's nonce on it. The same subject may come again, from any payer.
+    /// Spends the subject's nonce on it, if it has one. The same subject may come again, from any payer.
     ///
     /// # Errors
-    /// It is spent on another, or the payer's share has no room to remember it.
+    /// It is spent on another, or the payer's share has no room to remember it. Then nothing is spent.
     pub fn spend(&mut self, payer: Payer<'_>, wanted: &Wanted<'_>) -> Result<(), NonceError> {
         let &Wanted { key, subject, hash, may_bump } = wanted;
-        match subject {
-            Signable::Transaction(transaction) => self.spend_on(payer, &Spending { key, transaction, hash, may_bump }),
+        let spendings = match subject {
+            Signable::Transaction(transaction) => {
+                let Transaction { chain_id, nonce, .. } = *transaction;
+                let account = Account { key, chain_id };
+                let first = Spending { account, nonce, hash, transaction: Some(transaction), may_bump };
+                let own = transaction.authorizations().iter().filter(|signed| signed.authority() == Some(key));
+                std::iter::once(first).chain(own.map(|own| Spending::of(key, &own.authorization))).collect()
+            }
+            Signable::Authorization(authorization) => vec![Spending::of(key, authorization)],
+            Signable::Message(_) | Signable::TypedData(_) => Vec::new(),
+        };
+        let share = self.shares.of(payer);
+        let spent = self.spend_all(share, &spendings);
+        if let Err(error) = &spent {
+            *self.refusals.entry(error.reason()).or_default() += 1;
         }
+        spent
     }
 
-    fn spend_on(&mut self, payer: Payer<'_>, spending: &Spending<'_>) -> Result<(), NonceError> {
-        let Transaction { chain_id, nonce, .. } = *spending.transaction;
-        let account = Account { key: spending.key, chain_id };
-        let share = self.shares.of(payer);
-        let place = self.spent.get(&account).map_or(Place::Apart, |runs| runs.place(nonce));
-        let allowed = match place {
-            Place::Inside { last } => self.again(account, spending, last),
-            Place::Beside => Ok(()),
-            Place::Apart => self.room(account, share, nonce),
-        };
-        match &allowed {
-            Ok(()) if matches!(place, Place::Inside { .. }) => {}
-            Ok(()) => self.first(account, share, spending),
-            Err(error) => *self.refusals.entry(error.reason()).or_default() += 1,
+    fn spend_all(&mut self, share: ShareIndex, spendings: &[Spending<'_>]) -> Result<(), NonceError> {
+        let mut new: Vec<&Spending<'_>> = Vec::with_capacity(spendings.len());
+        let mut runs = 0;
+        for (at, spending) in spendings.iter().enumerate() {
+            match self.place(spending.account, spending.nonce) {
+                Place::Spent { by, last } => {
+                    self.again(spending, by, last)?;
+                    // The others were spent when this one was.
+                    if at == 0 {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Place::Beside => {}
+                Place::Apart if new.iter().any(|other| other.is_beside(spending)) => {}
+                Place::Apart => {
+                    self.room(spending, share, runs)?;
+                    runs += 1;
+                }
+            }
+            // A transaction and an authorisation of its account for the same nonce: one of them would be void.
+            if new.iter().any(|other| other.is_of_same_nonce(spending)) {
+                let (nonce, next) = (spending.nonce, self.next(spending.account, spending.nonce));
+                return Err(NonceError::Spent { nonce, next, may_bump: false });
+            }
+            new.push(spending);
         }
-        allowed
+        for spending in new {
+            self.first(spending, share);
+        }
+        Ok(())
     }
 
     /// Its metrics.
@@ -276,11 +226,43 @@ impl Nonces {
         }
     }
 
-    /// For a nonce that is spent.
-    fn again(&mut self, account: Account, spending: &Spending<'_>, last: u64) -> Result<(), NonceError> {
-        let &Spending { transaction, hash, may_bump, .. } = spending;
-        let nonce = transaction.nonce;
-        let next = Some(last).filter(|last| *last < MAX_NONCE).map(|last| last + 1);
+    /// Where a nonce lies among those that are spent on this chain and on every chain.
+    fn place(&self, account: Account, nonce: u64) -> Place {
+        let every = Account { chain_id: EVERY_CHAIN, ..account };
+        let others = match account.chain_id {
+            EVERY_CHAIN => self.spent.range(every..=Account { chain_id: u64::MAX, ..account }),
+            _ => self.spent.range(every..=every),
+        };
+        let own = self.spent.get_key_value(&account);
+        // Its own first on chain 0, and behind chain 0 on another: absorbed nonces are in both.
+        let mut found = others.chain(own).filter_map(|(by, runs)| runs.run_with(nonce).map(|run| (*by, *run.end())));
+        if let Some((by, last)) = found.next() {
+            return Place::Spent { by, last };
+        }
+        let is_beside = own.is_some_and(|(_, runs)| runs.touches(&self.joined(account, nonce)));
+        if is_beside { Place::Beside } else { Place::Apart }
+    }
+
+    /// A nonce that is not spent, with those beside it that are spent on every chain and so on this one.
+    fn joined(&self, account: Account, nonce: u64) -> RangeInclusive<u64> {
+        if account.chain_id == EVERY_CHAIN {
+            return nonce..=nonce;
+        }
+        let every = self.spent.get(&Account { chain_id: EVERY_CHAIN, ..account });
+        let run = |nonce: Option<u64>| every.and_then(|runs| runs.run_with(nonce?));
+        let first = run(nonce.checked_sub(1)).map_or(nonce, |run| *run.start());
+        let last = run(nonce.checked_add(1)).map_or(nonce, |run| *run.end());
+        first..=last
+    }
+
+    /// For a nonce that is spent, by this account or on every chain.
+    fn again(&mut self, spending: &Spending<'_>, by: Account, last: u64) -> Result<(), NonceError> {
+        let &Spending { account, nonce, hash, transaction, may_bump } = spending;
+        let next = self.next(account, last);
+        let spent = NonceError::Spent { nonce, next, may_bump: may_bump && by == account };
+        if by != account {
+            return Err(spent);
+        }
         let Some(signed) = self.latest.get_mut(&(account, nonce)) else {
             return Err(NonceError::Forgotten { nonce, kept: self.shares.max_latest(), next });
         };
@@ -288,52 +270,90 @@ impl Nonces {
             return Ok(());
         }
         // With the fees that were signed, the hash is the same: nothing but the fees has changed.
-        if may_bump && UnsignedTransaction::new(&transaction.with_fees(signed.fees)).hash() == signed.hash {
+        if let Some(transaction) = transaction
+            && may_bump
+            && UnsignedTransaction::new(&transaction.with_fees(signed.fees)).hash() == signed.hash
+        {
             let fees = transaction.fees();
             return match signed.fees.bumped() {
                 Some(lowest) if fees.are_at_least(lowest) => {
                     *signed = Signed { hash, fees };
                     Ok(())
                 }
-                lowest => Err(NonceError::Fees { nonce, expected: lowest.unwrap_or(Fees::MAX) }),
+                lowest => Err(NonceError::Fees { nonce, expected: lowest.unwrap_or(fees.highest()) }),
             };
         }
-        Err(NonceError::Spent { nonce, next, may_bump })
+        Err(spent)
     }
 
-    /// Whether a run may be added.
-    fn room(&self, account: Account, index: ShareIndex, nonce: u64) -> Result<(), NonceError> {
-        if let Some(runs) = self.spent.get(&account)
-            && runs.len() >= self.runs_of_account
-            && runs.of(index) >= self.runs_of_account
-        {
-            return Err(NonceError::Apart { nonce, runs: runs.of(index), beside: runs.beside(nonce) });
+    /// The first nonce behind a spent one that is not spent.
+    fn next(&self, account: Account, mut last: u64) -> Option<u64> {
+        loop {
+            let next = Some(last).filter(|last| *last < MAX_NONCE)? + 1;
+            match self.place(account, next) {
+                Place::Spent { last: further, .. } => last = further,
+                Place::Beside | Place::Apart => return Some(next),
+            }
         }
-        if !self.shares.has_room(index) {
+    }
+
+    /// Whether a run may be added beside `more` others.
+    fn room(&self, spending: &Spending<'_>, index: ShareIndex, more: usize) -> Result<(), NonceError> {
+        let &Spending { account, nonce, .. } = spending;
+        if let Some(runs) = self.spent.get(&account)
+            && runs.len() + more >= self.runs_of_account
+            && runs.of(index) + more >= self.runs_of_account
+        {
+            return Err(NonceError::Apart { nonce, runs: runs.of(index), beside: self.beside(account, nonce) });
+        }
+        if !self.shares.has_room(index, more) {
             let (share, guaranteed) = (self.shares.get(index), self.shares.division().guaranteed);
             return Err(NonceError::Full { runs: share.runs, guaranteed, is_key_brought: share.is_key_brought });
         }
         Ok(())
     }
 
+    /// A nonce that takes no memory to spend: beside a run of the account, whichever is nearest below, or else above.
+    fn beside(&self, account: Account, nonce: u64) -> Option<u64> {
+        let (before, after) = self.spent.get(&account)?.around(nonce);
+        let above = before.and_then(|last| self.next(account, last));
+        above.or_else(|| after?.checked_sub(1).filter(|below| self.place(account, *below) == Place::Beside))
+    }
+
     /// Spends a nonce that is not spent.
-    fn first(&mut self, account: Account, index: ShareIndex, spending: &Spending<'_>) {
-        let &Spending { transaction, hash, .. } = spending;
-        let runs = self.spent.entry(account).or_default();
-        let before = runs.len();
-        let freed = runs.insert(transaction.nonce, index);
-        let is_run_made = runs.len() > before;
-        if let Some(freed) = freed {
-            self.shares.give_back(freed);
+    fn first(&mut self, spending: &Spending<'_>, index: ShareIndex) {
+        let &Spending { account, nonce, hash, transaction, .. } = spending;
+        let joined = self.joined(account, nonce);
+        let Inserted { is_run_made, freed } = self.spent.entry(account).or_default().insert(joined, index);
+        for share in freed {
+            self.shares.give_back(share);
         }
         if is_run_made {
             self.shares.take(index);
         }
-        let id = (account, transaction.nonce);
+        let id = (account, nonce);
         if let Some(oldest) = self.shares.note(index, id) {
             self.latest.remove(&oldest);
         }
-        self.latest.insert(id, Signed { hash, fees: transaction.fees() });
+        let fees = transaction.map_or_else(Fees::default, Transaction::fees);
+        self.latest.insert(id, Signed { hash, fees });
+    }
+}
+
+impl<'a> Spending<'a> {
+    fn of(key: Address, authorization: &Authorization) -> Self {
+        let Authorization { chain_id, nonce, .. } = *authorization;
+        let account = Account { key, chain_id };
+        Self { account, nonce, hash: authorization.hash(), transaction: None, may_bump: false }
+    }
+
+    fn is_beside(&self, other: &Spending<'_>) -> bool {
+        self.account == other.account && self.nonce.abs_diff(other.nonce) == 1
+    }
+
+    fn is_of_same_nonce(&self, other: &Spending<'_>) -> bool {
+        let chains = [self.account.chain_id, other.account.chain_id];
+        self.nonce == other.nonce && (chains.contains(&EVERY_CHAIN) || self.account == other.account)
     }
 }
 

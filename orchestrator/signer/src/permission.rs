@@ -9,6 +9,7 @@ use signer_api::key::KeyReference;
 use thiserror::Error;
 
 use crate::nonces::Payer;
+use crate::policy::Rules;
 
 /// Who may connect.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Permission {
     pub addresses: BTreeSet<Address>,
     /// Generate keys.
     pub generate_key: bool,
+    /// Rules for all that it has signed, beside those of the keys.
+    pub rules: Option<Rules>,
 }
 
 /// The client of a connection.
@@ -67,6 +70,9 @@ pub enum Denied {
     /// A key that is not the client's.
     #[error("{0} may not use this key")]
     Key(String),
+    /// An account that is not the client's, as far as the signer knows.
+    #[error("{0} has no account {1} here, expected one of those that eth_accounts lists")]
+    Account(String, Address),
     /// Signing at all.
     #[error("{0} may not sign with any key")]
     Sign(String),
@@ -118,6 +124,15 @@ impl Caller {
         }
     }
 
+    /// Its own rules, with its name.
+    #[must_use]
+    pub fn rules(&self) -> Option<(&str, &Rules)> {
+        match self {
+            Self::Client { name, permission } => permission.rules.as_ref().map(|rules| (name.as_str(), rules)),
+            Self::Anyone | Self::Unknown | Self::Anonymous => None,
+        }
+    }
+
     /// Checks that the caller has a certificate, if one is required: for everything but health checks.
     ///
     /// # Errors
@@ -154,6 +169,12 @@ impl Caller {
     /// It is not.
     pub fn may_use(&self, reference: &KeyReference, address: Address) -> Result<(), Denied> {
         self.key(|permission| permission.has_secret(reference) || permission.addresses.contains(&address))
+    }
+
+    /// The secrets that the configuration lists for it.
+    pub fn secret_ids(&self) -> impl Iterator<Item = &str> {
+        let permission = self.permission().ok().flatten().map(|(_name, permission)| permission);
+        permission.into_iter().flat_map(|permission| permission.secret_ids.iter().map(String::as_str))
     }
 
     /// Checks that the caller may generate keys.

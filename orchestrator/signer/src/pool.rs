@@ -4,6 +4,8 @@
 //! with rules of their own, to which nothing here applies. What depends on an account's balance, on its nonce or on the price of gas is
 //! the node's to decide. A cost above 2^256 wei is not possible: gas has 64 bits, a fee and a value 128 each.
 
+use ethereum::address::Address;
+use ethereum::amount::Wei;
 use ethereum::transaction::Transaction;
 use signer_api::RequestError;
 
@@ -22,8 +24,17 @@ const TOKEN_FLOOR: u64 = 10;
 const ACCESS_ADDRESS: u64 = 2_400;
 const ACCESS_KEY: u64 = 1_900;
 
+/// Each authorisation, whosever it is (EIP-7702, `PER_EMPTY_ACCOUNT_COST`). What is given back is not lent.
+const AUTHORIZATION: u64 = 25_000;
+
 /// The most gas of one transaction (EIP-7825).
 pub(crate) const MAX_GAS: u64 = 1 << 24;
+
+/// The most blobs of one transaction (EIP-7594), whatever a block may hold (EIP-7892).
+pub(crate) const MAX_BLOBS: usize = 6;
+
+/// What a unit of blob gas costs at least (EIP-4844, `MIN_BASE_FEE_PER_BLOB_GAS`).
+const MIN_BLOB_FEE: Wei = Wei(1);
 
 /// The longest code that creates a contract (EIP-3860).
 const MAX_INIT_CODE: usize = 49_152;
@@ -59,8 +70,37 @@ pub fn check(transaction: &Transaction, signed_len: usize) -> Result<(), Request
     if gas < needed {
         return Err(error("gas", format!("{gas}, expected at least {needed}, {why}")));
     }
+    let blobs = transaction.blob_versioned_hashes().len();
+    if blobs > MAX_BLOBS {
+        return Err(error("blobVersionedHashes", format!("{blobs} blobs, expected at most {MAX_BLOBS} (EIP-7594)")));
+    }
+    if transaction.fees().max_fee_per_blob_gas.is_some_and(|fee| fee < MIN_BLOB_FEE) {
+        return Err(error("maxFeePerBlobGas", format!("0 wei, expected at least {MIN_BLOB_FEE} (EIP-4844)")));
+    }
     if gas > MAX_GAS {
         return Err(error("gas", format!("{gas}, expected at most {MAX_GAS} (EIP-7825)")));
+    }
+    Ok(())
+}
+
+/// Checks that nodes apply the authorisations that the transaction lists of its own sender: it increments the sender's nonce before it
+/// looks at them, and each of them increments it once more (EIP-7702).
+///
+/// # Errors
+/// The nonce that nodes would pass over, and the one that it must be.
+pub fn check_own(transaction: &Transaction, sender: Address) -> Result<(), RequestError> {
+    let own = transaction.authorizations().iter().enumerate();
+    let own = own.filter(|(_, signed)| signed.authority() == Some(sender));
+    let mut last = transaction.nonce;
+    for (at, signed) in own {
+        let (nonce, expected) = (signed.authorization.nonce, last.saturating_add(1));
+        last = expected;
+        if nonce != expected {
+            let problem = format!(
+                "{nonce}, expected {expected}: the transaction spends the sender's nonce before its own authorisations are applied (EIP-7702)"
+            );
+            return Err(error(&format!("authorizationList[{at}].nonce"), problem));
+        }
     }
     Ok(())
 }
@@ -77,7 +117,8 @@ fn intrinsic(transaction: &Transaction) -> u64 {
     };
     let access =
         transaction.access_list().iter().map(|access| ACCESS_ADDRESS + ACCESS_KEY * access.storage_keys.len() as u64);
-    BASE + TOKEN * tokens(data) + creation + access.sum::<u64>()
+    let authorizations = AUTHORIZATION * transaction.authorizations().len() as u64;
+    BASE + TOKEN * tokens(data) + creation + access.sum::<u64>() + authorizations
 }
 
 fn floor(data: &[u8]) -> u64 {
@@ -92,9 +133,11 @@ fn tokens(data: &[u8]) -> u64 {
 mod tests {
     use alloy_eips::eip7623::{tokens_in_calldata, transaction_floor_cost};
     use alloy_eips::eip7825::MAX_TX_GAS_LIMIT_OSAKA;
-    use ethereum::address::Address;
-    use ethereum::amount::Wei;
+    use alloy_eips::{eip7594, eip7702};
+    use ethereum::authorization::{Authorization, SignedAuthorization};
     use ethereum::hex;
+    use ethereum::key::SecretKey;
+    use ethereum::signable::{Signable, Signed, Unsigned};
     use ethereum::transaction::{Access, Kind};
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -157,6 +200,73 @@ mod tests {
         assert_eq!(lowest(&call(vec![1; 100])), 21_000 + 100 * 40);
         assert_eq!(lowest(&creation(vec![1; 1_000])), 21_000 + 32_000 + 1_000 * 16 + 32 * 2);
         assert_eq!(lowest(&creation(vec![1; 10_000])), 21_000 + 10_000 * 40);
+    }
+
+    fn with_blobs(count: usize, fee: u128) -> Transaction {
+        let kind = Kind::Blob {
+            max_fee_per_gas: Wei(1),
+            max_priority_fee_per_gas: Wei(1),
+            access_list: vec![],
+            max_fee_per_blob_gas: Wei(fee),
+            blob_versioned_hashes: vec![[1; 32]; count],
+        };
+        Transaction { kind, ..call(vec![]) }
+    }
+
+    fn key(byte: &str) -> SecretKey {
+        SecretKey::parse(byte.repeat(32).as_bytes()).unwrap()
+    }
+
+    /// Of nonce 5, with authorisations by these keys at these nonces.
+    fn with_authorizations(by: &[(&str, u64)]) -> Transaction {
+        let signed = |&(byte, nonce): &(&str, u64)| {
+            let authorization = Authorization { chain_id: 1, contract: Address([8; 20]), nonce };
+            let signed = Unsigned::new(&Signable::Authorization(authorization)).sign(&key(byte)).unwrap();
+            let Signed::Authorization(signature) = signed else { panic!() };
+            let [r, s] = [0, 32].map(|at| signature.bytes[at..at + 32].try_into().unwrap());
+            SignedAuthorization { authorization, y_parity: signature.bytes[64] == 1, r, s }
+        };
+        let kind = Kind::SetCode {
+            max_fee_per_gas: Wei(1),
+            max_priority_fee_per_gas: Wei(1),
+            access_list: vec![],
+            authorizations: by.iter().map(signed).collect(),
+        };
+        Transaction { nonce: 5, kind, ..call(vec![]) }
+    }
+
+    #[test]
+    fn each_authorisation_costs_as_much_as_a_new_account() {
+        assert_eq!(lowest(&with_authorizations(&[("22", 0)])), 21_000 + eip7702::constants::PER_EMPTY_ACCOUNT_COST);
+        assert_eq!(lowest(&with_authorizations(&[("22", 0), ("22", 1), ("33", 0)])), 21_000 + 3 * 25_000);
+    }
+
+    #[test]
+    fn blobs_are_six_at_most_and_cost_something() {
+        assert_eq!(MAX_BLOBS as u64, eip7594::MAX_BLOBS_PER_TX_FUSAKA);
+        assert!(check(&with_blobs(6, 1), 0).is_ok());
+        let refused = |transaction| check(&transaction, 0).unwrap_err().to_string();
+        assert_eq!(
+            refused(with_blobs(7, 1)),
+            "transaction_payload.blobVersionedHashes: 7 blobs, expected at most 6 (EIP-7594)"
+        );
+        assert_eq!(
+            refused(with_blobs(1, 0)),
+            "transaction_payload.maxFeePerBlobGas: 0 wei, expected at least 1 wei (EIP-4844)"
+        );
+    }
+
+    #[test]
+    fn the_senders_own_authorisations_have_the_nonces_behind_the_transactions() {
+        let check = |by: &[(&str, u64)]| {
+            check_own(&with_authorizations(by), key("11").address()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[("22", 5), ("22", 9)]), Ok(()));
+        assert_eq!(check(&[("22", 5), ("11", 6), ("33", 0), ("11", 7)]), Ok(()));
+        let error = check(&[("22", 5), ("11", 5)]).unwrap_err();
+        assert!(error.starts_with("transaction_payload.authorizationList[1].nonce: 5, expected 6: "), "{error}");
+        assert!(check(&[("11", 7)]).is_err());
+        assert!(check(&[("11", 6), ("11", 6)]).unwrap_err().contains("[1].nonce: 6, expected 7"));
     }
 
     #[test]

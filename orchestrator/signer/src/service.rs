@@ -2,17 +2,21 @@
 //!
 //! | request | answer |
 //! |---|---|
+//! | `POST /` with `jsonrpc` in the body, `POST /geth`, `POST /chain/…` | JSON-RPC, see [`signer_api::rpc`] |
 //! | `POST /` | signs, see [`signer_api::request`]: `{"transaction_signed": "0x…", "transaction_hash": "0x…"}` |
 //! | `POST /keys` | makes a key: `{"address": "0x…", "encrypted_key": "base64"}` |
 //! | `GET /attestation?nonce=HEX` | `{"document": "base64"}`, or the document itself if `Accept` prefers `application/cbor`; see [`binding::signer`]; the nonce has 1 to 64 bytes |
 //! | `GET /health` | `{"status": "ok"}`, also at `/healthz`, with a slash or a query behind it, and without a client certificate |
+//! | `GET /ready` | `{"status": "ready"}` when all of `[[signer.keys]]` are loaded, else 503; without a client certificate, too |
 //! | `GET /metrics` | Prometheus's text format; for configured clients only |
 //!
-//! The hubs of `[[home]]` send the same requests over connections that [`Homes`] has opened.
+//! The hubs of `[[home]]` send the same requests over connections that [`Homes`] has opened. One that is for a service has
+//! its requests carried to the service's port, and nothing else.
 //!
-//! HEAD is as GET. Where `client_ca` is configured, everything but `/health` requires a client certificate that it issued.
+//! HEAD is as GET. Where `client_ca` is configured, everything but `/health` and `/ready` requires a client certificate that it issued.
 //!
-//! An error is `{"error": {"code", "message", "field"?}}`:
+//! An error is `{"error": {"code", "message", "field"?}}`. One of JSON-RPC has its own form and the status 200, see
+//! [`signer_api::rpc::error`].
 //!
 //! | status | code | when |
 //! |---|---|---|
@@ -28,10 +32,14 @@
 //! | 429 | `busy` | too many keys are being fetched, documents made for this client, or long bodies read; with `Retry-After` |
 //! | 500 | `internal` | a signature failed the signer's own check |
 //! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager refused, or sent an unexpected response |
+//! | 503 | `not_ready` | `/ready`: a configured key is not loaded; with `Retry-After` |
+//! | 502 | `service_unavailable` | the service of a hub does not take the request, or does not answer it with HTTP |
 //! | 503 | `key_unavailable`, `attestation_unavailable` | AWS or the NSM is unavailable; with `Retry-After` |
+//! | 504 | `service_timeout` | the service of a hub did not answer in time |
 
 pub mod accept;
 
+mod accounts;
 mod body;
 mod budget;
 mod closings;
@@ -40,12 +48,19 @@ mod failure;
 mod home;
 mod prompt;
 mod route;
+mod rpc;
 mod seats;
+mod sign;
+mod trust;
 mod turns;
+mod upstream;
 
 pub use budget::MOST_MEMORY;
 pub use home::{Homes, Patience};
 
+pub(crate) use rpc::is_own_method;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -63,17 +78,21 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::home::Home;
 use crate::keys::{Attestor, Keys, Resolve};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::nonces::{Bounds, Nonces};
 use crate::permission::Access;
 use crate::policy::Policy;
 use crate::tls::Identity;
+use crate::windows::Windows;
+use accounts::Accounts;
 use budget::{Budget, CONNECTIONS, ENDING};
 use closings::{Closing, Closings};
 use connection::Guest;
 use home::Counts;
 use seats::{Admitted, Places, Seats, Source};
 use turns::Turns;
+use upstream::Upstreams;
 
 /// How long and how much a client may.
 #[derive(Clone, Debug)]
@@ -100,6 +119,10 @@ pub struct Limits {
     pub turn: Duration,
     /// For a key or a document to arrive.
     pub fetch: Duration,
+    /// For an upstream to answer a question.
+    pub upstream: Duration,
+    /// For a service to answer a hub's request. Shorter than hubs wait.
+    pub service: Duration,
     /// For a connection as a whole. Its client's certificate may have expired since; it connects again.
     pub age: Duration,
     /// For connections to end once shutdown has begun, and for one that is too old.
@@ -119,6 +142,8 @@ impl Default for Limits {
             write: Duration::from_secs(10),
             turn: Duration::from_secs(5),
             fetch: Duration::from_secs(20),
+            upstream: Duration::from_secs(10),
+            service: Duration::from_secs(50),
             age: Duration::from_mins(15),
             grace: Duration::from_secs(10),
         }
@@ -139,14 +164,18 @@ struct Shared<K, A> {
     attestor: A,
     access: Access,
     policy: Policy,
+    /// Those of the policy.
+    chains: BTreeSet<u64>,
     cache: Cache,
-    nonces: Mutex<Nonces>,
+    accounts: Accounts,
+    ledger: Mutex<Ledger>,
     metrics: Metrics,
     turns: Turns,
     bodies: Budget,
     seats: Arc<Seats>,
     closings: Closings,
     homes: Counts,
+    upstreams: Upstreams,
     user_data: [u8; Binding::LEN],
     limits: Limits,
 }
@@ -171,14 +200,17 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     pub fn with_limits(config: Config, config_digest: [u8; 32], keys: K, attestor: A, limits: Limits) -> Result<Self> {
         let identity = Identity::generate(&config.access)?;
         let binding = Binding { tls_key: identity.digest, config: config_digest };
-        let nonces = Mutex::new(Nonces::new(config.payers(), Bounds::default()));
+        let nonces = Nonces::new(config.payers(), Bounds::default());
+        let ledger = Mutex::new(Ledger::new(nonces, Windows::new(config.payers(), config.windows())));
         let shared = Shared {
             keys,
             attestor,
             access: config.access,
+            chains: config.policy.chain_ids(),
             policy: config.policy,
             cache: Cache::new(config.key_cache_time),
-            nonces,
+            accounts: Accounts::new(config.keys),
+            ledger,
             metrics: Metrics::default(),
             turns: Turns::new(),
             bodies: Budget::new(limits.bodies),
@@ -189,6 +221,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             }),
             closings: Closings::default(),
             homes: Counts::new(config.homes.iter().map(|home| home.caller().name().to_owned())),
+            upstreams: Upstreams::new(config.upstreams, limits.upstream)?,
             user_data: binding.encode(),
             limits,
         };
@@ -211,6 +244,11 @@ impl<K: Keys, A: Attestor> Service<K, A> {
         Homes::new(Arc::clone(&self.shared), &self.homes, self.config_digest, resolver, patience)
     }
 
+    /// Finds the addresses of the configuration's upstreams with this. Without it they cannot be reached.
+    pub fn resolve_with<R: Resolve>(&self, resolver: R) {
+        self.shared.upstreams.resolve_with(resolver);
+    }
+
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key, for whatever else binds it.
     #[must_use]
     pub fn tls_key_digest(&self) -> [u8; 32] {
@@ -224,7 +262,10 @@ impl<K: Keys, A: Attestor> Service<K, A> {
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Result<()> {
         let Self { shared, identity, .. } = self;
         let acceptor = TlsAcceptor::from(identity.config);
-        let mut connections = JoinSet::new();
+        let (mut connections, mut loading) = (JoinSet::new(), JoinSet::new());
+        for at in 0..shared.accounts.count() {
+            loading.spawn(accounts::keep_loading(Arc::clone(&shared), at));
+        }
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -243,13 +284,16 @@ impl<K: Keys, A: Attestor> Service<K, A> {
                     }
                 },
                 Some(ended) = connections.join_next() => note(ended),
+                Some(ended) = loading.join_next() => note(ended),
                 _tick = sweep.tick() => {
                     shared.cache.evict(Instant::now());
+                    shared.ledger().expire(Instant::now());
                     shared.closings.tell(Instant::now());
                 }
             }
         }
         drop(listener);
+        loading.shutdown().await;
         info!(connections = connections.len(), "signer: no new connections");
         let drained = timeout(shared.limits.grace, async {
             while let Some(ended) = connections.join_next().await {

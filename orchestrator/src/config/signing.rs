@@ -1,15 +1,20 @@
 //! `[signer]`; `[kms]`, `[secrets]` and `[imds]`, which say where its keys come from; and `[[home]]`, the hubs that it
 //! calls.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use egress::{Destination, Host, Port};
 use kms::config::{ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
+use service::Service;
 use signer::config::SignerTable;
-use signer::home::{self, Home, HomeTable, HubIdentity};
+use signer::home::{self, Home, HomeTable, HubIdentity, Offer, Port as ServicePort};
 use signer::nonces::{Bounds, Division};
 use signer::permission::{Access, Permission};
+use signer::policy::Window;
+use signer::upstream::Upstream;
+use signer_api::key::KeyReference;
 
 /// The configuration of the signer and of its key sources.
 #[derive(Clone, Debug)]
@@ -21,7 +26,8 @@ pub(crate) struct Signing {
 }
 
 impl Signing {
-    /// What the signer itself connects to: KMS, Secrets Manager, the instance metadata service, and hubs.
+    /// What the signer itself connects to: KMS, Secrets Manager, the instance metadata service, hubs, the ports of services
+    /// that hubs ask, and upstreams.
     pub(super) fn destinations(&self) -> Result<Vec<Destination>> {
         let mut destinations = Vec::new();
         for (key, endpoint) in [("kms.endpoint", &self.kms.endpoint), ("secrets.endpoint", &self.secrets.endpoint)] {
@@ -31,14 +37,43 @@ impl Signing {
         }
         let imds = self.imds.endpoint;
         destinations.push(Destination::At(Host::Net(imds.ip().into()), Port::Tcp(imds.port())));
-        for Home { url, .. } in &self.service.homes {
-            let host: Host = url.host().parse().with_context(|| format!("home: {url}"))?;
-            let hub = Destination::At(host, Port::Tcp(url.port()));
-            if !destinations.contains(&hub) {
-                destinations.push(hub);
+        let hubs = self.service.homes.iter().map(|home| ("home", &home.url));
+        let upstreams = self.service.upstreams.values().map(|upstream| ("signer.upstream", upstream.url.server()));
+        let service = |home: &Home| match &home.offer {
+            Offer::Service(port) => {
+                let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+                Some(Destination::At(Host::Net(loopback.into()), Port::Tcp(port.number)))
+            }
+            Offer::Signer(_) => None,
+        };
+        let servers = hubs.chain(upstreams).map(|(key, url)| {
+            let host: Host = url.host().parse().with_context(|| format!("{key}: {url}"))?;
+            Ok(Destination::At(host, Port::Tcp(url.port())))
+        });
+        let servers = servers.collect::<Result<Vec<_>>>()?;
+        for destination in servers.into_iter().chain(self.service.homes.iter().filter_map(service)) {
+            if !destinations.contains(&destination) {
+                destinations.push(destination);
             }
         }
         Ok(destinations)
+    }
+
+    /// Refuses a hub for a service or a port that is not there.
+    pub(super) fn check_services(&self, services: &[Service]) -> Result<()> {
+        for (at, home) in self.service.homes.iter().enumerate() {
+            let Offer::Service(ServicePort { service: name, number }) = &home.offer else { continue };
+            let Some(service) = services.iter().find(|service| service.name == *name) else {
+                let known = list(services.iter().map(|service| service.name.clone()));
+                bail!("home[{at}].service: `{}` is no service of this enclave, expected {known}", name.escape_debug());
+            };
+            ensure!(
+                service.listen.contains(number),
+                "home[{at}].port: {number} is not in `listen` of the service {name}, expected {}",
+                list(service.listen.iter().map(ToString::to_string))
+            );
+        }
+        Ok(())
     }
 
     /// Each client's share of the memory for nonces, for `orchestrator --check`.
@@ -48,17 +83,45 @@ impl Signing {
         format!("nonces: {shares} of {guaranteed} accounts on a chain, and {common} more in common")
     }
 
-    /// One line for each hub, for `orchestrator --check`.
-    pub(crate) fn hubs(&self) -> String {
-        let line = |home: &Home| {
-            let identity = match &home.identity {
-                HubIdentity::Authorities(_) => "its certificate",
-                HubIdentity::Key(_) => "its key",
-            };
-            format!("  signer calls {}, known by {identity}; connections: {}\n", home.url, home.connections)
+    /// One line for each window, for `orchestrator --check`.
+    pub(crate) fn windows(&self) -> String {
+        let line = |(client, window): (Option<&str>, &Window)| {
+            let of =
+                client.map_or_else(|| "each key".to_owned(), |client| format!("{client}, for all its keys together"));
+            format!("  signer signs at most {window} on each chain for {of}; counted since its start\n")
         };
-        self.service.homes.iter().map(line).collect()
+        let windows = self.service.windows();
+        windows.flat_map(|(client, windows)| windows.iter().map(move |window| line((client, window)))).collect()
     }
+
+    /// One line for each hub and each upstream, for `orchestrator --check`.
+    pub(crate) fn servers(&self) -> String {
+        let known_by = |identity: Option<&HubIdentity>| match identity {
+            None => "a certificate of a public authority",
+            Some(HubIdentity::Authorities(_)) => "its certificate",
+            Some(HubIdentity::Key(_)) => "its key",
+        };
+        let hub = |home: &Home| {
+            let Home { url, identity, connections, offer, .. } = home;
+            let offer = match offer {
+                Offer::Signer(_) => String::new(),
+                Offer::Service(ServicePort { service, number }) => format!("; for port {number} of {service}"),
+            };
+            format!("  signer calls {url}, known by {}; connections: {connections}{offer}\n", known_by(Some(identity)))
+        };
+        let upstream = |(chain, upstream): (&u64, &Upstream)| {
+            let Upstream { url, identity, methods } = upstream;
+            let (identity, count) = (known_by(identity.as_ref()), methods.len());
+            format!("  signer asks {url} about chain {chain}, known by {identity}; methods for clients: {count}\n")
+        };
+        self.service.homes.iter().map(hub).chain(self.service.upstreams.iter().map(upstream)).collect()
+    }
+}
+
+/// `one of a, b`, or what there is instead.
+fn list(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() { "one, and there is none".to_owned() } else { format!("one of {}", names.join(", ")) }
 }
 
 /// The tables. `[signer]` and `[kms]` need each other; the others are optional.
@@ -80,7 +143,7 @@ impl Tables {
             }
             ensure!(
                 home.is_empty(),
-                "home: [[home]] needs [signer], which serves the hub's requests; expected both or neither"
+                "home: [[home]] needs [signer], whose process calls the hub and proves this enclave to it; expected both or neither"
             );
             return Ok(None);
         };
@@ -105,5 +168,11 @@ fn check_secret_ids(service: &signer::config::Config, secrets: &SecretsSettings)
     if let Access::Clients { permissions, .. } = &service.access {
         permissions.iter().try_for_each(|(name, permission)| check("signer.clients", name, permission))?;
     }
-    service.homes.iter().try_for_each(|home| check("home", &home.url.to_string(), &home.permission))
+    for key in &service.keys {
+        if let KeyReference::SecretId(id) = &key.reference {
+            secrets.check_id(id).with_context(|| format!("signer.keys: secret_id: `{}`", id.escape_debug()))?;
+        }
+    }
+    let permissions = service.homes.iter().filter_map(|home| Some((home.url.to_string(), home.permission()?)));
+    permissions.into_iter().try_for_each(|(url, permission)| check("home", &url, permission))
 }

@@ -1,6 +1,7 @@
 use super::*;
 
 mod home;
+mod rpc;
 
 const GOOD: &str = r#"
 [tunnel]

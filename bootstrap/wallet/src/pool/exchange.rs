@@ -2,12 +2,10 @@
 //!
 //! Path, query, headers and body are passed on as they are. The headers that are about the connection are not.
 
+use home::headers::end_to_end;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{CONTENT_LENGTH, EXPECT, HOST};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode};
 use signer_api::request::MAX_BODY;
@@ -16,18 +14,6 @@ use tokio::time::timeout;
 use super::Pool;
 use super::failure::Failure;
 use super::queue::{Asked, Unanswered};
-
-/// About the connection alone, beside those that `Connection` names (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
 
 /// Has the request answered by an enclave.
 pub(super) async fn pass_on(pool: &Pool, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -81,46 +67,5 @@ async fn read(pool: &Pool, body: Incoming) -> Result<Bytes, Failure> {
             let message = format!("the body did not arrive within {limit:?}");
             Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
         }
-    }
-}
-
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    if headers.contains_key(CONNECTION) {
-        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let named = values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
-        for name in named.collect::<Vec<HeaderName>>() {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_about_the_connection_stay_on_it() {
-        let pairs = [
-            ("connection", "close, X-Mine"),
-            ("connection", "x-other"),
-            ("x-mine", "1"),
-            ("x-other", "1"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("upgrade", "websocket"),
-            ("transfer-encoding", "chunked"),
-            ("proxy-authorization", "Basic eA=="),
-            ("accept", "application/cbor"),
-            ("authorization", "Bearer x"),
-        ];
-        let headers = pairs.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
-        let headers = end_to_end(headers.into_iter().collect());
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["accept", "authorization"]);
     }
 }

@@ -7,7 +7,7 @@ use attestation::Claims;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Uri};
 use signer_api::path;
 use signer_api::request::MAX_BODY;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -126,8 +126,8 @@ async fn health(pool: &Pool, connection: &mut Connection) -> Result<(), String> 
     let (limit, path) = (pool.limits.health, path::HEALTH);
     let question = Question { method: Method::GET, path, headers: &[], body: Bytes::new(), max_answer: MAX_ANSWER_LEN };
     match timeout(limit, connection.ask(question)).await {
-        Ok(Ok(answer)) if answer.status == StatusCode::OK => Ok(()),
-        Ok(Ok(answer)) => Err(format!("{path} answers HTTP {}, expected 200", answer.status)),
+        // Whatever it is: a hub for a service has the answer of the service.
+        Ok(Ok(_answer)) => Ok(()),
         Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
         Err(_elapsed) => Err(format!("no answer within {limit:?}")),
     }

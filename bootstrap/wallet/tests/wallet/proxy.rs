@@ -25,7 +25,7 @@ async fn a_program_gets_the_answers_of_the_enclave() {
     assert_eq!(site.ask("GET", "/health", "").await, (200, r#"{"status":"ok"}"#.to_owned()));
     let (status, document) = site.ask("GET", "/attestation?nonce=00ff", "").await;
     assert!(status == 200 && document.starts_with(r#"{"document":""#), "{status} {document}");
-    let (status, refused) = site.ask("GET", "/chain/8453?x=%2F", "").await;
+    let (status, refused) = site.ask("GET", "/nowhere/8453?x=%2F", "").await;
     assert!(status == 404 && refused.contains("no such path"), "{status} {refused}");
     let mut client = Client::connect(&site).await;
     assert_eq!(client.ask("HEAD", "/health", "").await, (200, String::new()));
@@ -106,16 +106,21 @@ async fn proofs_are_renewed_and_no_request_notices() {
 
 #[tokio::test]
 async fn idle_connections_are_asked_for_their_health() {
-    let enclave = crate::enclave::Enclave::start().await;
-    let limits = with(|limits| limits.check = Duration::from_millis(50));
-    let site = Site::at(vec![enclave.url_text()], Arc::clone(&enclave.root), None, limits).await;
-    // This one answers 404.
-    site.counts_at_least("proxy_connections_ended_total{reason=\"unhealthy\"}", 8).await;
     let site = Site::with(1, with(|limits| limits.check = Duration::from_millis(10))).await;
     site.has(8).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let checked = |page: &str| {
+        let line =
+            page.lines().find_map(|line| line.strip_prefix(HEALTH)).map(|count| count.trim().parse::<u64>().unwrap());
+        line.is_some_and(|count| count >= 16)
+    };
+    let checking = async { while !checked(&site.ask("GET", "/metrics", "").await.1) {} };
+    tokio::time::timeout(PATIENCE, checking).await.expect("no health checks");
     assert_eq!(site.count("proxy_connections_ended_total{reason=\"unhealthy\"}").await, 0);
+    assert_eq!(site.count("proxy_proofs_total{outcome=\"accepted\"}").await, 8);
 }
+
+/// The signer's count of health checks.
+const HEALTH: &str = "signer_requests_total{outcome=\"ok\",route=\"/health\"}";
 
 #[tokio::test]
 async fn a_proxy_that_ends_answers_what_it_has_and_ends_in_time() {

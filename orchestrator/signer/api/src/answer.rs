@@ -15,6 +15,13 @@ pub enum SignAnswer {
         /// Its hash, in hex.
         transaction_hash: String,
     },
+    /// Of anything else.
+    Signature {
+        /// `r`, `s` and `v`, in hex.
+        signature: String,
+        /// What is signed, in hex.
+        signed_hash: String,
+    },
 }
 
 impl From<&Signed> for SignAnswer {
@@ -24,6 +31,12 @@ impl From<&Signed> for SignAnswer {
                 transaction_signed: hex::prefixed(&transaction.raw),
                 transaction_hash: hex::prefixed(&transaction.hash),
             },
+            Signed::Authorization(signature) | Signed::Message(signature) | Signed::TypedData(signature) => {
+                Self::Signature {
+                    signature: hex::prefixed(&signature.bytes),
+                    signed_hash: hex::prefixed(&signature.hash),
+                }
+            }
         }
     }
 }
@@ -65,6 +78,7 @@ pub struct Refusal {
 
 #[cfg(test)]
 mod tests {
+    use ethereum::signable::Signature;
     use ethereum::signature::SignedTransaction;
 
     use super::*;
@@ -79,6 +93,12 @@ mod tests {
         let signed = SignedTransaction { raw: vec![2], hash: [3; 32] };
         let text_signed = format!(r#"{{"transaction_signed":"0x02","transaction_hash":"0x{}"}}"#, "03".repeat(32));
         golden(&SignAnswer::from(&Signed::Transaction(signed)), &text_signed);
+        let signature = Signature { bytes: [4; 65], hash: [5; 32] };
+        let text_signature =
+            format!(r#"{{"signature":"0x{}","signed_hash":"0x{}"}}"#, "04".repeat(65), "05".repeat(32));
+        for signed in [Signed::Authorization(signature), Signed::Message(signature), Signed::TypedData(signature)] {
+            golden(&SignAnswer::from(&signed), &text_signature);
+        }
         let key = KeyAnswer { address: text("0x04"), encrypted_key: text("b2xk") };
         golden(&key, r#"{"address":"0x04","encrypted_key":"b2xk"}"#);
         golden(&DocumentAnswer { document: text("hEM=") }, r#"{"document":"hEM="}"#);

@@ -24,14 +24,68 @@ pub(crate) fn fields<'a, const N: usize>(
     path: &str,
     names: [&'static str; N],
 ) -> Result<[Option<&'a RawValue>; N], RequestError> {
+    read(text, path, names, false)
+}
+
+/// The same where a field may be null: it is returned as any other value.
+///
+/// # Errors
+/// Not an object, an unknown field, or a field twice.
+pub(crate) fn fields_or_nulls<'a, const N: usize>(
+    text: &'a str,
+    path: &str,
+    names: [&'static str; N],
+) -> Result<[Option<&'a RawValue>; N], RequestError> {
+    read(text, path, names, true)
+}
+
+fn read<'a, const N: usize>(
+    text: &'a str,
+    path: &str,
+    names: [&'static str; N],
+    may_be_null: bool,
+) -> Result<[Option<&'a RawValue>; N], RequestError> {
+    let mut values = [None; N];
+    read_each(text, path, may_be_null, |name, value| {
+        let slot = names.iter().zip(&mut values).find(|(known, _)| **known == name).map(|(_, slot)| slot);
+        match slot {
+            None => Err(format!("unknown field, expected one of {}", names.join(", "))),
+            Some(Some(_)) => Err("written twice, expected once".to_owned()),
+            Some(slot @ None) => {
+                *slot = Some(value);
+                Ok(())
+            }
+        }
+    })?;
+    Ok(values)
+}
+
+/// Gives each field of the object `text` at `path` to `take`, which says what is wrong with it.
+///
+/// # Errors
+/// Not an object, a null, or what `take` says.
+pub(crate) fn each<'a>(
+    text: &'a str,
+    path: &str,
+    take: impl FnMut(&str, &'a RawValue) -> Result<(), String>,
+) -> Result<(), RequestError> {
+    read_each(text, path, false, take)
+}
+
+fn read_each<'a>(
+    text: &'a str,
+    path: &str,
+    may_be_null: bool,
+    take: impl FnMut(&str, &'a RawValue) -> Result<(), String>,
+) -> Result<(), RequestError> {
     // Asked first: serde's error would show the value that stands there, and it may be a secret.
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
         return Err(RequestError::new(at(path), "not an object, expected one"));
     }
     let mut refusal = None;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let visitor = Fields { names, path, refusal: &mut refusal };
-    let read = deserializer.deserialize_map(visitor).and_then(|fields| deserializer.end().map(|()| fields));
+    let visitor = Fields { take, path, may_be_null, refusal: &mut refusal };
+    let read = deserializer.deserialize_map(visitor).and_then(|()| deserializer.end());
     read.map_err(|error| refusal.unwrap_or_else(|| RequestError::new(at(path), format!("{error}, expected JSON"))))
 }
 
@@ -61,40 +115,33 @@ fn at(path: &str) -> &str {
     if path.is_empty() { "body" } else { path }
 }
 
-struct Fields<'e, const N: usize> {
-    names: [&'static str; N],
+struct Fields<'e, T> {
+    take: T,
     path: &'e str,
+    may_be_null: bool,
     refusal: &'e mut Option<RequestError>,
 }
 
-impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
+impl<'de, T: FnMut(&str, &'de RawValue) -> Result<(), String>> Visitor<'de> for Fields<'_, T> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [None; N];
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            let slot = self.names.iter().zip(&mut values).find(|(known, _)| **known == name).map(|(_, slot)| slot);
-            let problem = match slot {
-                None => format!("unknown field, expected one of {}", self.names.join(", ")),
-                Some(Some(_)) => "written twice, expected once".to_owned(),
-                Some(slot @ None) => {
-                    let value: &'de RawValue = map.next_value()?;
-                    *slot = Some(value);
-                    if value.get() != "null" {
-                        continue;
-                    }
-                    "null, expected a value; leave the field out instead".to_owned()
-                }
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            let is_wrong = !self.may_be_null && value.get() == "null";
+            let problem = match (self.take)(&name, value) {
+                Err(problem) => problem,
+                Ok(()) if is_wrong => "null, expected a value; leave the field out instead".to_owned(),
+                Ok(()) => continue,
             };
             let name = if name.is_empty() { "\"\"".to_owned() } else { shown(&name) };
             *self.refusal = Some(RequestError::new(join(self.path, &name), problem));
             return Err(A::Error::custom("refused"));
         }
-        Ok(values)
+        Ok(())
     }
 }
 
@@ -132,6 +179,14 @@ mod tests {
         assert!(refused("{} {}").starts_with("body: "));
         assert!(refused("").starts_with("body: "));
         assert!(refused(r#"{"a": }"#).starts_with("body: "));
+    }
+
+    #[test]
+    fn where_nulls_are_allowed_a_field_is_still_written_once() {
+        let [a, b] = fields_or_nulls(r#"{"a": null}"#, "", ["a", "b"]).unwrap();
+        assert!(a.unwrap().get() == "null" && b.is_none());
+        let error = fields_or_nulls(r#"{"a": null, "a": 1}"#, "", ["a", "b"]).unwrap_err();
+        assert_eq!(error.to_string(), "a: written twice, expected once");
     }
 
     #[test]

@@ -18,7 +18,7 @@
 //! `gasPrice` makes it 0 (with `accessList`: 1), `maxFeePerGas` makes it 2. Without `to` a contract is created from `data`.
 //! Unknown fields, fields written twice, nulls and fields that the type does not have are refused.
 
-mod payload;
+pub(crate) mod payload;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,11 +30,8 @@ use crate::error::RequestError;
 use crate::json;
 use crate::key::{Credential, KeyReference};
 
-/// The longest body that is read: [`MAX_DATA`] as hex, and as much again for an access list.
+/// The longest body that is read: [`field::MAX_DATA`](crate::field::MAX_DATA) as hex, and as much again for an access list.
 pub const MAX_BODY: usize = 512 * 1024;
-
-/// The longest `data`: no node's transaction pool takes a longer transaction (geth: `txMaxSize`, 128 KiB).
-pub const MAX_DATA: usize = 128 * 1024;
 
 /// The longest `encrypted_key`, decoded: KMS's `CiphertextBlob` has at most 6,144 bytes.
 const MAX_CIPHERTEXT: usize = 6144;
@@ -105,7 +102,7 @@ impl GenerateRequest {
     }
 }
 
-fn utf8(body: &[u8]) -> Result<&str, RequestError> {
+pub(crate) fn utf8(body: &[u8]) -> Result<&str, RequestError> {
     if body.len() > MAX_BODY {
         return Err(RequestError::new("body", format!("{} bytes, expected at most {MAX_BODY}", body.len())));
     }

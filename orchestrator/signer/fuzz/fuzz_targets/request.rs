@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     match SignRequest::parse(bytes) {
         Ok(request) => {
             let subject = request.subject;
-            let Signable::Transaction(transaction) = &subject;
+            let Signable::Transaction(transaction) = &subject else { panic!("{subject:?}") };
             assert!((1..=MAX_CHAIN_ID).contains(&transaction.chain_id) && transaction.nonce <= MAX_NONCE);
             assert!(transaction.to.is_some() || !transaction.data.is_empty());
             Unsigned::new(&subject).sign(&KEY).unwrap();

@@ -126,3 +126,37 @@ fn numbers_and_times_have_a_range_and_keys_are_known() {
     assert!(refused("secret_ids", "secrets").contains("unknown field `secrets`"));
     assert!(refused("[policy]", "[policies]").contains("unknown field `policies`"));
 }
+
+#[test]
+fn keys_are_named_by_a_secret_or_a_ciphertext_and_perhaps_an_address() {
+    let with = |keys: &str| check(&good().replacen("[policy]", &format!("{keys}\n[policy]"), 1));
+    let address = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23";
+    let config = with(&format!(
+        "[[keys]]\nsecret_id = \"a\"\naddress = \"{address}\"\n[[keys]]\nencrypted_key = \"Y2lw\\naGVy\""
+    ))
+    .unwrap();
+    let names: Vec<_> = config.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["secret a", "signer.keys[1]"]);
+    assert_eq!(config.keys[0].address.unwrap().to_string(), address);
+    let many = "[[keys]]\nsecret_id = \"a\"\n".repeat(65);
+    for (keys, expected) in [
+        ("[[keys]]", "signer.keys[0].secret_id: missing, expected secret_id or encrypted_key"),
+        ("[[keys]]\nsecret_id = \"\"", "signer.keys[0].secret_id: empty, expected"),
+        ("[[keys]]\nsecret_id = \"a\"\nencrypted_key = \"YQ==\"", "signer.keys[0].encrypted_key: beside secret_id"),
+        ("[[keys]]\nencrypted_key = \"a\"", "signer.keys[0].encrypted_key: expected base64 of 1 to 6144 bytes"),
+        ("[[keys]]\nencrypted_key = \"\"", "signer.keys[0].encrypted_key: expected base64"),
+        (
+            "[[keys]]\nsecret_id = \"a\"\naddress = \"0x1\"",
+            "signer.keys[0].address: `0x1`: expected 0x and 40 hex digits",
+        ),
+        (
+            "[[keys]]\nsecret_id = \"a\"\n[[keys]]\nsecret_id = \"a\"",
+            "signer.keys[1]: the same key as secret a, expected",
+        ),
+        ("[[keys]]\nsecret_id = \"a\"\nname = \"b\"", "unknown field `name`"),
+        (&many, "signer.keys: 65 tables, expected at most 64"),
+    ] {
+        let error = format!("{:#}", with(keys).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -95,3 +95,30 @@ fn a_home_pays_for_its_own_nonces() {
     config.homes = read(&[&good()]).unwrap();
     assert_eq!(config.payers(), 3);
 }
+
+#[test]
+fn a_service_s_port_takes_the_place_of_the_signer() {
+    let table = |lines: &str| format!("url = \"https://hub.example\"\n{KEY}\n{lines}");
+    let [home] = read(&[&table("service = \"hello\"\nport = 8080")]).unwrap().try_into().unwrap();
+    let Offer::Service(port) = &home.offer else { panic!("{home:?}") };
+    assert_eq!((port.service.as_str(), port.number), ("hello", 8080));
+    let Caller::Client { permission, .. } = home.caller() else { panic!("not a client") };
+    assert_eq!(*permission, Permission::default());
+    for (lines, expected) in [
+        ("service = \"hello\"", "home[0].port: missing, expected a port that the service hello listens on"),
+        ("port = 80", "home[0].service: missing, expected the name of the service that port is of"),
+        ("service = \"hello\"\nport = 0", "home[0].port: 0 is not a port"),
+        ("service = \"hello\"\nport = 80\nany_key = true", "home[0].any_key: beside service"),
+        ("service = \"hello\"\nport = 80\nsecret_ids = [\"a\"]", "home[0].secret_ids: beside service"),
+        ("service = \"hello\"\nport = 80\ngenerate_key = true", "home[0].generate_key: beside service"),
+    ] {
+        let error = refused(&table(lines));
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_service_pays_for_no_nonces() {
+    let service = format!("url = \"https://hub.example\"\n{KEY}\nservice = \"hello\"\nport = 80");
+    assert!(read(&[&service]).unwrap()[0].permission().is_none());
+}

@@ -2,6 +2,8 @@
 //!
 //! Nonces that are signed in order, in whatever direction, are one run however many they are.
 
+use std::ops::{Range, RangeInclusive};
+
 /// Whose memory a run takes: an index into the shares of [`super::Nonces`].
 pub(super) type ShareIndex = u16;
 
@@ -16,52 +18,45 @@ struct Run {
     share: ShareIndex,
 }
 
-/// Where a nonce lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In a run, so it is spent. The run's last nonce.
-    Inside {
-        /// The last nonce of this run.
-        last: u64,
-    },
-    /// Next to a run: spending it takes no more memory.
-    Beside,
-    /// Alone: spending it makes a run.
-    Apart,
+/// What became of nonces that were added.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Inserted {
+    /// They are a run of their own.
+    pub(super) is_run_made: bool,
+    /// The shares that get a run back because several have become one.
+    pub(super) freed: Vec<ShareIndex>,
 }
 
 impl Runs {
-    /// Where `nonce` lies.
-    pub(super) fn place(&self, nonce: u64) -> Place {
-        let (before, after) = self.around(nonce);
-        match before {
-            Some(before) if nonce <= before.last => Place::Inside { last: before.last },
-            _ if joins(before, nonce) || precedes(nonce, after) => Place::Beside,
-            _ => Place::Apart,
-        }
+    /// The run that `nonce` is in.
+    pub(super) fn run_with(&self, nonce: u64) -> Option<RangeInclusive<u64>> {
+        let run = self.0.get(self.split(nonce).checked_sub(1)?)?;
+        (nonce <= run.last).then_some(run.first..=run.last)
     }
 
-    /// Adds a nonce that is not spent. Returns the share that gets a run back because two have become one.
-    pub(super) fn insert(&mut self, nonce: u64, share: ShareIndex) -> Option<ShareIndex> {
-        let (before, after) = self.around(nonce);
-        let at = self.split(nonce);
-        match (joins(before, nonce), precedes(nonce, after)) {
-            (true, true) => {
-                let after = self.0.remove(at);
-                self.change(at - 1, |before| before.last = after.last);
-                return Some(after.share);
+    /// Whether any of `nonces` is in a run or next to one.
+    pub(super) fn touches(&self, nonces: &RangeInclusive<u64>) -> bool {
+        !self.touched(nonces).is_empty()
+    }
+
+    /// Adds nonces, which `share` pays for if they are a run of their own.
+    pub(super) fn insert(&mut self, nonces: RangeInclusive<u64>, share: ShareIndex) -> Inserted {
+        let touched = self.touched(&nonces);
+        let (mut first, mut last) = nonces.into_inner();
+        let Some((oldest, others)) = self.0.get(touched.clone()).and_then(<[Run]>::split_first) else {
+            // Most accounts stay with one run: a Vec that grows by itself starts with room for four.
+            if self.0.is_empty() {
+                self.0.reserve_exact(1);
             }
-            (true, false) => self.change(at - 1, |before| before.last = nonce),
-            (false, true) => self.change(at, |after| after.first = nonce),
-            (false, false) => {
-                // Most accounts stay with one run: a Vec that grows by itself starts with room for four.
-                if self.0.is_empty() {
-                    self.0.reserve_exact(1);
-                }
-                self.0.insert(at, Run { first: nonce, last: nonce, share });
-            }
-        }
-        None
+            self.0.insert(touched.start, Run { first, last, share });
+            return Inserted { is_run_made: true, freed: Vec::new() };
+        };
+        first = first.min(oldest.first);
+        last = last.max(others.last().unwrap_or(oldest).last);
+        let freed = others.iter().map(|run| run.share).collect();
+        let joined = Run { first, last, share: oldest.share };
+        self.0.splice(touched, [joined]);
+        Inserted { is_run_made: false, freed }
     }
 
     /// How many of the runs take memory of `share`.
@@ -74,33 +69,23 @@ impl Runs {
         self.0.len()
     }
 
-    /// A nonce near this one that takes no memory to spend; none if there is no run.
-    pub(super) fn beside(&self, nonce: u64) -> Option<u64> {
-        let (before, after) = self.around(nonce);
-        before.and_then(|run| run.last.checked_add(1)).or_else(|| after?.first.checked_sub(1))
+    /// The last nonce of the run that begins at or before `nonce`, and the first of the next run.
+    pub(super) fn around(&self, nonce: u64) -> (Option<u64>, Option<u64>) {
+        let at = self.split(nonce);
+        let before = at.checked_sub(1).and_then(|before| self.0.get(before));
+        (before.map(|run| run.last), self.0.get(at).map(|run| run.first))
     }
 
-    /// The last run that begins at or before `nonce`, and the first that begins behind it.
-    fn around(&self, nonce: u64) -> (Option<Run>, Option<Run>) {
-        let at = self.split(nonce);
-        (at.checked_sub(1).and_then(|before| self.0.get(before)).copied(), self.0.get(at).copied())
+    /// Which runs have one of `nonces` or end beside them.
+    fn touched(&self, nonces: &RangeInclusive<u64>) -> Range<usize> {
+        let start = self.0.partition_point(|run| run.last.saturating_add(1) < *nonces.start());
+        let end = self.0.partition_point(|run| run.first <= nonces.end().saturating_add(1));
+        start..end
     }
 
     fn split(&self, nonce: u64) -> usize {
         self.0.partition_point(|run| run.first <= nonce)
     }
-
-    fn change(&mut self, at: usize, change: impl FnOnce(&mut Run)) {
-        change(self.0.get_mut(at).expect("around() found a run there"));
-    }
-}
-
-fn joins(before: Option<Run>, nonce: u64) -> bool {
-    before.is_some_and(|run| run.last.checked_add(1) == Some(nonce))
-}
-
-fn precedes(nonce: u64, after: Option<Run>) -> bool {
-    after.is_some_and(|run| nonce.checked_add(1) == Some(run.first))
 }
 
 #[cfg(test)]
@@ -112,12 +97,19 @@ mod tests {
 
     use super::*;
 
+    /// One nonce; the share that gets a run back.
+    fn insert(runs: &mut Runs, nonce: u64, share: ShareIndex) -> Option<ShareIndex> {
+        let Inserted { freed, .. } = runs.insert(nonce..=nonce, share);
+        assert!(freed.len() < 2);
+        freed.first().copied()
+    }
+
     #[test]
     fn nonces_in_order_are_one_run_in_either_direction() {
         for order in [(0..10_000).collect::<Vec<u64>>(), (0..10_000).rev().collect()] {
             let mut runs = Runs::default();
             for nonce in order {
-                assert_eq!(runs.insert(nonce, 0), None);
+                assert_eq!(insert(&mut runs, nonce, 0), None);
             }
             assert_eq!(runs.0, [Run { first: 0, last: 9_999, share: 0 }]);
         }
@@ -126,38 +118,55 @@ mod tests {
     #[test]
     fn a_gap_that_is_filled_gives_a_run_back_to_the_share_that_paid_for_it() {
         let mut runs = Runs::default();
-        assert_eq!((runs.insert(5, 1), runs.insert(7, 2), runs.len()), (None, None, 2));
-        assert_eq!(runs.place(6), Place::Beside);
-        assert_eq!(runs.insert(6, 3), Some(2));
+        assert_eq!((insert(&mut runs, 5, 1), insert(&mut runs, 7, 2), runs.len()), (None, None, 2));
+        assert!(runs.touches(&(6..=6)));
+        assert_eq!(insert(&mut runs, 6, 3), Some(2));
         assert_eq!(runs.0, [Run { first: 5, last: 7, share: 1 }]);
+    }
+
+    #[test]
+    fn a_range_over_several_runs_makes_them_one() {
+        let mut runs = Runs::default();
+        for (nonce, share) in [(5, 1), (7, 2), (9, 3), (20, 4)] {
+            insert(&mut runs, nonce, share);
+        }
+        assert_eq!(runs.insert(6..=10, 5), Inserted { is_run_made: false, freed: vec![2, 3] });
+        assert_eq!(runs.0, [Run { first: 5, last: 10, share: 1 }, Run { first: 20, last: 20, share: 4 }]);
+        assert_eq!(runs.insert(12..=14, 5), Inserted { is_run_made: true, freed: vec![] });
+        assert_eq!(runs.len(), 3);
     }
 
     #[test]
     fn the_first_and_the_last_number_do_not_overflow() {
         let mut runs = Runs::default();
         for nonce in [u64::MAX, 0, u64::MAX - 1, 1] {
-            assert_eq!(runs.insert(nonce, 0), None);
+            assert_eq!(insert(&mut runs, nonce, 0), None);
         }
-        assert_eq!((runs.len(), runs.place(u64::MAX)), (2, Place::Inside { last: u64::MAX }));
-        assert_eq!((runs.place(2), runs.place(3)), (Place::Beside, Place::Apart));
-        assert_eq!((runs.beside(100), runs.beside(u64::MAX)), (Some(2), None));
+        assert_eq!((runs.len(), runs.run_with(u64::MAX)), (2, Some(u64::MAX - 1..=u64::MAX)));
+        assert_eq!((runs.touches(&(2..=2)), runs.touches(&(3..=3))), (true, false));
+        assert_eq!((runs.around(100), runs.around(u64::MAX)), ((Some(1), Some(u64::MAX - 1)), (Some(u64::MAX), None)));
     }
 
     proptest! {
         #[test]
-        fn runs_are_the_set_of_what_was_inserted(nonces in vec(prop_oneof![0..64_u64, u64::MAX - 8..=u64::MAX], 0..200)) {
-            let (mut runs, mut set) = (Runs::default(), BTreeSet::new());
-            for nonce in nonces {
-                if set.insert(nonce) {
-                    runs.insert(nonce, 0);
-                }
+        fn runs_are_the_set_of_what_was_inserted(
+            ranges in vec((prop_oneof![0..64_u64, u64::MAX - 8..=u64::MAX], 0..6_u64), 0..100),
+        ) {
+            let (mut runs, mut set, mut made) = (Runs::default(), BTreeSet::new(), 0);
+            for (first, more) in ranges {
+                let range = first..=first.saturating_add(more);
+                let touches = runs.touches(&range);
+                let Inserted { is_run_made, freed } = runs.insert(range.clone(), 0);
+                prop_assert_eq!(is_run_made, !touches);
+                made = made + usize::from(is_run_made) - freed.len();
+                set.extend(range);
             }
-            for nonce in (0..66).chain(u64::MAX - 10..=u64::MAX) {
+            prop_assert_eq!(runs.len(), made);
+            for nonce in (0..76).chain(u64::MAX - 10..=u64::MAX) {
                 let has = |nonce: Option<u64>| nonce.is_some_and(|nonce| set.contains(&nonce));
-                let place = runs.place(nonce);
-                prop_assert_eq!(matches!(place, Place::Inside { .. }), has(Some(nonce)));
-                let is_beside = has(nonce.checked_sub(1)) || has(nonce.checked_add(1));
-                prop_assert_eq!(place == Place::Beside, !has(Some(nonce)) && is_beside);
+                prop_assert_eq!(runs.run_with(nonce).is_some(), has(Some(nonce)));
+                let is_near = has(Some(nonce)) || has(nonce.checked_sub(1)) || has(nonce.checked_add(1));
+                prop_assert_eq!(runs.touches(&(nonce..=nonce)), is_near);
             }
             let starts = set.iter().filter(|nonce| nonce.checked_sub(1).is_none_or(|before| !set.contains(&before)));
             prop_assert_eq!(runs.len(), starts.count());

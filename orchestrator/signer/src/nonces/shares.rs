@@ -79,12 +79,14 @@ impl Shares {
         self.all.get(usize::from(index)).expect("of() made it")
     }
 
-    /// Whether the share may have one run more.
-    pub(super) fn has_room(&self, index: ShareIndex) -> bool {
+    /// Whether the share may have one run more, after `more` others.
+    pub(super) fn has_room(&self, index: ShareIndex, more: usize) -> bool {
         let share = self.get(index);
-        let is_common_open = self.common < self.division.common
-            && (!share.is_key_brought || self.common_brought < self.division.common / 2);
-        share.runs < self.division.guaranteed || is_common_open
+        // How many of these and of the one would be common ones.
+        let common = (share.runs + more + 1).saturating_sub(self.division.guaranteed.max(share.runs));
+        let is_open = self.common + common <= self.division.common
+            && (!share.is_key_brought || self.common_brought + common <= self.division.common / 2);
+        common == 0 || is_open
     }
 
     /// Gives the share one run more.
@@ -166,8 +168,8 @@ mod tests {
             for (at, is_taken) in steps {
                 let index = indices[at];
                 let has = shares.get(index).runs;
-                prop_assert!(has >= guaranteed || shares.has_room(index), "a guaranteed run is not there");
-                if is_taken && shares.has_room(index) {
+                prop_assert!(has >= guaranteed || shares.has_room(index, 0), "a guaranteed run is not there");
+                if is_taken && shares.has_room(index, 0) {
                     shares.take(index);
                 } else if !is_taken && has > 0 {
                     shares.give_back(index);
@@ -178,7 +180,7 @@ mod tests {
                 prop_assert_eq!(shares.common(), beyond);
                 // What nobody has is there for one who has used up its own.
                 let is_free = beyond < runs - 4 * guaranteed;
-                prop_assert_eq!(shares.has_room(index), held[at] < guaranteed || is_free);
+                prop_assert_eq!(shares.has_room(index, 0), held[at] < guaranteed || is_free);
             }
         }
     }

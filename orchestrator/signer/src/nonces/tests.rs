@@ -213,6 +213,12 @@ fn what_is_forgotten_stays_spent() {
         assert_eq!(sign(&mut nonces, ME, KEY, nonce, 1), Ok(()));
     }
     for nonce in 0..2 {
+        let expected = Fees { max_fee_per_blob_gas: Some(Wei(2)), ..transaction(0, 0, 110).fees() };
+        let fees = NonceError::Fees { nonce: 7, expected }.to_string();
+        assert!(
+            fees.contains("by 100 % or more") && fees.ends_with("and a maxFeePerBlobGas of at least 2 wei"),
+            "{fees}"
+        );
         let forgotten = NonceError::Forgotten { nonce, kept: 3, next: Some(5) };
         assert_eq!(sign(&mut nonces, ME, KEY, nonce, 1), Err(forgotten.clone()));
         assert_eq!(spend(&mut nonces, ME, KEY, &transaction(nonce, 1, 200)), Err(forgotten));
@@ -238,7 +244,11 @@ fn fees_go_up_by_a_tenth_and_nothing_else_changes() {
     let original = transaction(7, 1, 100);
     assert_eq!(spend(&mut nonces, ME, KEY, &original), Ok(()));
     let at = |fee: u128, tip: u128| {
-        original.with_fees(Fees { max_fee_per_gas: Wei(fee), max_priority_fee_per_gas: Wei(tip) })
+        original.with_fees(Fees {
+            max_fee_per_gas: Wei(fee),
+            max_priority_fee_per_gas: Wei(tip),
+            max_fee_per_blob_gas: None,
+        })
     };
     let expected = at(110, 55).fees();
     for (fee, tip) in [(109, 55), (110, 54), (200, 50), (100, 60), (99, 49), (0, 0)] {
@@ -277,7 +287,10 @@ fn a_gas_price_is_bumped_as_fees_are() {
         assert!(spend(&mut nonces, ME, KEY, &at(111)).is_err(), "the tenth is rounded up");
         assert_eq!(spend(&mut nonces, ME, KEY, &at(112)), Ok(()));
         assert_eq!(spend(&mut nonces, ME, KEY, &at(u128::MAX)), Ok(()));
-        assert_eq!(spend(&mut nonces, ME, KEY, &at(1)), Err(NonceError::Fees { nonce: 7, expected: Fees::MAX }));
+        assert_eq!(
+            spend(&mut nonces, ME, KEY, &at(1)),
+            Err(NonceError::Fees { nonce: 7, expected: Fees::default().highest() })
+        );
     }
 }
 
@@ -293,7 +306,7 @@ fn without_the_policys_leave_fees_do_not_go_up() {
 #[test]
 fn an_error_names_the_nonce_and_says_what_to_do() {
     let spent = NonceError::Spent { nonce: 7, next: Some(9), may_bump: false }.to_string();
-    assert!(spent.starts_with("another transaction has been signed for nonce 7 "), "{spent}");
+    assert!(spent.starts_with("something else has been signed for nonce 7 "), "{spent}");
     assert!(spent.ends_with("(fee_bump is off), or an unspent nonce such as 9"), "{spent}");
     let fees = NonceError::Fees { nonce: 7, expected: transaction(0, 0, 110).fees() }.to_string();
     assert!(fees.contains("expected a fee of at least 110 wei and a tip of at least 55 wei"), "{fees}");
@@ -430,3 +443,5 @@ proptest! {
         }
     }
 }
+
+mod every_chain;

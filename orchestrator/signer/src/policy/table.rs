@@ -11,10 +11,15 @@ use ethereum::transaction::MAX_CHAIN_ID;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Allowed, Policy, Rules};
+use super::calls::Calls;
+use super::kinds::{self, BlobTable, KindRules};
+use super::typed_data::{MessageTable, Messages};
+use super::windows::WindowTable;
+use super::written::Written;
+use super::{Allowed, Policy, Rules, Window};
 use crate::pool::BASE;
 
-/// `[signer.policy]`, and below it `[signer.policy.keys.ADDRESS]`, which has the same rules.
+/// `[signer.policy]`, and below it `[signer.policy.keys.ADDRESS]`, which has the same rules. A client's `policy` has them, too.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyTable {
@@ -27,7 +32,14 @@ pub struct PolicyTable {
     data_selectors: Option<AnyOr>,
     nonce_reuse: Option<bool>,
     fee_bump: Option<bool>,
+    calls: Option<BTreeMap<String, Written>>,
+    windows: Option<Vec<WindowTable>>,
+    typed_data: Option<Vec<MessageTable>>,
     own_gas_rules: Option<Vec<u64>>,
+    blobs: Option<BlobTable>,
+    delegates: Option<Vec<String>>,
+    any_chain_authorizations: Option<bool>,
+    personal_sign: Option<bool>,
     #[serde(default)]
     keys: BTreeMap<String, PolicyTable>,
 }
@@ -65,13 +77,26 @@ impl PolicyTable {
         Ok(Policy { base, keys, own_gas_rules })
     }
 
+    /// Checks the table of a client, which limits only what it names.
+    ///
+    /// # Errors
+    /// One sentence with the key and what is expected.
+    pub(crate) fn check_client(&self, path: &str) -> Result<Rules> {
+        ensure!(self.keys.is_empty(), "{path}.keys: a client has no rules for keys, expected them in signer.policy");
+        ensure!(
+            self.own_gas_rules.is_none(),
+            "{path}.own_gas_rules: a client has no chains of its own, expected this in signer.policy"
+        );
+        self.rules(path, Some(&Rules::without_limits()))
+    }
+
     fn rules(&self, path: &str, base: Option<&Rules>) -> Result<Rules> {
         let at = At { path, base };
-        Ok(Rules {
+        let rules = Rules {
             chain_ids: at.rule(
                 "chain_ids",
                 &self.chain_ids,
-                chain_ids,
+                |ids| chain_ids(ids).map(Allowed::Only),
                 |base| &base.chain_ids,
                 "a list of chain ids",
             )?,
@@ -120,8 +145,75 @@ impl PolicyTable {
             )?,
             // Not written, it is off: an image's configuration from before there was this rule means the same as ever.
             fee_bump: self.fee_bump.unwrap_or_else(|| base.is_some_and(|base| base.fee_bump)),
-        })
+            calls: match (&self.calls, base) {
+                (Some(calls), _) => Calls::read(&format!("{path}.calls"), calls)?,
+                (None, base) => base.map(|base| base.calls.clone()).unwrap_or_default(),
+            },
+            windows: match (&self.windows, base) {
+                (Some(windows), _) => Window::read_all(&format!("{path}.windows"), windows)?,
+                (None, base) => base.map(|base| base.windows.clone()).unwrap_or_default(),
+            },
+            typed_data: match (&self.typed_data, base) {
+                (Some(tables), _) => Some(Messages::read(&format!("{path}.typed_data"), tables)?),
+                (None, Some(base)) => base.typed_data.clone(),
+                (None, None) => Some(Messages::default()),
+            },
+            kinds: KindRules::new(path, base.map(|base| &base.kinds), self.kinds())?,
+        };
+        check_selectors(path, &rules)?;
+        Ok(rules)
     }
+
+    fn kinds(&self) -> kinds::Written<'_> {
+        kinds::Written {
+            blobs: self.blobs.as_ref(),
+            delegates: self.delegates.as_deref(),
+            any_chain_authorizations: self.any_chain_authorizations,
+            personal_sign: self.personal_sign,
+        }
+    }
+}
+
+impl Rules {
+    /// What a client's rules fall back to.
+    pub(super) fn without_limits() -> Self {
+        Self {
+            chain_ids: Allowed::Any,
+            recipients: Allowed::Any,
+            max_value: Wei(u128::MAX),
+            max_fee_per_gas: Wei(u128::MAX),
+            max_gas: u64::MAX,
+            contract_creation: true,
+            data_selectors: Allowed::Any,
+            nonce_reuse: true,
+            fee_bump: true,
+            calls: Calls::default(),
+            windows: Vec::new(),
+            typed_data: None,
+            kinds: KindRules::without_limits(),
+        }
+    }
+}
+
+/// Refuses selectors that would let calls past the rules for their arguments.
+fn check_selectors(path: &str, rules: &Rules) -> Result<()> {
+    if rules.calls.is_empty() {
+        return Ok(());
+    }
+    let Allowed::Only(selectors) = &rules.data_selectors else {
+        bail!(
+            "{path}.data_selectors: \"any\" beside calls would allow every call that calls does not name, expected a list, such as []"
+        );
+    };
+    for selector in selectors {
+        if let Some(function) = rules.calls.function(*selector) {
+            bail!(
+                "{path}.data_selectors: `{}` is {function} of calls and would allow it with any arguments, expected it in one of the two",
+                hex::prefixed(selector)
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Where rules stand, and what they fall back to.

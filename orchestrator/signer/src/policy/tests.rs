@@ -168,7 +168,8 @@ fn a_chain_has_gas_rules_of_its_own_where_the_policy_says_so() {
 
 #[test]
 fn every_rule_has_to_be_written() {
-    for rule in Rule::ALL.into_iter().filter(|rule| *rule != Rule::FeeBump) {
+    let optional = Rule::ALL.into_iter().skip_while(|rule| *rule != Rule::FeeBump).collect::<Vec<_>>();
+    for rule in Rule::ALL.into_iter().filter(|rule| !optional.contains(rule)) {
         let line = GOOD.lines().find(|line| line.starts_with(&format!("{rule} = "))).unwrap();
         let error = refused(line, "");
         assert!(error.starts_with(&format!("signer.policy.{rule}: missing, expected ")), "{error}");

@@ -15,6 +15,7 @@ use super::budget::{Budget, Room};
 use super::failure::Failure;
 
 /// A body that has arrived. It may hold credentials, so it is zeroed.
+#[derive(Default)]
 pub(super) struct Body {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     /// What its client takes of the budget until its answer has left.
@@ -47,11 +48,11 @@ pub(super) async fn read(mut incoming: Incoming, budget: &Budget, limit: Duratio
         return Err(BodyError::TooLong);
     }
     let reading = async {
-        let mut body = Body { bytes: Zeroizing::default(), room: Room::default() };
+        let mut body = Body::default();
         while let Some(frame) = incoming.frame().await {
             // A trailer is of no use to anybody here.
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
-            body.append(&data, budget)?;
+            body.append(&data, budget, MAX_BODY)?;
         }
         Ok(body)
     };
@@ -59,13 +60,14 @@ pub(super) async fn read(mut incoming: Incoming, budget: &Budget, limit: Duratio
 }
 
 impl Body {
-    fn append(&mut self, data: &Bytes, budget: &Budget) -> Result<(), BodyError> {
+    /// Adds a part, if there is room and all of it is not longer than `max`.
+    pub(super) fn append(&mut self, data: &Bytes, budget: &Budget, max: usize) -> Result<(), BodyError> {
         let len = self.bytes.len().saturating_add(data.len());
-        if len > MAX_BODY {
+        if len > max {
             return Err(BodyError::TooLong);
         }
         if len > self.bytes.capacity() {
-            let capacity = len.max(2 * self.bytes.capacity()).clamp(FIRST, MAX_BODY);
+            let capacity = len.max(2 * self.bytes.capacity()).clamp(FIRST, max);
             if !budget.grow(&mut self.room, capacity) {
                 return Err(BodyError::Busy);
             }
@@ -99,12 +101,12 @@ mod tests {
     #[test]
     fn a_body_of_single_bytes_takes_one_buffer_within_its_limit() {
         let budget = Budget::new(MAX_BODY);
-        let mut body = Body { bytes: Zeroizing::default(), room: Room::default() };
+        let mut body = Body::default();
         for _ in 0..MAX_BODY {
-            body.append(&Bytes::from_static(b"x"), &budget).unwrap();
+            body.append(&Bytes::from_static(b"x"), &budget, MAX_BODY).unwrap();
         }
         assert_eq!((body.bytes.len(), body.bytes.capacity()), (MAX_BODY, MAX_BODY));
-        assert!(matches!(body.append(&Bytes::from_static(b"x"), &budget), Err(BodyError::TooLong)));
+        assert!(matches!(body.append(&Bytes::from_static(b"x"), &budget, MAX_BODY), Err(BodyError::TooLong)));
     }
 
     #[test]
@@ -112,9 +114,9 @@ mod tests {
         let text: Vec<u8> = (0..=u8::MAX).cycle().take(70_000).collect();
         for piece in [1, 7, 1024, 65_536] {
             let budget = Budget::new(MAX_BODY);
-            let mut body = Body { bytes: Zeroizing::default(), room: Room::default() };
+            let mut body = Body::default();
             for chunk in text.chunks(piece) {
-                body.append(&Bytes::copy_from_slice(chunk), &budget).unwrap();
+                body.append(&Bytes::copy_from_slice(chunk), &budget, MAX_BODY).unwrap();
             }
             assert!(*body.bytes == text, "pieces of {piece}");
         }

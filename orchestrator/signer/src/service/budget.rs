@@ -2,11 +2,13 @@
 //!
 //! | what | for each | at most |
 //! |---|---|---|
-//! | a connection's buffers, see [`PER_CONNECTION`] | connection | 264 KiB |
+//! | a connection's buffers, see [`PER_CONNECTION`] | connection | 280 KiB |
+//! | buffers towards a service, see [`PER_SERVICE`] | connection to a hub | 96 KiB |
 //! | bodies longer than [`ORDINARY_BODY`], and what is made of them until the answer has left | all together | [`BODIES`], 32 MiB |
+//! | an answer of an upstream, as it came and as it is passed on, and its connection | question under way, and connection kept | [`UPSTREAMS`], 29 MiB |
 //! | a request while it is read and signed, which is done for one at a time | process | [`TRANSIENT`], 16 MiB |
 //!
-//! [`MOST_MEMORY`] is their sum, 201 MiB: 512 connections, 64 that end, and 16 to hubs. The signer's process may have 512 MiB: an allocation beyond would end it, and
+//! [`MOST_MEMORY`] is their sum, 241 MiB: 512 connections, 64 that end, and 16 to hubs. The signer's process may have 640 MiB: an allocation beyond would end it, and
 //! with it what it remembers of nonces.
 
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use hyper::body::Bytes;
 use signer_api::request::MAX_BODY;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::{turns, upstream};
 use crate::home;
 
 /// Connections at once.
@@ -35,11 +38,18 @@ pub(super) const TLS_OUT: usize = 16 * KIB;
 /// A body up to here takes no room of [`BODIES`]: whoever fills that delays no ordinary request.
 pub(super) const ORDINARY_BODY: usize = 16 * KIB;
 
+/// The longest answer of a service to a hub; it takes room of [`BODIES`] as a body does.
+pub(super) const MAX_SERVICE_ANSWER: usize = 2 * MAX_BODY;
+
 /// For all longer bodies together.
 pub(super) const BODIES: usize = 32 * MIB;
 
 /// The most memory that clients can make the service hold, whatever they send and however they read.
-pub const MOST_MEMORY: usize = (CONNECTIONS + ENDING + home::MAX_ALL) * PER_CONNECTION + BODIES + TRANSIENT;
+pub const MOST_MEMORY: usize = (CONNECTIONS + ENDING + home::MAX_ALL) * PER_CONNECTION
+    + home::MAX_ALL * PER_SERVICE
+    + BODIES
+    + UPSTREAMS
+    + TRANSIENT;
 
 /// What one connection holds.
 const PER_CONNECTION: usize = {
@@ -53,8 +63,19 @@ const PER_CONNECTION: usize = {
     let answer = 32 * KIB;
     // The state of the connection and of its request.
     let task = 46 * KIB;
-    tls + http + headers + answer + ORDINARY_BODY + task
+    // What JSON-RPC has read of an ordinary body, beside the body.
+    let parsed = ORDINARY_BODY;
+    tls + http + headers + answer + ORDINARY_BODY + parsed + task
 };
+
+/// Questions to upstreams that are under way, and connections that are kept for the next ones.
+const UPSTREAMS: usize = turns::UNDER_WAY * (2 * upstream::MAX_ANSWER + UPSTREAM_CONNECTION)
+    + crate::upstream::MAX_UPSTREAMS * upstream::IDLE * UPSTREAM_CONNECTION;
+
+/// TLS and HTTP as above, but for the answer.
+const UPSTREAM_CONNECTION: usize = 64 * KIB + 18 * KIB + TLS_OUT + 3 * MAX_HEAD + 8 * KIB + 16 * KIB;
+/// As above: a service has hyper's buffers without TLS, and its answer a first part without room.
+const PER_SERVICE: usize = 3 * MAX_HEAD + 8 * KIB + 16 * KIB + ORDINARY_BODY + 8 * KIB;
 
 /// A body of nothing but `0,` becomes 4 MiB of references, and its copies as it grows are two at a time.
 const TRANSIENT: usize = 16 * MIB;
@@ -62,7 +83,10 @@ const TRANSIENT: usize = 16 * MIB;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-const _: () = assert!(PER_CONNECTION <= 264 * KIB && MOST_MEMORY <= 201 * MIB, "the table above says otherwise");
+const _: () = assert!(
+    PER_CONNECTION <= 280 * KIB && PER_SERVICE <= 96 * KIB && UPSTREAMS <= 29 * MIB && MOST_MEMORY <= 241 * MIB,
+    "the table above says otherwise"
+);
 const _: () = assert!(BODIES >= 2 * MAX_BODY, "one client's body could keep everybody else's out");
 
 /// Room for long bodies, shared by all connections.

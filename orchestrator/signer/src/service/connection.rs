@@ -6,10 +6,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,9 +24,8 @@ use super::budget::{MAX_HEAD, MAX_HEADERS, TLS_OUT};
 use super::closings::Closing;
 use super::prompt::Prompt;
 use super::seats::{Seat, Source};
-use super::{Shared, route};
+use super::{Limits, Shared, route};
 use crate::keys::{Attestor, Keys};
-use crate::permission::Caller;
 use crate::tls;
 
 /// How long, and for how many bytes, a client that is still sending is listened to after its answer: closing on unread
@@ -42,7 +42,7 @@ pub(super) struct Guest {
 
 /// Who is at the other end, and how long it may be silent and stay.
 pub(super) struct Visit<'a> {
-    pub(super) caller: &'a Caller,
+    pub(super) client: &'a str,
     pub(super) source: Source,
     /// For the head of the next request, from the end of the last.
     pub(super) head: Duration,
@@ -99,29 +99,28 @@ async fn attend<K: Keys, A: Attestor>(
     if caller.has_certificate().is_ok() {
         seat.is_proven();
     }
-    let visit = Visit { caller, source, head: shared.limits.head, age: shared.limits.age };
-    if let Some(stream) = requests(shared, stream, visit, || seat.busy(), shutdown).await {
+    let visit = Visit { client: caller.name(), source, head: shared.limits.head, age: shared.limits.age };
+    let answer = |request| async move {
+        let _busy = seat.busy();
+        route::answer(shared, caller, source, request).await
+    };
+    if let Some(stream) = requests(&shared.limits, stream, visit, answer, shutdown).await {
         // Whoever does not close in time is cut off.
         let _cut_off = timeout(shared.limits.grace.min(LINGER), linger(stream)).await;
     }
 }
 
-/// Serves requests until the connection ends or is too old. Returns the stream for a last goodbye. `begin` is called for
-/// each request, and what it returns is kept until the answer.
-pub(super) async fn requests<K: Keys, A: Attestor, S: AsyncRead + AsyncWrite + Unpin, B>(
-    shared: &Shared<K, A>,
+/// Serves requests until the connection ends or is too old. Returns the stream for a last goodbye.
+pub(super) async fn requests<S: AsyncRead + AsyncWrite + Unpin, F: Future<Output = Response<Full<Bytes>>>>(
+    limits: &Limits,
     stream: S,
     visit: Visit<'_>,
-    begin: impl Fn() -> B,
+    answer: impl Fn(Request<Incoming>) -> F,
     shutdown: CancellationToken,
 ) -> Option<S> {
-    let (Visit { caller, source, head, age }, begin) = (visit, &begin);
-    let service = service_fn(|request: Request<Incoming>| {
-        Box::pin(async move {
-            let _busy = begin();
-            Ok::<_, Infallible>(route::answer(shared, caller, source, request).await)
-        })
-    });
+    let (Visit { client, source, head, age }, answer) = (visit, &answer);
+    let service =
+        service_fn(|request: Request<Incoming>| Box::pin(async move { Ok::<_, Infallible>(answer(request).await) }));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
@@ -129,13 +128,13 @@ pub(super) async fn requests<K: Keys, A: Attestor, S: AsyncRead + AsyncWrite + U
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut old = pin!(sleep(age));
-    let mut cut_off = pin!(sleep(age + shared.limits.grace));
+    let mut cut_off = pin!(sleep(age + limits.grace));
     let mut is_ending = false;
     loop {
         tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => {
                 if let Err(error) = ended {
-                    debug!(%source, error = sentence(&error), client = caller.name(), "connection");
+                    debug!(%source, error = sentence(&error), client, "connection");
                 }
                 break;
             }

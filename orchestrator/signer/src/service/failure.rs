@@ -8,7 +8,7 @@ use signer_api::RequestError;
 use signer_api::answer::{ErrorAnswer, Refusal};
 
 use crate::keys::{AttestorError, KeyError};
-use crate::nonces::NonceError;
+use crate::ledger::SpendError;
 use crate::permission::Denied;
 use crate::policy::{self, Rule};
 
@@ -67,9 +67,13 @@ impl From<policy::Refusal> for Failure {
     }
 }
 
-impl From<NonceError> for Failure {
-    fn from(error: NonceError) -> Self {
-        Self::from(policy::Refusal { rule: error.rule(), problem: error.to_string() })
+impl From<SpendError> for Failure {
+    fn from(error: SpendError) -> Self {
+        let (rule, client) = match &error {
+            SpendError::Nonce(error) => (error.rule(), None),
+            SpendError::Window(error) => (Rule::Windows, error.client().map(str::to_owned)),
+        };
+        Self::from(policy::Refusal { rule, problem: error.to_string(), client })
     }
 }
 

@@ -1,20 +1,22 @@
 //! Calls the hubs of `[[home]]`, and serves the requests that they send over these connections.
 //!
 //! The proof comes first, see the crate `home`. Afterwards a hub is a client of the signer like any other, with the
-//! permissions of its `[[home]]`. Every step has a time limit. When one fails, or the connection ends, the next attempt
+//! permissions of its `[[home]]`; or its requests are carried to the port of a service. Every step has a time limit. When one fails, or the connection ends, the next attempt
 //! comes after a pause.
 
+mod carry;
 mod counts;
 mod dial;
 mod proof;
-mod tls;
 
 pub(super) use counts::Counts;
+pub(super) use dial::tcp;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::home::ALPN;
 use ::home::pause::{Pauses, Troubles};
 use anyhow::{Context, Result, anyhow};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -30,8 +32,8 @@ use tracing::{debug, info, warn};
 use super::connection::{Visit, requests};
 use super::prompt::Prompt;
 use super::seats::Source;
-use super::{Shared, note};
-use crate::home::Home;
+use super::{Shared, note, route, trust};
+use crate::home::{Home, Offer};
 use crate::keys::{Attestor, Keys, Resolve};
 use crate::permission::Caller;
 
@@ -104,7 +106,7 @@ impl<K: Keys, A: Attestor, R: Resolve> Homes<K, A, R> {
         patience: &Patience,
     ) -> Result<Self> {
         let line = |home: &Home| -> Result<Arc<Line>> {
-            let tls = tls::config(&home.identity).with_context(|| format!("TLS to {}", home.url))?;
+            let tls = trust::config(Some(&home.identity), ALPN).with_context(|| format!("TLS to {}", home.url))?;
             Ok(Arc::new(Line {
                 caller: home.caller(),
                 home: home.clone(),
@@ -180,7 +182,7 @@ async fn keep<K: Keys, A: Attestor, R: Resolve>(
 }
 
 /// Without random bytes there is no jitter, which is not worth an error.
-fn random() -> u32 {
+pub(super) fn random() -> u32 {
     let mut random = [0; 4];
     match SystemRandom::new().fill(&mut random) {
         Ok(()) => u32::from_ne_bytes(random),
@@ -211,8 +213,15 @@ async fn serve<K: Keys, A: Attestor>(
 ) {
     let _connected = shared.homes.connected(line.caller.name());
     let Patience { silence: head, age, .. } = line.patience;
-    let visit = Visit { caller: &line.caller, source: Source::of(address), head, age };
-    if let Some(mut stream) = requests(shared, stream, visit, || (), shutdown).await {
+    let source = Source::of(address);
+    let visit = Visit { client: line.caller.name(), source, head, age };
+    let answer = |request| async move {
+        match &line.home.offer {
+            Offer::Signer(_) => route::answer(shared, &line.caller, source, request).await,
+            Offer::Service(port) => carry::answer(shared, port, request).await,
+        }
+    };
+    if let Some(mut stream) = requests(&shared.limits, stream, visit, answer, shutdown).await {
         // A hub that takes no goodbye is cut off.
         let _cut_off = timeout(shared.limits.grace, stream.shutdown()).await;
     }

@@ -1,34 +1,28 @@
 //! What each path does.
 
-use std::sync::{MutexGuard, PoisonError};
-
-use ethereum::address::Address;
 use ethereum::hex;
-use ethereum::key::SecretKey;
-use ethereum::signable::{Signable, Signed, Unsigned};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use signer_api::answer::{DocumentAnswer, KeyAnswer, SignAnswer};
-use signer_api::key::KeyReference;
 use signer_api::request::{GenerateRequest, SignRequest};
-use signer_api::{RequestError, path};
+use signer_api::{RequestError, path, rpc};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::body::{self, Body};
 use super::budget::Room;
 use super::failure::{self, Failure, base64};
+use super::rpc::Front;
 use super::seats::Source;
+use super::sign::Order;
 use super::turns::Asker;
 use super::{Shared, accept};
-use crate::cache::Id;
-use crate::keys::{Attestor, AttestorError, KeyError, Keys};
-use crate::nonces::{Nonces, Wanted};
+use crate::keys::{Attestor, AttestorError, Keys};
+use crate::metrics::Collect;
 use crate::permission::Caller;
-use crate::pool;
 
 /// The longest nonce: the NSM takes 512 bytes, a client needs 32.
 const MAX_NONCE: usize = 64;
@@ -36,21 +30,24 @@ const MAX_NONCE: usize = 64;
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";
 
-/// An answer that says yes.
-struct Answer {
-    content_type: &'static str,
-    body: Vec<u8>,
+/// An answer that says yes, or one in JSON-RPC's form.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
     /// What the request took of the budget, until the answer has left.
-    room: Room,
+    pub(super) room: Room,
 }
 
 /// The paths, as the metrics name them.
 #[derive(Clone, Copy)]
 enum Route {
     Sign,
+    Rpc(Front),
     Keys,
     Attestation,
     Health,
+    Ready,
     Metrics,
     Unknown,
 }
@@ -77,7 +74,7 @@ pub(super) async fn answer<K: Keys, A: Attestor>(
     }
     shared.metrics.answered(route.name(), outcome, start.elapsed());
     match result {
-        Ok(answer) => response(StatusCode::OK, answer.content_type, answer.room.hold(answer.body)),
+        Ok(answer) => response(answer.status, answer.content_type, answer.room.hold(answer.body)),
         Err(failure) => refusal(&failure),
     }
 }
@@ -90,17 +87,21 @@ impl Route {
             path::ATTESTATION => Self::Attestation,
             // As load balancers and orchestrators write it.
             path::HEALTH | "/health/" | "/healthz" | "/healthz/" => Self::Health,
+            path::READY | "/ready/" | "/readyz" | "/readyz/" => Self::Ready,
             path::METRICS => Self::Metrics,
-            _ => Self::Unknown,
+            _ => Front::of(path).map_or(Self::Unknown, Self::Rpc),
         }
     }
 
     fn name(self) -> &'static str {
         match self {
             Self::Sign => path::SIGN,
+            Self::Rpc(Front { chain: None, .. }) => path::GETH,
+            Self::Rpc(Front { chain: Some(_), .. }) => path::CHAIN,
             Self::Keys => path::KEYS,
             Self::Attestation => path::ATTESTATION,
             Self::Health => path::HEALTH,
+            Self::Ready => path::READY,
             Self::Metrics => path::METRICS,
             Self::Unknown => "other",
         }
@@ -109,8 +110,10 @@ impl Route {
     /// The methods that it has, and as `Allow` has them. hyper leaves out the body that HEAD does not want.
     fn methods(self) -> Option<(&'static [Method], &'static str)> {
         match self {
-            Self::Sign | Self::Keys => Some((&[Method::POST], "POST")),
-            Self::Attestation | Self::Health | Self::Metrics => Some((&[Method::GET, Method::HEAD], "GET, HEAD")),
+            Self::Sign | Self::Rpc(_) | Self::Keys => Some((&[Method::POST], "POST")),
+            Self::Attestation | Self::Health | Self::Ready | Self::Metrics => {
+                Some((&[Method::GET, Method::HEAD], "GET, HEAD"))
+            }
             Self::Unknown => None,
         }
     }
@@ -124,7 +127,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         source: Source,
         request: Request<Incoming>,
     ) -> Result<Answer, Failure> {
-        if !matches!(route, Route::Health) {
+        if !matches!(route, Route::Health | Route::Ready) {
             caller.has_certificate()?;
         }
         let Some((methods, allow)) = route.methods() else {
@@ -139,7 +142,15 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         match route {
             Route::Sign => {
                 caller.may_sign()?;
-                self.sign(caller, self.body(request).await?).await
+                let body = self.body(request).await?;
+                match rpc::is_rpc(&body.bytes) {
+                    true => self.rpc(Front::ROOT, caller, source, body).await,
+                    false => self.sign(caller, body).await,
+                }
+            }
+            Route::Rpc(front) => {
+                caller.may_sign()?;
+                self.rpc(front, caller, source, self.body(request).await?).await
             }
             Route::Keys => {
                 caller.may_generate()?;
@@ -147,10 +158,14 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             }
             Route::Attestation => self.attest(Asker::of(caller, source), &request).await,
             Route::Health => Ok(Answer::new(JSON, br#"{"status":"ok"}"#.to_vec())),
+            Route::Ready => self.ready(),
             Route::Metrics => {
                 caller.is_known()?;
-                let (cache, nonces) = (self.cache.metrics(), self.nonces().metrics());
-                let page = self.metrics.page(&[&cache, &nonces, &*self.seats, &self.closings, &self.homes]);
+                let (nonces, windows) = self.ledger().metrics(Instant::now());
+                let cache = self.cache.metrics();
+                let others: [&dyn Collect; 7] =
+                    [&cache, &nonces, &windows, &*self.seats, &self.closings, &self.homes, &self.upstreams];
+                let page = self.metrics.page(&others);
                 Ok(Answer::new(prometheus::TEXT_FORMAT, page.into_bytes()))
             }
             Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),
@@ -162,52 +177,26 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         Ok(body::read(request.into_body(), &self.bodies, self.limits.body).await?)
     }
 
+    /// How many keys are not there is for anybody, and which ones for clients: `health_status`.
+    fn ready(&self) -> Result<Answer, Failure> {
+        let (missing, all) = (self.accounts.missing().len(), self.accounts.count());
+        match missing {
+            0 => Ok(Answer::json(br#"{"status":"ready"}"#.to_vec())),
+            _ => {
+                let message = format!("{missing} of {all} configured keys are not loaded");
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message))
+            }
+        }
+    }
+
     async fn sign(&self, caller: &Caller, Body { bytes, room }: Body) -> Result<Answer, Failure> {
         let request = SignRequest::parse(&bytes)?;
         // The key may be long in coming.
         drop(bytes);
-        caller.may_ask(&request.key)?;
-        let subject = &request.subject;
-        let unsigned = Unsigned::new(subject);
-        self.check_pool(subject, unsigned.max_signed_len())?;
-        let id = Id::new(&request.key, request.credential.as_ref());
-        let key = self.cache.key(id, Instant::now(), self.fetch(&request)).await?;
-        let address = key.address();
-        caller.may_use(&request.key, address)?;
-        let rules = self.policy.rules(address);
-        rules.check(subject)?;
-        if !rules.allows_nonce_reuse() {
-            let is_brought = matches!(request.key, KeyReference::EncryptedKey(_)) || request.credential.is_some();
-            let payer = caller.payer(is_brought && !self.policy.names(address));
-            let hash = unsigned.hash();
-            self.nonces().spend(payer, &Wanted { key: address, subject, hash, may_bump: rules.allows_fee_bump() })?;
-        }
-        let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
-        self.metrics.signed();
-        note_signed(caller, address, subject, &signed);
+        let SignRequest { subject, key: reference, credential } = &request;
+        let order = Order { subject, reference, credential: credential.as_ref(), from: None };
+        let signed = self.signature(caller, &order).await?;
         Ok(Answer { room, ..json(&SignAnswer::from(&signed)) })
-    }
-
-    /// Refuses what no node would take, on chains whose nodes count gas as Ethereum's do.
-    fn check_pool(&self, subject: &Signable, max_signed_len: usize) -> Result<(), RequestError> {
-        match subject {
-            Signable::Transaction(transaction) if self.policy.has_ethereums_gas_rules(transaction.chain_id) => {
-                pool::check(transaction, max_signed_len)
-            }
-            Signable::Transaction(_) => Ok(()),
-        }
-    }
-
-    fn nonces(&self) -> MutexGuard<'_, Nonces> {
-        self.nonces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn fetch(&self, request: &SignRequest) -> Result<SecretKey, KeyError> {
-        let fetched = timeout(self.limits.fetch, self.keys.fetch(&request.key, request.credential.as_ref())).await;
-        let fetched = fetched.unwrap_or_else(|_elapsed| Err(self.too_slow()));
-        let fetched = fetched.inspect_err(|error| warn!(%error, key = ?request.key, "fetch a key"))?;
-        info!(key = %fetched.key.address(), reference = ?request.key, version = fetched.version, "key fetched");
-        Ok(fetched.key)
     }
 
     async fn generate(&self, caller: &Caller, Body { bytes, room }: Body) -> Result<Answer, Failure> {
@@ -218,10 +207,6 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         let generated = generated.inspect_err(|error| warn!(%error, "generate a key"))?;
         info!(client = caller.name(), key = %generated.address, "key generated");
         Ok(json(&KeyAnswer { address: generated.address.to_string(), encrypted_key: base64(&generated.ciphertext) }))
-    }
-
-    fn too_slow(&self) -> KeyError {
-        KeyError::Unavailable(format!("no answer within {:?}", self.limits.fetch))
     }
 
     async fn attest(&self, asker: Asker, request: &Request<Incoming>) -> Result<Answer, Failure> {
@@ -244,15 +229,6 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
     }
 }
 
-fn note_signed(caller: &Caller, key: Address, subject: &Signable, signed: &Signed) {
-    let (client, hash) = (caller.name(), hex::prefixed(&signed.hash()));
-    match subject {
-        Signable::Transaction(transaction) => {
-            debug!(client, %key, chain = transaction.chain_id, nonce = transaction.nonce, hash, "signed");
-        }
-    }
-}
-
 /// The query is `nonce=HEX` and nothing else.
 fn nonce(query: Option<&str>) -> Result<Vec<u8>, RequestError> {
     let digits = query.and_then(|query| query.strip_prefix("nonce="));
@@ -265,7 +241,11 @@ fn nonce(query: Option<&str>) -> Result<Vec<u8>, RequestError> {
 
 impl Answer {
     fn new(content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { content_type, body, room: Room::default() }
+        Self { status: StatusCode::OK, content_type, body, room: Room::default() }
+    }
+
+    pub(super) fn json(body: Vec<u8>) -> Self {
+        Self::new(JSON, body)
     }
 }
 
@@ -281,7 +261,7 @@ fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Resp
     response
 }
 
-fn refusal(failure: &Failure) -> Response<Full<Bytes>> {
+pub(super) fn refusal(failure: &Failure) -> Response<Full<Bytes>> {
     let mut response = response(failure.status, JSON, failure.body().into());
     let headers = response.headers_mut();
     if let Some(allow) = failure.allow {

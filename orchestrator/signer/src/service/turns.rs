@@ -1,4 +1,4 @@
-//! Whose turn it is at the security module, which answers one question at a time.
+//! Whose turn it is at the security module, which answers one question at a time; or at the upstreams.
 //!
 //! An [`Asker`] has one question under way and [`WAITING`] more in its own line; a further one is turned away. Those whose
 //! turn it is wait in one line, where each asker has one place at most. So an asker who floods waits for itself, and
@@ -16,7 +16,7 @@ use crate::permission::Caller;
 pub(super) const WAITING: usize = 8;
 
 /// Questions under way at once, of all askers. The module's own line is longer.
-const UNDER_WAY: usize = 16;
+pub(super) const UNDER_WAY: usize = 16;
 
 /// Who asks: a client of the configuration, wherever it is, and else whoever is at that address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -113,7 +113,7 @@ async fn a_nonce_is_signed_for_one_transaction_however_often() {
     assert_eq!(client.sign(7, "prod/wallet").await.body, first.body);
     let other = client.post("/", &sign_body(7, "prod/wallet").replace("0.01", "0.02")).await;
     assert_eq!(other.error(), (422, "policy_refused".into(), Some("transaction_payload.nonce".into())));
-    assert!(other.json()["error"]["message"].as_str().unwrap().starts_with("policy rule nonce_reuse: another"));
+    assert!(other.json()["error"]["message"].as_str().unwrap().starts_with("policy rule nonce_reuse: something else"));
     // The same key by another name is the same key.
     let by_name = sign_body(7, "other/name").replace("0.01", "0.02");
     assert_eq!(client.post("/", &by_name).await.status, 422);

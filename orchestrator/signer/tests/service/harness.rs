@@ -1,6 +1,6 @@
 //! A signer on loopback with made-up keys and documents, and a client that sees every byte.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use serde_json::Value;
 use signer::config::{Config, SignerTable};
-use signer::keys::{Attestor, AttestorError, FetchedKey, GeneratedKey, KeyError, Keys};
+use signer::keys::{Attestor, AttestorError, FetchedKey, GeneratedKey, KeyError, Keys, Resolve};
 use signer::service::{Limits, Service};
 use signer_api::key::{Credential, KeyReference};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) const KEY: &str = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318";
 pub(super) const ADDRESS: &str = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23";
+/// Of the key in the secret `second`.
+pub(super) const SECOND: &str = "0x5050A4F4b3f9338C3472dcC01A87C76A144b3c9c";
 pub(super) const POLICY: &str = r#"
 [policy]
 chain_ids = [1, 4]
@@ -70,7 +72,8 @@ pub(super) struct FakeKeys {
 
 impl Keys for FakeKeys {
     async fn fetch(&self, reference: &KeyReference, _credential: Option<&Credential>) -> Result<FetchedKey, KeyError> {
-        self.fetches.fetch_add(1, Ordering::Relaxed);
+        let before = self.fetches.fetch_add(1, Ordering::Relaxed);
+        let second = || "02".repeat(32).into_bytes();
         let plaintext = match reference {
             KeyReference::EncryptedKey(ciphertext) => ciphertext.clone(),
             KeyReference::SecretId(id) => match id.as_str() {
@@ -80,6 +83,9 @@ impl Keys for FakeKeys {
                 "denied" => return Err(KeyError::Refused("AccessDeniedException".into())),
                 "wrong" => return Err(KeyError::Answer("another key id".into())),
                 "throttled" => return Err(KeyError::Unavailable("ThrottlingException".into())),
+                "late" if before < 3 => return Err(KeyError::Unavailable("not yet".into())),
+                "second" => second(),
+                "replaced" if before > 0 => second(),
                 "never" => std::future::pending().await,
                 _ => KEY.as_bytes().to_vec(),
             },
@@ -107,6 +113,15 @@ impl Attestor for FakeAttestor {
     }
 }
 
+/// Every name is this host's.
+struct Loopback;
+
+impl Resolve for Loopback {
+    async fn addresses(&self, _name: &str) -> std::io::Result<Vec<IpAddr>> {
+        Ok(vec![Ipv4Addr::LOCALHOST.into()])
+    }
+}
+
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) fetches: Arc<AtomicUsize>,
@@ -123,6 +138,7 @@ pub(super) async fn start_with(config: Config, limits: Limits) -> Server {
     let keys = FakeKeys::default();
     let fetches = Arc::clone(&keys.fetches);
     let service = Service::with_limits(config, [9; 32], keys, FakeAttestor, limits).unwrap();
+    service.resolve_with(Loopback);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, tls_key) = (CancellationToken::new(), service.tls_key_digest());
@@ -224,6 +240,16 @@ impl Client {
 
     pub(super) async fn post(&mut self, path: &str, body: &str) -> Answer {
         self.request("POST", path, "", body.as_bytes()).await
+    }
+
+    /// A call of JSON-RPC; `params` is JSON.
+    pub(super) async fn call(&mut self, path: &str, method: &str, params: &str) -> Value {
+        let body = format!(r#"{{"jsonrpc": "2.0", "id": 7, "method": "{method}", "params": {params}}}"#);
+        let answer = self.post(path, &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let json = answer.json();
+        assert_eq!((&json["jsonrpc"], &json["id"]), (&"2.0".into(), &7.into()));
+        json
     }
 
     pub(super) async fn sign(&mut self, nonce: u64, secret_id: &str) -> Answer {

@@ -1,6 +1,7 @@
 //! Calls to hubs: right ones, and every kind of wrong one.
 
 mod hub;
+mod service;
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::harness::{open, sign_body};
+use crate::harness::{ADDRESS, SECOND, open, sign_body};
 use hub::{Calling, Certificates, Hub, PATIENCE, call, impatience, patience};
 
 async fn calling(hub: &Hub) -> Calling {
@@ -138,6 +139,27 @@ async fn a_pinned_key_is_enough_whatever_the_certificate_says_and_another_key_is
     let wrong = call(&table([1; 32]), open(), Limits::default(), &patience()).await;
     assert!(hub.shake_hands().await.is_err());
     wrong.says("the server has another key, expected that of key_sha256").await;
+}
+
+#[tokio::test]
+async fn a_hub_speaks_json_rpc_with_its_own_permissions() {
+    let hub = Hub::start().await;
+    let table = format!("{}secret_ids = [\"prod/wallet\"]\n", hub.table);
+    let calling = call(&table, open(), Limits::default(), &patience()).await;
+    let mut stream = hub.accept().await;
+    let accounts = r#"{"jsonrpc": "2.0", "id": 1, "method": "eth_accounts"}"#;
+    let expected = format!(r#"{{"jsonrpc":"2.0","id":1,"result":["{ADDRESS}"]}}"#);
+    assert_eq!(request(&mut stream, "POST /", accounts).await, (200, expected));
+    let foreign = format!(
+        r#"[{{"jsonrpc": "2.0", "id": 2, "method": "eth_signTransaction", "params": [{{"from": "{SECOND}", "to": "{SECOND}",
+        "gas": "0x5208", "nonce": "0x0", "gasPrice": "0x1"}}]}}]"#
+    );
+    let (status, answer) = request(&mut stream, "POST /chain/4", &foreign).await;
+    assert!(status == 200 && answer.contains("-32011"), "{answer}");
+    let own = foreign.replacen(SECOND, ADDRESS, 1);
+    let (status, answer) = request(&mut stream, "POST /chain/4/geth", &own).await;
+    assert!(status == 200 && answer.contains(r#""raw":"0x"#), "{answer}");
+    drop(calling);
 }
 
 #[tokio::test]

@@ -10,3 +10,5 @@ mod home;
 mod limits;
 mod memory;
 mod nonces;
+mod rpc;
+mod windows;

@@ -1,4 +1,4 @@
-//! TCP and TLS to a hub.
+//! TCP and TLS to a hub, and TCP to an upstream.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::keys::Resolve;
 use crate::service::budget::TLS_OUT;
 use crate::service::prompt::Prompt;
 
-/// Connects to the first of the hub's addresses that answers.
-pub(super) async fn tcp<R: Resolve>(url: &HomeUrl, resolver: &R, patience: &Patience) -> Result<TcpStream> {
+/// Connects to the first of the server's addresses that answers.
+pub(in crate::service) async fn tcp<R: Resolve>(url: &HomeUrl, resolver: &R, patience: &Patience) -> Result<TcpStream> {
     let addresses = match url.host().parse::<IpAddr>() {
         Ok(address) => vec![address],
         Err(_) => {

@@ -1,10 +1,9 @@
-//! Which hub is the right one: by a certificate authority, or by its key.
+//! Which server is the right one: by a certificate authority, or by its key. For hubs and for upstreams.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use binding::sha256;
-use home::ALPN;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
@@ -12,22 +11,28 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use webpki_roots::TLS_SERVER_ROOTS;
 
 use crate::home::HubIdentity;
 
-/// A client that trusts this hub only. Each connection has a full handshake, which checks the hub's certificate again.
-pub(super) fn config(identity: &HubIdentity) -> Result<ClientConfig> {
+/// A client that trusts this server only; None: any with a certificate of a public authority. Each connection has a full
+/// handshake, which checks the certificate again.
+pub(super) fn config(identity: Option<&HubIdentity>, protocol: &[u8]) -> Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let by_roots = |roots: RootCertStore| {
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+        verifier.build().context("the CA")
+    };
     let verifier: Arc<dyn ServerCertVerifier> = match identity {
-        HubIdentity::Authorities(authorities) => {
+        None => by_roots(TLS_SERVER_ROOTS.iter().cloned().collect())?,
+        Some(HubIdentity::Authorities(authorities)) => {
             let mut roots = RootCertStore::empty();
             for authority in authorities {
-                roots.add(authority.clone()).context("the hub's CA")?;
+                roots.add(authority.clone()).context("the CA")?;
             }
-            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-            verifier.build().context("the hub's CA")?
+            by_roots(roots)?
         }
-        HubIdentity::Key(expected) => {
+        Some(HubIdentity::Key(expected)) => {
             Arc::new(OneKey { expected: *expected, algorithms: provider.signature_verification_algorithms })
         }
     };
@@ -37,7 +42,7 @@ pub(super) fn config(identity: &HubIdentity) -> Result<ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
 }

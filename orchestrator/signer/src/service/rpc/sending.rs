@@ -1,0 +1,251 @@
+//! What an upstream is asked: the calls that the policy passes on, and what a transaction lacks before it is signed.
+
+use ethereum::address::Address;
+use ethereum::amount::Wei;
+use ethereum::hex;
+use ethereum::signable::{Signable, Signed};
+use ethereum::transaction::{Kind, MAX_NONCE};
+use serde::Deserialize;
+use signer_api::rpc::error::{ErrorData, INTERNAL, UNAVAILABLE, UNSUPPORTED};
+use signer_api::rpc::{Params, RpcError, TransactionCall, read_quantity};
+use tokio::time::timeout;
+
+use super::failure::CallError;
+use super::methods::{text, unknown};
+use super::{Context, busy};
+use crate::keys::{Attestor, Keys};
+use crate::service::Shared;
+use crate::service::sign::Order;
+use crate::service::turns::Asker;
+use crate::service::upstream::{Answered, Node, UpstreamError};
+use crate::upstream::READ_METHODS;
+
+/// What is read of a block.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Block {
+    /// None: the chain has no EIP-1559.
+    base_fee_per_gas: Option<String>,
+}
+
+impl<K: Keys, A: Attestor> Shared<K, A> {
+    /// Passes a call on, if the configuration allows its method.
+    pub(super) async fn pass_on(
+        &self,
+        context: Context<'_>,
+        method: &str,
+        params: Params<'_>,
+    ) -> Result<String, CallError> {
+        if !READ_METHODS.contains(&method) && !self.upstreams.allow(method) {
+            return Err(unknown(method));
+        }
+        let chain = self.chain(context)?;
+        let node = self.node(chain, method)?;
+        if !node.allows(method) {
+            let message = format!("{method}: not among the methods of signer.upstream.{chain}");
+            return Err(CallError::with_code(UNSUPPORTED, message));
+        }
+        self.in_turn(context, async { answer(chain, self.upstreams.ask(node, method, params.as_json()).await) }).await
+    }
+
+    /// Signs a transaction, with what it lacks from the upstream, and sends it. The result is its hash.
+    pub(super) async fn send_transaction(&self, context: Context<'_>, params: Params<'_>) -> Result<String, CallError> {
+        let call = TransactionCall::read(params)?;
+        let chain = match self.chain_of(context, &call)?.or(call.chain_id) {
+            Some(chain) => chain,
+            None => self.chain(context)?,
+        };
+        let node = self.node(chain, "eth_sendTransaction")?;
+        // Before anything is asked for it.
+        let reference = self.key_of(context.caller, call.from).await?;
+        // One after the other: each sees the nonce of the last.
+        let sending = async {
+            let from = call.from;
+            let transaction = self.filled(node, chain, call).await?.transaction(Some(chain))?;
+            if matches!(transaction.kind, Kind::Blob { .. }) {
+                let message = "eth_sendTransaction: a transaction with blobs, and its blobs are with the client; expected \
+                               eth_signTransaction, and the client to send it with them";
+                return Err(CallError::with_code(UNSUPPORTED, message));
+            }
+            let subject = Signable::Transaction(transaction);
+            let order = Order { subject: &subject, reference: &reference, credential: None, from: Some(from) };
+            let signed = self.signature(context.caller, &order).await?;
+            let Signed::Transaction(signed) = signed else { unreachable!("a transaction is signed as one") };
+            let params = format!(r#"["{}"]"#, hex::prefixed(&signed.raw));
+            let hash = hex::prefixed(&signed.hash);
+            match self.upstreams.ask(node, "eth_sendRawTransaction", &params).await {
+                // The hash is the signer's own: the node has no say in it.
+                Ok(Ok(_)) => Ok(text(&hash)),
+                Ok(Err(error)) if has_it(&error) => Ok(text(&hash)),
+                Ok(Err(error)) => Err(CallError::new(error, "upstream_refused")),
+                Err(error) => Err(failed(chain, &error, Some(&hash))),
+            }
+        };
+        self.in_turn(context, sending).await
+    }
+
+    fn node(&self, chain: u64, method: &str) -> Result<&Node, CallError> {
+        self.upstreams.of(chain).ok_or_else(|| {
+            let message = format!("{method}: no upstream for chain {chain}; expected [signer.upstream.{chain}]");
+            CallError::with_code(UNSUPPORTED, message)
+        })
+    }
+
+    /// Waits until none of the caller's other calls asks an upstream.
+    async fn in_turn<T>(
+        &self,
+        context: Context<'_>,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let busy = || CallError::new(busy("other calls of this client wait for an upstream; retry"), "busy");
+        let asker = Asker::of(context.caller, context.source);
+        let place = self.upstreams.turns.line_up(asker).ok_or_else(busy)?;
+        let turn = timeout(self.limits.turn, place.turn()).await;
+        let Ok(Ok(_turn)) = turn else { return Err(busy()) };
+        work.await
+    }
+
+    /// The transaction with everything that a signature needs. What the client has written stays as it is.
+    async fn filled(&self, node: &Node, chain: u64, mut call: TransactionCall) -> Result<TransactionCall, CallError> {
+        if call.nonce.is_none() {
+            let params = format!(r#"["{}","pending"]"#, call.from);
+            let nonce = self.number(node, chain, "eth_getTransactionCount", &params).await?;
+            call.nonce = Some(nonce).filter(|nonce| *nonce <= MAX_NONCE);
+        }
+        self.fill_fees(node, chain, &mut call).await?;
+        if call.gas.is_none() {
+            let params = format!("[{}]", call.estimated());
+            call.gas = Some(self.number(node, chain, "eth_estimateGas", &params).await?);
+        }
+        Ok(call)
+    }
+
+    /// Fees with which the transaction gets into a block while the base fee no more than doubles, as far as the policy
+    /// allows: a fee at its maximum is better than none, while the block's base fee is below.
+    async fn fill_fees(&self, node: &Node, chain: u64, call: &mut TransactionCall) -> Result<(), CallError> {
+        let number = call.type_number();
+        if number.is_some_and(|number| number < 2) {
+            if call.gas_price.is_none() {
+                call.gas_price = Some(self.gas_price(node, chain).await?);
+            }
+            return Ok(());
+        }
+        if call.max_fee_per_gas.is_some() && call.max_priority_fee_per_gas.is_some() {
+            return Ok(());
+        }
+        let base = match call.max_fee_per_gas {
+            Some(_) => None,
+            None => match self.base_fee(node, chain).await? {
+                Some(base) => Some(base),
+                None if number.is_none() => {
+                    call.gas_price = Some(self.gas_price(node, chain).await?);
+                    return Ok(());
+                }
+                None => {
+                    let problem =
+                        format!("missing, and chain {chain} has no base fee to reckon it from; expected gasPrice");
+                    return Err(call.error("maxFeePerGas", problem).into());
+                }
+            },
+        };
+        let written = call.max_priority_fee_per_gas;
+        let tip = match written {
+            Some(Wei(tip)) => tip,
+            None => self.wei(node, chain, "eth_maxPriorityFeePerGas").await?,
+        };
+        let max_fee = match (call.max_fee_per_gas, base) {
+            (Some(Wei(max_fee)), _) => max_fee,
+            (None, base) => capped(base.unwrap_or(0), tip, self.max_fee(call.from)),
+        };
+        call.max_fee_per_gas = Some(Wei(max_fee));
+        call.max_priority_fee_per_gas = Some(written.unwrap_or(Wei(tip.min(max_fee))));
+        Ok(())
+    }
+
+    fn max_fee(&self, key: Address) -> u128 {
+        self.policy.rules(key).max_fee_per_gas().0
+    }
+
+    async fn gas_price(&self, node: &Node, chain: u64) -> Result<Wei, CallError> {
+        self.wei(node, chain, "eth_gasPrice").await.map(Wei)
+    }
+
+    async fn wei(&self, node: &Node, chain: u64, method: &str) -> Result<u128, CallError> {
+        self.number(node, chain, method, "[]").await
+    }
+
+    /// The base fee of the latest block.
+    async fn base_fee(&self, node: &Node, chain: u64) -> Result<Option<u128>, CallError> {
+        let method = "eth_getBlockByNumber";
+        let block = answer(chain, self.upstreams.ask(node, method, r#"["latest",false]"#).await)?;
+        let unexpected = || unexpected(chain, method, "a block");
+        let block: Block = serde_json::from_str(&block).map_err(|_another_form| unexpected())?;
+        let read = |fee: String| read_quantity(&text(&fee)).ok_or_else(unexpected);
+        block.base_fee_per_gas.map(read).transpose()
+    }
+
+    /// A quantity.
+    async fn number<T: TryFrom<u128>>(
+        &self,
+        node: &Node,
+        chain: u64,
+        method: &str,
+        params: &str,
+    ) -> Result<T, CallError> {
+        let result = answer(chain, self.upstreams.ask(node, method, params).await)?;
+        let number = read_quantity(&result).and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| unexpected(chain, method, "a quantity"))
+    }
+}
+
+/// Twice the base fee and the tip, or the policy's maximum if it is less than that and still enough for the next block.
+fn capped(base: u128, tip: u128, max: u128) -> u128 {
+    let wanted = base.saturating_mul(2).saturating_add(tip);
+    match wanted > max && base.saturating_add(tip) <= max {
+        true => max,
+        false => wanted,
+    }
+}
+
+/// Whether a node refuses a transaction because it has it: it was sent again after an answer was lost.
+fn has_it(error: &RpcError) -> bool {
+    let message = error.message.to_ascii_lowercase();
+    ["already known", "alreadyknown", "known transaction"].iter().any(|words| message.contains(words))
+}
+
+fn answer(chain: u64, asked: Result<Answered, UpstreamError>) -> Result<String, CallError> {
+    match asked {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => Err(CallError::new(error, "upstream_refused")),
+        Err(error) => Err(failed(chain, &error, None)),
+    }
+}
+
+fn failed(chain: u64, error: &UpstreamError, hash: Option<&str>) -> CallError {
+    let (code, outcome, retry_after) = match error {
+        UpstreamError::Unavailable(_) => (UNAVAILABLE, "upstream_unavailable", Some(1)),
+        UpstreamError::Answer(_) => (INTERNAL, "upstream_answer", None),
+    };
+    let sent = hash
+        .map(|hash| format!("; the transaction {hash} is signed, and the upstream may have it"))
+        .unwrap_or_default();
+    let data = ErrorData { code: outcome, retry_after, transaction_hash: hash, ..ErrorData::default() };
+    CallError::new(RpcError::new(code, format!("upstream of chain {chain}: {error}{sent}")).with(&data), outcome)
+}
+
+fn unexpected(chain: u64, method: &str, expected: &str) -> CallError {
+    failed(chain, &UpstreamError::Answer(format!("{method}: unexpected answer, expected {expected}")), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fees_leave_room_for_the_base_fee_to_double_up_to_the_policys_maximum() {
+        assert_eq!(capped(10, 2, 100), 22);
+        assert_eq!(capped(10, 2, 15), 15, "the maximum is enough for the next block");
+        assert_eq!(capped(10, 2, 11), 22, "it is not: the policy refuses, and names its rule");
+        assert_eq!(capped(u128::MAX, 2, u128::MAX), u128::MAX);
+    }
+}
