@@ -1,6 +1,6 @@
 # Each target is one line that calls one thing; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench eif kernel lab clean
+.PHONY: help run test check bench clients eif kernel lab clean
 CONFIG ?= config/enclave
 OUT ?= target/eif
 
@@ -18,6 +18,9 @@ check: ## the static part of it: format, lints, scripts, licences
 
 bench: lab ## throughput and latency beside their references, into docs/benchmark/
 	@target/release/lab bench
+
+clients: lab ## web3.py, ethers, viem, cast, hardhat and alloy sign with an enclave in the lab
+	@target/release/lab clients
 
 eif: ## the enclave image of CONFIG=config/enclave into OUT=target/eif
 	@bootstrap/eif/image.sh $(CONFIG) $(OUT)

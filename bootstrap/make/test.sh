@@ -55,11 +55,12 @@ build() {
     wait "$environments"
 }
 
-# For the CDK and for bootstrap/aws/test.sh.
+# For the CDK, for bootstrap/aws/test.sh, and for the clients of the signer.
 python_environments() {
     bootstrap/aws/venv.sh
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/moto-requirements.txt"
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/linters-requirements.txt"
+    bootstrap/clients/environment.sh
 }
 
 # The tests in the machines wait for a third of their time. The unit tests use that time, with a lower priority.

@@ -12,7 +12,7 @@ use parent_vm::EnclaveId;
 use tracing_subscriber::EnvFilter;
 
 use crate::fault::FaultCommand;
-use crate::host::{Blind, Lab, Options};
+use crate::host::{Blind, Lab, Options, run_clients};
 use crate::rogue::Rogue;
 use crate::{bench, transcript};
 
@@ -96,6 +96,11 @@ enum Verb {
         /// Enclave image [default: built from bootstrap/lab/config/enclave]
         #[arg(long)]
         eif: Option<PathBuf>,
+    },
+    /// Boot the lab, and have clients such as web3.py and ethers sign with an enclave, through `wallet proxy`
+    Clients {
+        /// Their names, as `bootstrap/clients/run.sh` has them [default: all]
+        names: Vec<String>,
     },
     /// Measure throughput and latency against reference paths, and write docs/benchmark/
     Bench(bench::Options),
@@ -230,6 +235,11 @@ pub fn main() -> Result<ExitCode> {
             start(&lab, enclave, eif)
         }
         Verb::Run { eif } => transcript::run(&open()?, eif).map(|()| ExitCode::SUCCESS),
+        Verb::Clients { names } => {
+            let lab = open()?;
+            lab.up(&Options::default())?;
+            run_clients(&lab, &names).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Bench(options) => print(&bench::run(&open()?, &options)?),
         Verb::Switch(options) => vsock_switch::run(options).map(|()| ExitCode::SUCCESS),
         Verb::Hypervisor => open()?.hypervisor(),

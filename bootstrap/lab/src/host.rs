@@ -3,6 +3,8 @@
 mod blind;
 mod bring_up;
 mod capture;
+mod chain;
+mod clients;
 mod enclave;
 mod hub;
 mod hypervisor;
@@ -29,12 +31,15 @@ use crate::project::Project;
 pub use blind::Blind;
 pub use bring_up::Options;
 pub use capture::Captures;
+pub use chain::{Chain, Proxy};
+pub use clients::Clients;
+pub(crate) use clients::{CHAIN_ID, run as run_clients};
 pub(crate) use enclave::SELF_TEST_PORT;
 pub use enclave::{Enclave, Handshake};
 pub use hub::Hub;
 pub use parent::Parent;
 pub use status::Status;
-pub use variant::Variant;
+pub use variant::{More, Variant};
 pub use wallet::{URL, Wallet};
 
 /// A VM has nothing to save when it stops.

@@ -29,7 +29,10 @@ mod web_authority;
 
 pub use console::Console;
 pub use fault::FaultCommand;
-pub use host::{Blind, Captures, Enclave, Handshake, Hub, Lab, Options, Parent, Status, URL, Variant, Wallet};
+pub use host::{
+    Blind, Captures, Chain, Clients, Enclave, Handshake, Hub, Lab, More, Options, Parent, Proxy, Status, URL, Variant,
+    Wallet,
+};
 pub use parent_vm::EnclaveId;
 pub use qemu::TCG;
 pub use rogue::Rogue;

@@ -37,11 +37,7 @@ impl MeasuredConfig {
         let web_ca_path = layout.web_ca_path();
         let web_ca = fs::read(&web_ca_path).with_context(|| format!("read {}", web_ca_path.display()))?;
         config.add(WEB_CA_NAME, &web_ca)?;
-        let program = fs::read(self_test).with_context(|| format!("read {}", self_test.display()))?;
-        config.add(SELF_TEST_NAME, &program)?;
-        let path = config.dir.join(SELF_TEST_NAME);
-        let executable = fs::set_permissions(&path, Permissions::from_mode(0o755));
-        executable.with_context(|| format!("make {} executable", path.display()))?;
+        config.add_program(SELF_TEST_NAME, self_test)?;
         Ok(config)
     }
 
@@ -67,6 +63,18 @@ impl MeasuredConfig {
     pub(crate) fn add(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
         fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Adds an executable program.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub(crate) fn add_program(&self, name: &str, program: &Path) -> Result<()> {
+        let bytes = fs::read(program).with_context(|| format!("read {}", program.display()))?;
+        self.add(name, &bytes)?;
+        let path = self.dir.join(name);
+        let executable = fs::set_permissions(&path, Permissions::from_mode(0o755));
+        executable.with_context(|| format!("make {} executable", path.display()))
     }
 
     /// Changes the enclave's configuration file.

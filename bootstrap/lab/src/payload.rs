@@ -9,7 +9,7 @@ use parent_vm::paths::{
     ALLOCATOR_PATH, AWS, GATEWAY_CONFIG_PATH, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, LAB, MEASUREMENTS_PATH, NITRO_CLI,
     RELAY_CONFIG_PATH, ROOT_PATH, WALLET, WEB_CA_PATH, WG_SERVER,
 };
-use parent_vm::{ALLOCATED, AWS_SERVERS, ENCLAVE_ENVIRONMENT, EnclaveId, Shipped, image_path, units};
+use parent_vm::{ALLOCATED, AWS_SERVERS, CHAIN_SERVER, ENCLAVE_ENVIRONMENT, EnclaveId, Shipped, image_path, units};
 use tar::{Builder, EntryType, Header};
 
 use crate::key_policy;
@@ -72,7 +72,7 @@ pub(crate) fn write(
         let bytes = std::fs::read(&source).with_context(|| format!("read {}", source.display()))?;
         append(&mut tar, &name, EntryType::Regular, mode, &bytes)?;
     }
-    for server in AWS_SERVERS {
+    for server in AWS_SERVERS.into_iter().chain([CHAIN_SERVER]) {
         let identity = web.issue(server.names)?;
         for (path, text) in [(server.certificate_path(), identity.certificate), (server.key_path(), identity.key)] {
             append(&mut tar, &inside(&path), EntryType::Regular, 0o600, text.as_bytes())?;

@@ -74,6 +74,11 @@ impl Project {
         self.lab_dir().join("config/blind")
     }
 
+    /// The clients of the signer that are not ours.
+    pub(crate) fn clients_dir(&self) -> PathBuf {
+        self.root.join("bootstrap/clients")
+    }
+
     /// The parent's configuration that ships.
     pub(crate) fn parent_config_dir(&self) -> PathBuf {
         self.root.join("config/parent")

@@ -71,6 +71,13 @@ impl Ssh {
         self.command(arguments).stdin(Stdio::null()).output().context("run ssh")
     }
 
+    /// Forwards a port or a socket over the shared connection, as `-L` or `-R` says, until the value is dropped.
+    pub(crate) fn forward(&self, option: [&str; 2]) -> Result<Forward> {
+        let forward = Forward { ssh: self.clone(), option: option.map(str::to_owned) };
+        forward.control("forward")?;
+        Ok(forward)
+    }
+
     pub(crate) fn has_master(&self) -> bool {
         self.socket_path.exists()
     }
@@ -87,6 +94,30 @@ impl Ssh {
             .args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none", "-o", "BatchMode=yes"])
             .args(["-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"]);
         command
+    }
+}
+
+/// What ssh forwards, as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    ssh: Ssh,
+    option: [String; 2],
+}
+
+impl Forward {
+    fn control(&self, verb: &str) -> Result<()> {
+        let output = self.ssh.base().args(["-O", verb]).args(&self.option).arg("root@127.0.0.1").output();
+        let output = output.context("run ssh")?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "ssh -O {verb} {}: {}", self.option.join(" "), stderr.trim());
+        Ok(())
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        // The connection may have ended before.
+        let _cancelled = self.control("cancel");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod attestation;
 mod blind;
+mod clients;
 mod egress;
 mod home;
 mod page;
@@ -33,7 +34,7 @@ Next steps:
   target/release/lab down                       stop everything
 ";
 
-const STEPS: u8 = 12;
+const STEPS: u8 = 13;
 /// How `wg show` prints a pre-shared key.
 const HIDDEN: &str = "preshared key: (hidden)";
 const GATEWAY: &str = "203.0.113.1";
@@ -77,6 +78,7 @@ pub(crate) fn run(lab: &Lab, eif: Option<PathBuf>) -> Result<()> {
         ("impostors are refused", Transcript::impostors),
         ("blind mode", Transcript::blind_mode),
         ("signing", Transcript::signing),
+        ("a client that nobody changed", Transcript::clients),
         ("a signature for a hub", Transcript::home),
     ];
     for ((what, step), number) in steps.into_iter().zip(1..) {

@@ -45,7 +45,7 @@ pub const SERVERS: [Server; 2] = [
 /// An HTTPS server.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    file_stem: &'static str,
+    pub(super) file_stem: &'static str,
     /// Its address; the port is 443.
     pub address: &'static str,
     /// Its names; the signer uses the first.

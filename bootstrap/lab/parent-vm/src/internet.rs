@@ -57,6 +57,7 @@ s3.eu-central-1.amazonaws.com. A 198.51.100.91
 self-test.internet.example. A 198.51.100.10
 self-test.internet.example. AAAA 2001:db8:100::10
 hub.internet.example. A 198.51.100.10
+rpc.internet.example. A 198.51.100.92
 off-list.example. A 198.51.100.81
 ";
 
@@ -97,8 +98,8 @@ pub(super) fn write() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws;
     use crate::config;
+    use crate::{aws, chain};
 
     #[test]
     fn the_zone_has_what_the_lab_names() {
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_servers_of_aws_have_their_names_and_enclaves_may_look_up_those_that_a_signer_asks() {
-        for server in aws::SERVERS {
+        for server in aws::SERVERS.into_iter().chain([chain::SERVER]) {
             for name in server.names {
                 assert!(ROOT_ZONE.contains(&format!("\n{name}. A {}\n", server.address)), "{name}");
             }

@@ -3,7 +3,7 @@
 //! ```text
 //! parent                     namespace `internet`                         namespace `gateway`
 //! wg0 203.0.113.1
-//! uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .81 .90 .91
+//! uplink0 198.51.100.2 ==veth== inet0 198.51.100.1 .10 .53 .80 .81 .90 .91 .92
 //!                               inet1 192.0.2.1 ==========veth========= uplink0 192.0.2.10
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 mod allocator;
 mod aws;
+mod chain;
 pub mod config;
 mod enclave_id;
 mod hypervisor;
@@ -32,6 +33,7 @@ mod units;
 mod verb;
 
 pub use aws::{AWS_SERVICE, ENCLAVE_ROLE, KMS_SERVICE, SERVERS as AWS_SERVERS, Server, WALLET_ROLE};
+pub use chain::{SERVER as CHAIN_SERVER, SERVICE as CHAIN_SERVICE};
 pub use enclave_id::{ENCLAVE_CIDS, EnclaveId};
 pub use hypervisor::ADDRESS as HYPERVISOR;
 pub use internet::{OFF_LIST_NAME, OFF_LIST_SERVER, SELF_TEST_SERVERS, VSOCK_PORT};

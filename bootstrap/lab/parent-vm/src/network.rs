@@ -36,6 +36,7 @@ address add 198.51.100.80/24 dev inet0
 address add 198.51.100.81/24 dev inet0
 address add 198.51.100.90/24 dev inet0
 address add 198.51.100.91/24 dev inet0
+address add 198.51.100.92/24 dev inet0
 address add 169.254.169.253/32 dev inet0
 address add 169.254.169.254/32 dev inet0
 address add 2001:db8:100::1/64 dev inet0 nodad

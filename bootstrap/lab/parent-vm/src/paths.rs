@@ -19,6 +19,8 @@ pub const RUN_DIR: &str = "/run/lab";
 pub const LOG_DIR: &str = "/var/log/lab";
 /// Files of the servers in the lab's internet.
 pub const INTERNET_DIR: &str = "/run/lab/internet";
+/// The socket that ssh forwards to a development chain on the host.
+pub const CHAIN_SOCKET_PATH: &str = "/run/lab/chain.sock";
 /// wg-server's runtime folder on the gateway of blind mode.
 pub const GATEWAY_RUNTIME_DIR: &str = "/run/wg-gateway";
 

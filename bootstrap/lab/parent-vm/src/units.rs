@@ -4,7 +4,7 @@
 
 use crate::internet::OFF_LIST_SERVER;
 use crate::paths::{GATEWAY_CONFIG_PATH, INTERNET_DIR, LAB, RELAY_CONFIG_PATH, RUN_DIR, WG_SERVER};
-use crate::{allocator, aws, nitro};
+use crate::{allocator, aws, chain, nitro};
 
 /// The parent's wg-server.
 pub const WG_SERVER_SERVICE: &str = "wg-server";
@@ -64,6 +64,7 @@ pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
         allocator::service(),
     ];
     units.extend(aws::units());
+    units.push(chain::unit());
     if let Some(Shipped { wg_server, wg_named, enclave }) = shipped {
         let changed = |name: &str, changes| Unit {
             name: name.to_owned(),

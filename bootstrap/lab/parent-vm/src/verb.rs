@@ -10,7 +10,7 @@ use clap::Subcommand;
 
 use crate::enclave_id::EnclaveId;
 use crate::runtime::{current_thread, multi_thread};
-use crate::{allocator, internet, record, serve, set_up, traffic};
+use crate::{allocator, chain, internet, record, serve, set_up, traffic};
 
 /// What the host, the units and the tests call on the parent.
 #[derive(Debug, Subcommand)]
@@ -57,6 +57,8 @@ pub enum Part {
     Serve,
     /// Run the self-test server of the lab's internet
     Internet,
+    /// Serve the development chain's node in the lab's internet
+    Chain,
     /// Set memory and processors aside for enclaves
     Allocate,
 }
@@ -92,6 +94,7 @@ impl Part {
             Self::SetUp { first_boot } => set_up::run(first_boot)?,
             Self::Serve => multi_thread()?.block_on(serve::run())?,
             Self::Allocate => return Ok(format!("{}\n", allocator::allocate()?)),
+            Self::Chain => current_thread()?.block_on(chain::serve())?,
             Self::Internet => multi_thread()?.block_on(self_test::server::run(&internet::SELF_TEST_SERVERS))?,
         }
         Ok(String::new())

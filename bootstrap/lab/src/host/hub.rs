@@ -5,7 +5,7 @@ use parent_vm::paths::{ROOT_PATH, WALLET};
 use serde_json::Value;
 
 use super::wallet::MEASUREMENTS_PATH;
-use super::{Lab, Parent, Variant};
+use super::{Lab, More, Parent, Variant};
 
 /// The hub's unit.
 const SERVICE: &str = "lab-hub";
@@ -21,23 +21,45 @@ pub struct Hub<'lab> {
 }
 
 impl<'lab> Hub<'lab> {
-    /// Builds an image of the lab's own configuration with a `[[home]]` for the secret `secret_id` and with `tables`. Starts
-    /// the hub, and makes wg-server accept this image only and forward no port.
+    /// Builds an image with a `[[home]]` for the secret `secret_id`, and with `more`, in which `HUB_KEY` stands for the
+    /// digest of the hub's key. Starts the hub, and makes wg-server accept this image only and forward no port.
     ///
     /// # Errors
     /// No lab is running, or a service does not start.
-    pub fn begin(lab: &'lab Lab, secret_id: &str, tables: &str, names: &[&str]) -> Result<Self> {
+    pub fn begin(lab: &'lab Lab, secret_id: &str, more: &More<'_>) -> Result<Self> {
         let parent = lab.parent()?;
-        let home = home(&make_key(&parent)?, secret_id);
+        let key = make_key(&parent)?;
+        let tables = format!("{}{}", home(&key, secret_id), more.tables.replace("HUB_KEY", &key));
         close_ports(&parent)?;
-        let variant = Variant::begin(lab, &format!("{home}{tables}"), &[&[NAME][..], names].concat())?;
-        parent.shell(&format!(
-            "cp {MEASUREMENTS_PATH} {DIR}/measurements.json && \
-             systemd-run --quiet --unit {SERVICE} --working-directory {DIR} \
-             --property NetworkNamespacePath=/run/netns/internet {WALLET} hub --listen 198.51.100.10:8443 \
-             --certificate hub.pem --key hub.key --measurements measurements.json --root {ROOT_PATH}"
-        ))?;
-        Ok(Self { variant })
+        let names = [&[NAME][..], more.names].concat();
+        let variant = Variant::begin(lab, &More { tables: &tables, names: &names, ..*more })?;
+        parent.shell(&format!("cp {MEASUREMENTS_PATH} {DIR}/measurements.json"))?;
+        let hub = Self { variant };
+        hub.listen(SERVICE, 8443, 8080)?;
+        Ok(hub)
+    }
+
+    /// Starts another hub with the same key, for another `[[home]]`: enclaves call `port`, and programs ask at
+    /// 127.0.0.1:`front`.
+    ///
+    /// # Errors
+    /// The parent cannot be reached.
+    pub fn listen(&self, unit: &str, port: u16, front: u16) -> Result<()> {
+        let line = format!(
+            "systemd-run --quiet --unit {unit} --slice lab-hubs --working-directory {DIR} \
+             --property NetworkNamespacePath=/run/netns/internet {WALLET} hub --listen 198.51.100.10:{port} \
+             --serve 127.0.0.1:{front} --certificate hub.pem --key hub.key --measurements measurements.json \
+             --root {ROOT_PATH}"
+        );
+        self.variant.parent().shell(&line).map(drop)
+    }
+
+    /// The one that is running.
+    ///
+    /// # Errors
+    /// No lab is running.
+    pub fn of(lab: &'lab Lab) -> Result<Self> {
+        Ok(Self { variant: Variant::of(lab)? })
     }
 
     /// Undoes everything. Stop enclaves of the hub's image first.
@@ -46,7 +68,7 @@ impl<'lab> Hub<'lab> {
     /// As [`Variant::end`].
     pub fn end(lab: &Lab) -> Result<()> {
         lab.parent()?.shell(&format!(
-            "systemctl stop {SERVICE} 2>/dev/null; rm -rf {DIR}; \
+            "systemctl stop lab-hubs.slice 2>/dev/null; rm -rf {DIR}; \
              [ ! -e {PARENT_TOML}.own ] || mv {PARENT_TOML}.own {PARENT_TOML}"
         ))?;
         Variant::end(lab)
@@ -62,7 +84,15 @@ impl<'lab> Hub<'lab> {
     /// # Errors
     /// The parent cannot be reached.
     pub fn ask(&self, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
-        let url = format!("http://127.0.0.1:8080{path}");
+        self.ask_at(8080, path, body)
+    }
+
+    /// As [`Hub::ask`], with the port of [`Hub::listen`].
+    ///
+    /// # Errors
+    /// The parent cannot be reached.
+    pub fn ask_at(&self, front: u16, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+        let url = format!("http://127.0.0.1:{front}{path}");
         let body = body.map(ToString::to_string);
         let mut words = vec!["ip", "netns", "exec", "internet", "curl", "--silent", "--max-time", "60"];
         words.extend(["--write-out", "\n%{http_code}", &url]);

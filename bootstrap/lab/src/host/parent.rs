@@ -19,7 +19,7 @@ use crate::layout::Layout;
 use crate::payload;
 use crate::plan::Plan;
 use crate::process::PARENT;
-use crate::ssh::Ssh;
+use crate::ssh::{Forward, Ssh};
 
 /// The running parent.
 #[derive(Clone, Debug)]
@@ -41,6 +41,15 @@ impl Parent {
     /// A command with exactly these arguments, for the caller to run.
     pub fn command(&self, arguments: &[impl AsRef<str>], is_terminal: bool) -> Command {
         if is_terminal { self.ssh.interactive(arguments) } else { self.ssh.command(arguments) }
+    }
+
+    /// Forwards a port or a socket, as ssh's option says, until the value is dropped. Removes a socket of that path.
+    pub(super) fn forward(&self, option: [&str; 2]) -> Result<Forward> {
+        let [_, what] = option;
+        if let Some((path, _)) = what.split_once(':').filter(|(path, _)| path.starts_with('/')) {
+            self.output(&["rm", "-f", path])?;
+        }
+        self.ssh.forward(option)
     }
 
     /// Runs a command; its stdout.

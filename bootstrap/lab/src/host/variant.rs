@@ -10,6 +10,17 @@ use crate::EnclaveId;
 
 const ALLOW_LIST: &str = "/etc/wg-server/dns-allow-list.txt";
 
+/// What an image has more than the lab's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More<'a> {
+    /// Text at the end of `enclave.toml`.
+    pub tables: &'a str,
+    /// Names that its enclaves may look up.
+    pub names: &'a [&'a str],
+    /// Programs of services: the name in the configuration folder, and the file.
+    pub programs: &'a [(&'a str, &'a Path)],
+}
+
 /// A lab whose wg-server and KMS accept another image than its own. The caller ends it with [`Variant::end`].
 #[derive(Debug)]
 pub struct Variant<'lab> {
@@ -19,18 +30,19 @@ pub struct Variant<'lab> {
 }
 
 impl<'lab> Variant<'lab> {
-    /// Builds the image, with `tables` at the end of the lab's own configuration. KMS then decrypts for this image only,
-    /// wg-server accepts no other, and enclaves may look up `names`, too.
+    /// Builds the image. KMS then decrypts for this image only, and wg-server accepts no other.
     ///
     /// # Errors
     /// No lab is running, a configuration that the build refuses, or wg-server does not start.
-    pub fn begin(lab: &'lab Lab, tables: &str, names: &[&str]) -> Result<Self> {
+    pub fn begin(lab: &'lab Lab, more: &More<'_>) -> Result<Self> {
+        let More { tables, names, programs } = *more;
         let parent = lab.parent()?;
         let eif_path = lab.progress.phase("build an image with another configuration", |phase| {
             let dir = lab.layout.variant_dir();
             let from = lab.project.config_dir();
             let config = lab.project.measured_config(&from, &lab.layout, dir.join("config"), phase)?;
             config.edit(|text| Ok(format!("{text}\n{tables}")))?;
+            programs.iter().try_for_each(|(name, program)| config.add_program(name, program))?;
             lab.project.image(&[], &config, &dir, phase)
         })?;
         let keep = "cp \"$1\" \"$1.own\" && cp \"$2\" \"$2.own\" && shift && file=$1 && shift && printf '%s\\n' \"$@\" >>\"$file\"";
@@ -39,6 +51,14 @@ impl<'lab> Variant<'lab> {
         Wallet::trusting(parent.clone(), &eif_path)?.set_policy()?;
         parent.trust(&eif_path)?;
         Ok(Self { lab, parent, eif_path })
+    }
+
+    /// The one that is running.
+    ///
+    /// # Errors
+    /// No lab is running.
+    pub fn of(lab: &'lab Lab) -> Result<Self> {
+        Ok(Self { lab, parent: lab.parent()?, eif_path: lab.layout.variant_dir().join("enclave.eif") })
     }
 
     /// Undoes everything. Stop enclaves of the variant first: wg-server accepts only the lab's own image again.

@@ -8,12 +8,28 @@ use super::pages::commands;
 use super::services::root;
 use super::shared_lab::{SharedLab, lab_with, restoring, wait};
 use super::traffic::wait_answer;
-use lab::{EnclaveId, Hub, Parent, URL, Wallet};
+use lab::{EnclaveId, Hub, More, Parent, URL, Wallet};
 use parent_vm::paths::ROOT_PATH;
 use serde_json::{Value, json};
 
 const VECTORS: &str = include_str!("../../../../orchestrator/signer/tests/vectors/ethereum-transactions.json");
 const SECRET: &str = "test/home";
+/// A service, and a hub that asks it.
+const FOR_A_SERVICE: &str = r#"
+[[services]]
+name = "hello"
+program = "hello"
+arguments = ["8088"]
+memory_mib = 16
+listen = [8088]
+
+[[home]]
+url = "https://hub.internet.example:8444"
+key_sha256 = "HUB_KEY"
+longest_pause = "2s"
+service = "hello"
+port = 8088
+"#;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn metric(hub: &Hub<'_>, name: &str) -> u64 {
@@ -52,11 +68,11 @@ fn runs_the_page(parent: &Parent, hub: &Hub<'_>, request: &Value) {
     assert_eq!(commands.len(), 6, "{commands:?}");
     for (command, _) in commands {
         let (command, expected): (_, &[&str]) = match command.split(' ').next().unwrap() {
-            // Beside the hub that is running, until the other end of the pipe has seen enough.
+            // Beside the hub that is running, for as long as it takes to start.
             "wallet" => (
                 format!(
-                    "/payload/bin/{command} --root {ROOT_PATH} --listen 198.51.100.10:9443 --serve 127.0.0.1:9080 2>&1 |
-                     sed -n '1p;/programs send/{{p;q}}'"
+                    "timeout 10 /payload/bin/{command} --root {ROOT_PATH} --listen 198.51.100.10:9443 \
+                     --serve 127.0.0.1:9080 2>&1 || true"
                 ),
                 &["enclaves call here address=198.51.100.10:9443 key_sha256=", "programs send requests to http://"],
             ),
@@ -88,7 +104,15 @@ fn signs_for_a_hub(shared: &SharedLab) {
     wallet.import(vectors["private_key"].as_str().unwrap()).unwrap();
     wallet.set_key(SECRET).unwrap();
     shared.lab.enclave(EnclaveId::FIRST).stop().unwrap();
-    let hub = Hub::begin(&shared.lab, SECRET, "", &[]).unwrap();
+    let hello = shared.lab.dir().join("hello");
+    let compiled = Command::new("rustc")
+        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-o"])
+        .args([&hello, &root().join("bootstrap/lab/hello/hello.rs")])
+        .status();
+    assert!(compiled.unwrap().success());
+    let more = More { tables: FOR_A_SERVICE, programs: &[("hello", &hello)], ..More::default() };
+    let hub = Hub::begin(&shared.lab, SECRET, &more).unwrap();
+    hub.listen("lab-hub-of-service", 8444, 8081).unwrap();
     let wallet = Wallet::trusting(shared.lab.parent().unwrap(), hub.variant().eif_path()).unwrap();
     let enclave = hub.variant().boot(EnclaveId::FIRST).unwrap();
     enclave.wait_console("home: connected, the hub has accepted this enclave", PATIENCE).unwrap();
@@ -101,6 +125,15 @@ fn signs_for_a_hub(shared: &SharedLab) {
     assert_eq!(wallet.signer_of(answer["transaction_signed"].as_str().unwrap()).unwrap(), vectors["address"]);
     let error = format!("{:#}", wallet.sign(URL, &request(8001)).expect_err("a port leads to the enclave"));
     assert!(error.contains("connect to https://198.51.100.2"), "{error}");
+
+    // The other hub has the service, and the signer only carries its requests.
+    let ask = |path: &str, body: Option<&Value>| hub.ask_at(8081, path, body).unwrap();
+    wait("an answer of the service", PATIENCE, || ask("/", None).0 == 200);
+    let hello = (200, "hello from an enclave\n".to_owned());
+    assert_eq!((ask("/metrics", None), ask("/", Some(&request(8001)))), (hello.clone(), hello));
+    let (_, metrics) = hub.ask("/metrics", None).unwrap();
+    assert!(metrics.contains("signer_signatures_total 1\n"), "the service's hub had a signature: {metrics}");
+    enclave.wait_console("hello: [::ffff:127.0.0.1]:", PATIENCE).unwrap();
 
     runs_the_page(&parent, &hub, &request(8000));
 

@@ -26,6 +26,8 @@ fn restore(shared: &SharedLab) {
     for id in ["16", "17"] {
         shared.lab.enclave(id.parse().unwrap()).wait_tunnel().unwrap();
     }
+    // The tests of renewal count peers.
+    shared.lab.enclave("17".parse().unwrap()).stop().unwrap();
 }
 
 #[test]

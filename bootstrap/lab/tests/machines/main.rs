@@ -15,6 +15,7 @@ mod attestation;
 mod aws;
 mod blind;
 mod boot;
+mod clients;
 mod deadlock;
 mod faults;
 mod home;

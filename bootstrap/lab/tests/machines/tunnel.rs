@@ -9,7 +9,7 @@ fn all_steps_of_the_transcript_happen() {
     let output = shared.run(&["run"]);
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{errors}");
-    assert!(said.contains("All 12 steps passed"), "{said}");
+    assert!(said.contains("All 13 steps passed"), "{said}");
 }
 
 #[test]
