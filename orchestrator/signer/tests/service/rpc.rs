@@ -3,6 +3,7 @@
 mod accounts;
 mod chains;
 mod forms;
+mod kinds;
 mod node;
 mod upstream;
 

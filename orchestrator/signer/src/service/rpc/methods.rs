@@ -165,7 +165,9 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         }
         let reference = self.key_of(context.caller, from).await?;
         let order = Order { subject: &subject, reference: &reference, credential: None, from: Some(from) };
-        let signed = self.signature(context.caller, &order).await?;
+        // A rule's field is that of a transaction, and there is none.
+        let signed = self.signature(context.caller, &order).await;
+        let signed = signed.map_err(|failure| Failure { field: None, ..failure })?;
         shown(&subject, &signed, false).map_err(|error| Failure::from(error).into())
     }
 
