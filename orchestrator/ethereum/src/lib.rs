@@ -7,7 +7,6 @@
 //! | [`amount`] | amounts of ether in wei |
 //! | [`key`] | secret keys |
 //! | [`number`] | numbers of 256 bits |
-//! | [`word`] | numbers of 256 bits |
 //! | [`transaction`] | transactions before they are signed |
 //! | [`authorization`] | authorisations of EIP-7702 |
 //! | [`message`] | messages of EIP-191 |
@@ -43,6 +42,5 @@ pub mod signable;
 pub mod signature;
 pub mod transaction;
 pub mod typed_data;
-pub mod word;
 
 mod recovery;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use alloy_primitives::{I256, U256};
+use alloy_primitives::{I256, Sign, U256};
 use thiserror::Error;
 
 /// 10 to a higher power is more than 256 bits.
@@ -59,10 +59,37 @@ impl Uint {
         U256::from_str_radix(&digits, 10).map(Self).map_err(|_too_many| NumberError::Range)
     }
 
+    /// Reads decimal digits without a sign and without a leading zero.
+    #[must_use]
+    pub fn from_digits(digits: &str) -> Option<Self> {
+        let is_canonical = digits == "0" || !digits.starts_with('0');
+        let is_decimal = (1..=78).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        (is_canonical && is_decimal).then(|| U256::from_str_radix(digits, 10).ok())?.map(Self)
+    }
+
+    /// Reads 1 to 64 hex digits without a prefix.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let is_hex = (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex.then(|| U256::from_str_radix(digits, 16).ok())?.map(Self)
+    }
+
     /// From its 32 bytes.
     #[must_use]
     pub const fn from_be_bytes(bytes: [u8; 32]) -> Self {
         Self(U256::from_be_bytes(bytes))
+    }
+
+    /// Its 32 bytes.
+    #[must_use]
+    pub const fn to_be_bytes(self) -> [u8; 32] {
+        self.0.to_be_bytes()
+    }
+
+    /// The number, if it is below 2^128.
+    #[must_use]
+    pub fn to_u128(self) -> Option<u128> {
+        self.0.try_into().ok()
     }
 
     /// The sum, or none beyond 256 bits.
@@ -141,10 +168,23 @@ impl Int {
         I256::from_dec_str(text).map(Self).map_err(|_too_many| NumberError::Range)
     }
 
+    /// So much above or below zero. None beyond 2^255 - 1 or -2^255.
+    #[must_use]
+    pub fn from_magnitude(magnitude: Uint, is_negative: bool) -> Option<Self> {
+        let sign = if is_negative { Sign::Negative } else { Sign::Positive };
+        I256::checked_from_sign_and_abs(sign, magnitude.0).map(Self)
+    }
+
     /// From its 32 bytes, two's complement.
     #[must_use]
     pub const fn from_be_bytes(bytes: [u8; 32]) -> Self {
         Self(I256::from_raw(U256::from_be_bytes(bytes)))
+    }
+
+    /// Its 32 bytes, two's complement.
+    #[must_use]
+    pub const fn to_be_bytes(self) -> [u8; 32] {
+        self.0.into_raw().to_be_bytes()
     }
 
     /// Whether it has at most this many bits, with its sign.
@@ -168,6 +208,8 @@ mod tests {
     use super::*;
 
     const MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+    /// Of the lowest with a sign.
+    const MIN: &str = "57896044618658097711785492504343953926634992332820282019728792003956564819968";
 
     fn read(text: &str, decimals: u8) -> Result<String, NumberError> {
         Uint::from_decimal(text, decimals).map(|number| number.to_string())
@@ -209,6 +251,34 @@ mod tests {
     }
 
     #[test]
+    fn digits_are_read_to_the_last_number_and_one_way_alone() {
+        assert_eq!(Uint::from_digits(MAX), Some(Uint::MAX));
+        assert_eq!(Uint::from_digits(&MAX.replace("935", "936")), None);
+        assert_eq!(Uint::from_digits("0"), Some(Uint::ZERO));
+        assert_eq!(Uint::from_hex(&"f".repeat(64)), Some(Uint::MAX));
+        assert_eq!(Uint::from_hex("0a"), Some(10_u128.into()));
+        for wrong in ["", "00", "01", "-1", "+1", "1.0", "1e3", "0x1", "a", " 1", "1_0", &"1".repeat(79)] {
+            assert_eq!(Uint::from_digits(wrong), None, "{wrong}");
+        }
+        for wrong in ["", "0x1", "g", "-1", "+1", "1_0", &"0".repeat(65)] {
+            assert_eq!(Uint::from_hex(wrong), None, "{wrong}");
+        }
+        assert_eq!(Uint::MAX.to_u128(), None);
+    }
+
+    #[test]
+    fn the_lowest_and_the_highest_number_with_a_sign_are_read_and_the_next_are_not() {
+        let uint = |text: &str| Uint::from_digits(text).unwrap();
+        let lowest = Int::from_magnitude(uint(MIN), true).unwrap();
+        assert_eq!(lowest.to_string(), format!("-{MIN}"));
+        assert_eq!(Int::from_magnitude(uint(&MIN.replace("968", "969")), true), None);
+        assert_eq!(Int::from_magnitude(uint(MIN), false), None);
+        assert!(Int::from_magnitude(uint(&MIN.replace("968", "967")), false).is_some());
+        assert_eq!(Int::from_magnitude(Uint::from(1), true).unwrap().to_be_bytes(), [0xff; 32]);
+        assert_eq!(Int::from_magnitude(Uint::ZERO, true), Some(Int::default()));
+    }
+
+    #[test]
     fn a_number_fits_into_its_bits_alone() {
         let uint = |text| Uint::from_decimal(text, 0).unwrap();
         assert!(uint("255").fits(8) && !uint("256").fits(8) && Uint::MAX.fits(256) && !Uint::MAX.fits(248));
@@ -234,6 +304,18 @@ mod tests {
             let number = Uint::from_be_bytes(number);
             prop_assert_eq!(Uint::from_decimal(&number.in_units(decimals), decimals), Ok(number));
             prop_assert_eq!(Uint::from_decimal(&number.to_string(), 0), Ok(number));
+            prop_assert_eq!(Uint::from_digits(&number.to_string()), Some(number));
+        }
+
+        #[test]
+        fn small_numbers_are_those_of_the_processor(number: u128, bits in 1..=128_usize) {
+            let uint = Uint::from(number);
+            prop_assert_eq!(Uint::from_hex(&format!("{number:x}")), Some(uint));
+            prop_assert_eq!(uint.to_u128(), Some(number));
+            prop_assert_eq!(uint.fits(bits), bits == 128 || number >> bits == 0);
+            let int = Int::from_magnitude(uint, false).unwrap();
+            prop_assert_eq!(int.fits(bits), number >> (bits - 1) == 0);
+            prop_assert_eq!(int.to_be_bytes(), uint.to_be_bytes());
         }
     }
 }

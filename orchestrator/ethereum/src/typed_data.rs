@@ -17,7 +17,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::address::Address;
-use crate::word::Word;
+use crate::number::{Int, Uint};
 
 pub use types::{MAX_DEPTH, Member, StructType, Type, Types};
 
@@ -48,7 +48,7 @@ pub struct Domain {
     /// `version`
     pub version: Option<String>,
     /// `chainId`
-    pub chain_id: Option<Word>,
+    pub chain_id: Option<Uint>,
     /// `verifyingContract`
     pub verifying_contract: Option<Address>,
     /// `salt`
@@ -66,9 +66,9 @@ pub struct Struct {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// `uint8` to `uint256`
-    Uint(Word),
-    /// `int8` to `int256`, as two's complement.
-    Int(Word),
+    Uint(Uint),
+    /// `int8` to `int256`
+    Int(Int),
     /// `bool`
     Bool(bool),
     /// `address`

@@ -8,7 +8,6 @@ use alloy_dyn_abi::eip712::{PropertyDef, Resolver as Inner, TypeDef};
 use alloy_primitives::{I256, U256, keccak256};
 
 use super::{Struct, TypedDataError, Value};
-use crate::word::Word;
 
 /// Types as alloy has them.
 #[derive(Debug)]
@@ -49,10 +48,10 @@ fn structure(value: &Struct) -> DynSolValue {
 }
 
 fn dynamic(value: &Value) -> DynSolValue {
-    let number = |word: &Word| U256::from_be_bytes(word.0);
+    let number = |bytes| U256::from_be_bytes::<32>(bytes);
     match value {
-        Value::Uint(word) => DynSolValue::Uint(number(word), 256),
-        Value::Int(word) => DynSolValue::Int(I256::from_raw(number(word)), 256),
+        Value::Uint(value) => DynSolValue::Uint(number(value.to_be_bytes()), 256),
+        Value::Int(value) => DynSolValue::Int(I256::from_raw(number(value.to_be_bytes())), 256),
         Value::Bool(is_so) => DynSolValue::Bool(*is_so),
         Value::Address(address) => DynSolValue::Address(address.0.into()),
         Value::FixedBytes(bytes) => {

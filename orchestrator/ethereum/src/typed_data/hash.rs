@@ -20,7 +20,8 @@ fn hash_struct(value: &Struct) -> [u8; 32] {
 fn word(value: &Value) -> [u8; 32] {
     let mut word = [0; 32];
     match value {
-        Value::Uint(number) | Value::Int(number) => word = number.0,
+        Value::Uint(number) => word = number.to_be_bytes(),
+        Value::Int(number) => word = number.to_be_bytes(),
         Value::Bool(is_so) => word[31] = u8::from(*is_so),
         Value::Address(address) => word[12..].copy_from_slice(&address.0),
         Value::FixedBytes(bytes) => word.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from),

@@ -197,8 +197,8 @@ impl Type {
     /// Whether this is a value of the type. A struct's own members were looked at when it was made.
     pub(super) fn admits(&self, value: &Value) -> bool {
         match (self, value) {
-            (Self::Uint(bits), Value::Uint(word)) => word.is_uint(*bits),
-            (Self::Int(bits), Value::Int(word)) => word.is_int(*bits),
+            (Self::Uint(bits), Value::Uint(number)) => number.fits(*bits),
+            (Self::Int(bits), Value::Int(number)) => number.fits(*bits),
             (Self::FixedBytes(len), Value::FixedBytes(bytes)) => bytes.len() == *len,
             (Self::Array(element, len), Value::Array(values)) => {
                 len.is_none_or(|len| values.len() == len) && values.iter().all(|value| element.admits(value))

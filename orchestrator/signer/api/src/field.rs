@@ -4,8 +4,8 @@ use ethereum::address::Address;
 use ethereum::amount::{ETHER, Wei};
 use ethereum::authorization::{Authorization, SignedAuthorization};
 use ethereum::hex;
+use ethereum::number::Uint;
 use ethereum::transaction::{Access, BLOB_VERSION, MAX_CHAIN_ID, MAX_NONCE};
-use ethereum::word::Word;
 use serde_json::value::RawValue;
 
 use crate::error::RequestError;
@@ -197,8 +197,8 @@ impl<'a> Field<'a> {
             );
         }
         let y_parity = slot("yParity", y_parity).required("0 or 1")?.whole(0, 1)? == 1;
-        let r = slot("r", r).required("a number of the signature")?.word()?.0;
-        let s = slot("s", s).required("a number of the signature")?.word()?.0;
+        let r = slot("r", r).required("a number of the signature")?.uint()?.to_be_bytes();
+        let s = slot("s", s).required("a number of the signature")?.uint()?.to_be_bytes();
         let signed = SignedAuthorization { authorization, y_parity, r, s };
         if signed.authority().is_none() {
             let problem = "the signature is nobody's, expected that of an account, with the lower s";
@@ -208,11 +208,11 @@ impl<'a> Field<'a> {
     }
 
     /// A number of 256 bits: a JSON integer, or hex digits with zeros in front or not.
-    fn word(&self) -> Result<Word, RequestError> {
+    fn uint(&self) -> Result<Uint, RequestError> {
         let hex = self.text.strip_prefix("\"0x").and_then(|rest| rest.strip_suffix('"'));
-        let word = hex.map_or_else(|| Word::from_decimal(self.text), Word::from_hex);
+        let number = hex.map_or_else(|| Uint::from_digits(self.text), Uint::from_hex);
         let expected = "expected a whole number below 2^256, as a JSON number or as \"0x…\" in hex";
-        word.ok_or_else(|| self.error(expected))
+        number.ok_or_else(|| self.error(expected))
     }
 
     pub(crate) fn list(

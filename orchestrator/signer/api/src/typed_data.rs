@@ -23,8 +23,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ethereum::number::{Int, Uint};
 use ethereum::typed_data::{DOMAIN, MAX_VALUES, Struct, StructType, Type, TypedData, TypedDataError, Types, Value};
-use ethereum::word::Word;
 use serde_json::value::RawValue;
 
 use crate::error::RequestError;
@@ -175,28 +175,29 @@ impl Reader {
 
 /// As the wallets write numbers: JavaScript's as decimal strings or, if they are small, as numbers, Python's as numbers of any size, and
 /// some as hex.
-fn uint(bits: usize, field: &Field<'_>) -> Result<Word, RequestError> {
+fn uint(bits: usize, field: &Field<'_>) -> Result<Uint, RequestError> {
     let text = digits(field);
     let number = match text.strip_prefix("0x") {
-        Some(digits) => Word::from_hex(digits),
-        None => Word::from_decimal(text),
+        Some(digits) => Uint::from_hex(digits),
+        None => Uint::from_digits(text),
     };
-    number.filter(|number| number.is_uint(bits)).ok_or_else(|| {
+    number.filter(|number| number.fits(bits)).ok_or_else(|| {
         let problem = "as a JSON integer, or as a string of decimal digits or of 0x and hex digits";
         field.error(&format!("expected a whole number from 0 to 2^{bits} - 1, {problem}"))
     })
 }
 
-fn int(bits: usize, field: &Field<'_>) -> Result<Word, RequestError> {
+fn int(bits: usize, field: &Field<'_>) -> Result<Int, RequestError> {
     let text = digits(field);
-    let number = match (text.strip_prefix("0x"), text.strip_prefix('-')) {
-        (Some(digits), _) => Word::from_hex(digits).filter(|number| !is_negative(*number)),
+    let (magnitude, is_negative) = match (text.strip_prefix("0x"), text.strip_prefix('-')) {
+        (Some(digits), _) => (Uint::from_hex(digits), false),
         // Zero has no sign.
-        (None, Some("0")) => None,
-        (None, Some(digits)) => Word::from_decimal(digits).and_then(Word::negative),
-        (None, None) => Word::from_decimal(text).filter(|number| !is_negative(*number)),
+        (None, Some("0")) => (None, true),
+        (None, Some(digits)) => (Uint::from_digits(digits), true),
+        (None, None) => (Uint::from_digits(text), false),
     };
-    number.filter(|number| number.is_int(bits)).ok_or_else(|| {
+    let number = magnitude.and_then(|magnitude| Int::from_magnitude(magnitude, is_negative));
+    number.filter(|number| number.fits(bits)).ok_or_else(|| {
         let most = bits - 1;
         let problem = "as a JSON integer, or as a string of decimal digits";
         field.error(&format!("expected a whole number from -2^{most} to 2^{most} - 1, {problem}"))
@@ -207,10 +208,6 @@ fn int(bits: usize, field: &Field<'_>) -> Result<Word, RequestError> {
 fn digits<'a>(field: &Field<'a>) -> &'a str {
     let text = field.text;
     text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
-}
-
-fn is_negative(number: Word) -> bool {
-    !number.is_uint(255)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ struct BlobRules {
 
 /// The same as the configuration writes it, each rule where it is written.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Written<'a> {
+pub(super) struct KindTable<'a> {
     pub(super) blobs: Option<&'a BlobTable>,
     pub(super) delegates: Option<&'a [String]>,
     pub(super) any_chain_authorizations: Option<bool>,
@@ -54,8 +54,8 @@ pub(super) struct BlobTable {
 
 impl KindRules {
     /// What is written at `path`. What it leaves out is as in `base`, or off.
-    pub(super) fn new(path: &str, base: Option<&Self>, written: Written<'_>) -> Result<Self> {
-        let Written { blobs, delegates, any_chain_authorizations, personal_sign } = written;
+    pub(super) fn new(path: &str, base: Option<&Self>, table: KindTable<'_>) -> Result<Self> {
+        let KindTable { blobs, delegates, any_chain_authorizations, personal_sign } = table;
         let base = base.cloned().unwrap_or_default();
         let blobs = blobs.map(BlobTable::check).transpose().with_context(|| format!("{path}.blobs"))?;
         let delegates = delegates.map(addresses).transpose().with_context(|| format!("{path}.delegates"))?;

@@ -12,7 +12,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::calls::Calls;
-use super::kinds::{self, BlobTable, KindRules};
+use super::kinds::{BlobTable, KindRules, KindTable};
 use super::typed_data::{MessageTable, Messages};
 use super::windows::WindowTable;
 use super::written::Written;
@@ -164,8 +164,8 @@ impl PolicyTable {
         Ok(rules)
     }
 
-    fn kinds(&self) -> kinds::Written<'_> {
-        kinds::Written {
+    fn kinds(&self) -> KindTable<'_> {
+        KindTable {
             blobs: self.blobs.as_ref(),
             delegates: self.delegates.as_deref(),
             any_chain_authorizations: self.any_chain_authorizations,

@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use ethereum::abi::{StructType, Value};
 use ethereum::address::Address;
-use ethereum::number::{Int, Uint};
 use ethereum::transaction::MAX_CHAIN_ID;
 use ethereum::typed_data::{self, TypedData};
 use serde::Deserialize;
@@ -151,8 +150,8 @@ fn values(of: &typed_data::Struct) -> Vec<Value> {
 
 fn value(of: &typed_data::Value) -> Value {
     match of {
-        typed_data::Value::Uint(number) => Value::Uint(Uint::from_be_bytes(number.0)),
-        typed_data::Value::Int(number) => Value::Int(Int::from_be_bytes(number.0)),
+        typed_data::Value::Uint(number) => Value::Uint(*number),
+        typed_data::Value::Int(number) => Value::Int(*number),
         typed_data::Value::Bool(is_true) => Value::Bool(*is_true),
         typed_data::Value::Address(address) => Value::Address(*address),
         typed_data::Value::FixedBytes(bytes) | typed_data::Value::Bytes(bytes) => Value::Bytes(bytes.clone()),

@@ -64,8 +64,8 @@ fn key() -> SecretKey {
     SecretKey::parse(b"0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318").unwrap()
 }
 
-fn minus(number: u128) -> Word {
-    Word::from(number).negative().unwrap()
+fn int(number: i64) -> Int {
+    Int::from_decimal(&number.to_string()).unwrap()
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn the_example_of_eip_712_has_the_hash_of_eip_712() {
     assert_eq!(data.description(), "Mail(Person from,Person to,string contents)Person(string name,address wallet)");
     let domain = data.domain();
     assert_eq!((domain.name.as_deref(), domain.version.as_deref()), (Some("Ether Mail"), Some("1")));
-    assert_eq!((domain.chain_id, domain.salt), (Some(Word::from(1)), None));
+    assert_eq!((domain.chain_id, domain.salt), (Some(Uint::from(1)), None));
     assert_eq!(domain.verifying_contract, Some(Address([0xcc; 20])));
     let Some(Value::Struct(to)) = data.message().get("to") else { panic!() };
     assert_eq!((to.name(), to.get("name")), ("Person", Some(&Value::String("Bob".to_owned()))));
@@ -156,7 +156,7 @@ fn a_domain_has_the_fields_that_its_type_lists_and_eip_712_knows() {
         json!([{"name": "salt", "type": "bytes32"}, {"name": "chainId", "type": "uint256"}]);
     other["domain"] = json!({"chainId": "0x2105", "salt": format!("0x{}", "07".repeat(32))});
     let domain = read(&other.to_string()).unwrap().domain().clone();
-    assert_eq!((domain.chain_id, domain.salt, domain.name), (Some(Word::from(8453)), Some([7; 32]), None));
+    assert_eq!((domain.chain_id, domain.salt, domain.name), (Some(Uint::from(8453)), Some([7; 32]), None));
 }
 
 #[test]
@@ -254,14 +254,14 @@ fn types_are_bounded() {
 #[test]
 fn unsigned_numbers_are_read_as_wallets_write_them() {
     for written in ["255", "\"255\"", "\"0xff\"", "\"0xFF\"", "\"0x00ff\""] {
-        assert_eq!(one("uint8", written, ""), Ok(Value::Uint(Word::from(255))), "{written}");
+        assert_eq!(one("uint8", written, ""), Ok(Value::Uint(Uint::from(255))), "{written}");
     }
     let largest = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
-    let word = Value::Uint(Word([0xff; 32]));
+    let number = Value::Uint(Uint::MAX);
     for written in [largest.to_owned(), format!("\"{largest}\""), format!("\"0x{}\"", "f".repeat(64))] {
-        assert_eq!(one("uint256", &written, ""), Ok(word.clone()));
+        assert_eq!(one("uint256", &written, ""), Ok(number.clone()));
     }
-    assert_eq!(one("uint256", "9007199254740993", ""), Ok(Value::Uint(Word::from(9_007_199_254_740_993))));
+    assert_eq!(one("uint256", "9007199254740993", ""), Ok(Value::Uint(Uint::from(9_007_199_254_740_993))));
     for wrong in [
         "256",
         "\"256\"",
@@ -295,17 +295,15 @@ fn unsigned_numbers_are_read_as_wallets_write_them() {
 
 #[test]
 fn signed_numbers_have_a_sign_and_a_range() {
-    for (written, number) in
-        [("-128", minus(128)), ("\"-1\"", minus(1)), ("127", Word::from(127)), ("\"0x7f\"", Word::from(127))]
-    {
+    for (written, number) in [("-128", int(-128)), ("\"-1\"", int(-1)), ("127", int(127)), ("\"0x7f\"", int(127))] {
         assert_eq!(one("int8", written, ""), Ok(Value::Int(number)), "{written}");
     }
     for wrong in ["128", "-129", "\"0xff\"", "\"0x80\"", "\"-0x1\"", "-0", "\"--1\"", "\"-\"", "-1.5", "\"- 1\""] {
         assert!(one("int8", wrong, "").unwrap_err().contains("from -2^7 to 2^7 - 1"), "{wrong}");
     }
     let lowest = "-57896044618658097711785492504343953926634992332820282019728792003956564819968";
-    let Ok(Value::Int(word)) = one("int256", lowest, "") else { panic!() };
-    assert_eq!(word.to_signed_string(), lowest);
+    let Ok(Value::Int(number)) = one("int256", lowest, "") else { panic!() };
+    assert_eq!(number.to_string(), lowest);
     assert!(one("int256", &lowest.replace("968", "969"), "").is_err());
     // As an unsigned number, and not as the two's complement that it looks like.
     assert!(one("int256", &format!("\"0x{}\"", "f".repeat(64)), "").is_err());
@@ -355,7 +353,7 @@ fn addresses_strings_and_booleans_are_just_that() {
 #[test]
 fn a_list_has_the_length_of_its_type_in_each_dimension() {
     let numbers =
-        |numbers: &[u128]| Value::Array(numbers.iter().map(|number| Value::Uint(Word::from(*number))).collect());
+        |numbers: &[u128]| Value::Array(numbers.iter().map(|number| Value::Uint(Uint::from(*number))).collect());
     assert_eq!(one("uint8[]", "[]", ""), Ok(numbers(&[])));
     assert_eq!(one("uint8[2]", "[1, \"2\"]", ""), Ok(numbers(&[1, 2])));
     assert_eq!(one("uint8[2][]", "[[1, 2], [3, 4]]", ""), Ok(Value::Array(vec![numbers(&[1, 2]), numbers(&[3, 4])])));

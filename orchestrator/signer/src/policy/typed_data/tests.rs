@@ -1,6 +1,6 @@
+use ethereum::number::Uint;
 use ethereum::signable::Signable;
 use ethereum::typed_data::{DOMAIN, Struct, Types, Value as Field};
-use ethereum::word::Word;
 
 use super::super::{PolicyTable, Refusal, Rule, Rules};
 use super::*;
@@ -47,12 +47,12 @@ fn definitions(types: &[(&str, &[(&str, &str)])]) -> Types {
 const DOMAIN_FIELDS: &[(&str, &str)] = &[("chainId", "uint256"), ("verifyingContract", "address")];
 
 fn domain(types: &Types, chain_id: u128, contract: Address) -> Struct {
-    let values = vec![Field::Uint(Word::from(chain_id)), Field::Address(contract)];
+    let values = vec![Field::Uint(Uint::from(chain_id)), Field::Address(contract)];
     Struct::new(types.get(DOMAIN).unwrap(), values).unwrap()
 }
 
 fn number(number: u128) -> Field {
-    Field::Uint(Word::from(number))
+    Field::Uint(Uint::from(number))
 }
 
 fn permit(chain_id: u128, contract: Address, spender: Address, value: u128) -> Signable {
