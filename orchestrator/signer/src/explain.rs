@@ -3,9 +3,11 @@
 //! It asks what the service asks, in its order, of the same code. What the service remembers of earlier requests is not there: nonces
 //! and windows are judged as if nothing had been signed.
 
+mod question;
+
 use std::fmt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use ethereum::address::Address;
 use ethereum::amount::{ETHER, GWEI, Wei};
 use ethereum::hex;
@@ -13,7 +15,6 @@ use ethereum::number::Uint;
 use ethereum::signable::{Signable, Unsigned};
 use ethereum::transaction::Kind;
 use serde::Serialize;
-use signer_api::request::SignRequest;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -22,6 +23,8 @@ use crate::permission::{Access, Caller};
 use crate::policy::{Judges, Refusal, Rule, Rules, Window};
 use crate::pool;
 use crate::windows::Windows;
+
+use question::{Key, Question};
 
 /// Who asks, and with which key.
 #[derive(Clone, Debug, Default)]
@@ -65,10 +68,18 @@ pub struct Step {
 /// # Errors
 /// A body that is no request, or a client that is not configured.
 pub fn explain(config: &Config, body: &[u8], asked: &Asked) -> Result<Explanation> {
-    let request = SignRequest::parse(body).context("the request")?;
+    let request = Question::read(config, body)?;
     let caller = caller(config, asked.client.as_deref())?;
+    let address = match (&request.key, asked.key) {
+        (Key::Account(from), Some(other)) => {
+            ensure!(*from == other, "--key {other}: the request is from {from}, expected that account or no --key");
+            Some(other)
+        }
+        (Key::Account(from), None) => Some(*from),
+        (Key::Reference(_), other) => other,
+    };
     // No key has this address.
-    let key = asked.key.unwrap_or(Address([0; 20]));
+    let key = address.unwrap_or(Address([0; 20]));
     let mut steps = Steps::default();
     let (subject, unsigned) = (&request.subject, Unsigned::new(&request.subject));
     steps.ask(
@@ -79,9 +90,11 @@ pub fn explain(config: &Config, body: &[u8], asked: &Asked) -> Result<Explanatio
     );
     if matches!(caller, Caller::Client { .. }) {
         steps.ask(caller.name(), "may sign", caller.may_sign(), "yes");
-        steps.ask(caller.name(), "may ask for the key", caller.may_ask(&request.key), "yes");
-        if asked.key.is_some() {
-            steps.ask(caller.name(), "may use the key", caller.may_use(&request.key, key), "yes");
+        if let Key::Reference(reference) = &request.key {
+            steps.ask(caller.name(), "may ask for the key", caller.may_ask(reference), "yes");
+            if address.is_some() {
+                steps.ask(caller.name(), "may use the key", caller.may_use(reference, key), "yes");
+            }
         }
     }
     let judges = Judges::new(&config.policy, key, &caller);
@@ -113,7 +126,7 @@ pub fn explain(config: &Config, body: &[u8], asked: &Asked) -> Result<Explanatio
             }
         }
     }
-    let notes = notes(config, asked, &judges);
+    let notes = notes(config, asked, &request.key, &judges);
     Ok(Explanation {
         would_be_signed: steps.refusal.is_none(),
         refusal: steps.refusal,
@@ -188,8 +201,9 @@ fn share(window: &Window, amounts: &crate::policy::Amounts) -> String {
     format!("{} of {window}, if nothing else is signed", window.shown(window.part(amounts)))
 }
 
-fn notes(config: &Config, asked: &Asked, judges: &Judges<'_>) -> Vec<String> {
-    let own = asked.key.is_none() && config.policy.all_rules().nth(1).is_some();
+fn notes(config: &Config, asked: &Asked, key: &Key, judges: &Judges<'_>) -> Vec<String> {
+    let is_account = matches!(key, Key::Account(_));
+    let own = !is_account && asked.key.is_none() && config.policy.all_rules().nth(1).is_some();
     let clients = asked.client.is_none() && !matches!(config.access, Access::Open);
     let nonce = if judges.allow_nonce_reuse() {
         "nonce_reuse is on: the nonce may have been used"
@@ -199,6 +213,10 @@ fn notes(config: &Config, asked: &Asked, judges: &Judges<'_>) -> Vec<String> {
     let notes = [
         (own, "keys with rules of their own are not judged: name one with --key"),
         (clients, "permissions and rules of clients are not judged: name one with --client"),
+        (
+            is_account,
+            "whether the account is one of the caller's is known only when the keys are loaded: see eth_accounts",
+        ),
         (true, nonce),
     ];
     notes.into_iter().filter(|(is_true, _)| *is_true).map(|(_, note)| note.to_owned()).collect()

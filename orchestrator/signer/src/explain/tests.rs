@@ -176,6 +176,66 @@ fn a_body_that_is_no_request_is_an_error_with_its_field() {
     assert!(error(&body("0", ", \"x\": 1")).starts_with("the request: transaction_payload.x: "));
 }
 
+fn call(method: &str, params: &str) -> String {
+    format!(r#"{{"jsonrpc": "2.0", "id": 1, "method": "{method}", "params": {params}}}"#)
+}
+
+/// Of that many wei, from the key with rules of its own.
+fn transaction(value: u128) -> String {
+    format!(
+        r#"[{{"from": "{KEY}", "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "nonce": "0x3", "value": "{value:#x}", "gas": "0x186a0",
+        "maxFeePerGas": "0x174876e800", "maxPriorityFeePerGas": "0xb2d05e00"}}]"#
+    )
+}
+
+#[test]
+fn a_call_of_json_rpc_names_its_account_and_is_of_the_only_chain() {
+    let config = config("open = true\n");
+    for method in ["eth_signTransaction", "eth_sendTransaction", "account_signTransaction"] {
+        let body = call(method, &transaction(400_000_000_000_000_000));
+        let explanation = explain(&config, body.as_bytes(), &Asked::default()).unwrap();
+        assert!(explanation.would_be_signed, "{explanation}");
+        assert!(
+            explanation.request.starts_with("transaction of type 2 on chain 1, nonce 3: 0.4 ether"),
+            "{explanation}"
+        );
+        assert!(explanation.rules.iter().any(|step| step.of == format!("signer.policy.keys.{KEY}")), "{explanation}");
+        assert!(explanation.notes[0].contains("see eth_accounts"), "{explanation}");
+    }
+    let refusal =
+        refused(&config, &call("eth_signTransaction", &transaction(600_000_000_000_000_000)), &Asked::default());
+    assert!(refusal.starts_with("policy rule windows: 0.6 ether more"), "{refusal}");
+    let message = call("personal_sign", &format!(r#"["hi", "{KEY}"]"#));
+    assert_eq!(refused(&config, &message, &Asked::default()), "policy rule personal_sign: no messages are signed");
+    let client = asked(None, Some("pay.example"));
+    let refusal =
+        refused(&with_clients(), &call("eth_signTransaction", &transaction(200_000_000_000_000_000)), &client);
+    assert!(refusal.starts_with("policy rule max_value of client pay.example: "), "{refusal}");
+}
+
+#[test]
+fn a_call_that_signs_nothing_is_an_error() {
+    let error = |body: &str, asked: &Asked| {
+        format!("{:#}", explain(&config("open = true\n"), body.as_bytes(), asked).unwrap_err())
+    };
+    let signing = call("eth_signTransaction", &transaction(0));
+    for (body, expected) in [
+        (call("eth_accounts", "[]"), "the request, eth_accounts: it signs nothing, expected a method that does"),
+        (format!("[{signing}]"), "the request: a batch of 1, expected one call"),
+        (signing.replace("2.0", "1.0"), "the request: jsonrpc: "),
+        (signing.replace("\"nonce\"", "\"nonse\""), "the request, eth_signTransaction: params[0].nonse: unknown field"),
+        (call("personal_sign", "[]"), "the request, personal_sign: params[0]: missing"),
+    ] {
+        let error = error(&body, &Asked::default());
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let other = asked(Some(USDC), None);
+    assert_eq!(
+        error(&signing, &other),
+        format!("--key {USDC}: the request is from {KEY}, expected that account or no --key")
+    );
+}
+
 #[test]
 fn the_explanation_is_json_for_programs() {
     let explanation = explain(&config("open = true\n"), body("2", "").as_bytes(), &Asked::default()).unwrap();

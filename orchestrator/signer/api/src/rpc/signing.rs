@@ -28,31 +28,33 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// Of `personal_sign`.
+    /// The parameters of one of these methods; none of another one.
     ///
     /// # Errors
     /// The parameter that is wrong, and what would be right.
-    pub fn message(params: Params<'_>) -> Result<Self, RequestError> {
+    pub fn of_method(method: &str, params: Params<'_>) -> Option<Result<Self, RequestError>> {
+        Some(match method {
+            "personal_sign" => Self::message(params),
+            "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::typed_data(params),
+            "account_signData" => Self::of_clef(params),
+            "eth_sign7702Authorization" => Self::authorization(params),
+            _ => return None,
+        })
+    }
+
+    fn message(params: Params<'_>) -> Result<Self, RequestError> {
         let [message, from, _password] = params.read(["message", "address", "password"])?;
         let message = message::parse(&message.required("the message, as 0x and hex digits or as text")?)?;
         Ok(Self { from: from.required(FROM)?.address()?, subject: Signable::Message(message) })
     }
 
-    /// Of `eth_signTypedData_v3` and `eth_signTypedData_v4`.
-    ///
-    /// # Errors
-    /// As [`Signing::message`].
-    pub fn typed_data(params: Params<'_>) -> Result<Self, RequestError> {
+    fn typed_data(params: Params<'_>) -> Result<Self, RequestError> {
         let [from, data] = params.read(["address", "typed_data"])?;
         let data = typed_data::parse(&data.required("an object with types, primaryType, domain and message")?)?;
         Ok(Self { from: from.required(FROM)?.address()?, subject: Signable::TypedData(data) })
     }
 
-    /// Of `account_signData`, as geth sends it to Clef.
-    ///
-    /// # Errors
-    /// As [`Signing::message`].
-    pub fn of_clef(params: Params<'_>) -> Result<Self, RequestError> {
+    fn of_clef(params: Params<'_>) -> Result<Self, RequestError> {
         let [kind, from, data] = params.read(["content_type", "address", "data"])?;
         let expected = "expected \"text/plain\" or \"data/typed\"";
         let kind = kind.required(expected)?;
@@ -65,11 +67,7 @@ impl Signing {
         Ok(Self { from: from.required(FROM)?.address()?, subject })
     }
 
-    /// Of `eth_sign7702Authorization`.
-    ///
-    /// # Errors
-    /// As [`Signing::message`].
-    pub fn authorization(params: Params<'_>) -> Result<Self, RequestError> {
+    fn authorization(params: Params<'_>) -> Result<Self, RequestError> {
         let (text, path) = if params.as_json().starts_with('[') {
             let [object] = params.read(["authorization"])?;
             let field = object.required("an object with contract, chain_id, nonce and from")?;
