@@ -60,16 +60,16 @@ fn read<'a, const N: usize>(
     Ok(values)
 }
 
-/// Gives each field of the object `text` at `path` to `take`, which says what is wrong with it.
+/// Gives each field of the object `text` at `path` to `take`, which says what is wrong with it. A null is a value as any other.
 ///
 /// # Errors
-/// Not an object, a null, or what `take` says.
+/// Not an object, or what `take` says.
 pub(crate) fn each<'a>(
     text: &'a str,
     path: &str,
     take: impl FnMut(&str, &'a RawValue) -> Result<(), String>,
 ) -> Result<(), RequestError> {
-    read_each(text, path, false, take)
+    read_each(text, path, true, take)
 }
 
 fn read_each<'a>(

@@ -1,6 +1,7 @@
 //! JSON-RPC, as clients speak it.
 
 mod accounts;
+mod bad_input;
 mod chains;
 mod forms;
 mod kinds;
@@ -12,9 +13,11 @@ use signer::config::Config;
 
 use super::harness::{ADDRESS, POLICY, config};
 
+const KEY: &str = "[[keys]]\nsecret_id = \"prod/wallet\"\n";
+
 /// One key, and everybody may use it.
 fn with_key() -> Config {
-    with("[[keys]]\nsecret_id = \"prod/wallet\"\n", POLICY)
+    with(KEY, POLICY)
 }
 
 fn with(tables: &str, policy: &str) -> Config {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use signer::service::Limits;
 
+use super::kinds::{TYPES_3_4, with_kinds};
 use super::{changed, error, transaction, with, with_key};
 use crate::harness::{ADDRESS, POLICY, payload, sign_body, start, start_with};
 
@@ -13,25 +14,40 @@ const VECTORS: &str = include_str!("../../vectors/ethereum-transactions.json");
 
 #[tokio::test]
 async fn each_client_s_request_is_signed_as_eth_account_signs_it() {
-    let server = start(with_key()).await;
-    let mut client = server.connect().await;
-    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
-    let expected = &vectors["transactions"][0];
     for request in serde_json::from_str::<Vec<Value>>(REQUESTS).unwrap() {
+        let server = start(with_kinds()).await;
+        let mut client = server.connect().await;
         let body = &request["body"];
-        for (path, is_geth) in [("/", false), ("/geth", true), ("/chain/4", false), ("/chain/4/geth", true)] {
-            let answer = client.post(path, &body.to_string()).await.json();
+        let expected = vector(request["transaction"].as_str());
+        let chain = format!("/chain/{}", expected["request"]["chainId"].as_u64().unwrap_or(4));
+        for (path, is_geth) in [("", false), ("/geth", true), (&*chain, false), (&*format!("{chain}/geth"), true)] {
+            let answer = client.post(if path.is_empty() { "/" } else { path }, &body.to_string()).await.json();
             assert_eq!(answer["id"], body["id"]);
             let is_geth = is_geth || body["method"] == "account_signTransaction";
             let raw = if is_geth { &answer["result"]["raw"] } else { &answer["result"] };
             assert_eq!(*raw, expected["transaction_signed"], "{}: {answer}", request["client"]);
             if is_geth {
-                let tx = &answer["result"]["tx"];
-                assert_eq!(tx["hash"], expected["transaction_hash"]);
-                assert_eq!((&tx["r"], &tx["s"], &tx["v"]), (&expected["r"], &expected["s"], &json!("0x1")));
+                assert_eq!(answer["result"]["tx"]["hash"], expected["transaction_hash"]);
             }
         }
     }
+}
+
+/// What a recorded request signs: that transaction of types 3 and 4, or the one of the documentation.
+fn vector(name: Option<&str>) -> Value {
+    let of = |text: &str| serde_json::from_str::<Value>(text).unwrap()["transactions"].as_array().unwrap().clone();
+    let Some(name) = name else { return of(VECTORS)[0].clone() };
+    of(TYPES_3_4).into_iter().find(|vector| vector["name"] == name).expect(name)
+}
+
+#[tokio::test]
+async fn a_signed_transaction_has_its_signature_in_geths_form_and_one_nonce_in_both_forms() {
+    let server = start(with_key()).await;
+    let mut client = server.connect().await;
+    let expected = vector(None);
+    let answer = client.call("/geth", "eth_signTransaction", &changed(json!({}))).await;
+    let tx = &answer["result"]["tx"];
+    assert_eq!((&tx["r"], &tx["s"], &tx["v"]), (&expected["r"], &expected["s"], &json!("0x1")));
     // Both forms lead to the same nonce memory.
     let other = client.post("/", &sign_body(0, "prod/wallet").replace("0.01", "0.02")).await;
     assert_eq!(other.error().0, 422);

@@ -5,12 +5,11 @@ use signer::config::Config;
 use signer::service::Limits;
 
 use super::node::{Node, Says};
-use super::{changed, error, with, with_key};
+use super::{KEY, changed, error, with, with_key};
 use crate::harness::{ADDRESS, POLICY, start, start_with};
 
-const TYPES_3_4: &str = include_str!("../../vectors/ethereum-types-3-4.json");
+pub(super) const TYPES_3_4: &str = include_str!("../../vectors/ethereum-types-3-4.json");
 const MESSAGES: &str = include_str!("../../vectors/ethereum-messages.json");
-const KEY: &str = "[[keys]]\nsecret_id = \"prod/wallet\"\n";
 const KINDS: &str = r#"
 blobs = { max_count = 6, max_fee_per_blob_gas = "10 gwei" }
 delegates = ["0x63c0c19a282a1B52b07dD5a65b58948A07DAE32B"]
@@ -27,7 +26,7 @@ contents = "any"
 "#;
 
 /// Everything that the policy can turn on.
-fn with_kinds() -> Config {
+pub(super) fn with_kinds() -> Config {
     with(KEY, &format!("{POLICY}{KINDS}"))
 }
 
