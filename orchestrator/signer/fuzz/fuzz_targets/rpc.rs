@@ -1,15 +1,16 @@
-//! Any bytes are calls of JSON-RPC that can be answered in JSON, or refused with a short error; a transaction in them can be
-//! signed so that the signature passes its own check.
+//! Any bytes are calls of JSON-RPC that can be answered in JSON, or refused with a short error; what is to be signed in
+//! them can be signed so that the signature passes its own check.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use ethereum::key::SecretKey;
+use ethereum::signable::Unsigned;
 use ethereum::signature::UnsignedTransaction;
 use ethereum::transaction::{MAX_CHAIN_ID, MAX_NONCE};
 use libfuzzer_sys::fuzz_target;
 use signer_api::rpc::signed::SignedJson;
-use signer_api::rpc::{Body, Call, Id, MAX_BATCH, RpcError, TransactionCall, answer, is_rpc};
+use signer_api::rpc::{Body, Call, Id, MAX_BATCH, RpcError, Signing, TransactionCall, answer, is_rpc};
 
 static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::parse("01".repeat(32).as_bytes()).unwrap());
 
@@ -32,6 +33,11 @@ fn read(text: &str) {
     };
     let id = call.id.unwrap_or(Id::NULL);
     is_json(&answer::result(id, call.params.as_json()));
+    match Signing::of_method(&call.method, call.params) {
+        None => {}
+        Some(Ok(signing)) => drop(Unsigned::new(&signing.subject).sign(&KEY).unwrap()),
+        Some(Err(error)) => return refused(id, &error.into()),
+    }
     match TransactionCall::read(call.params).and_then(|call| call.transaction(Some(1))) {
         Ok(transaction) => {
             assert!((1..=MAX_CHAIN_ID).contains(&transaction.chain_id) && transaction.nonce <= MAX_NONCE);
