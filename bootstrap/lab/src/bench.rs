@@ -94,13 +94,7 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
         ));
     }
     let effort = Effort { repetitions: options.repetitions, seconds: 1 };
-    let relay =
-        lab.progress.phase("the relay on the host, without VMs", |phase| native::relay(&lab.project, effort, phase))?;
-    let signer = lab
-        .progress
-        .phase("the signer on the host, without VMs", |phase| native::signer(&lab.project, effort, phase))?;
-    let egress =
-        lab.progress.phase("the egress rules on the host, without VMs", |phase| native::egress(&lab.project, phase))?;
+    let native = native::measure(&lab.project, effort, &lab.progress)?;
     let was_up = lab.layout.exists();
     lab.up(&Up { eif: options.eif.clone(), ..Up::default() })?;
     let is_kvm = Plan::load(&lab.layout)?.is_kvm;
@@ -115,7 +109,7 @@ fn measure(lab: &Lab, options: &Options) -> Result<Results> {
         load,
         accelerator: if is_kvm { "kvm" } else { "tcg" }.to_owned(),
     };
-    Ok(Results::new(conditions, &samples?, relay, signer, Some(egress)))
+    Ok(Results::new(conditions, &samples?, native))
 }
 
 /// The host's one-minute load average.

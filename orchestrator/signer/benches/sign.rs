@@ -1,11 +1,12 @@
 //! What a signature costs over TLS, beside what it costs alone: requests per second over kept-alive connections on
 //! loopback, and in the same run bare secp256k1 signatures and signatures with their check, on as many threads.
 //!
-//! Requests in the signer's own form and in JSON-RPC's, from all connections, and from one alone.
+//! What a request costs the signer alone: CPU time of its thread, which the kernel counts, with one connection, in the signer's own form
+//! and in JSON-RPC's. Beside it, what reading, judging, signing and checking cost without HTTP and TLS.
 //!
-//! `cargo bench -p signer --bench sign [-- --json] [--seconds N] [--repetitions N] [--connections N] [--threads N]`
+//! `cargo bench --workspace --bench sign [-- --json] [--seconds N] [--repetitions N] [--connections N] [--threads N]`
 //!
-//! The clients run in this process too: of each request's CPU time, their TLS is a part that a real host does not pay.
+//! In the rates, the clients' half counts too: they run on the same threads.
 
 #![allow(missing_docs, reason = "a program, not an interface")]
 #![allow(clippy::print_stdout, reason = "a program that reports to the terminal")]
@@ -16,6 +17,9 @@
 #[path = "../tests/service/harness.rs"]
 mod harness;
 
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,22 +27,32 @@ use ethereum::key::SecretKey;
 use ethereum::signable::{Signable, Unsigned};
 use ethereum::transaction::Transaction;
 use k256::ecdsa::SigningKey;
+use signer::permission::Caller;
+use signer::policy::Judges;
+use signer_api::answer::SignAnswer;
 use signer_api::request::SignRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use harness::{ADDRESS, Client, KEY, POLICY, config, sign_body, start};
+use harness::{ADDRESS, Client, KEY, POLICY, Server, config, sign_body, start};
 
-/// Rates per second.
+/// What a request may cost over what it costs without HTTP and TLS.
+const BOUND: f64 = 1.15;
+
 #[derive(Clone, Copy, Debug)]
 struct Measured {
+    /// Per second.
     requests: f64,
     rpc: f64,
-    one: f64,
-    one_rpc: f64,
     bare: f64,
     checked: f64,
+    /// Microseconds of the signer's CPU time for each.
+    own_us: f64,
+    rpc_us: f64,
+    inside_us: f64,
 }
 
 fn main() {
@@ -58,10 +72,11 @@ fn main() {
         measured.push(Measured {
             requests: requests(time, connections, threads, &sign_body(0, "bench")),
             rpc: requests(time, connections, threads, &rpc_body()),
-            one: requests(time, 1, threads, &sign_body(0, "bench")),
-            one_rpc: requests(time, 1, threads, &rpc_body()),
             bare: in_threads(time, threads, bare()),
             checked: in_threads(time, threads, checked()),
+            own_us: cost(time, sign_body(0, "bench")),
+            rpc_us: cost(time, rpc_body()),
+            inside_us: inside(time),
         });
     }
     let median = |value: fn(&Measured) -> f64| {
@@ -70,24 +85,82 @@ fn main() {
         values[values.len() / 2]
     };
     let (requests, bare, checked) = (median(|m| m.requests), median(|m| m.bare), median(|m| m.checked));
-    let (rpc, one, one_rpc) = (median(|m| m.rpc), median(|m| m.one), median(|m| m.one_rpc));
+    let rpc = median(|m| m.rpc);
+    let (own_us, rpc_us, inside_us) = (median(|m| m.own_us), median(|m| m.rpc_us), median(|m| m.inside_us));
     let (of_bare, of_checked) = (requests / bare, requests / checked);
     if is_json {
         println!(
             "{{\"repetitions\":{repetitions},\"connections\":{connections},\"threads\":{threads},\
-             \"requests_per_second\":{requests:.0},\"bare_signatures_per_second\":{bare:.0},\
+             \"requests_per_second\":{requests:.0},\"rpc_requests_per_second\":{rpc:.0},\"bare_signatures_per_second\":{bare:.0},\
              \"checked_signatures_per_second\":{checked:.0},\"ratio_to_bare\":{of_bare:.3},\"ratio_to_checked\":{of_checked:.3},\
-             \"rpc_requests_per_second\":{rpc:.0},\"requests_per_second_of_one\":{one:.0},\"rpc_requests_per_second_of_one\":{one_rpc:.0}}}"
+             \"own_us\":{own_us:.1},\"rpc_us\":{rpc_us:.1},\"inside_us\":{inside_us:.1}}}"
         );
         return;
     }
     println!("medians of {repetitions}, {threads} threads, {connections} kept-alive connections");
     println!("requests over TLS, client included  {requests:>9.0} /s");
     println!("the same in JSON-RPC                {rpc:>9.0} /s  ratio {:.3}", rpc / requests);
-    println!("one connection                      {one:>9.0} /s");
-    println!("one connection in JSON-RPC          {one_rpc:>9.0} /s  ratio {:.3}", one_rpc / one);
     println!("bare secp256k1 signatures           {bare:>9.0} /s  ratio {of_bare:.3}");
     println!("signatures, encoded and checked     {checked:>9.0} /s  ratio {of_checked:.3}");
+    println!("CPU time of the signer for a request, one kept-alive connection");
+    println!("without HTTP and TLS                {inside_us:>9.1} us");
+    println!("over TLS                            {own_us:>9.1} us  ratio {:.3}, bound {BOUND}", own_us / inside_us);
+    println!("in JSON-RPC                         {rpc_us:>9.1} us  ratio {:.3}, bound {BOUND}", rpc_us / inside_us);
+}
+
+/// The CPU time of the signer's thread for a request, in microseconds. As in the enclave, it has one.
+fn cost(time: Duration, body: String) -> f64 {
+    let (told, listening) = channel::<(String, SocketAddr, CancellationToken)>();
+    let signer = thread::Builder::new().name("signer".to_owned()).spawn(move || {
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let server = start(with_key()).await;
+            told.send((this_thread(), server.address, server.shutdown.clone())).unwrap();
+            server.ended().await;
+        });
+    });
+    let signer = signer.unwrap();
+    let (thread, address, shutdown) = listening.recv().unwrap();
+    let spent = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let client = Server::shake_hands(TcpStream::connect(address).await.unwrap()).await.unwrap();
+        let before = cpu_us(&thread);
+        let count = sign_until(Instant::now() + time, client, body).await;
+        (cpu_us(&thread) - before) / count as f64
+    });
+    shutdown.cancel();
+    signer.join().unwrap();
+    spent
+}
+
+/// The number of this thread.
+fn this_thread() -> String {
+    fs::read_link("/proc/thread-self").unwrap().file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// What a thread of this process has used, in microseconds.
+fn cpu_us(thread: &str) -> f64 {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap();
+    text.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1000.0
+}
+
+/// The same for what the signer does with a body, from its bytes to those of the answer.
+fn inside(time: Duration) -> f64 {
+    let (config, key, body) = (with_key(), SecretKey::parse(KEY.as_bytes()).unwrap(), sign_body(0, "bench"));
+    let (thread, start, mut count) = (this_thread(), Instant::now(), 0);
+    let before = cpu_us(&thread);
+    while start.elapsed() < time {
+        for _ in 0..100 {
+            let request = SignRequest::parse(body.as_bytes()).unwrap();
+            Judges::new(&config.policy, key.address(), &Caller::Anyone).check(&request.subject).unwrap();
+            let signed = Unsigned::new(&request.subject).sign(&key).unwrap();
+            std::hint::black_box(serde_json::to_string(&SignAnswer::from(&signed)).unwrap());
+        }
+        count += 100;
+    }
+    (cpu_us(&thread) - before) / f64::from(count)
+}
+
+fn with_key() -> signer::config::Config {
+    config(&format!("open = true\n[[keys]]\nsecret_id = \"bench\"\n{POLICY}"))
 }
 
 /// Signatures alone, by the curve's library.
@@ -143,8 +216,7 @@ fn rpc_body() -> String {
 fn requests(time: Duration, connections: usize, threads: usize, body: &str) -> f64 {
     let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
     runtime.block_on(async {
-        let keys = "[[keys]]\nsecret_id = \"bench\"\n";
-        let server = start(config(&format!("open = true\n{keys}{POLICY}"))).await;
+        let server = start(with_key()).await;
         let mut clients = Vec::new();
         for _ in 0..connections {
             clients.push(server.connect().await);

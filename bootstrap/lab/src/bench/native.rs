@@ -1,12 +1,12 @@
-//! The benchmarks of the relay and the signer, which run on the host without VMs.
+//! The benchmarks of the relay, the signer, its proxy and the egress rules, which run on the host without VMs.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
-use super::results::{Egress, Relay, Signer};
-use crate::progress::Phase;
+use super::results::{Egress, Native, Proxy, Relay, Signer};
+use crate::progress::{Phase, Progress};
 use crate::project::Project;
 
 /// How long to measure.
@@ -17,29 +17,27 @@ pub(super) struct Effort {
     pub(super) seconds: u32,
 }
 
-/// Builds and runs the relay's benchmark.
+/// Builds and runs them all, one after the other.
 ///
 /// # Errors
-/// cargo is missing, the build or the run fails, or the output has another form.
-pub(super) fn relay(project: &Project, effort: Effort, phase: &Phase) -> Result<Vec<Relay>> {
-    let relay: Vec<Relay> = parse(&run(project, ["tunnel", "relay"], effort, phase)?)?;
+/// cargo is missing, a build or a run fails, or its output has another form.
+pub(super) fn measure(project: &Project, effort: Effort, progress: &Progress) -> Result<Native> {
+    let seconds = effort.seconds.to_string();
+    let relay: Vec<Relay> = progress.phase("the relay on the host, without VMs", |phase| {
+        parse(&run(project, "relay", effort, &["--seconds", &seconds], phase)?)
+    })?;
     ensure!(!relay.is_empty(), "the relay's benchmark measured nothing");
-    Ok(relay)
+    let signer: Signer = progress.phase("the signer on the host, without VMs", |phase| {
+        parse(&run(project, "sign", effort, &["--seconds", &seconds], phase)?)
+    })?;
+    let proxy: Proxy = progress
+        .phase("wallet proxy on the host, without VMs", |phase| parse(&run(project, "proxy", effort, &[], phase)?))?;
+    let egress = progress.phase("the egress rules on the host, without VMs", |phase| egress(project, phase))?;
+    Ok(Native { relay, signer, proxy, egress })
 }
 
-/// Builds and runs the signer's benchmark.
-///
-/// # Errors
-/// As [`relay`].
-pub(super) fn signer(project: &Project, effort: Effort, phase: &Phase) -> Result<Signer> {
-    parse(&run(project, ["signer", "sign"], effort, phase)?)
-}
-
-/// Builds and runs the benchmark of the parent's egress rules, among wg-server's tests.
-///
-/// # Errors
-/// As [`relay`].
-pub(super) fn egress(project: &Project, phase: &Phase) -> Result<Egress> {
+/// That of the parent's egress rules is among wg-server's tests.
+fn egress(project: &Project, phase: &Phase) -> Result<Egress> {
     const NAME: &str = "firewall::tests::cost::bench";
     phase.note(&format!("cargo test --bin wg-server {NAME}"));
     let out = tempfile::NamedTempFile::new().context("make a temporary file")?;
@@ -61,19 +59,19 @@ pub(super) fn egress(project: &Project, phase: &Phase) -> Result<Egress> {
     parse(&std::fs::read_to_string(out.path()).context("read its results")?)
 }
 
-fn run(project: &Project, [package, bench]: [&str; 2], effort: Effort, phase: &Phase) -> Result<String> {
-    phase.note(&format!("cargo bench -p {package} --bench {bench}"));
-    let [repetitions, seconds] = [effort.repetitions, effort.seconds].map(|number| number.to_string());
+fn run(project: &Project, bench: &str, effort: Effort, options: &[&str], phase: &Phase) -> Result<String> {
+    phase.note(&format!("cargo bench --bench {bench}"));
     let output = Command::new("cargo")
-        .args(["bench", "--locked", "--quiet", "-p", package, "--bench", bench, "--", "--json"])
-        .args(["--repetitions", &repetitions, "--seconds", &seconds])
+        .args(["bench", "--locked", "--quiet", "--workspace", "--bench", bench, "--", "--json"])
+        .args(["--repetitions", &effort.repetitions.to_string()])
+        .args(options)
         .current_dir(project.root())
         .stdin(Stdio::null())
         .output()
         .context("run cargo")?;
     ensure!(
         output.status.success(),
-        "the benchmark {bench} of {package}: {}; the end of its output:\n{}",
+        "the benchmark {bench}: {}; the end of its output:\n{}",
         output.status,
         crate::process::last_lines(&String::from_utf8_lossy(&output.stderr), 20)
     );
@@ -108,11 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn the_signer_s_line_is_understood() {
-        let line = r#"{"repetitions":5,"connections":16,"threads":2,"requests_per_second":3000,
-            "bare_signatures_per_second":20000,"checked_signatures_per_second":4000,"ratio_to_bare":0.150,"ratio_to_checked":0.750}"#;
+    fn the_lines_of_the_signer_and_its_proxy_are_understood() {
+        let line = r#"{"repetitions":5,"connections":16,"threads":2,"requests_per_second":3000,"rpc_requests_per_second":3000,
+            "bare_signatures_per_second":20000,"checked_signatures_per_second":4000,"ratio_to_bare":0.150,"ratio_to_checked":0.750,
+            "own_us":110.0,"rpc_us":105.0,"inside_us":100.0}"#;
         let signer: Signer = parse(line).unwrap();
         assert_eq!((signer.connections, signer.ratio_to_checked), (16, 0.75));
         assert!(parse::<Signer>("{}").is_err());
+        let line = r#"{"repetitions":5,"requests":20000,"connections":8,"direct_us":100.0,"proxied_us":120.0,"proxy_us":15.0,"added":0.200}"#;
+        assert_eq!(parse::<Proxy>(line).unwrap().added, 0.2);
     }
 }

@@ -15,13 +15,19 @@ pub(super) struct Results {
     pub(super) lab: Vec<Series>,
     /// Computed from `lab`, for readers of the file.
     pub(super) ratios: Vec<Ratio>,
-    /// The relay's benchmark on the host.
+    /// Measured on the host, without VMs.
+    #[serde(flatten)]
+    pub(super) native: Native,
+}
+
+/// The benchmarks that need no VMs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Native {
     pub(super) relay: Vec<Relay>,
-    /// The signer's benchmark on the host.
     pub(super) signer: Signer,
-    /// What it costs that answers open the way, on the host.
-    #[serde(default)]
-    pub(super) egress: Option<Egress>,
+    pub(super) proxy: Proxy,
+    /// What it costs that answers open the way.
+    pub(super) egress: Egress,
 }
 
 /// The conditions of the run.
@@ -119,10 +125,30 @@ pub(super) struct Signer {
     pub(super) connections: u32,
     pub(super) threads: u32,
     pub(super) requests_per_second: f64,
+    pub(super) rpc_requests_per_second: f64,
     pub(super) bare_signatures_per_second: f64,
     pub(super) checked_signatures_per_second: f64,
     pub(super) ratio_to_bare: f64,
     pub(super) ratio_to_checked: f64,
+    /// CPU time of the signer for one request in its own form, in microseconds.
+    pub(super) own_us: f64,
+    /// The same in JSON-RPC.
+    pub(super) rpc_us: f64,
+    /// The same without HTTP and TLS.
+    pub(super) inside_us: f64,
+}
+
+/// Medians of the benchmark of `wallet proxy`: CPU time of all parts for a request, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Proxy {
+    pub(super) repetitions: u32,
+    pub(super) connections: u32,
+    /// Client and signer.
+    pub(super) direct_us: f64,
+    /// Client, proxy and signer.
+    pub(super) proxied_us: f64,
+    /// `proxied_us` over `direct_us`, less 1.
+    pub(super) added: f64,
 }
 
 /// Medians with addresses that an answer opens, and with addresses that are listed.
@@ -148,13 +174,7 @@ pub(super) struct Pair {
 
 impl Results {
     /// Groups samples into series, in the order of their first appearance.
-    pub(super) fn new(
-        conditions: Conditions,
-        samples: &[(Key, f64)],
-        relay: Vec<Relay>,
-        signer: Signer,
-        egress: Option<Egress>,
-    ) -> Self {
+    pub(super) fn new(conditions: Conditions, samples: &[(Key, f64)], native: Native) -> Self {
         let mut lab: Vec<Series> = Vec::new();
         for (key, value) in samples {
             match lab.iter_mut().find(|series| series.key == *key) {
@@ -166,7 +186,7 @@ impl Results {
             series.median = median(&series.samples).expect("a series begins with a sample");
         }
         let ratios = ratios(&lab);
-        Self { conditions, lab, ratios, relay, signer, egress }
+        Self { conditions, lab, ratios, native }
     }
 
     /// Median round trips over D2's; none without D2.
@@ -268,11 +288,16 @@ pub(super) mod tests {
             connections: 16,
             threads: 2,
             requests_per_second: 3_000.0,
+            rpc_requests_per_second: 3_100.0,
             bare_signatures_per_second: 20_000.0,
             checked_signatures_per_second: 4_000.0,
             ratio_to_bare: 0.15,
             ratio_to_checked: 0.75,
+            own_us: 110.0,
+            rpc_us: 105.0,
+            inside_us: 100.0,
         };
+        let proxy = Proxy { repetitions: 3, connections: 8, direct_us: 200.0, proxied_us: 240.0, added: 0.2 };
         let pair = |sets_ms| Pair { sets_ms, listed_ms: 1.0 };
         let egress = Egress {
             names: 199,
@@ -281,7 +306,7 @@ pub(super) mod tests {
             transfer: pair(1.02),
             transfer_bytes: 1 << 28,
         };
-        Results::new(conditions, &samples, relay.to_vec(), signer, Some(egress))
+        Results::new(conditions, &samples, Native { relay: relay.to_vec(), signer, proxy, egress })
     }
 
     #[test]
@@ -320,7 +345,7 @@ pub(super) mod tests {
 
     #[test]
     fn each_direction_and_mtu_has_its_own_reference() {
-        let Results { conditions, signer, egress, .. } = sample();
+        let Results { conditions, native, .. } = sample();
         let mut samples = vec![(UP, 50.0)];
         for (subject, kind, mtu, value) in [
             (Subject::Veth, Kind::Down, Some(15360), 10.0),
@@ -331,9 +356,9 @@ pub(super) mod tests {
         ] {
             samples.push((Key { subject, kind, mtu }, value));
         }
-        let results = Results::new(conditions.clone(), &samples, Vec::new(), signer, egress);
+        let results = Results::new(conditions.clone(), &samples, native.clone());
         assert!((results.ratios[0].ratio - 0.5).abs() < 1e-9);
-        let results = Results::new(conditions, &[(UP, 50.0)], Vec::new(), signer, egress);
+        let results = Results::new(conditions, &[(UP, 50.0)], native);
         assert!(results.ratios.is_empty(), "no reference, no ratio");
     }
 

@@ -2,7 +2,12 @@
 
 use anyhow::{Context, Result};
 
-use super::results::{Egress, GOAL, Key, Kind, Pair, Results, Subject};
+use super::results::{Egress, GOAL, Key, Kind, Native, Pair, Proxy, Relay, Results, Signer, Subject};
+
+/// What a request may cost the signer, over what it costs without HTTP and TLS.
+const MOST_OF_REQUEST: f64 = 1.15;
+/// What `wallet proxy` may add, over a direct request.
+const MOST_OF_PROXY: f64 = 0.3;
 
 /// Markers around the generated part of docs/benchmark.md.
 const BEGIN: &str = "<!-- results: begin; written by `lab bench`, not by hand -->";
@@ -80,8 +85,16 @@ fn conditions(results: &Results) -> String {
 }
 
 fn tables(results: &Results) -> Vec<Table> {
-    let tables = [goodput(results), round_trips(results), relay(results), signer(results)];
-    tables.into_iter().chain(results.egress.as_ref().map(egress)).filter(|table| table.rows.len() > 1).collect()
+    let Native { relay, signer, proxy, egress } = &results.native;
+    let tables = [
+        goodput(results),
+        round_trips(results),
+        relays(relay),
+        signatures(signer),
+        request(signer, proxy),
+        connections(egress),
+    ];
+    tables.into_iter().filter(|table| table.rows.len() > 1).collect()
 }
 
 fn goodput(results: &Results) -> Table {
@@ -115,7 +128,7 @@ fn round_trips(results: &Results) -> Table {
     Table { title: format!("Round trips in the lab ({})", caution(results)), rows }
 }
 
-fn relay(results: &Results) -> Table {
+fn relays(relays: &[Relay]) -> Table {
     let mut rows = vec![words(&[
         "relay on the host, bytes per datagram",
         "CPU s/GB",
@@ -125,7 +138,7 @@ fn relay(results: &Results) -> Table {
         "plain loop",
         "ratio",
     ])];
-    for relay in &results.relay {
+    for relay in relays {
         rows.push(vec![
             relay.bytes.to_string(),
             format!("{:.3}", relay.cpu_seconds_per_gb),
@@ -139,8 +152,7 @@ fn relay(results: &Results) -> Table {
     Table { title: "The relay without machines, both ends together, one direction".to_owned(), rows }
 }
 
-fn signer(results: &Results) -> Table {
-    let signer = &results.signer;
+fn signatures(signer: &Signer) -> Table {
     let row = |what: &str, rate: f64, ratio: Option<f64>| {
         let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         vec![what.to_owned(), format!("{rate:.0}"), ratio]
@@ -148,6 +160,11 @@ fn signer(results: &Results) -> Table {
     let rows = vec![
         words(&["signer on the host", "per second", "requests over it"]),
         row("requests over TLS, client included", signer.requests_per_second, None),
+        row(
+            "requests in JSON-RPC",
+            signer.rpc_requests_per_second,
+            Some(signer.requests_per_second / signer.rpc_requests_per_second),
+        ),
         row("signatures, encoded and checked", signer.checked_signatures_per_second, Some(signer.ratio_to_checked)),
         row("bare secp256k1 signatures", signer.bare_signatures_per_second, Some(signer.ratio_to_bare)),
     ];
@@ -156,7 +173,29 @@ fn signer(results: &Results) -> Table {
     Table { title, rows }
 }
 
-fn egress(egress: &Egress) -> Table {
+/// What one request costs, and what may be on top.
+fn request(signer: &Signer, proxy: &Proxy) -> Table {
+    let row = |what: &str, cost: f64, over: f64, bound: &str| {
+        vec![what.to_owned(), format!("{cost:.0}"), format!("{:.2}", cost / over), bound.to_owned()]
+    };
+    let Signer { own_us, rpc_us, inside_us, .. } = *signer;
+    let rows = vec![
+        words(&["a request over a kept-alive connection, on the host", "CPU µs", "ratio", "bound"]),
+        row("signer: read, judged, signed, checked", inside_us, inside_us, ""),
+        row("signer: the same over HTTP and TLS", own_us, inside_us, &format!("{MOST_OF_REQUEST}")),
+        row("signer: in JSON-RPC", rpc_us, inside_us, &format!("{MOST_OF_REQUEST}")),
+        row("client and signer", proxy.direct_us, proxy.direct_us, ""),
+        row(
+            "client, `wallet proxy` and signer",
+            proxy.proxied_us,
+            proxy.direct_us,
+            &format!("{}", 1.0 + MOST_OF_PROXY),
+        ),
+    ];
+    Table { title: "A request without machines".to_owned(), rows }
+}
+
+fn connections(egress: &Egress) -> Table {
     let row = |what: &str, pair: Pair| {
         let Pair { sets_ms, listed_ms } = pair;
         let difference = format!("{:+.3}", sets_ms - listed_ms);
@@ -232,7 +271,7 @@ mod tests {
             }
             assert_eq!(pipes(line), *columns.get_or_insert(pipes(line)), "{line}");
         }
-        assert_eq!(text.matches("|---|").count(), 5);
+        assert_eq!(text.matches("|---|").count(), 6);
     }
 
     #[test]
