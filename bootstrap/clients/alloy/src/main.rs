@@ -1,6 +1,6 @@
 //! alloy: `Web3Signer`, which signs with an account of a JSON-RPC server.
 
-use alloy::consensus::Transaction;
+use alloy::consensus::Typed2718;
 use alloy::consensus::transaction::SignerRecoverable;
 use alloy::eips::eip2718::Encodable2718;
 use alloy::network::TransactionBuilder;
