@@ -45,6 +45,8 @@ struct Call<'a> {
     _version: &'a RawValue,
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    method: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -116,9 +118,16 @@ enum Calls<'a> {
     Many(Vec<Call<'a>>),
 }
 
-/// Whether it is a request of JSON-RPC.
-pub(super) fn is_json_rpc(body: &[u8]) -> bool {
-    calls(body).is_some()
+/// Whether a body has the same answer when it comes again: the signer's own form, and calls of JSON-RPC that send nothing.
+pub(super) fn is_repeatable(body: &[u8]) -> bool {
+    // With an escape in it, it may be any.
+    let is_harmless = |method: &RawValue| !method.get().starts_with("\"eth_send") && !method.get().contains('\\');
+    let sends_nothing = |call: &Call<'_>| call.method.is_some_and(is_harmless);
+    match calls(body) {
+        None => true,
+        Some(Calls::One(call)) => sends_nothing(&call),
+        Some(Calls::Many(calls)) => calls.iter().all(sends_nothing),
+    }
 }
 
 fn calls(body: &[u8]) -> Option<Calls<'_>> {

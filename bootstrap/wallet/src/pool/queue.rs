@@ -5,7 +5,7 @@
 //! | request | nothing of it was sent | it was sent |
 //! |---|---|---|
 //! | GET, HEAD | again, for as long as a request waits | once more |
-//! | `POST /`, not JSON-RPC | the same | once more: the signer answers the same request with the same signature |
+//! | `POST /`, JSON-RPC without `eth_send…` | the same | once more: the signer answers the same request with the same signature |
 //! | any other | the same | not again: the enclave may have carried it out |
 //!
 //! An answer is final, whatever its status.
@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::failure::is_json_rpc;
+use super::failure::is_repeatable;
 use crate::http::{Answer, HttpError};
 
 /// Requests in the line. Further ones wait to get into it.
@@ -77,7 +77,12 @@ impl Asked {
     fn is_repeatable(&self) -> bool {
         match self.method {
             Method::GET | Method::HEAD => true,
-            Method::POST => self.target.path() == path::SIGN && !is_json_rpc(&self.body),
+            Method::POST => {
+                let asked = self.target.path();
+                let is_of_chain = || asked.strip_prefix(path::CHAIN).is_some_and(|rest| rest.starts_with('/'));
+                let is_signing = [path::SIGN, path::GETH].contains(&asked) || is_of_chain();
+                is_signing && is_repeatable(&self.body)
+            }
             _ => false,
         }
     }
@@ -211,9 +216,19 @@ mod tests {
             (Method::POST, "/", "{\"transaction_payload\":{}}", 2),
             (Method::GET, "/health", "", 2),
             (Method::HEAD, "/health", "", 2),
-            (Method::POST, "/", "{\"jsonrpc\":\"2.0\",\"method\":\"eth_sendTransaction\"}", 1),
+            (Method::POST, "/", r#"{"jsonrpc":"2.0","method":"eth_signTransaction"}"#, 2),
+            (Method::POST, "/chain/1/geth", r#"[{"jsonrpc":"2.0","method":"personal_sign"}]"#, 2),
+            (Method::POST, "/", r#"{"jsonrpc":"2.0","method":"eth_sendTransaction"}"#, 1),
+            (Method::POST, "/chain/1", r#"{"jsonrpc":"2.0","method":"eth_sendRawTransaction"}"#, 1),
+            (Method::POST, "/", r#"{"jsonrpc":"2.0","method":"eth\u005fsendTransaction"}"#, 1),
+            (
+                Method::POST,
+                "/",
+                r#"[{"jsonrpc":"2.0","method":"personal_sign"},{"jsonrpc":"2.0","method":"eth_sendTransaction"}]"#,
+                1,
+            ),
             (Method::POST, "/keys", "{}", 1),
-            (Method::POST, "/chain/8453", "", 1),
+            (Method::POST, "/chains", "{}", 1),
             (Method::PUT, "/", "", 1),
         ] {
             let (count, answer) = failures(asked(method.clone(), path, body), true).await;
