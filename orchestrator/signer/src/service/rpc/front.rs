@@ -15,8 +15,9 @@ pub(in crate::service) struct Front {
 impl Front {
     pub(in crate::service) const ROOT: Self = Self { chain: None, is_geth: false };
 
-    /// Of a path that is for JSON-RPC alone.
+    /// Of a path that is for JSON-RPC alone, with a slash behind it or not.
     pub(in crate::service) fn of(path: &str) -> Option<Self> {
+        let path = path.strip_suffix('/').unwrap_or(path);
         if path == path::GETH {
             return Some(Self { chain: None, is_geth: true });
         }
@@ -41,15 +42,17 @@ mod tests {
         assert_eq!(Front::of("/geth"), front(None, true));
         assert_eq!(Front::of("/chain/8453"), front(Some(8453), false));
         assert_eq!(Front::of("/chain/1/geth"), front(Some(1), true));
+        assert_eq!(Front::of("/geth/"), Front::of("/geth"));
+        assert_eq!(Front::of("/chain/1/"), Front::of("/chain/1"));
         for other in [
             "/",
-            "/geth/",
+            "/geth//",
             "/chain",
             "/chain/",
             "/chain/0",
             "/chain/01",
             "/chain/+1",
-            "/chain/1/",
+            "/chain/1//",
             "/chain/1/x",
             "/chain/x",
             "/chain//geth",

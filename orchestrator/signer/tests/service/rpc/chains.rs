@@ -11,7 +11,9 @@ const KEY: &str = "[[keys]]\nsecret_id = \"prod/wallet\"\n";
 async fn each_chain_has_its_path_and_is_what_the_path_says() {
     let server = start(with_key()).await;
     let mut client = server.connect().await;
-    for (path, id, version) in [("/chain/1", "0x1", "1"), ("/chain/4", "0x4", "4"), ("/chain/4/geth", "0x4", "4")] {
+    for (path, id, version) in
+        [("/chain/1", "0x1", "1"), ("/chain/4", "0x4", "4"), ("/chain/4/", "0x4", "4"), ("/chain/4/geth", "0x4", "4")]
+    {
         assert_eq!(client.call(path, "eth_chainId", "[]").await["result"], id);
         assert_eq!(client.call(path, "net_version", "[]").await["result"], version);
     }
@@ -20,7 +22,7 @@ async fn each_chain_has_its_path_and_is_what_the_path_says() {
     assert!(message.contains("expected /chain/1, /chain/4"), "{message}");
     let answer = client.call("/chain/5", "eth_chainId", "[]").await;
     assert_eq!((error(&answer).0, &answer["error"]["data"]["rule"]), (-32010, &json!("chain_ids")));
-    for path in ["/chain", "/chain/", "/chain/04", "/chain/4/", "/chain/x", "/geth/", "/chain/4/geth/x"] {
+    for path in ["/chain", "/chain/", "/chain/04", "/chain/4//", "/chain/x", "/geth//", "/chain/4/geth/x"] {
         assert_eq!(client.post(path, "{}").await.error().0, 404, "{path}");
     }
     assert_eq!(client.get("/chain/4").await.error().0, 405);
