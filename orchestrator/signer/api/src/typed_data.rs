@@ -34,6 +34,14 @@ use crate::json::{each, fields, join, shown};
 /// The longest typed data that is read.
 pub const MAX_LEN: usize = 256 * 1024;
 
+/// The most bytes that typed data is once it is read, for a text of this many. A value takes at most 96 and at least two characters; names
+/// and types take up to four times their text. `tests/typed_data_memory.rs` measures it.
+#[must_use]
+pub const fn held(len: usize) -> usize {
+    let most = 2 * MAX_VALUES;
+    4 * len + 48 * if len < most { len } else { most }
+}
+
 /// Reads typed data.
 ///
 /// # Errors
@@ -136,8 +144,7 @@ impl Reader {
     fn value(&mut self, type_: &Type, field: &Field<'_>) -> Result<Value, RequestError> {
         self.values += 1;
         if self.values > MAX_VALUES {
-            let problem = format!("more than {MAX_VALUES} values, expected fewer in all of the data");
-            return Err(RequestError::new(&field.path, problem));
+            return Err(too_many(&field.path));
         }
         match type_ {
             Type::Uint(bits) => uint(*bits, field).map(Value::Uint),
@@ -165,12 +172,23 @@ impl Reader {
                         format!("a list of {}, expected {type_}", entries.len()),
                     ));
                 }
-                let values = entries.map(|entry| self.value(element, &entry));
-                values.collect::<Result<_, _>>().map(Value::Array)
+                if entries.len() > MAX_VALUES {
+                    return Err(too_many(&field.path));
+                }
+                // No more than it needs: there may be an array for each value.
+                let mut values = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    values.push(self.value(element, &entry)?);
+                }
+                Ok(Value::Array(values))
             }
             Type::Struct(definition) => self.structure(definition, field).map(Value::Struct),
         }
     }
+}
+
+fn too_many(path: &str) -> RequestError {
+    RequestError::new(path, format!("more than {MAX_VALUES} values, expected fewer in all of the data"))
 }
 
 /// As the wallets write numbers: JavaScript's as decimal strings or, if they are small, as numbers, Python's as numbers of any size, and

@@ -20,6 +20,7 @@ pub(crate) use methods::is_own as is_own_method;
 use hyper::StatusCode;
 use signer_api::rpc::error::{BUSY, ErrorData};
 use signer_api::rpc::{Body, Call, Id, RpcError, answer};
+use signer_api::typed_data;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use tracing::debug;
@@ -35,10 +36,6 @@ use failure::CallError;
 
 /// The most bytes of all answers to one body.
 const MAX_ANSWERS: usize = 1 << 20;
-
-/// What the calls become stays beside the body, and is not longer, but for typed data: its values take more room than
-/// their text. So many times the text in all.
-const TYPED_DATA: usize = 12;
 
 /// Who calls, and where.
 #[derive(Clone, Copy)]
@@ -61,7 +58,9 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
     ) -> Result<Answer, Failure> {
         let body::Body { bytes, mut room } = body;
         let context = Context { front, caller, source };
-        let held = bytes.len() * if may_be_typed_data(&bytes) { TYPED_DATA } else { 2 };
+        // What the calls become stays beside the body, and is not longer, but for typed data.
+        let calls = if may_be_typed_data(&bytes) { typed_data::held(bytes.len()) } else { bytes.len() };
+        let held = bytes.len() + calls;
         if !self.bodies.grow(&mut room, held) {
             return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", "no room for another long body; retry"));
         }
