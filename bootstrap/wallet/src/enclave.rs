@@ -19,6 +19,7 @@ use kms::read_ciphertext;
 use signer_api::answer::{ErrorAnswer, KeyAnswer, Refusal};
 use signer_api::path;
 use signer_api::request::MAX_BODY;
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -35,6 +36,9 @@ pub use url::{EnclaveUrl, UrlError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The signer waits 20 s for KMS and 10 s for a body; this is more than all of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an enclave may leave bytes of a connection without an acknowledgement. Its kernel sends them, however long the answer takes:
+/// so a request to an enclave that has gone ends long before the time for its answer.
+const SILENCE: Duration = Duration::from_secs(10);
 /// A signed transaction is its payload and little else, in hex.
 const MAX_ANSWER_LEN: usize = 2 * MAX_BODY;
 /// A document of 12,288 bytes in base64, in JSON.
@@ -170,7 +174,7 @@ impl Unverified {
         let connecting = |source| EnclaveError::Connect { url: url.clone(), source };
         let handshaking = |source| EnclaveError::Handshake { url: url.clone(), source };
         let stream = TcpStream::connect((url.host(), url.port())).await.map_err(connecting)?;
-        stream.set_nodelay(true).map_err(connecting)?;
+        stream.set_nodelay(true).and_then(|()| notice_silence(&stream)).map_err(connecting)?;
         let (stream, tls_key) = tls::connect(stream, url.server_name(), identity).await.map_err(handshaking)?;
         let connection = Connection::new(stream, url.authority()).await;
         let connection =
@@ -333,9 +337,26 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
+/// Ends the connection after [`SILENCE`] (tcp(7): `TCP_USER_TIMEOUT`), whether bytes are under way or an answer is waited for.
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE / 2).with_interval(SILENCE / 4))?;
+    socket.set_tcp_user_timeout(Some(SILENCE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_enclave_that_has_gone_is_noticed_before_the_time_for_its_answer_is_over() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        notice_silence(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!((socket.tcp_user_timeout().unwrap(), socket.keepalive().unwrap()), (Some(SILENCE), true));
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE / 2);
+    }
 
     #[tokio::test]
     async fn a_connection_that_ends_is_of_the_certificate_only_before_anything_was_asked() {
