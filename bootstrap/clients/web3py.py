@@ -3,6 +3,7 @@
 import os
 
 from eth_account import Account
+from eth_account.messages import encode_typed_data
 from web3 import Web3
 
 signer = Web3(Web3.HTTPProvider(os.environ["SIGNER_URL"]))
@@ -51,6 +52,39 @@ print("send_transaction:", Web3.to_hex(sent))
 sent = signer.eth.send_transaction({"from": account, "to": recipient, "value": 1})
 confirm(sent, 2)
 print("send_transaction, with what web3.py and the signer fill in:", Web3.to_hex(sent))
+
+chain_id = signer.eth.chain_id
+mail = {
+    "types": {
+        "EIP712Domain": [
+            {"name": "name", "type": "string"},
+            {"name": "version", "type": "string"},
+            {"name": "chainId", "type": "uint256"},
+            {"name": "verifyingContract", "type": "address"},
+        ],
+        "Person": [{"name": "name", "type": "string"}, {"name": "wallet", "type": "address"}],
+        "Mail": [
+            {"name": "from", "type": "Person"},
+            {"name": "to", "type": "Person"},
+            {"name": "contents", "type": "string"},
+        ],
+    },
+    "primaryType": "Mail",
+    "domain": {
+        "name": "Ether Mail",
+        "version": "1",
+        "chainId": chain_id,
+        "verifyingContract": "0xCcCCccccCCCCcCCCCCCcCcCccCcCCCcCcccccccC",
+    },
+    "message": {
+        "from": {"name": "Cow", "wallet": "0xCD2a3d9F938E13CD947Ec05AbC7FE734Df8DD826"},
+        "to": {"name": "Bob", "wallet": "0xbBbBBBBbbBBBbbbBbbBbbbbBBbBbbbbBbBbbBBbB"},
+        "contents": "Hello, Bob!",
+    },
+}
+signature = signer.eth.sign_typed_data(account, mail)
+assert Account.recover_message(encode_typed_data(full_message=mail), signature=signature) == account
+print("sign_typed_data:", Web3.to_hex(signature))
 
 try:
     geth.eth.sign_transaction(transaction(**DYNAMIC_FEE, to=forbidden))
