@@ -90,6 +90,7 @@ use budget::{Budget, CONNECTIONS, ENDING};
 use closings::{Closing, Closings};
 use connection::Guest;
 use home::Counts;
+use rpc::Unsent;
 use seats::{Admitted, Places, Seats, Source};
 use turns::Turns;
 use upstream::Upstreams;
@@ -176,6 +177,7 @@ struct Shared<K, A> {
     closings: Closings,
     homes: Counts,
     upstreams: Upstreams,
+    unsent: Unsent,
     user_data: [u8; Binding::LEN],
     limits: Limits,
 }
@@ -222,6 +224,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             closings: Closings::default(),
             homes: Counts::new(config.homes.iter().map(|home| home.caller().name().to_owned())),
             upstreams: Upstreams::new(config.upstreams, limits.upstream)?,
+            unsent: Unsent::default(),
             user_data: binding.encode(),
             limits,
         };

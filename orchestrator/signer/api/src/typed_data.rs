@@ -18,11 +18,13 @@
 //! | a struct | an object with all its members |
 //!
 //! Other wallets are laxer: they pass over members that a type does not have, and take absent ones for zero. What such a wallet shows is not all
-//! that is signed, or more than that. Here each member is there once, and nothing else is. The data may also come as a string of JSON.
+//! that is signed, or more than that. Here each member is there once, and nothing else is. The data may also come as a string of JSON, or of its bytes
+//! in hex.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ethereum::hex;
 use ethereum::number::{Int, Uint};
 use ethereum::typed_data::{DOMAIN, MAX_VALUES, Struct, StructType, Type, TypedData, TypedDataError, Types, Value};
 use serde_json::value::RawValue;
@@ -34,12 +36,12 @@ use crate::json::{each, fields, join, shown};
 /// The longest typed data that is read.
 pub const MAX_LEN: usize = 256 * 1024;
 
-/// The most bytes that typed data is once it is read, for a text of this many. A value takes at most 96 and at least two characters; names
-/// and types take up to four times their text. `tests/typed_data_memory.rs` measures it.
+/// The most bytes that the typed data in a text is once it is read: up to four times the text, and 96 for each value, before which
+/// there is a comma, a colon or a bracket. `tests/typed_data_memory.rs` measures it.
 #[must_use]
-pub const fn held(len: usize) -> usize {
-    let most = 2 * MAX_VALUES;
-    4 * len + 48 * if len < most { len } else { most }
+pub fn held(text: &[u8]) -> usize {
+    let values = text.iter().filter(|byte| matches!(byte, b',' | b':' | b'[')).count();
+    4 * text.len() + 96 * values.min(MAX_VALUES)
 }
 
 /// Reads typed data.
@@ -52,8 +54,12 @@ pub fn parse(field: &Field<'_>) -> Result<TypedData, RequestError> {
         return Err(RequestError::new(path, format!("{} bytes, expected at most {MAX_LEN}", text.len())));
     }
     if text.starts_with('"') {
-        let inner = field.string("expected an object, or a string of JSON with one")?;
-        return object(&inner, path);
+        let expected = "expected an object, or a string of JSON with one";
+        let inner = field.string(expected)?;
+        // As geth sends it to Clef.
+        let Some(digits) = inner.strip_prefix("0x") else { return object(&inner, path) };
+        let json = hex::decode(digits).and_then(|json| String::from_utf8(json).ok());
+        return object(&json.ok_or_else(|| field.error(expected))?, path);
     }
     object(text, path)
 }

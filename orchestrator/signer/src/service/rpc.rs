@@ -13,9 +13,11 @@ mod failure;
 mod front;
 mod methods;
 mod sending;
+mod unsent;
 
 pub(super) use front::Front;
 pub(crate) use methods::is_own as is_own_method;
+pub(super) use unsent::Unsent;
 
 use hyper::StatusCode;
 use signer_api::rpc::error::{BUSY, ErrorData};
@@ -59,7 +61,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         let body::Body { bytes, mut room } = body;
         let context = Context { front, caller, source };
         // What the calls become stays beside the body, and is not longer, but for typed data.
-        let calls = if may_be_typed_data(&bytes) { typed_data::held(bytes.len()) } else { bytes.len() };
+        let calls = if may_be_typed_data(&bytes) { typed_data::held(&bytes) } else { bytes.len() };
         let held = bytes.len() + calls;
         if !self.bodies.grow(&mut room, held) {
             return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, "busy", "no room for another long body; retry"));

@@ -102,6 +102,10 @@ impl Upstreams {
         self.nodes.get(&chain)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Whether any node may be asked this.
     pub(super) fn allow(&self, method: &str) -> bool {
         self.nodes.values().any(|node| node.allows(method))

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserializer;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::MAX_BATCH;
@@ -41,6 +41,13 @@ pub struct Call<'a> {
 /// What a client tells its answers by: a string, a number or null, as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id<'a>(&'a str);
+
+/// What an answer to something else than a call needs of it.
+#[derive(Deserialize)]
+struct OnlyId<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+}
 
 /// Something that is not a call.
 #[derive(Debug)]
@@ -159,10 +166,14 @@ impl<'a> Call<'a> {
         let read = fields_or_nulls(text, "", ["jsonrpc", "id", "method", "params"]);
         let [version, id, method, params] = read.map_err(|refusal| {
             // Either it is not JSON, or JSON of another form.
-            without_id(match serde_json::from_str::<IgnoredAny>(text) {
-                Err(error) => not_json(&error),
-                Ok(IgnoredAny) => RpcError::new(INVALID_REQUEST, refusal.to_string()),
-            })
+            match serde_json::from_str::<IgnoredAny>(text) {
+                Err(error) => without_id(not_json(&error)),
+                Ok(IgnoredAny) => {
+                    let id = serde_json::from_str::<OnlyId<'_>>(text).ok().and_then(|only| Id::of(only.id?).ok());
+                    let error = RpcError::new(INVALID_REQUEST, refusal.to_string());
+                    Malformed { id: id.unwrap_or(Id::NULL), error }
+                }
+            }
         })?;
         let id = id.map(Id::of).transpose().map_err(without_id)?;
         let invalid =

@@ -25,13 +25,16 @@ impl Field<'_> {
     pub(super) fn quantity(&self, min: u64, max: u64) -> Result<u64, RequestError> {
         let number = self.hex_number().and_then(|number| u64::try_from(number).ok());
         number.filter(|number| (min..=max).contains(number)).ok_or_else(|| {
-            self.error(&format!("expected a number from {min} to {max} as a quantity in hex, such as \"0x5208\""))
+            self.error(&format!(
+                "expected a number from {min} to {max} as a quantity in hex without leading zeros, such as \"0x5208\""
+            ))
         })
     }
 
     /// A number of wei.
     pub(super) fn wei_quantity(&self) -> Result<Wei, RequestError> {
-        let expected = "expected a number of wei below 2^128 as a quantity in hex, such as \"0x3b9aca00\"";
+        let expected =
+            "expected a number of wei below 2^128 as a quantity in hex without leading zeros, such as \"0x3b9aca00\"";
         self.hex_number().map(Wei).ok_or_else(|| self.error(expected))
     }
 

@@ -3,7 +3,7 @@
 //! | method | parameters |
 //! |---|---|
 //! | `personal_sign` | message, address; a password behind them is ignored |
-//! | `eth_signTypedData_v3`, `eth_signTypedData_v4` | address, typed data |
+//! | `eth_signTypedData`, `eth_signTypedData_v3`, `eth_signTypedData_v4`, `account_signTypedData` | address, typed data |
 //! | `account_signData` | `text/plain` or `data/typed`, address, data |
 //! | `eth_sign7702Authorization` | `contract`, `chain_id`, `nonce` and `from`, in an object |
 
@@ -35,7 +35,10 @@ impl Signing {
     pub fn of_method(method: &str, params: Params<'_>) -> Option<Result<Self, RequestError>> {
         Some(match method {
             "personal_sign" => Self::message(params),
-            "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::typed_data(params),
+            // web3.py and Clef have names of their own for version 4.
+            "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" | "account_signTypedData" => {
+                Self::typed_data(params)
+            }
             "account_signData" => Self::of_clef(params),
             "eth_sign7702Authorization" => Self::authorization(params),
             _ => return None,
@@ -45,7 +48,9 @@ impl Signing {
     fn message(params: Params<'_>) -> Result<Self, RequestError> {
         let [message, from, _password] = params.read(["message", "address", "password"])?;
         let message = message::parse(&message.required("the message, as 0x and hex digits or as text")?)?;
-        Ok(Self { from: from.required(FROM)?.address()?, subject: Signable::Message(message) })
+        let from = from.required(FROM)?;
+        let from = from.address().map_err(|_another| from.error("expected an address, and the message before it"))?;
+        Ok(Self { from, subject: Signable::Message(message) })
     }
 
     fn typed_data(params: Params<'_>) -> Result<Self, RequestError> {

@@ -14,6 +14,7 @@
 //! | `maxFeePerGas`, `maxPriorityFeePerGas` | for types 2, 3 and 4 |
 //! | `accessList` | for all types but 0 |
 //! | `maxFeePerBlobGas`, `blobVersionedHashes` | for type 3 |
+//! | `blobs`, `commitments`, `proofs`, `blobVersion` | whatever they are: the hashes are signed, and these are not (geth and Arbitrum Nitro send them) |
 //! | `authorizationList` | for type 4 |
 //! | `type` | quantity; left out, the fees and the lists tell it |
 //!
@@ -24,6 +25,7 @@ use ethereum::amount::Wei;
 use ethereum::hex;
 use ethereum::transaction::{Access, Kind, MAX_CHAIN_ID, MAX_NONCE, Transaction};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::params::Params;
 use super::quantity;
@@ -32,7 +34,7 @@ use crate::error::RequestError;
 use crate::field::{Field, Slot};
 use crate::json::{fields_or_nulls, join};
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 21] = [
     "from",
     "to",
     "gas",
@@ -50,6 +52,10 @@ const NAMES: [&str; 17] = [
     "maxFeePerBlobGas",
     "blobVersionedHashes",
     "authorizationList",
+    "blobs",
+    "commitments",
+    "proofs",
+    "blobVersion",
 ];
 
 /// The highest number of a type.
@@ -89,12 +95,14 @@ pub struct TransactionCall {
     pub blob_versioned_hashes: Option<Vec<[u8; 32]>>,
     /// For type 4, as it was written: what an entry may be depends on the chain.
     authorizations: Option<String>,
+    /// The first of those that type 3 may have, and that are not read.
+    sidecar: Option<&'static str>,
 }
 
 /// What an upstream estimates the gas of.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Estimated {
+struct Estimated<'a> {
     from: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
@@ -102,15 +110,29 @@ struct Estimated {
     input: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     access_list: Option<Vec<AccessJson>>,
+    // With the fees, a node says before anything is signed that they are too low, or the account too poor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gas_price: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_fee_per_gas: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_priority_fee_per_gas: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorization_list: Option<&'a RawValue>,
 }
 
 impl TransactionCall {
-    /// The only parameter of the call.
+    /// The only parameter of the call. Clef's second one, the signature of the function that is called, is the policy's to say here.
     ///
     /// # Errors
     /// The field that is wrong, and what would be right.
     pub fn read(params: Params<'_>) -> Result<Self, RequestError> {
-        let [transaction] = params.read(["transaction"])?;
+        let [transaction, method_selector] = params.read(["transaction", "methodSelector"])?;
+        if let Some(selector) = method_selector.field() {
+            return Err(
+                selector.error("expected no second parameter, or null: the policy says which functions may be called")
+            );
+        }
         Self::parse(&transaction)
     }
 
@@ -140,6 +162,10 @@ impl TransactionCall {
             blob_fee,
             hashes,
             authorizations,
+            blobs,
+            commitments,
+            proofs,
+            blob_version,
         ] = std::array::from_fn(|_| next());
         Ok(Self {
             from: from.required("the address of the account that signs, one of eth_accounts")?.address()?,
@@ -157,6 +183,14 @@ impl TransactionCall {
             max_fee_per_blob_gas: blob_fee.read(Field::wei_quantity)?,
             blob_versioned_hashes: hashes.read(Field::blob_versioned_hashes)?,
             authorizations: authorizations.field().map(|field| field.text.to_owned()),
+            sidecar: [
+                ("blobs", blobs),
+                ("commitments", commitments),
+                ("proofs", proofs),
+                ("blobVersion", blob_version),
+            ]
+            .into_iter()
+            .find_map(|(name, slot)| slot.raw.map(|_| name)),
             path: object.path,
         })
     }
@@ -210,6 +244,7 @@ impl TransactionCall {
         if number != 3 {
             self.refuse("maxFeePerBlobGas", self.max_fee_per_blob_gas.is_some(), number, "type 0x3")?;
             self.refuse("blobVersionedHashes", self.blob_versioned_hashes.is_some(), number, "type 0x3")?;
+            self.refuse(self.sidecar.unwrap_or("blobs"), self.sidecar.is_some(), number, "type 0x3")?;
         }
         if number != 4 {
             self.refuse("authorizationList", self.authorizations.is_some(), number, "type 0x4")?;
@@ -295,12 +330,17 @@ impl TransactionCall {
     /// Never: strings become JSON.
     #[must_use]
     pub fn estimated(&self) -> String {
+        let wei = |fee: Option<Wei>| fee.map(|Wei(fee)| quantity(fee));
         let estimated = Estimated {
             from: self.from.to_string(),
             to: self.to.map(|to| to.to_string()),
             value: quantity(self.value.0),
             input: hex::prefixed(&self.data),
             access_list: self.access_list.as_ref().map(|list| list.iter().map(AccessJson::from).collect()),
+            gas_price: wei(self.gas_price),
+            max_fee_per_gas: wei(self.max_fee_per_gas),
+            max_priority_fee_per_gas: wei(self.max_priority_fee_per_gas),
+            authorization_list: self.authorizations.as_deref().and_then(|list| serde_json::from_str(list).ok()),
         };
         serde_json::to_string(&estimated).expect("strings become JSON")
     }

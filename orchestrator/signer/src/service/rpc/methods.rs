@@ -37,7 +37,7 @@ pub(super) enum Method {
 }
 
 /// By name.
-const METHODS: [(&str, Method); 17] = [
+const METHODS: [(&str, Method); 19] = [
     ("eth_accounts", Method::Accounts),
     ("eth_chainId", Method::ChainId),
     ("net_version", Method::NetVersion),
@@ -45,12 +45,14 @@ const METHODS: [(&str, Method); 17] = [
     ("eth_sendTransaction", Method::SendTransaction),
     ("eth_sign", Method::Sign),
     ("personal_sign", Method::SignOther),
+    ("eth_signTypedData", Method::SignOther),
     ("eth_signTypedData_v3", Method::SignOther),
     ("eth_signTypedData_v4", Method::SignOther),
     ("eth_sign7702Authorization", Method::SignOther),
     ("account_list", Method::Accounts),
     ("account_signTransaction", Method::ClefSignTransaction),
     ("account_signData", Method::SignOther),
+    ("account_signTypedData", Method::SignOther),
     ("account_version", Method::ClefVersion),
     ("health_status", Method::HealthStatus),
     ("web3_clientVersion", Method::ClientVersion),

@@ -3,11 +3,13 @@
 use ethereum::address::Address;
 use ethereum::amount::Wei;
 use ethereum::hex;
-use ethereum::signable::{Signable, Signed};
-use ethereum::transaction::{Kind, MAX_NONCE};
+use ethereum::signable::{Signable, Signed, Unsigned};
+use ethereum::transaction::{Kind, MAX_NONCE, Transaction};
 use serde::Deserialize;
-use signer_api::rpc::error::{ErrorData, INTERNAL, UNAVAILABLE, UNSUPPORTED};
+use signer_api::key::KeyReference;
+use signer_api::rpc::error::{ErrorData, INTERNAL, METHOD_NOT_FOUND, UNAVAILABLE, UNSUPPORTED};
 use signer_api::rpc::{Params, RpcError, TransactionCall, read_quantity};
+use signer_api::shown;
 use tokio::time::timeout;
 
 use super::failure::CallError;
@@ -37,7 +39,12 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         params: Params<'_>,
     ) -> Result<String, CallError> {
         if !READ_METHODS.contains(&method) && !self.upstreams.allow(method) {
-            return Err(unknown(method));
+            if self.upstreams.is_empty() {
+                return Err(unknown(method));
+            }
+            let message =
+                format!("{}: not passed on, expected a method that signer.upstream lists in methods", shown(method));
+            return Err(CallError::with_code(METHOD_NOT_FOUND, message));
         }
         let chain = self.chain(context)?;
         let node = self.node(chain, method)?;
@@ -60,6 +67,13 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         let reference = self.key_of(context.caller, call.from).await?;
         // One after the other: each sees the nonce of the last.
         let sending = async {
+            if let Some(transaction) = self.unsent.again(&call, chain) {
+                match self.send(context, node, &reference, call.from, transaction).await {
+                    // Another one has the nonce: this one is of no more use.
+                    Err(NotSent::NonceTooLow(_)) => {}
+                    sent => return sent.map_err(NotSent::into_error),
+                }
+            }
             let from = call.from;
             let transaction = self.filled(node, chain, call).await?.transaction(Some(chain))?;
             if matches!(transaction.kind, Kind::Blob { .. }) {
@@ -67,21 +81,57 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
                                eth_signTransaction, and the client to send it with them";
                 return Err(CallError::with_code(UNSUPPORTED, message));
             }
-            let subject = Signable::Transaction(transaction);
-            let order = Order { subject: &subject, reference: &reference, credential: None, from: Some(from) };
-            let signed = self.signature(context.caller, &order).await?;
-            let Signed::Transaction(signed) = signed else { unreachable!("a transaction is signed as one") };
-            let params = format!(r#"["{}"]"#, hex::prefixed(&signed.raw));
-            let hash = hex::prefixed(&signed.hash);
-            match self.upstreams.ask(node, "eth_sendRawTransaction", &params).await {
-                // The hash is the signer's own: the node has no say in it.
-                Ok(Ok(_)) => Ok(text(&hash)),
-                Ok(Err(error)) if has_it(&error) => Ok(text(&hash)),
-                Ok(Err(error)) => Err(CallError::new(error, "upstream_refused")),
-                Err(error) => Err(failed(chain, &error, Some(&hash))),
-            }
+            self.send(context, node, &reference, from, transaction).await.map_err(NotSent::into_error)
         };
         self.in_turn(context, sending).await
+    }
+
+    /// Signs a whole transaction and sends it. The result is its hash.
+    async fn send(
+        &self,
+        context: Context<'_>,
+        node: &Node,
+        reference: &KeyReference,
+        from: Address,
+        transaction: Transaction,
+    ) -> Result<String, NotSent> {
+        let (chain, nonce) = (transaction.chain_id, transaction.nonce);
+        let subject = Signable::Transaction(transaction);
+        let order = Order { subject: &subject, reference, credential: None, from: Some(from) };
+        let signed = self.signature(context.caller, &order).await;
+        let signed = signed.map_err(|failure| CallError::from(self.unsent.explain(from, chain, nonce, failure)))?;
+        let (Signable::Transaction(transaction), Signed::Transaction(signed)) = (&subject, signed) else {
+            unreachable!("a transaction is signed as one")
+        };
+        let params = format!(r#"["{}"]"#, hex::prefixed(&signed.raw));
+        let hash = hex::prefixed(&signed.hash);
+        let sent = self.upstreams.ask(node, "eth_sendRawTransaction", &params).await;
+        let refusal = match sent {
+            // The hash is the signer's own: the node has no say in it.
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) if has_it(&error) => None,
+            Ok(Err(error)) if says(&error, &["nonce too low"]) => {
+                self.unsent.forget(from, chain);
+                let params = format!(r#"["{hash}"]"#);
+                let found = self.upstreams.ask(node, "eth_getTransactionByHash", &params).await;
+                match found {
+                    Ok(Ok(transaction)) if transaction != "null" => None,
+                    _ => return Err(NotSent::NonceTooLow(refused(error, from, nonce, &hash))),
+                }
+            }
+            Ok(Err(error)) => Some(refused(error, from, nonce, &hash)),
+            Err(error) => Some(failed(chain, &error, Some(&hash))),
+        };
+        match refusal {
+            None => {
+                self.unsent.forget(from, chain);
+                Ok(text(&hash))
+            }
+            Some(error) => {
+                self.unsent.keep(from, transaction, Unsigned::new(&subject).hash(), signed.hash);
+                Err(NotSent::Other(error))
+            }
+        }
     }
 
     fn node(&self, chain: u64, method: &str) -> Result<&Node, CallError> {
@@ -130,6 +180,8 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             }
             return Ok(());
         }
+        // Some clients write both, and others the old name alone.
+        call.max_fee_per_gas = call.max_fee_per_gas.or(call.gas_price);
         if call.max_fee_per_gas.is_some() && call.max_priority_fee_per_gas.is_some() {
             return Ok(());
         }
@@ -209,8 +261,46 @@ fn capped(base: u128, tip: u128, max: u128) -> u128 {
 
 /// Whether a node refuses a transaction because it has it: it was sent again after an answer was lost.
 fn has_it(error: &RpcError) -> bool {
+    says(error, &["already known", "alreadyknown", "known transaction", "already imported"])
+}
+
+fn says(error: &RpcError, any: &[&str]) -> bool {
     let message = error.message.to_ascii_lowercase();
-    ["already known", "alreadyknown", "known transaction"].iter().any(|words| message.contains(words))
+    any.iter().any(|words| message.contains(words))
+}
+
+/// What a node says of a transaction that is signed. Its nonce is spent.
+fn refused(error: RpcError, from: Address, nonce: u64, hash: &str) -> CallError {
+    let message = format!(
+        "{}; nonce {nonce} of {from} is spent on this transaction, {hash}, and the same call sends it again",
+        error.message
+    );
+    let error = RpcError { message, ..error };
+    let data = ErrorData { code: "upstream_refused", transaction_hash: Some(hash), ..ErrorData::default() };
+    let error = if error.data.is_none() { error.with(&data) } else { error };
+    CallError::new(error, "upstream_refused")
+}
+
+/// Why a transaction was not sent.
+enum NotSent {
+    /// Another transaction has its nonce.
+    NonceTooLow(CallError),
+    /// Any other reason.
+    Other(CallError),
+}
+
+impl NotSent {
+    fn into_error(self) -> CallError {
+        match self {
+            Self::NonceTooLow(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<CallError> for NotSent {
+    fn from(error: CallError) -> Self {
+        Self::Other(error)
+    }
 }
 
 fn answer(chain: u64, asked: Result<Answered, UpstreamError>) -> Result<String, CallError> {

@@ -126,6 +126,10 @@ async fn an_id_of_every_type_is_repeated_or_refused() {
         let answer = client.post("/", &body.to_string()).await.json();
         assert_eq!((&answer["id"], &answer["result"]["eth"]), (&id, &json!("1.0")));
     }
+    // A client that matches answers by their ids learns what is wrong.
+    let body = json!({"jsonrpc": "2.0", "id": 9, "method": "rpc_modules", "extra": 1});
+    let answer = client.post("/", &body.to_string()).await.json();
+    assert_eq!((&answer["id"], error(&answer).0), (&json!(9), -32600));
     for id in [json!(true), json!([1]), json!({})] {
         let body = json!({"jsonrpc": "2.0", "id": id, "method": "rpc_modules"});
         let answer = client.post("/", &body.to_string()).await.json();
@@ -187,6 +191,10 @@ async fn parameters_of_the_wrong_form_are_named() {
         ("eth_signTransaction", "[]".to_owned(), "params[0]"),
         ("eth_signTransaction", "[5]".to_owned(), "params[0]"),
         ("eth_signTransaction", "[{}, {}]".to_owned(), "params[1]"),
+        ("account_signTransaction", "[{}, \"transfer(address,uint256)\"]".to_owned(), "params[1]"),
+        ("eth_signTransaction", "[{}, null, null]".to_owned(), "params[2]"),
+        ("personal_sign", format!("[\"{ADDRESS}\", \"hello\"]"), "params[1]"),
+        ("eth_signTransaction", changed(json!({"gas": "0x0186a0"})), "params[0].gas"),
         ("eth_signTransaction", "{\"tx\": {}}".to_owned(), "params.tx"),
         ("eth_signTransaction", changed(json!({"gas": 100_000})), "params[0].gas"),
         ("eth_signTransaction", changed(json!({"gas": "100000"})), "params[0].gas"),
@@ -203,6 +211,9 @@ async fn parameters_of_the_wrong_form_are_named() {
         assert_eq!(answer["error"]["data"]["field"], field, "{message}");
         assert!(message.starts_with(field) && message.contains("expected") && !message.contains("hush"), "{message}");
     }
+    // Clef's second parameter.
+    let clef = json!([transaction(0), null]).to_string();
+    assert!(client.call("/", "account_signTransaction", &clef).await["result"]["raw"].is_string());
     let named = json!({"transaction": transaction(0)}).to_string();
     assert!(client.call("/", "eth_signTransaction", &named).await["result"].is_string());
 }

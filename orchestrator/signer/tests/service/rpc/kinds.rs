@@ -76,6 +76,23 @@ async fn types_3_and_4_are_signed_as_eth_account_signs_them() {
 }
 
 #[tokio::test]
+async fn a_sidecar_beside_the_hashes_is_not_read() {
+    let vectors: Value = serde_json::from_str(TYPES_3_4).unwrap();
+    let vector = &vectors["transactions"][0];
+    let server = start(with_kinds()).await;
+    let mut client = server.connect().await;
+    for sidecar in [
+        json!({"blobs": null, "commitments": null, "proofs": null}),
+        json!({"blobs": [format!("0x{}", "00".repeat(131_072))], "commitments": ["0xc0"], "proofs": ["0xc0"], "blobVersion": "0x1"}),
+    ] {
+        let mut call = as_call(&vector["request"]);
+        call.as_object_mut().unwrap().extend(sidecar.as_object().unwrap().clone());
+        let answer = client.call("/chain/1", "eth_signTransaction", &json!([call]).to_string()).await;
+        assert_eq!(answer["result"], vector["transaction_signed"]);
+    }
+}
+
+#[tokio::test]
 async fn a_field_of_another_type_is_refused_by_name() {
     let server = start(with_kinds()).await;
     let mut client = server.connect().await;
@@ -115,6 +132,10 @@ async fn messages_and_typed_data_are_signed_as_eth_account_signs_them() {
     let vector = &vectors["typed_data"][0];
     let data = &vector["typed_data"];
     for (method, params) in [
+        // web3.py's name, Clef's, and what geth sends to Clef.
+        ("eth_signTypedData", json!([ADDRESS, data])),
+        ("account_signTypedData", json!([ADDRESS, data])),
+        ("account_signData", json!(["data/typed", ADDRESS, ethereum::hex::prefixed(data.to_string().as_bytes())])),
         ("eth_signTypedData_v4", json!([ADDRESS, data])),
         ("eth_signTypedData_v3", json!([ADDRESS, data.to_string()])),
         ("account_signData", json!(["data/typed", ADDRESS, data])),
@@ -179,8 +200,8 @@ async fn a_transaction_with_blobs_is_not_sent() {
 }
 
 #[tokio::test]
-async fn typed_data_takes_more_room_than_its_text() {
-    let limits = Limits { bodies: 64 << 10, ..Limits::default() };
+async fn typed_data_takes_more_room_than_its_text_and_that_of_every_day_none() {
+    let limits = Limits { bodies: 40 << 10, ..Limits::default() };
     let server = start_with(with_kinds(), limits).await;
     let mut client = server.connect().await;
     // Below what takes room by its text alone.
@@ -192,4 +213,9 @@ async fn typed_data_takes_more_room_than_its_text() {
     for body in [call("eth_signTypedData_v4"), escaped] {
         assert_eq!(client.post("/", &body).await.status, 429);
     }
+    let server = start_with(with_kinds(), Limits { bodies: 0, ..Limits::default() }).await;
+    let messages: Value = serde_json::from_str(MESSAGES).unwrap();
+    let params = json!([ADDRESS, messages["typed_data"][0]["typed_data"]]).to_string();
+    let answer = server.connect().await.call("/", "eth_signTypedData_v4", &params).await;
+    assert!(answer["result"].is_string(), "{answer}");
 }

@@ -86,6 +86,10 @@ async fn what_the_client_has_written_is_not_asked_for_and_stays() {
         (json!({"maxFeePerGas": null, "maxPriorityFeePerGas": null, "type": "0x0"}), vec!["eth_gasPrice"]),
         (json!({"maxFeePerGas": null, "maxPriorityFeePerGas": null, "gasPrice": "0x1"}), vec![]),
         (json!({"gas": null}), vec!["eth_estimateGas"]),
+        (
+            json!({"type": "0x2", "gasPrice": "0x174876e800", "maxFeePerGas": null, "maxPriorityFeePerGas": null}),
+            vec!["eth_maxPriorityFeePerGas"],
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -169,7 +173,9 @@ async fn a_transaction_that_the_node_has_is_sent_and_its_refusals_are_passed_on(
     let tries = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&tries);
     let node = Node::start(move |method, params| match (method, counted.load(Ordering::Relaxed)) {
-        ("eth_sendRawTransaction", 0) => Says::Error(json!({"code": -32000, "message": "already known"})),
+        ("eth_sendRawTransaction", 0) => {
+            Says::Error(json!({"code": -32000, "message": "transaction already imported"}))
+        }
         ("eth_sendRawTransaction", 1) => Says::Error(
             json!({"code": -32000, "message": "insufficient funds for gas * price + value", "data": {"a": [1]}}),
         ),
@@ -183,15 +189,108 @@ async fn a_transaction_that_the_node_has_is_sent_and_its_refusals_are_passed_on(
     assert!(sent["result"].is_string(), "{sent}");
     tries.store(1, Ordering::Relaxed);
     let refused = client.call("/", "eth_sendTransaction", &changed(json!({}))).await;
-    assert_eq!(
-        refused["error"],
-        json!({"code": -32000, "message": "upstream: insufficient funds for gas * price + value", "data": {"a": [1]}})
+    let hash = sent["result"].as_str().unwrap();
+    let message = format!(
+        "upstream: insufficient funds for gas * price + value; nonce 0 of {ADDRESS} is spent on this transaction, {hash}, \
+         and the same call sends it again"
     );
+    assert_eq!(refused["error"], json!({"code": -32000, "message": message, "data": {"a": [1]}}));
     // Whether it has it is not known: the hash says what to look for.
     tries.store(2, Ordering::Relaxed);
     let unknown = client.call("/", "eth_sendTransaction", &changed(json!({}))).await;
     assert_eq!((error(&unknown).0, &unknown["error"]["data"]["transaction_hash"]), (-32002, &sent["result"]));
     assert!(page(&server).await.contains("signer_upstream_failures_total{chain=\"4\"} 1\n"));
+}
+
+/// A chain that answers `eth_sendRawTransaction` as told, and `eth_getTransactionByHash` with what it has.
+async fn moody(says: &'static [&'static str], has: Value) -> (Node, Arc<AtomicUsize>) {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let node = Node::start(move |method, params| match method {
+        "eth_sendRawTransaction" => match says.get(counted.fetch_add(1, Ordering::Relaxed)) {
+            Some(message) => Says::Error(json!({"code": -32003, "message": message})),
+            None => chain(method, params),
+        },
+        "eth_getTransactionByHash" => Says::Result(has.clone()),
+        // As if each had been taken.
+        "eth_getTransactionCount" => Says::Result(json!(format!("{:#x}", 5 + counted.load(Ordering::Relaxed) / 2))),
+        // Another fee at each time.
+        "eth_maxPriorityFeePerGas" => Says::Result(json!(format!("{:#x}", 1 + counted.load(Ordering::Relaxed)))),
+        _ => chain(method, params),
+    })
+    .await;
+    (node, sent)
+}
+
+#[tokio::test]
+async fn a_transaction_that_no_node_has_taken_is_sent_again_by_the_same_call() {
+    let (node, _sent) = moody(&["max fee per gas less than block base fee"], Value::Null).await;
+    let server = server(&node, "").await;
+    let mut client = server.connect().await;
+    let refused = client.call("/chain/4", "eth_sendTransaction", &changed(lacking())).await;
+    assert!(error(&refused).1.contains(&format!("nonce 5 of {ADDRESS} is spent")), "{refused}");
+    let hash = refused["error"]["data"]["transaction_hash"].clone();
+    // Another one needs the same nonce.
+    let mut other = lacking();
+    other["value"] = json!("0x1");
+    let told = client.call("/chain/4", "eth_sendTransaction", &changed(other)).await;
+    assert_eq!(told["error"]["data"]["rule"], "nonce_reuse");
+    let expected = format!("it is {}, which the upstream has not taken", hash.as_str().unwrap());
+    assert!(error(&told).1.contains(&expected), "{told}");
+    // The fees of now are others, and the nonce and the fees of then are used.
+    let sent = client.call("/chain/4", "eth_sendTransaction", &changed(lacking())).await;
+    assert_eq!(sent["result"], hash, "{sent}");
+    // From now on, the same call is another payment.
+    let next = client.call("/chain/4", "eth_sendTransaction", &changed(lacking())).await;
+    assert!(next["result"].is_string() && next["result"] != hash, "{next}");
+}
+
+#[tokio::test]
+async fn a_transaction_whose_nonce_is_too_low_is_in_the_chain_or_makes_way_for_the_next() {
+    let says: &[&str] = &["insufficient funds", "nonce too low"];
+    for has in [json!({"hash": "0x01"}), Value::Null] {
+        let (node, _sent) = moody(says, has.clone()).await;
+        let server = server(&node, "").await;
+        let mut client = server.connect().await;
+        let refused = client.call("/chain/4", "eth_sendTransaction", &changed(lacking())).await;
+        let again = client.call("/chain/4", "eth_sendTransaction", &changed(lacking())).await;
+        let is_same = again["result"] == refused["error"]["data"]["transaction_hash"];
+        assert!(again["result"].is_string() && is_same != has.is_null(), "{has}: {again}");
+    }
+}
+
+#[tokio::test]
+async fn gas_is_estimated_with_the_fees_and_the_authorisations() {
+    let node = Node::start(chain).await;
+    let policy = format!("{POLICY}delegates = [\"{ADDRESS}\"]\n{}", node.table(""));
+    let server = start_with(with(KEY, &policy), limits()).await;
+    let mut client = server.connect().await;
+    let authorization = json!({"contract": ADDRESS, "chain_id": 4, "nonce": 9, "from": ADDRESS}).to_string();
+    let entry = client.call("/chain/4", "eth_sign7702Authorization", &authorization).await["result"].clone();
+    let call = changed(json!({"gas": null, "authorizationList": [entry]}));
+    // 21,000 are too few for that: the node of this test does not look at it.
+    client.call("/chain/4", "eth_sendTransaction", &call).await;
+    let asked = node.asked();
+    let estimated = &asked[0]["params"][0];
+    assert_eq!((&asked[0]["method"], &estimated["authorizationList"]), (&json!("eth_estimateGas"), &json!([entry])));
+    assert_eq!(
+        (&estimated["maxFeePerGas"], &estimated["maxPriorityFeePerGas"]),
+        (&json!("0x174876e800"), &json!("0xb2d05e00"))
+    );
+    assert_eq!(estimated.get("gasPrice"), None);
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_passed_on_says_what_would_be_right() {
+    let node = Node::start(chain).await;
+    let server = server(&node, "").await;
+    let mut client = server.connect().await;
+    let (code, message, _) = error(&client.call("/chain/4", "eth_getLogs", "[{}]").await);
+    assert_eq!(
+        (code, message.as_str()),
+        (-32601, "eth_getLogs: not passed on, expected a method that signer.upstream lists in methods")
+    );
+    assert!(node.methods().is_empty());
 }
 
 #[tokio::test]

@@ -123,12 +123,18 @@ fn a_null_is_an_absent_value_and_what_is_missing_is_named() {
 
 #[test]
 fn unknown_fields_and_those_written_twice_are_refused_by_name() {
-    for field in ["Gas", "gaslimit", "chain_id", "blobs", "password", ""] {
+    for field in ["Gas", "gaslimit", "chain_id", "sidecar", "password", ""] {
         let name = if field.is_empty() { "\"\"" } else { field };
         assert!(
             refused(json!({ field: "0x1" }))
                 .starts_with(&format!("{name}: unknown field, expected one of from, to, gas"))
         );
+    }
+    // Only type 3 has a sidecar.
+    for field in ["blobs", "commitments", "proofs", "blobVersion"] {
+        let error = refused(json!({ field: "0x1" }));
+        assert!(error.starts_with(&format!("{field}: a transaction of type 2 has no such field")), "{error}");
+        assert!(read(&with(json!({ field: null }))).is_ok());
     }
     let twice = good().to_string().replacen('{', r#"{"gas": "0x1", "#, 1);
     assert_eq!(read(&twice).unwrap_err().to_string(), "params[0].gas: written twice, expected once");
@@ -258,7 +264,8 @@ fn what_is_estimated_is_what_will_be_signed() {
     let estimated = TransactionCall::read(Call::parse(&text).unwrap().params).unwrap().estimated();
     let expected = json!({
         "from": "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23", "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf",
-        "value": "0x2386f26fc10000", "input": "0xab", "accessList": []
+        "value": "0x2386f26fc10000", "input": "0xab", "accessList": [], "maxFeePerGas": "0x174876e800",
+        "maxPriorityFeePerGas": "0xb2d05e00"
     });
     assert_eq!(serde_json::from_str::<Value>(&estimated).unwrap(), expected);
 }
