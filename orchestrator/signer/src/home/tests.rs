@@ -110,7 +110,12 @@ fn a_service_s_port_takes_the_place_of_the_signer() {
         ("service = \"hello\"\nport = 0", "home[0].port: 0 is not a port"),
         ("service = \"hello\"\nport = 80\nany_key = true", "home[0].any_key: beside service"),
         ("service = \"hello\"\nport = 80\nsecret_ids = [\"a\"]", "home[0].secret_ids: beside service"),
+        (
+            "service = \"hello\"\nport = 80\naddresses = [\"0x0101010101010101010101010101010101010101\"]",
+            "home[0].addresses: beside service",
+        ),
         ("service = \"hello\"\nport = 80\ngenerate_key = true", "home[0].generate_key: beside service"),
+        ("service = \"hello\"\nport = 80\n[policy]\nmax_value = \"1 ether\"", "home[0].policy: beside service"),
     ] {
         let error = refused(&table(lines));
         assert!(error.starts_with(expected), "{error}");

@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 use binding::home::Binding;
 use home::exchange::send;
 use home::message::Message;
-use rcgen::date_time_ymd;
+use rcgen::{BasicConstraints, IsCa, date_time_ymd};
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use signer::service::{Limits, Patience};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::harness::{ADDRESS, SECOND, open, sign_body};
-use hub::{Calling, Certificates, Hub, PATIENCE, call, impatience, patience};
+use hub::{Calling, Certificates, Hub, PATIENCE, call, impatience, patience, self_signed};
 
 async fn calling(hub: &Hub) -> Calling {
     call(&hub.table, open(), Limits::default(), &patience()).await
@@ -28,15 +28,19 @@ async fn calling(hub: &Hub) -> Calling {
 async fn request(stream: &mut TlsStream<TcpStream>, head: &str, body: &str) -> (u16, String) {
     let text = format!("{head} HTTP/1.1\r\nHost: signer\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(text.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(PATIENCE, stream.read_u8()).await.expect("no answer").unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
+    let head = head_of_answer(stream).await;
     let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
     let mut body = vec![0; len];
     stream.read_exact(&mut body).await.unwrap();
     (head[9..12].parse().unwrap(), String::from_utf8(body).unwrap())
+}
+
+async fn head_of_answer(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.expect("no answer").unwrap());
+    }
+    String::from_utf8(head).unwrap()
 }
 
 /// Waits until the enclave has closed.
@@ -97,6 +101,7 @@ async fn a_hub_without_a_permission_may_look_only() {
 async fn servers_that_are_not_the_hub_are_refused_by_name_and_called_again() {
     let (own, foreign) = (Certificates::new(), Certificates::new());
     let expired = |params: &mut rcgen::CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
+    let unsigned = self_signed(|_| ()).0;
     let mut no_alpn = own.tls("hub.test", &[&TLS13], |_| ()).0;
     no_alpn.alpn_protocols.clear();
     let mut web = own.tls("hub.test", &[&TLS13], |_| ()).0;
@@ -106,6 +111,7 @@ async fn servers_that_are_not_the_hub_are_refused_by_name_and_called_again() {
         (own.tls("hub.test", &[&TLS13], expired).0, "certificate expired"),
         // Its CA has the same name.
         (foreign.tls("hub.test", &[&TLS13], |_| ()).0, "invalid peer certificate: BadSignature"),
+        (unsigned, "invalid peer certificate: UnknownIssuer"),
         (own.tls("hub.test", &[&TLS12], |_| ()).0, "expected TLS 1.3: received fatal alert: ProtocolVersion"),
         (no_alpn, "the server does not speak this protocol, expected `wallet hub`"),
         (web, "NoApplicationProtocol"),
@@ -120,6 +126,16 @@ async fn servers_that_are_not_the_hub_are_refused_by_name_and_called_again() {
         calling.says(expected).await;
         assert!(!calling.has_said("home: connected"));
     }
+}
+
+#[tokio::test]
+async fn a_hubs_own_certificate_is_not_taken_for_a_ca() {
+    // As `openssl req -x509` makes it.
+    let (tls, certificate) = self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let hub = Hub::with(Some(tls), &certificate).await;
+    let calling = calling(&hub).await;
+    assert!(hub.shake_hands().await.is_err());
+    calling.says("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))").await;
 }
 
 #[tokio::test]
@@ -232,6 +248,35 @@ async fn names_and_hosts_that_do_not_answer_are_named() {
 }
 
 #[tokio::test]
+async fn eight_addresses_of_a_hub_are_called_one_after_the_other_and_no_more() {
+    let hub = Hub::with(None, &Certificates::new().ca).await;
+    // Nobody listens at any address but the last.
+    let calling = call(&hub.table.replace("hub.test", "eight.test"), open(), Limits::default(), &impatience()).await;
+    drop(hub.accept_tcp().await);
+    drop(calling);
+    let calling = call(&hub.table.replace("hub.test", "nine.test"), open(), Limits::default(), &impatience()).await;
+    let last = format!("connect to https://nine.test:{} at 127.0.0.9: Connection refused", hub.port);
+    calling.says(&last).await;
+}
+
+#[tokio::test]
+async fn a_hub_that_takes_no_calls_is_given_up() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    // Linux drops the calls for which a queue has no room.
+    let mut calls = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        calls.push(connected.unwrap());
+    }
+    let key = "01".repeat(32);
+    let table = format!("url = \"https://hub.test:{}\"\nconnections = 1\nkey_sha256 = \"{key}\"\n", address.port());
+    let calling = call(&table, open(), Limits::default(), &impatience()).await;
+    calling.says(&format!("connect to https://hub.test:{} at 127.0.0.1: nothing within 1s", address.port())).await;
+}
+
+#[tokio::test]
 async fn a_session_is_never_resumed_although_the_hub_offers_it() {
     let certificates = Certificates::new();
     let (mut tls, _) = certificates.tls("hub.test", &[&TLS13], |_| ());
@@ -254,6 +299,19 @@ async fn a_hub_that_is_silent_for_too_long_is_left_and_called_again() {
     let calling = call(&hub.table, open(), Limits::default(), &short).await;
     closed(hub.accept().await).await;
     closed(hub.accept().await).await;
+    drop(calling);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_too_old_is_closed_and_made_again() {
+    let hub = Hub::start().await;
+    let short = Patience { age: Duration::from_millis(200), ..patience() };
+    let calling = call(&hub.table, open(), Limits::default(), &short).await;
+    for _ in 0..2 {
+        let mut stream = hub.accept().await;
+        assert_eq!(request(&mut stream, "GET /health", "").await.0, 200);
+        closed(stream).await;
+    }
     drop(calling);
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use home::exchange::{receive, send};
 use home::message::{Kind, Message};
 use home::{ALPN, exporter};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData as _};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::version::TLS13;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use signer::config::Config;
 use signer::home::HomeTable;
@@ -55,18 +56,28 @@ impl Certificates {
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let digest = binding::sha256(&key.subject_public_key_info());
-        let certificate = params.signed_by(&key, &self.authority).unwrap().der().clone();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let mut config = builder
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        (config, digest)
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        (server(versions, &certificate, &key), digest)
     }
+}
+
+/// TLS of `hub.test` with a certificate that its own key has signed, and that certificate as PEM.
+pub(super) fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (ServerConfig, String) {
+    let mut params = CertificateParams::new(vec!["hub.test".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "hub");
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (server(&[&TLS13], &certificate, &key), certificate.pem())
+}
+
+fn server(versions: &[&'static SupportedProtocolVersion], certificate: &Certificate, key: &KeyPair) -> ServerConfig {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config
 }
 
 /// A hub that waits for calls.
@@ -82,7 +93,7 @@ impl Hub {
     /// One in which everything is right, called `hub.test`.
     pub(super) async fn start() -> Self {
         let certificates = Certificates::new();
-        let (tls, _) = certificates.tls("hub.test", &[&rustls::version::TLS13], |_| ());
+        let (tls, _) = certificates.tls("hub.test", &[&TLS13], |_| ());
         Self::with(Some(tls), &certificates.ca).await
     }
 
@@ -122,7 +133,7 @@ impl Hub {
     }
 }
 
-/// Every name is this host's, but for two.
+/// Every name is this host's. Two have none, and two have others in front of it.
 pub(super) struct FakeNames;
 
 impl Resolve for FakeNames {
@@ -130,9 +141,17 @@ impl Resolve for FakeNames {
         match name {
             "nowhere.test" => Ok(Vec::new()),
             "silent.test" => std::future::pending().await,
+            "eight.test" => Ok(in_front_of_localhost(7)),
+            "nine.test" => Ok(in_front_of_localhost(8)),
             _ => Ok(vec![Ipv4Addr::LOCALHOST.into()]),
         }
     }
+}
+
+/// So many addresses of the loopback at which no test listens, and the one at which hubs do.
+fn in_front_of_localhost(count: u8) -> Vec<IpAddr> {
+    let others = (2..2 + count).map(|last| Ipv4Addr::new(127, 0, 0, last));
+    others.chain([Ipv4Addr::LOCALHOST]).map(IpAddr::from).collect()
 }
 
 /// A signer that calls, and serves on loopback, too.

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::hub::{Calling, Hub, call, patience};
-use super::request;
+use super::{head_of_answer, request};
 use crate::harness::{open, sign_body};
 
 /// A service that says what it was asked, or what `answer` says.
@@ -69,6 +69,54 @@ async fn its_requests_go_to_the_port_and_nowhere_else() {
     let page = String::from_utf8(client.get("/metrics").await.body).unwrap();
     assert!(page.contains("signer_requests_total{outcome=\"ok\",route=\"service\"} 6\n"), "{page}");
     assert!(page.contains("signer_signatures_total 0\n"), "{page}");
+}
+
+#[tokio::test]
+async fn headers_about_the_connection_to_the_hub_stay_on_it() {
+    let (hub, (port, _service)) = (Hub::start().await, service(None).await);
+    let _calling = calling(&hub, port, Limits::default()).await;
+    let mut stream = hub.accept().await;
+    let headers = "Expect: 100-continue\r\nConnection: X-Mine\r\nX-Mine: 1\r\nTE: trailers\r\nX-Passes: 2";
+    let (status, said) = request(&mut stream, &format!("GET / HTTP/1.1\r\n{headers}\r\nX-Last:"), "").await;
+    assert!(status == 201 && said.contains("|x-passes: 2|"), "{status} {said}");
+    for name in ["expect", "connection", "x-mine", "te"] {
+        assert!(!said.contains(&format!("|{name}:")), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn headers_about_the_connection_to_the_service_stay_on_it() {
+    let answer = "HTTP/1.1 200 OK\r\nConnection: X-Mine\r\nX-Mine: 1\r\nX-Passes: 2\r\nContent-Length: 0\r\n\r\n";
+    let (hub, (port, _service)) = (Hub::start().await, service(Some(answer)).await);
+    let _calling = calling(&hub, port, Limits::default()).await;
+    let mut stream = hub.accept().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let head = head_of_answer(&mut stream).await;
+    assert!(head.contains("\r\nx-passes: 2\r\n") && !head.contains("x-mine") && !head.contains("connection"), "{head}");
+}
+
+#[tokio::test]
+async fn connect_and_trace_are_not_passed_on() {
+    let (hub, (port, _service)) = (Hub::start().await, service(None).await);
+    let _calling = calling(&hub, port, Limits::default()).await;
+    let mut stream = hub.accept().await;
+    for head in ["TRACE /", "CONNECT localhost:80"] {
+        let (status, said) = request(&mut stream, head, "").await;
+        assert!(status == 405 && said.contains("method_not_allowed"), "{head}: {status} {said}");
+    }
+}
+
+#[tokio::test]
+async fn the_answer_to_head_has_the_length_of_the_body_that_it_lacks() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
+    let (hub, (port, _service)) = (Hub::start().await, service(Some(answer)).await);
+    let _calling = calling(&hub, port, Limits::default()).await;
+    let mut stream = hub.accept().await;
+    for _ in 0..2 {
+        stream.write_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let head = head_of_answer(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("content-length: 1234"), "{head}");
+    }
 }
 
 #[tokio::test]
