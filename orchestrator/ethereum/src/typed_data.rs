@@ -243,3 +243,6 @@ impl Struct {
         self.definition.description_len + self.values.iter().map(of).sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests;

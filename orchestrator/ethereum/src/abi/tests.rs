@@ -228,6 +228,17 @@ fn offsets_and_lengths_that_no_encoder_writes_are_refused() {
     assert_eq!(list.decode(&call(&list, &[word(32), huge, word(1)])), layout);
 }
 
+/// alloy refuses them as well, so that a call does not show it.
+#[test]
+fn a_number_of_more_than_64_bits_is_no_offset_and_no_length() {
+    let huge = |number: u8| [vec![1; 24], vec![0; 7], vec![number]].concat();
+    let list = [Type::Array(Box::new(Type::Bool), None)];
+    let len = |words: [Vec<u8>; 3]| layout::len(list.iter(), &words.concat());
+    assert_eq!(len([word(32), word(1), word(1)]), Some(96));
+    assert_eq!(len([huge(32), word(1), word(1)]), None);
+    assert_eq!(len([word(32), huge(1), word(1)]), None);
+}
+
 /// Each of 60 lists of 60 lists points to the same: 60^4 elements in 8 KB, if it were read.
 #[test]
 fn data_that_points_to_itself_again_and_again_is_not_read() {
