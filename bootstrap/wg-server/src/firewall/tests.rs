@@ -406,6 +406,34 @@ fn inside_forwards() {
 }
 
 #[test]
+fn other_tables_are_read_when_they_change_and_those_that_drop_are_named() {
+    alone("firewall::tests::inside_foreign");
+}
+
+#[test]
+#[ignore = "run by the test above in a network of its own"]
+fn inside_foreign() {
+    let mut firewall = apply();
+    let mut next = || {
+        let deadline = Instant::now() + SOON;
+        while Instant::now() < deadline {
+            if let Some(problems) = wait(firewall.foreign()).unwrap() {
+                return Some(problems);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        None
+    };
+    assert_eq!(next(), Some(vec![]));
+    assert_eq!(next(), None, "nothing has changed");
+    sh("nft add table ip mine; nft 'add chain ip mine onward { type filter hook forward priority 0; policy drop; }'");
+    let problems = next().unwrap();
+    assert!(problems.len() == 1 && problems[0].contains("the chain onward of the table ip mine drops"), "{problems:?}");
+    sh("nft delete table ip mine");
+    assert_eq!(next(), Some(vec![]));
+}
+
+#[test]
 fn a_host_that_changes_its_rules_all_the_time_has_the_table_all_the_same() {
     alone("firewall::tests::inside_busy");
 }
