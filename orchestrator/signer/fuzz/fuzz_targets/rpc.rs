@@ -15,7 +15,7 @@ use signer_api::rpc::{Body, Call, Id, MAX_BATCH, RpcError, Signing, TransactionC
 static KEY: LazyLock<SecretKey> = LazyLock::new(|| SecretKey::parse("01".repeat(32).as_bytes()).unwrap());
 
 fuzz_target!(|bytes: &[u8]| {
-    is_rpc(bytes);
+    let _is_rpc = is_rpc(bytes);
     match Body::parse(bytes) {
         Ok(Body::Single(text)) => read(text),
         Ok(Body::Batch(calls)) => {
