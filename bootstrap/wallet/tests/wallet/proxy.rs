@@ -113,7 +113,12 @@ async fn idle_connections_are_asked_for_their_health() {
             page.lines().find_map(|line| line.strip_prefix(HEALTH)).map(|count| count.trim().parse::<u64>().unwrap());
         line.is_some_and(|count| count >= 16)
     };
-    let checking = async { while !checked(&site.ask("GET", "/metrics", "").await.1) {} };
+    let checking = async {
+        while !checked(&site.ask("GET", "/metrics", "").await.1) {
+            // Else they are never idle.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
     tokio::time::timeout(PATIENCE, checking).await.expect("no health checks");
     assert_eq!(site.count("proxy_connections_ended_total{reason=\"unhealthy\"}").await, 0);
     assert_eq!(site.count("proxy_proofs_total{outcome=\"accepted\"}").await, 8);
