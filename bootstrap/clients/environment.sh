@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds (or finds) what the clients run in: Python with web3.py, and Node with ethers, viem, hardhat, anvil and cast. The last line of
+# Builds (or finds) what the clients run in: Python with web3.py, and Node with ethers, viem, hardhat, MetaMask's eth-sig-util, anvil and cast. The last line of
 # stdout is its folder; `python`, `node`, `anvil` and `cast` are in its bin/.
 set -euo pipefail
 

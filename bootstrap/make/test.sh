@@ -85,6 +85,7 @@ stage build build
 stage check bootstrap/make/check.sh
 stage aws bootstrap/aws/test.sh
 stage compile-tests cargo test --locked --release --workspace --no-run
+stage typed-data bootstrap/clients/typed-data/run.sh
 stage debian-12 bootstrap/lab/debian-12/test.sh
 start_unit_tests
 # One test at a time: two cores are too few for the VMs of two labs.

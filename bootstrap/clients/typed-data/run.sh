@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
-# Compares the signer's signatures of random typed data with MetaMask's. Needs node and npm.
+# Compares the signer's signatures of 200 random typed data (EIP-712) with those of MetaMask's library.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-npm ci --ignore-scripts --no-audit --no-fund --silent
-(cd ../../.. && cargo build --locked --release --workspace --example typed_data)
-node compare.mjs "${CARGO_TARGET_DIR:-../../../target}/release/examples/typed_data" "$@"
+environment=$(../environment.sh | tail -n 1)
+(cd ../../.. && cargo build --locked --quiet --release --workspace --example typed_data)
+program=$(realpath "${CARGO_TARGET_DIR:-../../../target}/release/examples/typed_data")
+# Node finds packages in the folders above a script.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cp ./*.mjs "$environment/package.json" "$scratch"
+ln -s "$environment/node_modules" "$scratch/node_modules"
+PATH=$environment/bin:$PATH node "$scratch/compare.mjs" "$program" "$@"
