@@ -111,12 +111,12 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Ok(Ok(_)) => None,
             Ok(Err(error)) if has_it(&error) => None,
             Ok(Err(error)) if says(&error, &["nonce too low"]) => {
-                self.unsent.forget(from, chain);
+                self.unsent.forget(from, chain, nonce);
                 let params = format!(r#"["{hash}"]"#);
                 let found = self.upstreams.ask(node, "eth_getTransactionByHash", &params).await;
                 match found {
                     Ok(Ok(transaction)) if transaction != "null" => None,
-                    _ => return Err(NotSent::NonceTooLow(refused(error, from, nonce, &hash))),
+                    _ => return Err(NotSent::NonceTooLow(CallError::new(error, "upstream_refused"))),
                 }
             }
             Ok(Err(error)) => Some(refused(error, from, nonce, &hash)),
@@ -124,7 +124,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         };
         match refusal {
             None => {
-                self.unsent.forget(from, chain);
+                self.unsent.forget(from, chain, nonce);
                 Ok(text(&hash))
             }
             Some(error) => {

@@ -1,5 +1,5 @@
-//! Transactions that were signed for `eth_sendTransaction` and that no node has taken, as far as the signer knows: the last one of each
-//! account and chain.
+//! Transactions that were signed for `eth_sendTransaction` and that no node has taken, as far as the signer knows: of each account and chain
+//! the one with the lowest nonce, which the others wait for.
 //!
 //! Its nonce is spent, for the node has seen the signature. What the signer has filled in, the client does not know. So the same call sends
 //! the same transaction again, and another one that needs the nonce is told what it is spent on.
@@ -74,12 +74,19 @@ impl Unsent {
             signed_hash,
             transaction_hash: hash,
         };
-        self.all().insert((from, transaction.chain_id), filled);
+        let mut all = self.all();
+        let kept = all.entry((from, transaction.chain_id)).or_insert(filled);
+        if kept.nonce >= filled.nonce {
+            *kept = filled;
+        }
     }
 
-    /// A node has it, or never will.
-    pub(super) fn forget(&self, from: Address, chain: u64) {
-        self.all().remove(&(from, chain));
+    /// The chain has a transaction with this nonce, or will have: what has the same or a lower one is of no more use.
+    pub(super) fn forget(&self, from: Address, chain: u64, nonce: u64) {
+        let mut all = self.all();
+        if all.get(&(from, chain)).is_some_and(|filled| filled.nonce <= nonce) {
+            all.remove(&(from, chain));
+        }
     }
 
     /// Says what a nonce is spent on.
@@ -100,5 +107,33 @@ impl Unsent {
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<(Address, u64), Filled>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: Address = Address([7; 20]);
+
+    fn keep(unsent: &Unsent, nonce: u64) {
+        let kind = Kind::Legacy { gas_price: Wei(1) };
+        let (to, data) = (Some(FROM), Vec::new());
+        let transaction = Transaction { chain_id: 1, nonce, gas: 21_000, to, value: Wei(0), data, kind };
+        unsent.keep(FROM, &transaction, [0; 32], [0; 32]);
+    }
+
+    #[test]
+    fn the_lowest_nonce_is_kept_until_the_chain_has_it() {
+        let unsent = Unsent::default();
+        let nonce = || unsent.all().get(&(FROM, 1)).map(|filled| filled.nonce);
+        for (sent, kept) in [(6, 6), (5, 5), (7, 5)] {
+            keep(&unsent, sent);
+            assert_eq!(nonce(), Some(kept));
+        }
+        unsent.forget(FROM, 1, 4);
+        assert_eq!(nonce(), Some(5));
+        unsent.forget(FROM, 1, 5);
+        assert_eq!(nonce(), None);
     }
 }
