@@ -245,7 +245,8 @@ impl Report {
         for (destination, Destination { packets, from, lists }) in &self.destinations {
             if first(lists).as_deref() == list {
                 let from: Vec<String> = from.iter().map(ToString::to_string).collect();
-                writeln!(f, "    \"{destination}\", # {packets} packets from {}", from.join(", "))?;
+                let plural = if *packets == 1 { "" } else { "s" };
+                writeln!(f, "    \"{destination}\", # {packets} packet{plural} from {}", from.join(", "))?;
             }
         }
         write!(f, "]")

@@ -86,7 +86,7 @@ impl Front {
     /// # Errors
     /// Another address, unless the rules allow it, or one that is taken.
     pub async fn listen(text: &str, rules: Rules) -> Result<Self> {
-        let expected = "expected an address on loopback such as 127.0.0.1:8080, or unix:/run/wallet/socket";
+        let expected = "expected an address on loopback, no name, such as 127.0.0.1:8080, or unix:/run/wallet/socket";
         let Rules { socket_mode, is_any_address, hosts } = rules;
         let listening = || format!("listen on {text}");
         if let Some(path) = text.strip_prefix("unix:") {
