@@ -1,8 +1,9 @@
 //! What a signature costs over TLS, beside what it costs alone: requests per second over kept-alive connections on
 //! loopback, and in the same run bare secp256k1 signatures and signatures with their check, on as many threads.
 //!
-//! What a request costs the signer alone: CPU time of its thread, which the kernel counts, with one connection, in the signer's own form
-//! and in JSON-RPC's. Beside it, what reading, judging, signing and checking cost without HTTP and TLS.
+//! What a request costs the signer alone: CPU time of its thread, which the kernel counts, in the signer's own form and in JSON-RPC's, and
+//! over one connection alone, where the thread sleeps before each. Beside it, what reading, judging, signing and checking cost without
+//! HTTP and TLS.
 //!
 //! `cargo bench --workspace --bench sign [-- --json] [--seconds N] [--repetitions N] [--connections N] [--threads N]`
 //!
@@ -52,6 +53,7 @@ struct Measured {
     /// Microseconds of the signer's CPU time for each.
     own_us: f64,
     rpc_us: f64,
+    alone_us: f64,
     inside_us: f64,
 }
 
@@ -74,8 +76,9 @@ fn main() {
             rpc: requests(time, connections, threads, &rpc_body()),
             bare: in_threads(time, threads, bare()),
             checked: in_threads(time, threads, checked()),
-            own_us: cost(time, sign_body(0, "bench")),
-            rpc_us: cost(time, rpc_body()),
+            own_us: cost(time, connections, &sign_body(0, "bench")),
+            rpc_us: cost(time, connections, &rpc_body()),
+            alone_us: cost(time, 1, &sign_body(0, "bench")),
             inside_us: inside(time),
         });
     }
@@ -86,14 +89,15 @@ fn main() {
     };
     let (requests, bare, checked) = (median(|m| m.requests), median(|m| m.bare), median(|m| m.checked));
     let rpc = median(|m| m.rpc);
-    let (own_us, rpc_us, inside_us) = (median(|m| m.own_us), median(|m| m.rpc_us), median(|m| m.inside_us));
+    let (own_us, rpc_us) = (median(|m| m.own_us), median(|m| m.rpc_us));
+    let (alone_us, inside_us) = (median(|m| m.alone_us), median(|m| m.inside_us));
     let (of_bare, of_checked) = (requests / bare, requests / checked);
     if is_json {
         println!(
             "{{\"repetitions\":{repetitions},\"connections\":{connections},\"threads\":{threads},\
              \"requests_per_second\":{requests:.0},\"rpc_requests_per_second\":{rpc:.0},\"bare_signatures_per_second\":{bare:.0},\
              \"checked_signatures_per_second\":{checked:.0},\"ratio_to_bare\":{of_bare:.3},\"ratio_to_checked\":{of_checked:.3},\
-             \"own_us\":{own_us:.1},\"rpc_us\":{rpc_us:.1},\"inside_us\":{inside_us:.1}}}"
+             \"own_us\":{own_us:.1},\"rpc_us\":{rpc_us:.1},\"alone_us\":{alone_us:.1},\"inside_us\":{inside_us:.1}}}"
         );
         return;
     }
@@ -102,14 +106,15 @@ fn main() {
     println!("the same in JSON-RPC                {rpc:>9.0} /s  ratio {:.3}", rpc / requests);
     println!("bare secp256k1 signatures           {bare:>9.0} /s  ratio {of_bare:.3}");
     println!("signatures, encoded and checked     {checked:>9.0} /s  ratio {of_checked:.3}");
-    println!("CPU time of the signer for a request, one kept-alive connection");
+    println!("CPU time of the signer for a request");
     println!("without HTTP and TLS                {inside_us:>9.1} us");
     println!("over TLS                            {own_us:>9.1} us  ratio {:.3}, bound {BOUND}", own_us / inside_us);
     println!("in JSON-RPC                         {rpc_us:>9.1} us  ratio {:.3}, bound {BOUND}", rpc_us / inside_us);
+    println!("over TLS, one connection alone      {alone_us:>9.1} us  ratio {:.3}", alone_us / inside_us);
 }
 
 /// The CPU time of the signer's thread for a request, in microseconds. As in the enclave, it has one.
-fn cost(time: Duration, body: String) -> f64 {
+fn cost(time: Duration, connections: usize, body: &str) -> f64 {
     let (told, listening) = channel::<(String, SocketAddr, CancellationToken)>();
     let signer = thread::Builder::new().name("signer".to_owned()).spawn(move || {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -121,9 +126,13 @@ fn cost(time: Duration, body: String) -> f64 {
     let signer = signer.unwrap();
     let (thread, address, shutdown) = listening.recv().unwrap();
     let spent = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let client = Server::shake_hands(TcpStream::connect(address).await.unwrap()).await.unwrap();
-        let before = cpu_us(&thread);
-        let count = sign_until(Instant::now() + time, client, body).await;
+        let mut clients = Vec::new();
+        for _ in 0..connections {
+            clients.push(Server::shake_hands(TcpStream::connect(address).await.unwrap()).await.unwrap());
+        }
+        let (before, end) = (cpu_us(&thread), Instant::now() + time);
+        let tasks: JoinSet<u64> = clients.into_iter().map(|client| sign_until(end, client, body.to_owned())).collect();
+        let count: u64 = tasks.join_all().await.into_iter().sum();
         (cpu_us(&thread) - before) / count as f64
     });
     shutdown.cancel();

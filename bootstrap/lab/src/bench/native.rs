@@ -109,7 +109,7 @@ mod tests {
     fn the_lines_of_the_signer_and_its_proxy_are_understood() {
         let line = r#"{"repetitions":5,"connections":16,"threads":2,"requests_per_second":3000,"rpc_requests_per_second":3000,
             "bare_signatures_per_second":20000,"checked_signatures_per_second":4000,"ratio_to_bare":0.150,"ratio_to_checked":0.750,
-            "own_us":110.0,"rpc_us":105.0,"inside_us":100.0}"#;
+            "own_us":110.0,"rpc_us":105.0,"alone_us":130.0,"inside_us":100.0}"#;
         let signer: Signer = parse(line).unwrap();
         assert_eq!((signer.connections, signer.ratio_to_checked), (16, 0.75));
         assert!(parse::<Signer>("{}").is_err());

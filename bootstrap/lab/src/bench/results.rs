@@ -134,6 +134,8 @@ pub(super) struct Signer {
     pub(super) own_us: f64,
     /// The same in JSON-RPC.
     pub(super) rpc_us: f64,
+    /// The same over one connection alone, before whose requests the signer sleeps.
+    pub(super) alone_us: f64,
     /// The same without HTTP and TLS.
     pub(super) inside_us: f64,
 }
@@ -295,6 +297,7 @@ pub(super) mod tests {
             ratio_to_checked: 0.75,
             own_us: 110.0,
             rpc_us: 105.0,
+            alone_us: 130.0,
             inside_us: 100.0,
         };
         let proxy = Proxy { repetitions: 3, connections: 8, direct_us: 200.0, proxied_us: 240.0, added: 0.2 };

@@ -178,12 +178,13 @@ fn request(signer: &Signer, proxy: &Proxy) -> Table {
     let row = |what: &str, cost: f64, over: f64, bound: &str| {
         vec![what.to_owned(), format!("{cost:.0}"), format!("{:.2}", cost / over), bound.to_owned()]
     };
-    let Signer { own_us, rpc_us, inside_us, .. } = *signer;
+    let Signer { own_us, rpc_us, alone_us, inside_us, .. } = *signer;
     let rows = vec![
-        words(&["a request over a kept-alive connection, on the host", "CPU µs", "ratio", "bound"]),
+        words(&["a request over kept-alive connections, on the host", "CPU µs", "ratio", "bound"]),
         row("signer: read, judged, signed, checked", inside_us, inside_us, ""),
         row("signer: the same over HTTP and TLS", own_us, inside_us, &format!("{MOST_OF_REQUEST}")),
         row("signer: in JSON-RPC", rpc_us, inside_us, &format!("{MOST_OF_REQUEST}")),
+        row("signer: over one connection alone", alone_us, inside_us, ""),
         row("client and signer", proxy.direct_us, proxy.direct_us, ""),
         row(
             "client, `wallet proxy` and signer",
