@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::progress::Phase;
 use native::Effort;
 use results::{Conditions, Key, Kind, MTUS, Results, Subject};
-use site::{GATEWAY, Site, VETH};
+use site::{Site, VETH};
 
 /// MTU of the enclave's packets to the internet: `default_route_mtu` in the lab's configuration.
 const DEFAULT_ROUTE_MTU: u16 = 1500;
@@ -182,12 +182,12 @@ impl Bench<'_> {
     }
 
     fn sample(&self, key: Key) -> Result<f64> {
-        let test = test(key, self.seconds)?;
+        let agent = SocketAddr::new(self.enclave, SELF_TEST_PORT);
+        let test = test(key, agent, self.seconds)?;
         let report = match key.subject {
             Subject::Veth => self.site.test_reference(&test)?,
-            Subject::Gateway | Subject::Internet | Subject::Vsock => {
-                self.parent.self_test(SocketAddr::new(self.enclave, SELF_TEST_PORT), &test)?
-            }
+            Subject::Gateway => self.site.test_gateway(&test)?,
+            Subject::Internet | Subject::Vsock => self.parent.self_test(agent, &test)?,
         };
         match report {
             Report::Goodput(goodput) => Ok(goodput.megabits_per_second()),
@@ -203,17 +203,23 @@ impl Bench<'_> {
     }
 }
 
-fn test(key: Key, seconds: u64) -> Result<Test> {
+/// wg-server lets an enclave reach only DNS and ping on the parent. So there the parent connects to the enclave, and what the enclave sends is
+/// what the client receives.
+fn test(key: Key, agent: SocketAddr, seconds: u64) -> Result<Test> {
     let server = match key.subject {
-        Subject::Gateway => GATEWAY,
+        Subject::Gateway => agent,
         Subject::Veth => VETH,
         Subject::Internet | Subject::Vsock => *SELF_TEST_SERVERS.first().context("no server")?,
     };
-    let direction = match key.kind {
-        Kind::Up => Direction::Up,
-        Kind::Down => Direction::Down,
-        Kind::RoundTrip => {
-            return Ok(Test::Rtt { server, transport: Transport::Udp, count: ROUND_TRIPS, size: 64 });
+    let direction = match (key.kind, key.subject) {
+        (Kind::Up, Subject::Gateway) | (Kind::Down, Subject::Veth | Subject::Internet | Subject::Vsock) => {
+            Direction::Down
+        }
+        (Kind::Down, Subject::Gateway) | (Kind::Up, Subject::Veth | Subject::Internet | Subject::Vsock) => {
+            Direction::Up
+        }
+        (Kind::RoundTrip, _) => {
+            return Ok(Test::Rtt { server, transport: Transport::Tcp, count: ROUND_TRIPS, size: 64 });
         }
     };
     Ok(match key.subject {
@@ -228,9 +234,10 @@ mod tests {
 
     #[test]
     fn each_kind_of_measurement_asks_for_its_own_test() {
-        let of = |subject, kind| test(Key { subject, kind, mtu: None }, 4).unwrap();
-        let up = Direction::Up;
-        assert_eq!(of(Subject::Gateway, Kind::Up), Test::TcpGoodput { server: GATEWAY, direction: up, seconds: 4 });
+        let agent = SocketAddr::from(([203, 0, 113, 2], 7007));
+        let of = |subject, kind| test(Key { subject, kind, mtu: None }, agent, 4).unwrap();
+        let (up, down) = (Direction::Up, Direction::Down);
+        assert_eq!(of(Subject::Gateway, Kind::Up), Test::TcpGoodput { server: agent, direction: down, seconds: 4 });
         assert_eq!(of(Subject::Vsock, Kind::Up), Test::Vsock { port: VSOCK_PORT, direction: up, seconds: 4 });
         assert!(matches!(of(Subject::Veth, Kind::RoundTrip), Test::Rtt { server: VETH, .. }));
         assert!(matches!(of(Subject::Internet, Kind::Down), Test::TcpGoodput { direction: Direction::Down, .. }));

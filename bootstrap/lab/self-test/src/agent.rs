@@ -1,10 +1,12 @@
-//! The side in the enclave: does what a driver asks, nothing else.
+//! The side in the enclave: does what a driver asks, nothing else. A driver may also be the client of a test over its own connection, for
+//! then it is the enclave that is connected to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -80,9 +82,22 @@ async fn refuse(socket: &mut TcpStream) -> Result<()> {
     timeout(CONNECT, line::write(socket, &busy)).await?
 }
 
+/// What a driver writes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Command(Command),
+    /// The rest of the connection is the test.
+    Stream(stream::Request),
+}
+
 async fn drive(socket: &mut TcpStream) -> Result<()> {
     socket.set_nodelay(true)?;
-    while let Some(command) = timeout(IDLE, line::read::<Command>(socket)).await.context("wait for a command")?? {
+    while let Some(asked) = timeout(IDLE, line::read::<Asked>(socket)).await.context("wait for a command")?? {
+        let command = match asked {
+            Asked::Command(command) => command,
+            Asked::Stream(request) => return timeout(MAX_DURATION, stream::answer(socket, request)).await?,
+        };
         let reply = match timeout(MAX_DURATION, run(&command)).await {
             Ok(Ok(report)) => Reply::Ok(report),
             Ok(Err(error)) => Reply::Error(format!("{error:#}")),

@@ -19,7 +19,7 @@ pub(crate) use transfer::same;
 /// The first line of every stream, from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Request {
+pub(crate) enum Request {
     /// Both sides send `bytes` at once; then the server sends its hashes in a line.
     Transfer { bytes: u64, seed: u64 },
     /// The client sends blocks; the server sends what it counted in a line.
@@ -75,6 +75,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Some(request) = line::read(stream).await? else { return Ok(()) };
+    answer(stream, request).await
+}
+
+/// Server: a request that has been read.
+pub(crate) async fn answer<S>(stream: &mut S, request: Request) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     match request {
         Request::Transfer { bytes, seed } => {
             ensure!(bytes <= MAX_BYTES, "a client asks for {bytes} bytes, at most {MAX_BYTES} are allowed");

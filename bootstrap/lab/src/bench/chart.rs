@@ -105,7 +105,7 @@ fn round_trips(results: &Results) -> Panel {
         }],
     };
     Panel {
-        title: format!("UDP round trip of 64 bytes ({})", caution(results)),
+        title: format!("TCP round trip of 64 bytes ({})", caution(results)),
         axis: "median round trip, as a multiple of D2's (shorter is better)",
         groups: results.round_trip_ratios().into_iter().map(group).collect(),
     }

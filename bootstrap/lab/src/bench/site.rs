@@ -1,7 +1,7 @@
 //! The benchmark's namespaces and servers on the parent.
 //!
 //! ```text
-//! enclave -- tunnel -- wg0 203.0.113.1:7010 (during the benchmark) -- uplink -- 198.51.100.10:7008
+//! enclave, agent:7007 -- tunnel -- wg0 203.0.113.1 -- uplink -- 198.51.100.10:7008
 //!
 //! namespace bench-a: wg0 192.0.2.129 -- veth-a 192.0.2.1 == 192.0.2.2 veth-b -- wg0 192.0.2.130:7010 :namespace bench-b
 //! ```
@@ -15,18 +15,14 @@ use self_test::{Command as Test, Report};
 use crate::host::Parent;
 
 const PORT: u16 = 7010;
-/// The parent's address in the tunnel.
-pub(super) const GATEWAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), PORT);
 /// The far end of the reference.
 pub(super) const VETH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 130)), PORT);
 /// `mtu` of the lab's configurations, to restore.
 const TUNNEL_MTU: u16 = 15360;
 
-/// wg-server lets enclaves reach only DNS and ping on the parent, so this adds a rule, with a comment to find it by.
 const SET_UP: &str = "set -eu
 umask 077
 cd /run/lab
-nft insert rule inet wg_server enclaves_to_parent meta l4proto '{ tcp, udp }' th dport 7010 accept comment '\"lab bench\"'
 for side in a b; do
   ip netns add bench-$side
   wg genkey >bench-$side.key
@@ -45,12 +41,10 @@ for side in a b; do
     peer \"$(wg pubkey <bench-$peer.key)\" allowed-ips 192.0.2.$((128 + other))/32 endpoint 192.0.2.$other:51820
   ip -n bench-$side link set wg0 up
 done
-/payload/bin/lab traffic serve 203.0.113.1:7010 </dev/null >/var/log/lab/bench-gateway.log 2>&1 &
-echo $! >bench-gateway.pid
 ip netns exec bench-b /payload/bin/lab traffic serve 192.0.2.130:7010 </dev/null >/var/log/lab/bench-veth.log 2>&1 &
 echo $! >bench-veth.pid
 for try in $(seq 100); do
-  if ss -Hltn 'sport = 7010' | grep -q . && ip netns exec bench-b ss -Hltn 'sport = 7010' | grep -q .; then
+  if ip netns exec bench-b ss -Hltn 'sport = 7010' | grep -q .; then
     exit 0
   fi
   sleep 0.1
@@ -61,16 +55,11 @@ exit 1
 
 /// Removes whatever exists.
 const TEAR_DOWN: &str = "cd /run/lab
-for name in bench-gateway bench-veth; do
-  [ ! -e $name.pid ] || kill $(cat $name.pid) || true
-  rm -f $name.pid
-done
+[ ! -e bench-veth.pid ] || kill $(cat bench-veth.pid) || true
+rm -f bench-veth.pid
 for side in a b; do
   [ ! -e /run/netns/bench-$side ] || ip netns del bench-$side
   rm -f bench-$side.key
-done
-for handle in $(nft -a list chain inet wg_server enclaves_to_parent | sed -n 's/.*\"lab bench\" # handle //p'); do
-  nft delete rule inet wg_server enclaves_to_parent handle $handle
 done
 ";
 
@@ -124,8 +113,20 @@ impl<'parent> Site<'parent> {
     /// # Errors
     /// The test's error.
     pub(super) fn test_reference(&self, test: &Test) -> Result<Report> {
+        self.test(&["ip", "netns", "exec", "bench-a"], test)
+    }
+
+    /// Runs a test from the parent, whose address is the gateway's.
+    ///
+    /// # Errors
+    /// Those of the test.
+    pub(super) fn test_gateway(&self, test: &Test) -> Result<Report> {
+        self.test(&[], test)
+    }
+
+    fn test(&self, within: &[&str], test: &Test) -> Result<Report> {
         let json = serde_json::to_string(test)?;
-        let line = self.parent.output(&["ip", "netns", "exec", "bench-a", LAB, "traffic", "ask", &json])?;
+        let line = self.parent.output(&[within, &[LAB, "traffic", "ask", &json]].concat())?;
         serde_json::from_str(&line).with_context(|| format!("read the report {line:?}"))
     }
 }

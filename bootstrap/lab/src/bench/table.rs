@@ -121,7 +121,7 @@ fn goodput(results: &Results) -> Table {
 }
 
 fn round_trips(results: &Results) -> Table {
-    let mut rows = vec![words(&["UDP round trip, 64 bytes", "MTU", "over D2's"])];
+    let mut rows = vec![words(&["TCP round trip, 64 bytes", "MTU", "over D2's"])];
     for (key, ratio) in results.round_trip_ratios() {
         rows.push(vec![name(key).to_owned(), mtu(key), format!("{ratio:.1}")]);
     }
