@@ -35,9 +35,20 @@ fn one(type_: &'static str, value: Value) -> String {
 
 #[test]
 fn typed_data_is_not_larger_than_documented() {
+    let arrays = one("uint8[1][]", json!(vec![[1]; 1000]));
+    let data = serde_json::from_str::<Value>(&arrays).unwrap().pointer("/params/1").unwrap().to_string();
+    let clef = |data: &str| {
+        format!(
+            r#"{{"jsonrpc": "2.0", "id": 1, "method": "account_signData", "params": ["data/typed", "{ADDRESS}", "{data}"]}}"#
+        )
+    };
+    let in_hex = clef(&ethereum::hex::prefixed(data.as_bytes()));
+    let escaped = clef(&data.replace('"', "\\\"").replace(',', "\\u002c").replace('[', "\\u005b"));
     for (what, body) in [
+        ("in hex", in_hex),
+        ("escaped", escaped),
         ("numbers", one("uint8[]", json!(vec![1; 2000]))),
-        ("an array for each", one("uint8[1][]", json!(vec![[1]; 1000]))),
+        ("an array for each", arrays),
         ("arrays in one another", one("bool[1][1][1][]", json!(vec![[[[true]]]; 500]))),
         ("short texts", one("string[]", json!(vec!["a"; 2000]))),
         ("short bytes in arrays", one("bytes1[1][]", json!(vec![["0x00"]; 1000]))),
