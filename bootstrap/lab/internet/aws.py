@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""AWS of the lab's internet, but for KMS: Secrets Manager, STS and S3 over HTTPS, and the instance's metadata. All are moto's.
+"""AWS of the lab's internet, but for KMS: Secrets Manager, STS and S3 over HTTPS, and the instance's metadata. All are moto's;
+s3.py stands before its S3.
 
 moto's metadata service asks for no token, and its credentials have a form that AWS's never have. Here version 2 is the only one,
 and the credentials are those that KMS's configuration has for the role.
@@ -14,11 +15,13 @@ import threading
 import time
 import tomllib
 
+import s3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
+REGION = "eu-central-1"
 TOKEN_PATH = "/latest/api/token"
 ROLES_PATH = "/latest/meta-data/iam/security-credentials/"
 # The lifetime of a real role's credentials.
@@ -89,8 +92,9 @@ def main():
     moto = DomainDispatcherApplication(create_backend_app)
     warm_up(moto)
     certificate = (options.certificate, options.key)
+    aws = s3.S3(moto, account, REGION, access_key["id"], options.s3_faults)
     servers = [
-        make_server(options.https, 443, moto, threaded=True, ssl_context=certificate),
+        s3.server(options.https, 443, aws, certificate),
         make_server(options.metadata, 80, Metadata(moto, role, access_key), threaded=True),
     ]
     ended = threading.Semaphore(0)
@@ -112,11 +116,12 @@ def warm_up(moto):
     """moto loads a service when it is first asked for: seconds that the enclave's deadlines do not have."""
     client = Client(moto)
     client.get("/latest/meta-data/placement/region")
+    s3.warm_up(client, REGION)
     for service, target, body in [
         ("secretsmanager", {"X-Amz-Target": "secretsmanager.ListSecrets"}, "{}"),
         ("sts", {}, "Action=GetCallerIdentity&Version=2011-06-15"),
     ]:
-        scope = f"AKIATESTONLY/20200101/eu-central-1/{service}/aws4_request"
+        scope = f"AKIATESTONLY/20200101/{REGION}/{service}/aws4_request"
         kind = "application/x-amz-json-1.1" if target else "application/x-www-form-urlencoded"
         headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0", **target}
         answer = client.post("/", data=body, content_type=kind, headers=headers)
@@ -129,6 +134,7 @@ def parse_options():
     parser.add_argument("--https", metavar="ADDRESS", required=True, help="address of Secrets Manager, STS and S3, port 443")
     parser.add_argument("--certificate", metavar="PATH", required=True, help="their certificate")
     parser.add_argument("--key", metavar="PATH", required=True, help="private key of the certificate")
+    parser.add_argument("--s3-faults", metavar="PATH", required=True, help="the file of S3's faults, see s3.py")
     parser.add_argument("--metadata", metavar="ADDRESS", required=True, help="address of the metadata service, port 80")
     parser.add_argument("--kms-config", metavar="PATH", required=True, help="configuration of kms-stand-in, for its access keys")
     parser.add_argument("--role", metavar="ARN", required=True, help="role of the instance")

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use parent_vm::paths::{
     ALLOCATOR_PATH, AWS, GATEWAY_CONFIG_PATH, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, LAB, MEASUREMENTS_PATH, NITRO_CLI,
-    RELAY_CONFIG_PATH, ROOT_PATH, WALLET, WEB_CA_PATH, WG_SERVER,
+    RELAY_CONFIG_PATH, ROOT_PATH, S3, WALLET, WEB_CA_PATH, WG_SERVER,
 };
 use parent_vm::{ALLOCATED, AWS_SERVERS, CHAIN_SERVER, ENCLAVE_ENVIRONMENT, EnclaveId, Shipped, image_path, units};
 use tar::{Builder, EntryType, Header};
@@ -50,6 +50,7 @@ pub(crate) fn write(
         (inside(NITRO_CLI), programs.nitro_cli.clone(), 0o755),
         (inside(KMS), programs.kms_stand_in.clone(), 0o755),
         (inside(AWS), internet_dir.join("aws.py"), 0o755),
+        (inside(S3), internet_dir.join("s3.py"), 0o644),
         (inside(KMS_CONFIG_PATH), internet_dir.join("kms.toml"), 0o600),
         (inside(WEB_CA_PATH), layout.web_ca_path(), 0o644),
         // In the place of AWS's root, which is built into wg-server.

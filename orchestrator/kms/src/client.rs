@@ -147,7 +147,7 @@ impl<A: Attestor> Client<A> {
 
     fn sdk(&self, credentials: &Credentials) -> aws_sdk_kms::Client {
         let KmsSettings { key, endpoint, .. } = &self.settings;
-        aws_sdk_kms::Client::new(&sdk::config(key.region(), endpoint, &self.https, credentials))
+        aws_sdk_kms::Client::new(&sdk::config(key.region(), Some(endpoint), &self.https, credentials))
     }
 }
 

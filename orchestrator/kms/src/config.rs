@@ -46,6 +46,8 @@ use crate::secret_id::{SecretIdError, check_secret_id};
 const IMDS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 /// KMS takes no more as JSON (<https://docs.aws.amazon.com/kms/latest/developerguide/resource-limits.html>).
 const MAX_CONTEXT_LEN: usize = 8192;
+/// The entry of the context that names the ledger.
+pub const LEDGER_ENTRY: &str = "ledger";
 const MAX_ROOTS_LEN: u64 = 1024 * 1024;
 const MAX_DEADLINE: Duration = Duration::from_mins(2);
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -123,6 +125,43 @@ pub struct ImdsSettings {
     pub endpoint: SocketAddr,
     /// How long new credentials may take.
     pub retry_budget: RetryBudget,
+}
+
+impl KmsSettings {
+    /// Binds the keys to a ledger, named OWNER/BUCKET: an image without it, or with another one, has another context and cannot open them.
+    pub fn bind_to_ledger(&mut self, ledger: &str) {
+        self.encryption_context.insert(LEDGER_ENTRY.to_owned(), ledger.to_owned());
+    }
+}
+
+/// Which bucket, and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketSettings {
+    /// The bucket.
+    pub name: String,
+    /// The account that it belongs to.
+    pub owner: String,
+    pub(crate) region: String,
+    /// None: where AWS's SDK says.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// The server of this bucket's requests.
+    pub server: Endpoint,
+}
+
+impl BucketSettings {
+    /// A bucket in the region of the KMS key. An `endpoint` is from the configuration, and for labs.
+    ///
+    /// # Errors
+    /// An endpoint that is none, or a region that AWS's SDK does not know.
+    pub fn new(name: String, owner: String, endpoint: Option<&str>, kms: &KmsSettings) -> Result<Self, ConfigError> {
+        let (region, endpoint_key) = (kms.key.region().to_owned(), "signer.ledger.endpoint");
+        let endpoint = endpoint.map(|text| https(endpoint_key, text)).transpose()?;
+        let server = match &endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => in_region(endpoint_key, &kms.key, sdk::bucket_endpoint(&region, &name))?,
+        };
+        Ok(Self { name, owner, region, endpoint, server })
+    }
 }
 
 /// An invalid value.
@@ -230,6 +269,12 @@ fn check_context(context: &BTreeMap<String, String>) -> Result<(), ConfigError> 
         return Err(ConfigError::new(
             key,
             "a name is empty or starts with \"aws:\", which AWS reserves; expected a name such as purpose",
+        ));
+    }
+    if context.contains_key(LEDGER_ENTRY) {
+        return Err(ConfigError::new(
+            key,
+            "has an entry `ledger`, which [signer.ledger] brings by itself; expected other names alone",
         ));
     }
     let length: usize = context.iter().map(|(name, value)| name.len() + value.len() + 6).sum();

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test"))]
 
+mod bucket;
 mod ciphertext;
 mod client;
 pub mod cms;
@@ -42,6 +43,7 @@ mod secrets;
 #[cfg(any(test, feature = "seal"))]
 pub mod seal;
 
+pub use bucket::{Bucket, BucketError, ObjectVersion, VersionList, Written};
 pub use ciphertext::{CiphertextError, read_ciphertext};
 pub use client::{Attestor, Client, KmsError, MAX_CIPHERTEXT_LEN, MAX_PLAINTEXT_LEN};
 pub use credentials::{Credentials, CredentialsError};

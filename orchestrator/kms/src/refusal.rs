@@ -78,15 +78,19 @@ pub(crate) fn judge(status: u16, code: &str) -> Verdict {
         "InvalidCiphertextException" => Reason::InvalidCiphertext,
         "InvalidKeyUsageException" => Reason::InvalidKeyUsage,
         "NotFoundException" | "ResourceNotFoundException" => Reason::NotFound,
+        "NoSuchBucket" => Reason::NotFound,
         "ExpiredTokenException" | "ExpiredToken" => Reason::ExpiredCredentials,
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException" => Reason::UnknownCredentials,
         "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "IncompleteSignature"
         | "IncompleteSignatureException"
+        | "RequestTimeTooSkewed"
         | "RequestExpired" => Reason::Signature,
         "ValidationException" | "ValidationError" | "InvalidParameterException" | "InvalidRequestException" => {
             Reason::InvalidRequest
@@ -101,6 +105,14 @@ impl Refusal {
         let printable = |text: &str, length| text.chars().filter(|char| !char.is_control()).take(length).collect();
         let (code, message) = (printable(code, MAX_CODE_LEN), printable(message, MAX_MESSAGE_LEN));
         Self { reason, status, code, message }
+    }
+
+    /// What AWS says, without what an operator of KMS should check.
+    pub(crate) fn fact(&self) -> String {
+        let Self { status, code, message, .. } = self;
+        let code = if code.is_empty() { "no error code" } else { code };
+        let message = if message.is_empty() { String::new() } else { format!(", \"{message}\"") };
+        format!("{code} (HTTP {status}){message}")
     }
 }
 
@@ -128,13 +140,7 @@ impl Reason {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reason, status, code, message } = self;
-        let code = if code.is_empty() { "no error code" } else { code };
-        write!(f, "{code} (HTTP {status})")?;
-        if !message.is_empty() {
-            write!(f, ", \"{message}\"")?;
-        }
-        write!(f, "; {}", reason.hint())
+        write!(f, "{}; {}", self.fact(), self.reason.hint())
     }
 }
 

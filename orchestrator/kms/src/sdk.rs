@@ -12,7 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::https::Https;
 
 /// For a client per call, as each may come with its own credentials; they share the connections.
-pub(crate) fn config(region: &str, endpoint: &Endpoint, https: &Https, credentials: &Credentials) -> SdkConfig {
+pub(crate) fn config(region: &str, endpoint: Option<&Endpoint>, https: &Https, credentials: &Credentials) -> SdkConfig {
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region.to_owned()))
@@ -23,7 +23,7 @@ pub(crate) fn config(region: &str, endpoint: &Endpoint, https: &Https, credentia
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-    config.set_endpoint_url(Some(endpoint.to_string()));
+    config.set_endpoint_url(endpoint.map(ToString::to_string));
     config.build()
 }
 
@@ -31,6 +31,15 @@ pub(crate) fn config(region: &str, endpoint: &Endpoint, https: &Https, credentia
 pub(crate) fn kms_endpoint(region: &str) -> Result<String, String> {
     use aws_sdk_kms::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
     let params = Params::builder().region(region).build().map_err(|error| error.to_string())?;
+    let resolver = DefaultResolver::new();
+    let endpoint = resolver.resolve_endpoint(&params).now_or_never().ok_or("no answer at once")?;
+    endpoint.map(|endpoint| endpoint.url().to_owned()).map_err(|error| error.to_string())
+}
+
+/// The URL of a bucket in a region.
+pub(crate) fn bucket_endpoint(region: &str, bucket: &str) -> Result<String, String> {
+    use aws_sdk_s3::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
+    let params = Params::builder().region(region).bucket(bucket).build().map_err(|error| error.to_string())?;
     let resolver = DefaultResolver::new();
     let endpoint = resolver.resolve_endpoint(&params).now_or_never().ok_or("no answer at once")?;
     endpoint.map(|endpoint| endpoint.url().to_owned()).map_err(|error| error.to_string())

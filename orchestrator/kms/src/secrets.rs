@@ -79,7 +79,7 @@ impl Secrets {
 
     fn sdk(&self, credentials: &Credentials) -> aws_sdk_secretsmanager::Client {
         let SecretsSettings { key, endpoint, .. } = &self.settings;
-        aws_sdk_secretsmanager::Client::new(&sdk::config(key.region(), endpoint, &self.https, credentials))
+        aws_sdk_secretsmanager::Client::new(&sdk::config(key.region(), Some(endpoint), &self.https, credentials))
     }
 }
 

@@ -11,7 +11,7 @@
 //! `HttpPutResponseHopLimit`. An enclave is one hop behind its parent, so it gets no credentials with a limit of 1, a
 //! frequent default. Here all answers have a TTL of 2.
 
-use crate::paths::{AWS, INTERNET_DIR, KMS, KMS_CONFIG_PATH};
+use crate::paths::{AWS, INTERNET_DIR, KMS, KMS_CONFIG_PATH, S3_FAULT_PATH};
 use crate::units::{Unit, in_internet};
 
 /// The service of the stand-in for KMS.
@@ -69,7 +69,7 @@ pub(super) fn units() -> [Unit; 2] {
     let (certificate, key) = (aws.certificate_path(), aws.key_path());
     let moto = format!(
         "/usr/bin/python3 {AWS} --https {} --certificate {certificate} --key {key} --metadata {METADATA_ADDRESS} \
-         --kms-config {KMS_CONFIG_PATH} --role {ENCLAVE_ROLE}",
+         --kms-config {KMS_CONFIG_PATH} --role {ENCLAVE_ROLE} --s3-faults {S3_FAULT_PATH}",
         aws.address
     );
     // Not at boot: it takes seconds to load, and the tunnels do not need it.

@@ -12,6 +12,10 @@ pub const NITRO_CLI: &str = "/usr/bin/nitro-cli";
 pub const KMS: &str = "/payload/bin/kms-stand-in";
 /// moto's program.
 pub const AWS: &str = "/payload/bin/aws.py";
+/// What stands before moto's S3, which the above imports.
+pub const S3: &str = "/payload/bin/s3.py";
+/// While it exists, S3 fails as it says.
+pub const S3_FAULT_PATH: &str = "/run/lab/internet/s3-faults";
 
 /// The lab's files that change.
 pub const RUN_DIR: &str = "/run/lab";

@@ -95,6 +95,7 @@ fn a_context_that_kms_would_not_take_is_refused() {
     let context = "{ purpose = \"ethereum-signer\" }";
     assert!(refused(context, "{}").starts_with("kms.encryption_context: is empty, expected at least one"));
     assert!(refused(context, "{ \"aws:x\" = \"y\" }").starts_with("kms.encryption_context: a name"));
+    assert!(refused(context, "{ ledger = \"a/b\" }").starts_with("kms.encryption_context: has an entry `ledger`"));
     let long = format!("{{ x = \"{}\" }}", "y".repeat(8192));
     assert!(refused(context, &long).starts_with("kms.encryption_context: 8199 bytes"));
 }
