@@ -121,10 +121,14 @@ fn check(path: &Path) -> Result<()> {
         write(&mut std::io::stderr(), &format!("{}: warning: {warning}\n", path.display()))?;
     }
     let nonces = config.signing.as_ref().map(|signing| format!("; {}", signing.nonce_memory())).unwrap_or_default();
+    let ledger = config.signing.as_ref().map(Signing::ledger).unwrap_or_default();
     let windows = config.signing.as_ref().map(Signing::windows).unwrap_or_default();
     let servers = config.signing.as_ref().map(Signing::servers).unwrap_or_default();
     let egress: String = config.rules.processes.iter().map(reach).collect();
-    write(&mut std::io::stdout(), &format!("{}: good{services}{nonces}\n{windows}{servers}{egress}", path.display()))
+    write(
+        &mut std::io::stdout(),
+        &format!("{}: good{services}{nonces}\n{ledger}{windows}{servers}{egress}", path.display()),
+    )
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<()> {

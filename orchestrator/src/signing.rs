@@ -3,6 +3,7 @@
 //! It runs in PID 1's network namespace, so it can reach the network only through wg0. The NSM is its only device.
 
 mod keys;
+mod ledger;
 mod names;
 mod witness;
 
@@ -89,9 +90,12 @@ fn prepare(
     resolver: TokioResolver,
     witness: Arc<Witness>,
 ) -> Result<(AwsKeys, Service<AwsKeys, Documents>)> {
-    let Signing { service, kms, secrets, imds } = signing;
+    let Signing { service, kms, secrets, imds, ledger } = signing;
     let keys = AwsKeys::new(kms, secrets, imds, Names(resolver), Arc::clone(&witness))?;
     let service = Service::new(service, config_digest, keys.clone(), Documents(witness))?;
+    if let Some(bucket) = ledger {
+        service.keep_ledger_in(keys.ledger(bucket));
+    }
     Ok((keys, service))
 }
 

@@ -14,6 +14,12 @@ pub fn decode_array<const N: usize>(digits: &str) -> Option<[u8; N]> {
     const_hex::check_raw(digits).then(|| const_hex::decode_to_array(digits).ok())?
 }
 
+/// Lower case, without `0x`.
+#[must_use]
+pub fn plain(bytes: &[u8]) -> String {
+    const_hex::encode(bytes)
+}
+
 /// Lower case, with `0x` in front.
 #[must_use]
 pub fn prefixed(bytes: &[u8]) -> String {
@@ -28,6 +34,7 @@ mod tests {
     fn digits_become_bytes_and_back() {
         assert_eq!(decode("00fFa1"), Some(vec![0, 0xff, 0xa1]));
         assert_eq!(prefixed(&[0, 0xff, 0xa1]), "0x00ffa1");
+        assert_eq!(plain(&[0, 0xff, 0xa1]), "00ffa1");
         assert_eq!(decode(""), Some(Vec::new()));
     }
 

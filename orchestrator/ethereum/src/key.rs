@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use k256::ecdsa::{Error, Signature, SigningKey, VerifyingKey};
 use thiserror::Error;
@@ -9,6 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::address::Address;
 use crate::recovery::recovers_to;
+
+/// HKDF's salt. Another one would forget what has been derived.
+const DERIVATION_SALT: &[u8] = b"enclave-wireguard";
 
 /// A key, with the address of its account. Zeroed when dropped; neither printed nor copied.
 pub struct SecretKey {
@@ -76,6 +80,19 @@ impl SecretKey {
         Zeroizing::new(const_hex::encode_prefixed(bytes.as_slice()))
     }
 
+    /// Derives a key for another purpose than signing (HKDF-SHA-256, RFC 5869). It is the same for the same purpose, and tells nothing of
+    /// this key or of those for other purposes.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let bytes = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
+        let mut derived = Zeroizing::new([0; 32]);
+        let secret = Salt::new(HKDF_SHA256, DERIVATION_SALT).extract(bytes.as_slice());
+        let info = [purpose.as_bytes()];
+        let filled = secret.expand(&info, HKDF_SHA256).and_then(|okm| okm.fill(derived.as_mut()));
+        filled.expect("32 bytes are what HKDF-SHA-256 gives at once");
+        derived
+    }
+
     /// `r`, `s` (the lower of the two) and whether the point's `y` is odd. The same hash gives the same signature (RFC 6979).
     pub(crate) fn sign(&self, hash: &[u8; 32]) -> Result<([u8; 32], [u8; 32], bool), Error> {
         let (signature, recovery) = self.key.sign_prehash_recoverable(hash)?;
@@ -121,6 +138,17 @@ mod tests {
         // The generator itself: EIP-55's capitals from another source.
         let one = SecretKey::parse(format!("{:064x}", 1).as_bytes()).unwrap();
         assert_eq!(one.address().to_string(), "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf");
+    }
+
+    /// Computed with Python's hmac: extract and expand of RFC 5869.
+    #[test]
+    fn derived_keys_are_those_of_rfc_5869() {
+        let key = SecretKey::parse(KEY.as_bytes()).unwrap();
+        assert_eq!(
+            const_hex::encode(key.derive("ledger name").as_slice()),
+            "813d23a939d6e98433b360e218622e7e61cb1614981bdfba8fe5dcb3d43e8507"
+        );
+        assert_ne!(*key.derive("ledger name"), *key.derive("ledger nonce"));
     }
 
     #[test]

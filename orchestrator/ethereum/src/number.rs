@@ -110,6 +110,15 @@ impl Uint {
         Self(self.0.saturating_sub(other.0))
     }
 
+    /// One of so many equal parts, rounded down.
+    ///
+    /// # Panics
+    /// There are no parts.
+    #[must_use]
+    pub fn divided_by(self, parts: u32) -> Self {
+        Self(self.0 / U256::from(parts))
+    }
+
     /// Whether it has at most this many bits.
     #[must_use]
     pub fn fits(self, bits: usize) -> bool {

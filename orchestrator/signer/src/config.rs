@@ -21,12 +21,14 @@
 //! address = "0x…"                       # optional: the only address that the key may have
 //! [signer.policy]                       # see crate::policy
 //! [signer.upstream.1]                   # optional, see crate::upstream
+//! [signer.ledger]                       # optional, see crate::ledger
 //! ```
 //!
 //! Instead of `client_ca` and `clients`, `open = true` lets everyone in who reaches the port. One of the two must be written.
 //! A client without keys may read `/metrics`.
 
 mod keys;
+mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,8 +47,10 @@ use crate::policy::{Policy, PolicyTable, Rules, Window};
 use crate::service::Limits;
 use crate::upstream::{self, Upstream, UpstreamTable};
 use keys::KeyTable;
+use ledger::LedgerTable;
 
 pub use keys::ConfiguredKey;
+pub use ledger::LedgerSettings;
 
 /// The signer's part of the configuration, checked.
 #[derive(Clone, Debug)]
@@ -65,6 +69,8 @@ pub struct Config {
     pub policy: Policy,
     /// The nodes that the signer asks, by chain.
     pub upstreams: BTreeMap<u64, Upstream>,
+    /// The bucket in which enclaves record what they sign.
+    pub ledger: Option<LedgerSettings>,
     /// The hubs that the signer calls. The caller fills them in, from tables of their own.
     pub homes: Vec<Home>,
 }
@@ -110,6 +116,7 @@ pub struct SignerTable {
     policy: PolicyTable,
     #[serde(default)]
     upstream: BTreeMap<String, UpstreamTable>,
+    ledger: Option<LedgerTable>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -162,8 +169,14 @@ impl SignerTable {
         let policy = self.policy.check("signer.policy")?;
         let keys = keys::check(self.keys)?;
         let upstreams = upstream::check("signer.upstream", self.upstream, &policy.chain_ids())?;
+        let ledger = self.ledger.map(LedgerTable::check).transpose()?;
+        // One write proves nothing about the other chains.
+        ensure!(
+            ledger.as_ref().is_none_or(|ledger| ledger.strict) || !policy.all_rules().any(Rules::allows_any_chain),
+            "signer.ledger.strict: false beside any_chain_authorizations = true, expected only one of the two"
+        );
         let (port, key_cache_time, homes) = (self.port, self.key_cache_time, Vec::new());
-        Ok(Config { port, key_cache_time, handshake_timeout, access, keys, policy, upstreams, homes })
+        Ok(Config { port, key_cache_time, handshake_timeout, access, keys, policy, upstreams, ledger, homes })
     }
 }
 

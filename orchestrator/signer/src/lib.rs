@@ -7,14 +7,16 @@
 //! | [`pool`] | transactions that no node would accept |
 //! | [`nonces`] | which transaction a nonce has been spent on |
 //! | [`windows`] | how much has been signed in a time |
-//! | [`ledger`] | both, spent at once |
+//! | [`spent`] | both, spent at once |
+//! | [`ledger`] | the same for all enclaves of a fleet, in a bucket that they share |
 //! | [`permission`] | who may use which keys |
 //! | [`explain`] | which rule decides about a request, on a host without keys |
 //! | [`config`] | the `[signer]` table of the measured configuration |
 //! | [`home`] | its `[[home]]` tables: the hubs that the signer calls |
 //! | [`upstream`] | its `[signer.upstream]` tables: the nodes that it asks |
 //!
-//! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. The caller supplies keys and documents: [`keys::Keys`] and [`keys::Attestor`].
+//! Requests and answers are in [`signer_api`], for clients too. [`service::Service::serve`] is the shell around it all. The caller supplies keys,
+//! documents and the bucket: [`keys::Keys`], [`keys::Attestor`] and [`ledger::Store`].
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -37,6 +39,7 @@ pub mod permission;
 pub mod policy;
 pub mod pool;
 pub mod service;
+pub mod spent;
 pub mod upstream;
 pub mod windows;
 

@@ -42,6 +42,7 @@ use ethereum::typed_data::TypedData;
 use thiserror::Error;
 
 pub use judges::Judges;
+pub(crate) use judges::identity;
 pub use table::PolicyTable;
 pub use windows::{Amounts, Window};
 
@@ -289,6 +290,11 @@ impl Rules {
     #[must_use]
     pub fn allows_nonce_reuse(&self) -> bool {
         self.nonce_reuse
+    }
+
+    /// Whether an authorisation may be for every chain.
+    pub(crate) fn allows_any_chain(&self) -> bool {
+        self.kinds.any_chain()
     }
 
     /// Whether the same transaction may be signed again with raised fees.

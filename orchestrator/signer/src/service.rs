@@ -32,7 +32,9 @@
 //! | 429 | `busy` | too many keys are being fetched, documents made for this client, or long bodies read; with `Retry-After` |
 //! | 500 | `internal` | a signature failed the signer's own check |
 //! | 502 | `key_refused`, `key_answer` | KMS or Secrets Manager refused, or sent an unexpected response |
-//! | 503 | `not_ready` | `/ready`: a configured key is not loaded; with `Retry-After` |
+//! | 502 | `ledger_refused` | S3 refused, or the ledger's bucket is not as it has to be |
+//! | 503 | `ledger_unavailable` | the ledger gave no answer in time; with `Retry-After` |
+//! | 503 | `not_ready` | `/ready`: a configured key is not loaded, or the ledger is not usable; with `Retry-After` |
 //! | 502 | `service_unavailable` | the service of a hub does not take the request, or does not answer it with HTTP |
 //! | 503 | `key_unavailable`, `attestation_unavailable` | AWS or the NSM is unavailable; with `Retry-After` |
 //! | 504 | `service_timeout` | the service of a hub did not answer in time |
@@ -78,11 +80,12 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::home::Home;
 use crate::keys::{Attestor, Keys, Resolve};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Store};
 use crate::metrics::Metrics;
 use crate::nonces::{Bounds, Nonces};
 use crate::permission::Access;
 use crate::policy::Policy;
+use crate::spent::Spent;
 use crate::tls::Identity;
 use crate::windows::Windows;
 use accounts::Accounts;
@@ -169,7 +172,8 @@ struct Shared<K, A> {
     chains: BTreeSet<u64>,
     cache: Cache,
     accounts: Accounts,
-    ledger: Mutex<Ledger>,
+    spent: Mutex<Spent>,
+    ledger: Option<Ledger>,
     metrics: Metrics,
     turns: Turns,
     bodies: Budget,
@@ -203,7 +207,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
         let identity = Identity::generate(&config.access)?;
         let binding = Binding { tls_key: identity.digest, config: config_digest };
         let nonces = Nonces::new(config.payers(), Bounds::default());
-        let ledger = Mutex::new(Ledger::new(nonces, Windows::new(config.payers(), config.windows())));
+        let spent = Mutex::new(Spent::new(nonces, Windows::new(config.payers(), config.windows())));
         let shared = Shared {
             keys,
             attestor,
@@ -212,7 +216,8 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             policy: config.policy,
             cache: Cache::new(config.key_cache_time),
             accounts: Accounts::new(config.keys),
-            ledger,
+            spent,
+            ledger: config.ledger.map(Ledger::new),
             metrics: Metrics::default(),
             turns: Turns::new(),
             bodies: Budget::new(limits.bodies),
@@ -252,6 +257,13 @@ impl<K: Keys, A: Attestor> Service<K, A> {
         self.shared.upstreams.resolve_with(resolver);
     }
 
+    /// Keeps the ledger of the configuration in this bucket. Without it nothing with a nonce is signed.
+    pub fn keep_ledger_in(&self, store: impl Store) {
+        if let Some(ledger) = &self.shared.ledger {
+            ledger.keep_in(store);
+        }
+    }
+
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key, for whatever else binds it.
     #[must_use]
     pub fn tls_key_digest(&self) -> [u8; 32] {
@@ -269,6 +281,12 @@ impl<K: Keys, A: Attestor> Service<K, A> {
         for at in 0..shared.accounts.count() {
             loading.spawn(accounts::keep_loading(Arc::clone(&shared), at));
         }
+        let checked = Arc::clone(&shared);
+        loading.spawn(async move {
+            if let Some(ledger) = &checked.ledger {
+                ledger.keep_checking().await;
+            }
+        });
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -290,7 +308,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
                 Some(ended) = loading.join_next() => note(ended),
                 _tick = sweep.tick() => {
                     shared.cache.evict(Instant::now());
-                    shared.ledger().expire(Instant::now());
+                    shared.spent().expire(Instant::now());
                     shared.closings.tell(Instant::now());
                 }
             }

@@ -19,6 +19,7 @@ use ethereum::number::Uint;
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::ledger::Part;
 use crate::nonces::Payer;
 use crate::policy::{Amounts, Window};
 
@@ -176,6 +177,19 @@ pub struct WindowMetrics {
     pub max_buckets: usize,
 }
 
+impl Plan<'_> {
+    /// What it adds to each window, for a ledger.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let part = |(scope, window, amount): &(Scope, &Window, Uint)| Part {
+            owner: scope.owner.clone(),
+            window: (*window).clone(),
+            chain_id: scope.chain_id,
+            amount: *amount,
+        };
+        self.parts.iter().map(part).collect()
+    }
+}
+
 impl Windows {
     /// Nothing signed yet; for so many payers. `owners` are all windows of the configuration, with the client whose they are.
     #[must_use]
@@ -240,7 +254,7 @@ impl Windows {
         Ok(Plan { share, id: spending.id, now, parts })
     }
 
-    /// Counts what was planned a moment before, under the same lock.
+    /// Counts what was planned. Without a ledger, under the same lock; with one, it has counted in between.
     pub(crate) fn spend(&mut self, plan: Plan<'_>) {
         let Plan { share: at, id, now, parts } = plan;
         let share = self.shares.get_mut(at).expect("plan() made it");

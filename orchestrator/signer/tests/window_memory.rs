@@ -7,10 +7,10 @@ use ethereum::amount::Wei;
 use ethereum::signable::Signable;
 use ethereum::transaction::{Kind, Transaction};
 use signer::config::SignerTable;
-use signer::ledger::Ledger;
 use signer::nonces::{Bounds, Nonces, Payer};
 use signer::permission::Caller;
 use signer::policy::Judges;
+use signer::spent::Spent;
 use signer::windows::{MAX_BUCKETS, MAX_MEMORY, Windows};
 use tokio::time::Instant;
 
@@ -50,7 +50,7 @@ fn key(number: u32) -> Address {
 #[test]
 fn a_full_memory_is_not_larger_than_documented() {
     let config = toml::from_str::<SignerTable>(CONFIG).unwrap().check().unwrap();
-    let mut ledger = Ledger::new(Nonces::new(1, Bounds::default()), Windows::new(1, config.windows()));
+    let mut spent = Spent::new(Nonces::new(1, Bounds::default()), Windows::new(1, config.windows()));
     let payer = Payer { client: "anyone", is_key_brought: false };
     let at = |nonce| {
         Signable::Transaction(Transaction {
@@ -70,10 +70,10 @@ fn a_full_memory_is_not_larger_than_documented() {
         for number in 0..keys + 1000 {
             let judges = Judges::new(&config.policy, key(number), &Caller::Anyone);
             let spending = judges.spending(payer, &at(round)).unwrap();
-            refused += usize::from(ledger.spend(payer, None, Some(&spending), now).is_err());
+            refused += usize::from(spent.spend(payer, None, Some(&spending), now).is_err());
         }
     }
-    assert_eq!((refused, ledger.metrics(now).1.buckets), (3000, MAX_BUCKETS));
+    assert_eq!((refused, spent.metrics(now).1.buckets), (3000, MAX_BUCKETS));
     let size = resident() - before;
     assert!(size < MAX_MEMORY, "{size} bytes");
     assert!(size > MAX_MEMORY / 4, "{size} bytes: this measures something else");

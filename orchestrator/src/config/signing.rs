@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use egress::{Destination, Host, Port};
-use kms::config::{ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
+use kms::config::{BucketSettings, ImdsSettings, ImdsTable, KmsSettings, KmsTable, SecretsSettings, SecretsTable};
 use service::Service;
-use signer::config::SignerTable;
+use signer::config::{LedgerSettings, SignerTable};
 use signer::home::{self, Home, HomeTable, HubIdentity, Offer, Port as ServicePort};
 use signer::nonces::{Bounds, Division};
 use signer::permission::{Access, Permission};
@@ -23,14 +23,17 @@ pub(crate) struct Signing {
     pub(crate) kms: KmsSettings,
     pub(crate) secrets: SecretsSettings,
     pub(crate) imds: ImdsSettings,
+    pub(crate) ledger: Option<BucketSettings>,
 }
 
 impl Signing {
-    /// What the signer itself connects to: KMS, Secrets Manager, the instance metadata service, hubs, the ports of services
+    /// What the signer itself connects to: KMS, Secrets Manager, the ledger's bucket, the instance metadata service, hubs, the ports of services
     /// that hubs ask, and upstreams.
     pub(super) fn destinations(&self) -> Result<Vec<Destination>> {
         let mut destinations = Vec::new();
-        for (key, endpoint) in [("kms.endpoint", &self.kms.endpoint), ("secrets.endpoint", &self.secrets.endpoint)] {
+        let ledger = self.ledger.as_ref().map(|bucket| ("signer.ledger.endpoint", &bucket.server));
+        let keys = [("kms.endpoint", &self.kms.endpoint), ("secrets.endpoint", &self.secrets.endpoint)];
+        for (key, endpoint) in keys.into_iter().chain(ledger) {
             let (host, port) = endpoint.host_and_port();
             let host: Host = host.parse().with_context(|| format!("{key}: {endpoint}"))?;
             destinations.push(Destination::At(host, Port::Tcp(port)));
@@ -78,9 +81,22 @@ impl Signing {
 
     /// Each client's share of the memory for nonces, for `orchestrator --check`.
     pub(crate) fn nonce_memory(&self) -> String {
+        if self.service.ledger.is_some() {
+            return "nonces: in the ledger".to_owned();
+        }
         let Division { payers, guaranteed, common } = Division::of(Bounds::default().runs, self.service.payers());
         let shares = if payers == 1 { "1 share".to_owned() } else { format!("{payers} shares") };
         format!("nonces: {shares} of {guaranteed} accounts on a chain, and {common} more in common")
+    }
+
+    /// A line about the ledger, for `orchestrator --check`.
+    pub(crate) fn ledger(&self) -> String {
+        let Some(settings @ LedgerSettings { bucket, owner, strict, .. }) = &self.service.ledger else {
+            return String::new();
+        };
+        let days = settings.retention.as_secs() / (24 * 60 * 60);
+        let strictness = if *strict { "all versions are listed" } else { "its administrators are trusted" };
+        format!("  signer keeps its ledger in the bucket {bucket} of account {owner}, for {days} days; {strictness}\n")
     }
 
     /// One line for each window, for `orchestrator --check`.
@@ -148,11 +164,20 @@ impl Tables {
             return Ok(None);
         };
         let kms = kms.context("kms: missing, expected [kms] with the key_arn of the KMS key for [signer]")?;
-        let kms = kms.check(dir)?;
-        let (mut service, secrets) = (signer.check()?, secrets.unwrap_or_default().check(&kms)?);
+        let (mut service, mut kms) = (signer.check()?, kms.check(dir)?);
+        if let Some(ledger) = &service.ledger {
+            kms.bind_to_ledger(&ledger.identity());
+        }
+        let secrets = secrets.unwrap_or_default().check(&kms)?;
         service.homes = home::check(home)?;
         check_secret_ids(&service, &secrets)?;
-        Ok(Some(Signing { service, secrets, imds: imds.unwrap_or_default().check()?, kms }))
+        let ledger = match &service.ledger {
+            None => None,
+            Some(LedgerSettings { bucket, owner, endpoint, .. }) => {
+                Some(BucketSettings::new(bucket.clone(), owner.clone(), endpoint.as_deref(), &kms)?)
+            }
+        };
+        Ok(Some(Signing { service, secrets, imds: imds.unwrap_or_default().check()?, ledger, kms }))
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 
 mod home;
+mod ledger;
 mod rpc;
 
 const GOOD: &str = r#"
@@ -293,4 +294,11 @@ fn a_process_may_look_up_the_names_of_its_destinations_alone() {
     assert_eq!((names(&config, "hello"), config.name_servers_of("hello")), (None, vec![]));
     let config = with("\"a.example:443\", \"anywhere\"");
     assert_eq!((names(&config, "hello"), config.name_servers_of("hello")), (None, config.name_servers.clone()));
+}
+
+/// A table of the samples in config/signer.toml, without its comment signs.
+fn sample(head: &str) -> String {
+    let (_, rest) = SIGNER.split_once(&format!("# {head}\n")).unwrap();
+    let lines = rest.lines().take_while(|line| line.starts_with("# ")).map(|line| line.trim_start_matches("# "));
+    format!("{head}\n{}\n", lines.collect::<Vec<_>>().join("\n"))
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use ethereum::key::SecretKey;
-use kms::config::{ImdsSettings, KmsSettings, SecretsSettings};
+use kms::config::{BucketSettings, ImdsSettings, KmsSettings, SecretsSettings};
 use kms::{
     AwsError, CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, RoleError, Secrets,
     SecretsError,
@@ -13,6 +13,7 @@ use signer::keys::{FetchedKey, GeneratedKey, KeyError, Keys};
 use signer_api::key::{Credential, KeyReference};
 use thiserror::Error;
 
+use super::ledger::S3;
 use super::names::Names;
 use super::witness::Recipients;
 use crate::nsm::witness::Witness;
@@ -21,11 +22,11 @@ use crate::nsm::witness::Witness;
 #[derive(Clone)]
 pub(super) struct AwsKeys(Arc<Aws>);
 
-struct Aws {
-    imds: Imds,
+pub(super) struct Aws {
+    pub(super) imds: Imds,
     secrets: Secrets,
     kms: KmsSettings,
-    https: Https,
+    pub(super) https: Https,
     witness: Arc<Witness>,
     /// Made once per boot; see [`AwsKeys::prepare`].
     client: OnceLock<Client<Recipients>>,
@@ -49,6 +50,11 @@ impl AwsKeys {
             witness,
             client: OnceLock::new(),
         })))
+    }
+
+    /// The ledger in this bucket, with the same credentials and connections.
+    pub(super) fn ledger(&self, settings: BucketSettings) -> S3 {
+        S3::new(Arc::clone(&self.0), settings)
     }
 
     /// Makes the RSA key that KMS encrypts to, which may take a second.
@@ -225,6 +231,6 @@ fn of_call(service: &str, error: CallError) -> KeyError {
 }
 
 /// An error and its causes.
-fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
     anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -77,16 +77,17 @@ impl Wallet {
     /// # Errors
     /// As [`Parent::output`].
     pub fn set_key(&self, secret_id: &str) -> Result<String> {
-        self.set_key_for(secret_id, CONTEXT)
+        self.set_key_for(secret_id, &[CONTEXT])
     }
 
-    /// As [`Wallet::set_key`], for another encryption context: `name=value`.
+    /// As [`Wallet::set_key`], for another encryption context, with entries `name=value`.
     ///
     /// # Errors
     /// As [`Parent::output`].
-    pub fn set_key_for(&self, secret_id: &str, context: &str) -> Result<String> {
-        let what = ["--secret-id", secret_id, "--key-arn", KEY_ARN, "--context", context];
-        self.run("set-key", &[&what[..], &["--aws-ca", WEB_CA_PATH, KEY_PATH]].concat())
+    pub fn set_key_for(&self, secret_id: &str, context: &[&str]) -> Result<String> {
+        let what = ["--secret-id", secret_id, "--key-arn", KEY_ARN];
+        let context: Vec<_> = context.iter().flat_map(|entry| ["--context", entry]).collect();
+        self.run("set-key", &[&what[..], &context, &["--aws-ca", WEB_CA_PATH, KEY_PATH]].concat())
     }
 
     /// The stored ciphertext, in base64.

@@ -20,6 +20,7 @@ mod deadlock;
 mod faults;
 mod home;
 mod host_changes;
+mod ledger;
 mod lifecycle;
 mod lists;
 mod nitro;

@@ -141,7 +141,7 @@ fn a_secret_that_is_not_there_and_what_kms_does_not_know_are_named() {
 #[test]
 fn a_ciphertext_of_another_purpose_is_not_opened_wherever_it_comes_from() {
     let (_shared, wallet) = client("test/mine");
-    wallet.set_key_for("test/other", "purpose=other").unwrap();
+    wallet.set_key_for("test/other", &["purpose=other"]).unwrap();
     let (mut payload, _) = vector("seed README example");
     payload["nonce"] = json!(5000);
     let inline = |secret_id| json!({"transaction_payload": payload, "encrypted_key": wallet.key(secret_id).unwrap()});

@@ -160,3 +160,32 @@ fn keys_are_named_by_a_secret_or_a_ciphertext_and_perhaps_an_address() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn a_ledger_is_a_bucket_with_its_account_and_a_time() {
+    let ledger = "[ledger]\nbucket = \"example-ledger\"\nowner = \"111122223333\"\nretention_years = 10\n";
+    let settings = check(&format!("{}{ledger}", good())).unwrap().ledger.unwrap();
+    assert_eq!((settings.identity().as_str(), settings.strict), ("111122223333/example-ledger", true));
+    assert_eq!(settings.retention, Duration::from_hours(10 * 366 * 24));
+    let refused =
+        |from: &str, to: &str| format!("{:#}", check(&format!("{}{}", good(), ledger.replace(from, to))).unwrap_err());
+    for wrong in ["ab", "Example", "a.b.c", "-abc", "abc-", "a/b", ""] {
+        let error = refused("example-ledger", wrong);
+        assert!(error.starts_with(&format!("signer.ledger.bucket: `{wrong}`, expected")), "{error}");
+    }
+    for wrong in ["11112222333", "1111-2222-33", "0x1122223333"] {
+        let error = refused("111122223333", wrong);
+        assert!(error.starts_with(&format!("signer.ledger.owner: `{wrong}`, expected the 12 digits")), "{error}");
+    }
+    for wrong in ["0", "101"] {
+        let error = refused("= 10\n", &format!("= {wrong}\n"));
+        assert!(error.starts_with(&format!("signer.ledger.retention_years: {wrong}, expected 1 to 100")), "{error}");
+    }
+    let trusting = format!("{ledger}strict = false\n");
+    assert!(!check(&format!("{}{trusting}", good())).unwrap().ledger.unwrap().strict);
+    let delegates = "nonce_reuse = false\ndelegates = [\"0x63c0c19a282a1B52b07dD5a65b58948A07DAE32B\"]\nany_chain_authorizations = true";
+    let both = format!("{}{trusting}", good().replacen("nonce_reuse = false", delegates, 1));
+    let error = format!("{:#}", check(&both).unwrap_err());
+    assert!(error.starts_with("signer.ledger.strict: false beside any_chain_authorizations"), "{error}");
+    check(&both.replace("strict = false", "strict = true")).unwrap();
+}

@@ -90,7 +90,7 @@ impl<'a> Judges<'a> {
 }
 
 /// What stays the same when fees are raised.
-fn identity(subject: &Signable) -> [u8; 32] {
+pub(crate) fn identity(subject: &Signable) -> [u8; 32] {
     match subject {
         Signable::Transaction(transaction) => {
             Unsigned::new(&Signable::Transaction(transaction.with_fees(Fees::default()))).hash()

@@ -77,6 +77,11 @@ impl KindRules {
         }
     }
 
+    /// Whether an authorisation may be for every chain.
+    pub(super) fn any_chain(&self) -> bool {
+        self.any_chain_authorizations
+    }
+
     /// Judges what is to be signed by its kind.
     pub(super) fn check(&self, subject: &Signable, chain_ids: &Allowed<u64>) -> Result<(), Refusal> {
         match subject {

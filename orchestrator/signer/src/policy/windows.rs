@@ -110,6 +110,20 @@ impl Window {
         }
     }
 
+    /// What it counts, for which its maximum does not matter.
+    pub(crate) fn counts(&self) -> String {
+        match self.limit {
+            Limit::Value(_) => "ether".to_owned(),
+            Limit::Count(_) => "signatures".to_owned(),
+            Limit::Token { token, .. } => format!("token {token}"),
+        }
+    }
+
+    /// The length of the window.
+    pub(crate) fn length(&self) -> Duration {
+        self.period
+    }
+
     /// The length of the window in words.
     pub(crate) fn period(&self) -> String {
         format_duration(self.period).to_string()

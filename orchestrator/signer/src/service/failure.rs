@@ -8,9 +8,10 @@ use signer_api::RequestError;
 use signer_api::answer::{ErrorAnswer, Refusal};
 
 use crate::keys::{AttestorError, KeyError};
-use crate::ledger::SpendError;
+use crate::ledger::{LedgerError, StoreError};
 use crate::permission::Denied;
 use crate::policy::{self, Rule};
+use crate::spent::SpendError;
 
 /// One row of the table of errors in [`super`].
 #[derive(Debug)]
@@ -90,6 +91,29 @@ impl From<KeyError> for Failure {
         };
         let field = matches!(error, KeyError::SecretId(_)).then(|| "secret_id".to_owned());
         Self { field, ..Self::new(status, code, error.to_string()) }
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        match &error {
+            LedgerError::Store(StoreError::Unavailable(_)) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", error.to_string())
+            }
+            LedgerError::Store(StoreError::Refused(_)) => {
+                Self::new(StatusCode::BAD_GATEWAY, "ledger_refused", error.to_string())
+            }
+            LedgerError::Lease(lease) => {
+                let client = lease.client().map(str::to_owned);
+                Self::from(policy::Refusal { rule: Rule::Windows, problem: error.to_string(), client })
+            }
+            LedgerError::Spent { .. }
+            | LedgerError::Garbage { .. }
+            | LedgerError::Foreign { .. }
+            | LedgerError::Crowded { .. } => {
+                Self::from(policy::Refusal { rule: Rule::NonceReuse, problem: error.to_string(), client: None })
+            }
+        }
     }
 }
 

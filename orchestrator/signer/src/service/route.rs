@@ -21,6 +21,7 @@ use super::sign::Order;
 use super::turns::Asker;
 use super::{Shared, accept};
 use crate::keys::{Attestor, AttestorError, Keys};
+use crate::ledger::Ledger;
 use crate::metrics::Collect;
 use crate::permission::Caller;
 
@@ -161,7 +162,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             Route::Ready => self.ready(),
             Route::Metrics => {
                 caller.is_known()?;
-                let (nonces, windows) = self.ledger().metrics(Instant::now());
+                let (nonces, windows) = self.spent().metrics(Instant::now());
                 let cache = self.cache.metrics();
                 let others: [&dyn Collect; 7] =
                     [&cache, &nonces, &windows, &*self.seats, &self.closings, &self.homes, &self.upstreams];
@@ -177,8 +178,11 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         Ok(body::read(request.into_body(), &self.bodies, self.limits.body).await?)
     }
 
-    /// How many keys are not there is for anybody, and which ones for clients: `health_status`.
+    /// How many keys are not there is for anybody, and which ones for clients: `health_status`. What is wrong with the ledger, the log has.
     fn ready(&self) -> Result<Answer, Failure> {
+        if self.ledger.as_ref().and_then(Ledger::problem).is_some() {
+            return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "the ledger is not usable"));
+        }
         let (missing, all) = (self.accounts.missing().len(), self.accounts.count());
         match missing {
             0 => Ok(Answer::json(br#"{"status":"ready"}"#.to_vec())),

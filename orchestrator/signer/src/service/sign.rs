@@ -16,11 +16,13 @@ use super::Shared;
 use super::failure::Failure;
 use crate::cache::Id;
 use crate::keys::{Attestor, KeyError, Keys};
-use crate::ledger::Ledger;
+use crate::ledger::Claim;
 use crate::nonces::Wanted;
 use crate::permission::Caller;
-use crate::policy::Judges;
+use crate::policy::{Judges, identity};
 use crate::pool;
+use crate::spent::Spent;
+use crate::windows::Plan;
 
 /// What a client wants signed, and with which key.
 pub(super) struct Order<'a> {
@@ -50,9 +52,23 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         }
         let payer = caller.payer(self.is_brought(reference, credential) && !self.policy.names(address));
         let (hash, may_bump) = (unsigned.hash(), judges.allow_fee_bump());
-        let nonce = (!judges.allow_nonce_reuse()).then_some(Wanted { key: address, subject, hash, may_bump });
         let windows = judges.spending(payer, subject);
-        self.ledger().spend(payer, nonce.as_ref(), windows.as_ref(), Instant::now())?;
+        let is_once = !judges.allow_nonce_reuse();
+        match &self.ledger {
+            Some(ledger) => {
+                let plan = windows.map(|spending| self.spent().plan(&spending, Instant::now())).transpose()?;
+                let parts = plan.as_ref().map(Plan::parts).unwrap_or_default();
+                let claims = if is_once { claims(address, subject, hash, may_bump) } else { Vec::new() };
+                ledger.spend(&key, &parts, &claims).await?;
+                if let Some(plan) = plan {
+                    self.spent().count(plan);
+                }
+            }
+            None => {
+                let nonce = is_once.then_some(Wanted { key: address, subject, hash, may_bump });
+                self.spent().spend(payer, nonce.as_ref(), windows.as_ref(), Instant::now())?;
+            }
+        }
         let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
         self.metrics.signed();
         note_signed(caller, address, subject, &signed);
@@ -77,8 +93,8 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         }
     }
 
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn spent(&self) -> MutexGuard<'_, Spent> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn fetch(
@@ -95,6 +111,25 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
 
     pub(super) fn too_slow(&self) -> KeyError {
         KeyError::Unavailable(format!("no answer within {:?}", self.limits.fetch))
+    }
+}
+
+/// The nonces that a signature spends: of a transaction its own, and those of authorisations of its account. These come first: if one of
+/// them is spent on something else, the transaction's is not spent.
+fn claims(key: Address, subject: &Signable, hash: [u8; 32], may_bump: bool) -> Vec<Claim> {
+    let of = |authorization: &Authorization| {
+        let (Authorization { chain_id, nonce, .. }, payload) = (authorization, authorization.hash());
+        Claim { chain: *chain_id, nonce: *nonce, payload, identity: payload, may_bump: false }
+    };
+    match subject {
+        Signable::Transaction(transaction) => {
+            let (chain, nonce, identity) = (transaction.chain_id, transaction.nonce, identity(subject));
+            let own = transaction.authorizations().iter().filter(|signed| signed.authority() == Some(key));
+            let claim = Claim { chain, nonce, payload: hash, identity, may_bump };
+            own.map(|own| of(&own.authorization)).chain([claim]).collect()
+        }
+        Signable::Authorization(authorization) => vec![of(authorization)],
+        Signable::Message(_) | Signable::TypedData(_) => Vec::new(),
     }
 }
 

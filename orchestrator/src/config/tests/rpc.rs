@@ -1,13 +1,6 @@
 //! `[[signer.keys]]` and `[signer.upstream]`, beside the other tables.
 
-use super::{SAMPLE, SIGNER, parse, reach};
-
-/// A table of the samples in config/signer.toml, without its comment signs.
-fn sample(head: &str) -> String {
-    let (_, rest) = SIGNER.split_once(&format!("# {head}\n")).unwrap();
-    let lines = rest.lines().take_while(|line| line.starts_with("# ")).map(|line| line.trim_start_matches("# "));
-    format!("{head}\n{}\n", lines.collect::<Vec<_>>().join("\n"))
-}
+use super::{SAMPLE, SIGNER, parse, reach, sample};
 
 fn error(text: &str) -> String {
     format!("{:#}", parse(text).unwrap_err())

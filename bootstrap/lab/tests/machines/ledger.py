@@ -1,0 +1,124 @@
+"""What the ledger's test does on the parent: an administrator of the bucket, and clients that race.
+
+It prints one line of JSON. TEST ONLY: the key id is nobody's.
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+
+import boto3
+
+ENDPOINT = "https://s3.eu-central-1.amazonaws.com"
+CA_PATH = sys.argv[1]
+
+
+def bucket(name):
+    """Makes the ledger's bucket."""
+    client().create_bucket(
+        Bucket=name,
+        CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
+        ObjectLockEnabledForBucket=True,
+    )
+
+
+def hide(name):
+    """Puts a delete marker over each object."""
+    for version in versions(name):
+        client().delete_object(Bucket=name, Key=version["Key"])
+
+
+def versions(name):
+    """All versions: object, lock, content."""
+    found = client().get_paginator("list_object_versions").paginate(Bucket=name)
+    return [version for page in found for version in page.get("Versions", [])]
+
+
+def records(name):
+    """The content of each version, and how it is locked."""
+    for version in versions(name):
+        answer = client().get_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
+        yield {"name": version["Key"], "lock": answer["ObjectLockMode"], "content": answer["Body"].read().decode()}
+
+
+def put(name, key, content):
+    """Writes another version."""
+    client().put_object(Bucket=name, Key=key, Body=content.encode())
+
+
+def shorten(name):
+    """Tries to end the retention of each version; the errors."""
+    for version in versions(name):
+        place = {"Bucket": name, "Key": version["Key"], "VersionId": version["VersionId"]}
+        for attempt in (
+            lambda: client().put_object_retention(**place, Retention={"Mode": "COMPLIANCE", "RetainUntilDate": "2026-01-01"}),
+            lambda: client().delete_object(**place, BypassGovernanceRetention=True),
+        ):
+            try:
+                attempt()
+                yield "done"
+            except client().exceptions.ClientError as error:
+                yield error.response["Error"]["Code"]
+
+
+def client():
+    """Somebody who may do everything."""
+    keys = {"aws_access_key_id": "AKIATESTONLYADMIN000", "aws_secret_access_key": "x"}
+    return boto3.client("s3", endpoint_url=ENDPOINT, verify=CA_PATH, region_name="eu-central-1", **keys)
+
+
+class Enclave:
+    """A connection to a signer, which stays open. Whose it is, other tests verify."""
+
+    def __init__(self, address):
+        self.address = address
+        self.streams = None
+
+    async def sign(self, body):
+        """The status and the answer."""
+        if self.streams is None:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self.streams = await asyncio.open_connection(self.address, 443, ssl=context)
+        reader, writer = self.streams
+        text = json.dumps(body)
+        writer.write(f"POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length: ")[1].split("\r\n")[0])
+        return int(head.split(" ")[1]), json.loads(await reader.readexactly(length))
+
+
+async def race(request, first, count, *addresses):
+    """Asks each enclave at once for another payload of the same nonce; what was signed for each nonce."""
+    enclaves = [Enclave(address) for address in addresses]
+    outcomes = []
+    for nonce in range(int(first), int(first) + int(count)):
+        bodies = []
+        for at in range(len(enclaves)):
+            body = json.loads(request)
+            body["transaction_payload"] |= {"nonce": nonce, "value": f"0.0{at + 1}"}
+            bodies.append(body)
+        answers = await asyncio.gather(*(enclave.sign(body) for enclave, body in zip(enclaves, bodies, strict=True)))
+        outcomes.append([signed_or_why(*answer) for answer in answers])
+    return outcomes
+
+
+def signed_or_why(status, answer):
+    """What was signed, or the rule or code that refused it."""
+    if status == 200:
+        return "signed " + answer["transaction_hash"]
+    return "{code} {field}".format(**{"field": "", **answer["error"]})
+
+
+def main():
+    """One verb and its arguments."""
+    verb, *arguments = sys.argv[2:]
+    if verb == "race":
+        said = asyncio.run(race(*arguments))
+    else:
+        said = {"bucket": bucket, "hide": hide, "put": put, "records": records, "shorten": shorten}[verb](*arguments)
+    print(json.dumps(said if said is None or isinstance(said, list) else list(said)))
+
+
+main()
