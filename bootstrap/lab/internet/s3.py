@@ -7,6 +7,7 @@
 | makes one of several conditional writes at the same moment succeed, and answers 409 to others | may let all succeed |
 | refuses to shorten the retention of COMPLIANCE | shortens it |
 | refuses retention that is over, signatures of another region, and clocks that differ by more than 15 minutes | takes them |
+| lists versions in a time that depends on what is listed | copies all objects of the bucket each time |
 | names the element of GetBucketVersioning as documented | names it otherwise |
 | refuses what the role's policy does not allow | takes it, unless its IAM is switched on for everybody |
 
@@ -33,6 +34,7 @@ from urllib.parse import parse_qs
 from xml.etree import ElementTree
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.utils import _VersionedKeyStore
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
@@ -68,6 +70,20 @@ OPERATIONS = {
 OTHERS = {"GET": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject", "HEAD": "HeadObject"}
 
 
+# Of each thread: the start of the names that are listed.
+LISTED = threading.local()
+ALL = _VersionedKeyStore.iterlists
+
+
+def iterate(store):
+    """The objects that are listed."""
+    prefix = getattr(LISTED, "prefix", "")
+    return ((name, versions) for name, versions in ALL(store) if name.startswith(prefix))
+
+
+_VersionedKeyStore.iterlists = iterate
+
+
 class S3:
     """moto with S3's conditions."""
 
@@ -93,6 +109,7 @@ class S3:
             return answer(environ, start_response)
         if fault == "late":
             time.sleep(3)
+        LISTED.prefix = request.args.get("prefix", "") if operation == "ListObjectVersions" else ""
         answered = self.written(request) if operation == "PutObject" else Response.from_app(self.moto, environ)
         if operation == "GetBucketVersioning":
             answered.set_data(answered.get_data().replace(b"GetBucketVersioningResponse", b"VersioningConfiguration"))
@@ -217,6 +234,9 @@ class KeepAlive(WSGIRequestHandler):
     """Connections stay open, as S3's do: the library closes each, and a handshake is most of the time of a request."""
 
     protocol_version = "HTTP/1.1"
+
+    def log_request(self, code="-", size="-"):
+        """A line for each takes longer than many a request; S3's own are in no log by default."""
 
     def send_header(self, keyword, value):
         if (keyword, value) != ("Connection", "close") or self.command == "HEAD":

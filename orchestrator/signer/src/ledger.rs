@@ -32,6 +32,7 @@ mod leases;
 mod record;
 mod store;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ pub use record::{LeaseRecord, MAX_LEN, NonceRecord, RecordError};
 pub use store::{Creation, Store, StoreError, Version, Versions};
 
 use crate::config::LedgerSettings;
+use crate::metrics::{Collect, Snapshot};
 use key::LedgerKey;
 use leases::{Desk, Leases, Taken};
 
@@ -70,7 +72,11 @@ pub(crate) struct Ledger {
     leases: Leases,
     /// Why the bucket is not known to be right; none: it is.
     doubt: Mutex<Option<StoreError>>,
+    /// What came of requests, by outcome.
+    outcomes: [AtomicU64; OUTCOMES.len()],
 }
+
+const OUTCOMES: [&str; 5] = ["ok", "spent", "window", "foreign", "away"];
 
 /// A nonce, and what it is to be spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +103,7 @@ enum Found {
 impl Ledger {
     pub(crate) fn new(settings: LedgerSettings) -> Self {
         let doubt = Mutex::new(Some(StoreError::Unavailable("the bucket has not been checked yet".to_owned())));
-        Self { settings, store: OnceLock::new(), leases: Leases::default(), doubt }
+        Self { settings, store: OnceLock::new(), leases: Leases::default(), doubt, outcomes: Default::default() }
     }
 
     /// Uses this bucket. A second one is ignored.
@@ -118,8 +124,10 @@ impl Ledger {
                     return;
                 }
                 Err(problem) => {
-                    error!(ledger = %self.settings.identity(), %problem, "ledger: nothing with a nonce or in a window is signed");
-                    *self.doubt() = Some(problem);
+                    let before = self.doubt().replace(problem.clone());
+                    if before.as_ref() != Some(&problem) {
+                        error!(ledger = %self.settings.identity(), %problem, "ledger: nothing with a nonce or in a window is signed");
+                    }
                 }
             }
             sleep(CHECK_PAUSE).await;
@@ -159,6 +167,12 @@ impl Ledger {
         let spent = timeout(DEADLINE, spending).await.unwrap_or_else(|_elapsed| Err(too_late(DEADLINE).into()));
         if spent.is_err() {
             taken.into_iter().for_each(Taken::give_back);
+        }
+        let outcome = spent.as_ref().map_or_else(LedgerError::outcome, |()| "ok");
+        if let Some(at) = OUTCOMES.iter().position(|name| *name == outcome)
+            && let Some(count) = self.outcomes.get(at)
+        {
+            count.fetch_add(1, Ordering::Relaxed);
         }
         spent.inspect_err(|error| warn!(key = %key.address(), %error, "ledger"))
     }
@@ -239,6 +253,20 @@ impl Ledger {
 
     fn doubt(&self) -> MutexGuard<'_, Option<StoreError>> {
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for Ledger {
+    fn collect(&self, snapshot: &Snapshot) {
+        let ready = usize::from(self.problem().is_none());
+        snapshot.gauge("signer_ledger_ready", "1 if the ledger's bucket is as it has to be.", ready);
+        let counts = OUTCOMES.iter().zip(&self.outcomes);
+        snapshot.counters(
+            "signer_ledger_requests_total",
+            "What a signature needed of the ledger, by outcome.",
+            "outcome",
+            counts.map(|(outcome, count)| (*outcome, count.load(Ordering::Relaxed))),
+        );
     }
 }
 

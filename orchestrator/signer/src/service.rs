@@ -207,7 +207,8 @@ impl<K: Keys, A: Attestor> Service<K, A> {
         let identity = Identity::generate(&config.access)?;
         let binding = Binding { tls_key: identity.digest, config: config_digest };
         let nonces = Nonces::new(config.payers(), Bounds::default());
-        let spent = Mutex::new(Spent::new(nonces, Windows::new(config.payers(), config.windows())));
+        let windows = Windows::new(config.payers(), config.windows()).in_ledger(config.ledger.is_some());
+        let spent = Mutex::new(Spent::new(nonces, windows));
         let shared = Shared {
             keys,
             attestor,

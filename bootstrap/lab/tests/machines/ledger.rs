@@ -10,11 +10,20 @@ use serde_json::{Value, json};
 const VECTORS: &str = include_str!("../../../../orchestrator/signer/tests/vectors/ethereum-transactions.json");
 const SCRIPT: &str = include_str!("ledger.py");
 const BUCKET: &str = "lab-ledger";
-const TABLES: &str = "[signer.ledger]\nbucket = \"lab-ledger\"\nowner = \"111122223333\"\nretention_years = 1\n";
+const TABLES: &str = r#"
+[signer.ledger]
+bucket = "lab-ledger"
+owner = "111122223333"
+retention_years = 1
+
+[[signer.policy.windows]]
+period = "24h"
+max_count = 100000
+"#;
 const SECRET: &str = "test/ledger";
 /// The enclaves in the tunnel, from the parent.
 const ADDRESSES: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
-const RACES: usize = 500;
+const RACES: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request of the published key's first test vector with another nonce and value.
@@ -46,9 +55,17 @@ fn refusal(wallet: &Wallet, enclave: usize, nonce: u64, value: &str) -> String {
     format!("{:#}", wallet.sign(&url, &request(nonce, value)).expect_err("a refusal"))
 }
 
+/// Signs; where S3 takes more than two seconds, as it may here, the client repeats the same request.
 fn signed(wallet: &Wallet, enclave: usize, nonce: u64, value: &str) -> String {
     let url = format!("https://{}", ADDRESSES[enclave]);
-    wallet.sign(&url, &request(nonce, value)).unwrap().0
+    for _ in 0..5 {
+        match wallet.sign(&url, &request(nonce, value)) {
+            Ok((transaction, _)) => return transaction,
+            Err(error) if format!("{error:#}").contains("ledger_unavailable") => {}
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+    panic!("nonce {nonce}: S3 is away")
 }
 
 #[test]
@@ -77,7 +94,7 @@ fn keep_one_ledger(shared: &SharedLab, second: EnclaveId) {
     let enclaves = [EnclaveId::FIRST, second].map(|id| variant.boot(id).unwrap());
     for enclave in &enclaves {
         // There is no bucket yet.
-        enclave.wait_console("ledger: nothing with a nonce is signed", PATIENCE).unwrap();
+        enclave.wait_console("ledger: nothing with a nonce or in a window is signed", PATIENCE).unwrap();
         enclave.wait_console("NoSuchBucket", PATIENCE).unwrap();
     }
     let wallet = Wallet::trusting(parent.clone(), variant.eif_path()).unwrap();
@@ -93,9 +110,9 @@ fn keep_one_ledger(shared: &SharedLab, second: EnclaveId) {
     }
 
     a_key_without_the_ledger_in_its_context_is_not_opened(&wallet);
-    races(&parent);
     an_administrator_changes_nothing(&parent, &wallet);
     a_ledger_that_is_away_refuses(&parent, &wallet);
+    races(&parent);
     let [_, second] = enclaves;
     what_a_killed_enclave_reserved_stays_so(&parent, &wallet, || assert!(second.stop().unwrap()));
 }
@@ -110,59 +127,54 @@ fn a_key_without_the_ledger_in_its_context_is_not_opened(wallet: &Wallet) {
 fn races(parent: &Parent) {
     let (first, count) = ("1000", RACES.to_string());
     let body = request(0, "0").to_string();
-    let start = Instant::now();
     let outcomes = script(parent, "race", &[&body, first, &count, ADDRESSES[0], ADDRESSES[1]]);
-    eprintln!("{RACES} races in {:?}", start.elapsed());
     let outcomes: Vec<[String; 2]> = serde_json::from_value(outcomes).unwrap();
     assert_eq!(outcomes.len(), RACES);
-    let mut won = [0; 2];
     for (nonce, outcome) in outcomes.iter().enumerate() {
         let winners: Vec<_> = (0..2).filter(|at| outcome[*at].starts_with("signed ")).collect();
         let [winner] = winners[..] else { panic!("nonce {nonce}: {outcome:?}") };
-        won[winner] += 1;
         let loser = &outcome[1 - winner];
         assert!(loser.contains("policy_refused") && loser.contains("nonce"), "nonce {nonce}: {outcome:?}");
     }
-    eprintln!("won by each enclave: {won:?}");
 }
 
 fn an_administrator_changes_nothing(parent: &Parent, wallet: &Wallet) {
     let (one, other) = ("0.01", "0.02");
     let transaction = signed(wallet, 0, 3000, one);
     assert_eq!(signed(wallet, 1, 3000, one), transaction, "the same request has the same signature");
-    let names = |nonce: u64| -> Vec<String> {
-        let records = script(parent, "records", &[BUCKET]);
-        let of_nonce = |record: &&Value| record["content"].as_str().unwrap().contains(&format!("\"nonce\":{nonce},"));
-        let records = records.as_array().unwrap().iter().filter(of_nonce);
-        records.map(|record| record["name"].as_str().unwrap().to_owned()).collect()
-    };
+    for nonce in [3001, 3002] {
+        signed(wallet, 0, nonce, one);
+    }
     let records = script(parent, "records", &[BUCKET]);
-    assert!(records.as_array().unwrap().iter().all(|record| record["lock"] == "COMPLIANCE"), "{records}");
-    let [name] = &names(3000)[..] else { panic!("one record") };
-    let record = records.as_array().unwrap().iter().find(|record| record["name"] == name.as_str()).unwrap();
-    let content = record["content"].as_str().unwrap();
+    let records = records.as_array().unwrap();
+    assert!(records.iter().all(|record| record["lock"] == "COMPLIANCE"), "{records:?}");
+    let text = |record: &Value, member: &str| record[member].as_str().unwrap().to_owned();
+    assert!(records.iter().any(|record| text(record, "name").starts_with("lease/")), "{records:?}");
+    let of = |nonce: u64| {
+        let is_it = |record: &&Value| text(record, "content").contains(&format!("\"nonce\":{nonce},"));
+        let [record] = records.iter().filter(is_it).collect::<Vec<_>>()[..] else { panic!("{nonce}: {records:?}") };
+        (text(record, "name"), text(record, "content"))
+    };
+    let (name, content) = of(3000);
 
     // Behind a delete marker.
-    parent_hides(parent, name);
+    script(parent, "hide", &[BUCKET, &name]);
     let error = refusal(wallet, 1, 3000, other);
     assert!(error.contains("nonce_reuse") && error.contains("is spent in the ledger"), "{error}");
     // A later version that nobody with the key has made, and a copy of another nonce's record.
-    for (nonce, text, expected) in [
+    let cases = [
         (3001, "garbage", "not a record that this key has made"),
-        (3002, content, "is a record of nonce 3000 on chain 4"),
-    ] {
-        signed(wallet, 0, nonce, one);
-        let [name] = &names(nonce)[..] else { panic!("one record") };
-        script(parent, "put", &[BUCKET, name, text]);
+        (3002, &content, "a record of nonce 3000 on chain 4"),
+    ];
+    for (nonce, text, expected) in cases {
+        let (name, _) = of(nonce);
+        script(parent, "put", &[BUCKET, &name, text]);
         let error = refusal(wallet, 0, nonce, one);
-        assert!(error.contains("nonce_reuse") && error.contains(expected) && error.contains(name), "{error}");
+        assert!(error.contains("nonce_reuse") && error.contains(expected) && error.contains(&name), "{error}");
     }
-    let tries = script(parent, "shorten", &[BUCKET, name]);
+    let tries = script(parent, "shorten", &[BUCKET, &name]);
+    assert_eq!(tries.as_array().unwrap().len(), 4, "two versions: {tries}");
     assert!(tries.as_array().unwrap().iter().all(|code| code == "AccessDenied"), "{tries}");
-}
-
-fn parent_hides(parent: &Parent, name: &str) {
-    script(parent, "hide", &[BUCKET, name]);
 }
 
 fn a_ledger_that_is_away_refuses(parent: &Parent, wallet: &Wallet) {

@@ -84,6 +84,18 @@ pub enum LedgerError {
     Store(#[from] StoreError),
 }
 
+impl LedgerError {
+    /// One word for the metrics.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Spent { .. } => "spent",
+            Self::Lease(error) if matches!(**error, LeaseError::Exceeded { .. }) => "window",
+            Self::Garbage { .. } | Self::Foreign { .. } | Self::Crowded { .. } | Self::Lease(_) => "foreign",
+            Self::Store(_) => "away",
+        }
+    }
+}
+
 /// A window has no room.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LeaseError {

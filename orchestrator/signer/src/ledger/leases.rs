@@ -185,7 +185,7 @@ impl Desk<'_> {
             let keep = part.counts_for() + KEEP_MORE;
             match within(ATTEMPT, self.store.create(&name, &content, keep)).await {
                 Ok(Creation::Made { version }) if self.strict => {
-                    self.refresh(account, part, scope, folder, Some((&version, amount))).await?;
+                    self.refresh(account, part, scope, folder, Some((&name, &version, amount))).await?;
                     if account.counted() > part.window.max() {
                         return Err(exceeded(part, account.counted().saturating_sub(amount)));
                     }
@@ -211,7 +211,7 @@ impl Desk<'_> {
         part: &Part,
         scope: &str,
         folder: &str,
-        made: Option<(&str, Uint)>,
+        made: Option<(&str, &str, Uint)>,
     ) -> Result<String, LedgerError> {
         let (length, counts_for) = (part.window.length(), part.counts_for());
         // An epoch's name is before those of its leases.
@@ -231,8 +231,8 @@ impl Desk<'_> {
             after = listed.last().map(|version| version.name.clone());
         };
         account.pass(now, counts_for);
-        if let Some((id, amount)) = made {
-            let version = listed.iter().find(|version| version.id == id);
+        if let Some((name, id, amount)) = made {
+            let version = listed.iter().find(|version| version.name == name && version.id == id);
             let missing = || StoreError::Unavailable("S3's list lacks what has just been written".to_owned());
             account.count(version.ok_or_else(missing)?, amount);
         }

@@ -166,7 +166,8 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
                 let cache = self.cache.metrics();
                 let others: [&dyn Collect; 7] =
                     [&cache, &nonces, &windows, &*self.seats, &self.closings, &self.homes, &self.upstreams];
-                let page = self.metrics.page(&others);
+                let ledger = self.ledger.as_ref().map(|ledger| -> &dyn Collect { ledger });
+                let page = self.metrics.page(&others.into_iter().chain(ledger).collect::<Vec<_>>());
                 Ok(Answer::new(prometheus::TEXT_FORMAT, page.into_bytes()))
             }
             Route::Unknown => Err(Failure::new(StatusCode::NOT_FOUND, "not_found", "no such path")),

@@ -138,6 +138,11 @@ pub(super) async fn start_with(config: Config, limits: Limits) -> Server {
     let keys = FakeKeys::default();
     let fetches = Arc::clone(&keys.fetches);
     let service = Service::with_limits(config, [9; 32], keys, FakeAttestor, limits).unwrap();
+    serve(service, fetches).await
+}
+
+/// Serves on loopback.
+pub(super) async fn serve(service: Service<FakeKeys, FakeAttestor>, fetches: Arc<AtomicUsize>) -> Server {
     service.resolve_with(Loopback);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -7,6 +7,7 @@ mod documents;
 mod endpoints;
 mod harness;
 mod home;
+mod ledger;
 mod limits;
 mod memory;
 mod nonces;
