@@ -8,6 +8,7 @@
 | refuses to shorten the retention of COMPLIANCE | shortens it |
 | refuses retention that is over, signatures of another region, and clocks that differ by more than 15 minutes | takes them |
 | lists versions in a time that depends on what is listed | copies all objects of the bucket each time |
+| lists what comes after a key marker | leaves out the first of it |
 | names the element of GetBucketVersioning as documented | names it otherwise |
 | refuses what the role's policy does not allow | takes it, unless its IAM is switched on for everybody |
 
@@ -26,17 +27,16 @@ import argparse
 import datetime
 import os
 import re
-import socket
 import ssl
 import threading
 import time
-from urllib.parse import parse_qs
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlencode
 from xml.etree import ElementTree
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.utils import _VersionedKeyStore
-from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.test import Client
+from werkzeug.test import Client, EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 SKEW = datetime.timedelta(minutes=15)
@@ -70,15 +70,15 @@ OPERATIONS = {
 OTHERS = {"GET": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject", "HEAD": "HeadObject"}
 
 
-# Of each thread: the start of the names that are listed.
+# Of each thread: the start of the names that are listed, and the name after which they come.
 LISTED = threading.local()
 ALL = _VersionedKeyStore.iterlists
 
 
 def iterate(store):
     """The objects that are listed."""
-    prefix = getattr(LISTED, "prefix", "")
-    return ((name, versions) for name, versions in ALL(store) if name.startswith(prefix))
+    prefix, after = getattr(LISTED, "prefix", ""), getattr(LISTED, "after", "")
+    return ((name, versions) for name, versions in ALL(store) if name.startswith(prefix) and name > after)
 
 
 _VersionedKeyStore.iterlists = iterate
@@ -109,12 +109,13 @@ class S3:
             return answer(environ, start_response)
         if fault == "late":
             time.sleep(3)
-        LISTED.prefix = request.args.get("prefix", "") if operation == "ListObjectVersions" else ""
+        LISTED.prefix = LISTED.after = ""
+        if operation == "ListObjectVersions":
+            environ = listed(request)
         answered = self.written(request) if operation == "PutObject" else Response.from_app(self.moto, environ)
         if operation == "GetBucketVersioning":
             answered.set_data(answered.get_data().replace(b"GetBucketVersioningResponse", b"VersioningConfiguration"))
         if fault == "lose-answer":
-            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError("the answer is lost")
         return answered(environ, start_response)
 
@@ -190,6 +191,16 @@ class S3:
         return conflict() if fault == "conflict" else None
 
 
+def listed(request):
+    """The request for moto, which is not told of a key marker without a version."""
+    query = request.args.to_dict()
+    LISTED.prefix = query.get("prefix", "")
+    if "version-id-marker" in query:
+        return request.environ
+    LISTED.after = query.pop("key-marker", "")
+    return {**request.environ, "QUERY_STRING": urlencode(query)}
+
+
 def operation_of(request):
     """The operation's name in S3's API."""
     query = parse_qs(request.query_string.decode(), keep_blank_values=True)
@@ -230,24 +241,65 @@ def time_of(text):
     return datetime.datetime.fromisoformat(text)
 
 
-class KeepAlive(WSGIRequestHandler):
-    """Connections stay open, as S3's do: the library closes each, and a handshake is most of the time of a request."""
+class Handler(BaseHTTPRequestHandler):
+    """Connections stay open, as AWS's do: werkzeug's server closes each, and a handshake is most of the time of a request."""
 
     protocol_version = "HTTP/1.1"
+    # Each answer at once.
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
-    def log_request(self, code="-", size="-"):
-        """A line for each takes longer than many a request; S3's own are in no log by default."""
+    def answer(self):
+        """Any request."""
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        base = f"https://{self.headers['Host']}"
+        builder = EnvironBuilder(
+            path=path, query_string=query, base_url=base, method=self.command, headers=self.headers.items(), data=body
+        )
+        try:
+            answer = Response.from_app(self.server.application, {**builder.get_environ(), "RAW_URI": self.path}, buffered=True)
+        except ConnectionAbortedError:
+            self.close_connection = True
+            return
+        content = answer.get_data()
+        self.send_response(answer.status_code)
+        is_head = self.command == "HEAD"
+        for name, value in answer.headers.items():
+            if name.lower() not in ("connection", "date", "transfer-encoding", "server") and (is_head or name.lower() != "content-length"):
+                self.send_header(name, value)
+        if not is_head:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if not is_head:
+            self.wfile.write(content)
 
-    def send_header(self, keyword, value):
-        if (keyword, value) != ("Connection", "close") or self.command == "HEAD":
-            super().send_header(keyword, value)
+    do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = answer
+
+    def log_message(self, *_arguments):
+        """A line for each takes longer than many a request."""
+
+
+class Server(ThreadingHTTPServer):
+    """HTTPS, with an application of WSGI."""
+
+    daemon_threads = True
+
+    def __init__(self, address, application, context):
+        super().__init__(address, Handler)
+        self.application = application
+        # Each connection's thread waits for its client's handshake.
+        self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def handle_error(self, request, client_address):
+        """A client that has gone."""
 
 
 def server(address, port, application, certificate):
     """A server with this certificate and its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
-    return make_server(address, port, application, threaded=True, request_handler=KeepAlive, ssl_context=context)
+    return Server((address, port), application, context)
 
 
 def warm_up(client, region):
@@ -274,7 +326,7 @@ def main():
     warm_up(Client(moto), options.region)
     s3 = S3(moto, options.account, options.region, options.role_key_id, options.faults)
     on_loopback = server("127.0.0.1", 0, s3, (options.certificate, options.key))
-    print(on_loopback.port, flush=True)
+    print(on_loopback.server_port, flush=True)
     on_loopback.serve_forever()
 
 

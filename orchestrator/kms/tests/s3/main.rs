@@ -35,6 +35,13 @@ async fn an_object_is_written_once_listed_and_read() {
     let list = bucket.versions("nonce/a/", None, &role).await.unwrap();
     let [version] = &list.versions[..] else { panic!("{list:?}") };
     assert_eq!((version.name.as_str(), &version.id, list.markers, list.is_whole), ("nonce/a/b", &id, 0, true));
+    let names = async |after| {
+        let list = bucket.versions("nonce/", after, &role).await.unwrap();
+        list.versions.into_iter().map(|version| version.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None).await, ["nonce/a/b", "nonce/b/b"]);
+    assert_eq!(names(Some("nonce/a/")).await, ["nonce/a/b", "nonce/b/b"]);
+    assert_eq!(names(Some("nonce/a/b")).await, ["nonce/b/b"]);
     for time in [version.modified, list.now] {
         let difference = SystemTime::now().duration_since(time).unwrap_or_else(|error| error.duration());
         assert!(difference < Duration::from_mins(1), "{difference:?}");
