@@ -46,6 +46,12 @@ def put(name, key, content):
     client().put_object(Bucket=name, Key=key, Body=content.encode())
 
 
+def copy(name, key, source):
+    """Writes what another object has."""
+    content = client().get_object(Bucket=name, Key=source)["Body"].read()
+    client().put_object(Bucket=name, Key=key, Body=content)
+
+
 def shorten(name, key):
     """Tries to end the retention of each version that an enclave has written; the errors."""
     for version in versions(name, key):
@@ -120,7 +126,7 @@ def main():
     if verb == "race":
         said = asyncio.run(race(*arguments))
     else:
-        said = {"bucket": bucket, "hide": hide, "put": put, "records": records, "shorten": shorten}[verb](*arguments)
+        said = {function.__name__: function for function in (bucket, copy, hide, put, records, shorten)}[verb](*arguments)
     print(json.dumps(said if said is None or isinstance(said, list) else list(said)))
 
 
