@@ -1,39 +1,23 @@
 """The parent instance with its enclave, and the Lambda function."""
 
-import hashlib
 import json
 import zipfile
 from pathlib import Path
 
-from aws_cdk import (
-    ArnFormat,
-    CfnCreationPolicy,
-    CfnOutput,
-    CfnResourceSignal,
-    CfnWaitCondition,
-    CfnWaitConditionHandle,
-    Duration,
-    Fn,
-    RemovalPolicy,
-    Stack,
-    Stage,
-)
+from aws_cdk import ArnFormat, CfnCreationPolicy, CfnOutput, CfnResourceSignal, Duration, Fn, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
-from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
+import network
 from failure import Failure
 from image import Image, measured
 from key_stack import KeyStack
 from lint import accept
-from parent import PORT, Delivery, archive, deliveries, user_data
+from machine import BOOTS_WITHIN_SECONDS, DEVICE, DISK, METADATA_OPTIONS, Machine
+from parent import PORT
 from settings import Settings
-
-# More than the sum of user-data.sh's time limits.
-BOOTS_WITHIN_SECONDS = 1800
 
 
 class EnclaveStack(Stack):
@@ -46,17 +30,17 @@ class EnclaveStack(Stack):
             description="The parent instance with the signer's enclave, and the Lambda function",
         )
         check_function(settings.lambda_path)
-        vpc, subnet = self.network(settings)
+        vpc, subnet = network.make(self, settings)
         function_group = ec2.SecurityGroup(self, "FunctionGroup", vpc=vpc, description="Lambda function of the signer")
         parent_group = ec2.SecurityGroup(self, "ParentGroup", vpc=vpc, description="Parent of the enclave")
         parent_group.add_ingress_rule(function_group, ec2.Port.tcp(PORT), "the Lambda function")
         for client in settings.clients:
             parent_group.add_ingress_rule(ec2.Peer.ipv4(client), ec2.Port.tcp(PORT), "clients")
 
-        instance = self.instance(settings, image, key, subnet, parent_group)
+        instance = self.instance(Machine(self, settings, image, key), subnet, parent_group)
         # A new instance has a new address, which changes the function's variable.
         url = Fn.join("", ["https://", instance.attr_private_ip])
-        log = self.log("WalletLog")
+        log = network.log_group(self, "WalletLog")
         accept(
             log,
             "CloudWatch encrypts logs with its own key; the function logs ids and errors, and no error shows a key",
@@ -119,106 +103,33 @@ class EnclaveStack(Stack):
         iam.Policy(self, "ReadClientSecret", roles=[key.lambda_role], statements=[statement])
         return {"CLIENT_SECRET_ID": secret_id}
 
-    def network(self, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
-        """The given VPC and subnet, or a new VPC with one private subnet behind a NAT gateway."""
-        if settings.vpc_id is None:
-            zones = {"max_azs": 1} if settings.zone is None else {"availability_zones": [settings.zone]}
-            vpc = ec2.Vpc(self, "Vpc", nat_gateways=1, **zones)
-            if settings.zone is not None:
-                for subnet in [*vpc.public_subnets, *vpc.private_subnets]:
-                    accept(subnet, "The operator's settings name it: not each zone has the instance type", "W3010")
-            # Stored where a compromised parent cannot change them.
-            log = self.log("VpcLog")
-            accept(
-                log,
-                "CloudWatch encrypts logs with its own key, and flow logs have addresses and ports, no content",
-                "CKV_AWS_158",
-            )
-            vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
-            return vpc, vpc.private_subnets[0]
-        # The zone is not used.
-        vpc = ec2.Vpc.from_vpc_attributes(self, "Vpc", vpc_id=settings.vpc_id, availability_zones=[Fn.select(0, Fn.get_azs())])
-        subnet = ec2.Subnet.from_subnet_id(self, "Subnet", settings.subnet_id)
-        accept(subnet, "Nothing asks for its route table", "@aws-cdk/aws-ec2:noSubnetRouteTableId")
-        return vpc, subnet
-
-    def log(self, name: str) -> logs.LogGroup:
-        """A log group that is deleted with the stack."""
-        return logs.LogGroup(self, name, retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY)
-
-    def instance(
-        self, settings: Settings, image: Image, key: KeyStack, subnet: ec2.ISubnet, group: ec2.SecurityGroup
-    ) -> ec2.CfnInstance:
+    def instance(self, machine: Machine, subnet: ec2.ISubnet, group: ec2.SecurityGroup) -> ec2.CfnInstance:
         """The parent instance."""
-        work_dir = Path(Stage.of(self).asset_outdir)
-        files = deliveries(settings, image, work_dir)
-        packed = archive(files, work_dir)
-        asset = s3_assets.Asset(self, "Files", path=str(packed.path))
-        grant = iam.Policy(
-            self,
-            "ReadFiles",
-            roles=[key.instance_role],
-            statements=[
-                iam.PolicyStatement(actions=["s3:GetObject"], resources=[asset.bucket.arn_for_objects(asset.s3_object_key)])
-            ],
-        )
-        profile = iam.CfnInstanceProfile(self, "Profile", roles=[key.instance_role.role_name])
-        logical_id = f"Parent{digest(settings, files)}"
-        # Its event shows why a first boot failed; no event shows the reason of the instance's own signal.
-        handle = CfnWaitConditionHandle(self, "ReasonHandle")
-        handle.override_logical_id(f"{logical_id}ReasonHandle")
-        reason = CfnWaitCondition(self, "Reason", handle=handle.ref, count=1, timeout=str(BOOTS_WITHIN_SECONDS))
-        reason.override_logical_id(f"{logical_id}Reason")
-        script = user_data(
-            {
-                "STACK": self.stack_name,
-                "RESOURCE": logical_id,
-                "HANDLE": handle.ref,
-                "AWS_DEFAULT_REGION": self.region,
-                "BUCKET": asset.s3_bucket_name,
-                "KEY": asset.s3_object_key,
-                "SHA256": packed.sha256,
-                "PCR0": image.pcrs[0],
-                "HOSTS": " ".join(image.hosts),
-                "ENCLAVE_CPUS": str(settings.cpus),
-                "ENCLAVE_MEMORY_MIB": str(settings.memory_mib),
-                "ENCLAVE_CID": str(settings.cid),
-            }
-        )
-        ami_id = settings.ami_id or ec2.MachineImage.latest_amazon_linux2023().get_image(self).image_id
+        settings = machine.settings
+        logical_id = f"Parent{machine.digest}"
+        reason, handle = machine.reason(logical_id)
         instance = ec2.CfnInstance(
             self,
             "Parent",
-            image_id=ami_id,
+            image_id=machine.ami_id,
             instance_type=settings.instance_type,
-            iam_instance_profile=profile.ref,
+            iam_instance_profile=machine.profile.ref,
             subnet_id=subnet.subnet_id,
             security_group_ids=[group.security_group_id],
             enclave_options=ec2.CfnInstance.EnclaveOptionsProperty(enabled=True),
-            metadata_options=ec2.CfnInstance.MetadataOptionsProperty(
-                http_endpoint="enabled",
-                http_tokens="required",
-                # The enclave is one hop behind the parent.
-                http_put_response_hop_limit=2,
-            ),
+            metadata_options=ec2.CfnInstance.MetadataOptionsProperty(**METADATA_OPTIONS),
             block_device_mappings=[
-                ec2.CfnInstance.BlockDeviceMappingProperty(
-                    device_name="/dev/xvda",
-                    ebs=ec2.CfnInstance.EbsProperty(
-                        encrypted=True, volume_type="gp3", volume_size=16, delete_on_termination=True
-                    ),
-                )
+                ec2.CfnInstance.BlockDeviceMappingProperty(device_name=DEVICE, ebs=ec2.CfnInstance.EbsProperty(**DISK))
             ],
-            user_data=Fn.base64(script),
+            user_data=Fn.base64(machine.script(logical_id, handle, {})),
         )
         # User data runs once, so changed files need a new instance.
         instance.override_logical_id(logical_id)
         instance.cfn_options.creation_policy = CfnCreationPolicy(
             resource_signal=CfnResourceSignal(count=1, timeout=f"PT{BOOTS_WITHIN_SECONDS}S")
         )
-        # Everything that the first boot needs, including the route to the internet.
         for each in (instance, reason):
-            each.node.add_dependency(grant, key, subnet.internet_connectivity_established)
+            each.node.add_dependency(*machine.needs, subnet.internet_connectivity_established)
         if settings.ami_id is not None:
             accept(instance, "The operator's settings name it, for one region", "CloudFormation-Validate::W9010")
         accept(
@@ -232,13 +143,6 @@ class EnclaveStack(Stack):
             "AwsSolutions-EC29",
         )
         return instance
-
-
-def digest(settings: Settings, files: list[Delivery]) -> str:
-    """A digest of everything that the first boot depends on."""
-    parts = [user_data({}), settings.instance_type, *(f"{file.name} {file.sha256}" for file in files)]
-    parts += [str(number) for number in (settings.cpus, settings.memory_mib, settings.cid)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def measurements(settings: Settings, image: Image) -> str:
