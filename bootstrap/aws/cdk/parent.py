@@ -9,7 +9,8 @@ from pathlib import Path
 
 from failure import Failure
 from image import Image, read, read_text, sha256
-from settings import ROOT, Settings
+from settings import Settings
+from table import ROOT
 
 AWS_DIR = ROOT / "bootstrap/aws"
 PORT = 443
