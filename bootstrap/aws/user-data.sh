@@ -9,9 +9,10 @@
 #   AWS_DEFAULT_REGION BUCKET KEY SHA256        the tar archive with the files, and its hash
 #   PCR0 HOSTS                                  the image, and the hosts that it needs for its key
 #   ENCLAVE_CPUS ENCLAVE_MEMORY_MIB ENCLAVE_CID
+#   GROUP ENCLAVE_ADDRESS                       of a fleet: its Auto Scaling group, and the enclave's address and port
 #
-# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN, ANSWERS_WITHIN, NAMES_WITHIN and REASON_READ_WITHIN,
-# time limits in seconds.
+# For tests: INSTALL_ROOT, a folder in place of /; START_WITHIN, PEER_WITHIN, ANSWERS_WITHIN, NAMES_WITHIN, REASON_READ_WITHIN and
+# USED_WITHIN, time limits in seconds.
 set -euo pipefail
 shopt -s inherit_errexit
 export LC_ALL=C
@@ -49,6 +50,7 @@ set_up() {
     say "install"
     install_wg_server
     install_enclave
+    [ -z "${GROUP:-}" ] || install_fleet
     verify_image
     systemctl daemon-reload
     # They start at each boot, even if this one fails.
@@ -60,6 +62,7 @@ set_up() {
     await_answer
     await_names
     await_no_problem
+    [ -z "${GROUP:-}" ] || join
     say "the enclave is a peer, answers, and can look up names"
 }
 
@@ -88,6 +91,7 @@ signal() {
     give_reason "$1" "${reason:0:1000}" || say "the stack's events do not have the reason"
     PATH=$PATH:/opt/aws/bin cfn-signal --stack "$STACK" --resource "$RESOURCE" --region "$AWS_DEFAULT_REGION" --exit-code "$1" ||
         say "CloudFormation did not receive the signal"
+    [ "$1" -eq 0 ] || [ -z "${GROUP:-}" ] || complete_launch ABANDON || say "Auto Scaling waits for this instance until its hook's limit"
     [ "$1" -eq 0 ] || say "failed with status $1: $reason"
 }
 
@@ -185,7 +189,8 @@ sys.exit(1) if not peers else print(peers[0])' 2>/dev/null
 }
 
 await_answer() {
-    local end=$((SECONDS + answers_within)) said url=https://$enclave/health
+    local end=$((SECONDS + answers_within)) said url=https://$enclave/${GROUP:+ready}
+    [ -n "${GROUP:-}" ] || url+=health
     say "wait for the enclave to answer"
     # wg-server has verified its identity; this only checks that it serves.
     until said=$(curl --insecure --silent --show-error --fail --max-time 5 "$url" 2>&1); do
@@ -260,6 +265,35 @@ install_enclave() {
     printf -- '---\nmemory_mib: %s\ncpu_count: %s\n' "$ENCLAVE_MEMORY_MIB" "$ENCLAVE_CPUS" \
         >"$root/etc/nitro_enclaves/allocator.yaml"
     install -D --mode=0644 "$work_dir/enclave.service" "$root/etc/systemd/system/enclave.service"
+}
+
+install_fleet() {
+    local lib=$root/usr/local/lib/fleet
+    install -d --mode=0755 "$lib" "$root/etc/fleet"
+    install --mode=0755 "$work_dir/ready.py" "$work_dir/leave.sh" "$lib"
+    printf '%s=%s\n' GROUP "$GROUP" AWS_DEFAULT_REGION "$AWS_DEFAULT_REGION" ENCLAVE_ADDRESS "$ENCLAVE_ADDRESS" \
+        >"$root/etc/fleet/fleet.env"
+    install --mode=0644 --target-directory="$root/etc/systemd/system" "$work_dir"/fleet-{ready,leave}.service
+}
+
+# The load balancer sends clients here from now on. CloudFormation ends an old instance only afterwards.
+join() {
+    local said
+    systemctl enable fleet-ready.service fleet-leave.service
+    start fleet-ready.service
+    start fleet-leave.service
+    say "join $GROUP"
+    said=$(complete_launch CONTINUE 2>&1) || die "join $GROUP: $said"
+    sleep "${USED_WITHIN:-240}"
+}
+
+# complete_launch CONTINUE|ABANDON: ends Auto Scaling's wait for this instance.
+complete_launch() {
+    local metadata=http://169.254.169.254/latest token id
+    token=$(curl --silent --show-error --fail --max-time 5 --request PUT --header "X-aws-ec2-metadata-token-ttl-seconds: 60" "$metadata/api/token") || return
+    id=$(curl --silent --show-error --fail --max-time 5 --header "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/instance-id") || return
+    aws autoscaling complete-lifecycle-action --auto-scaling-group-name "$GROUP" --lifecycle-hook-name launching --instance-id "$id" \
+        --lifecycle-action-result "$1"
 }
 
 # nitro-cli must measure the image that the key policy and wg-server expect. A replaced image would get no key anyway; this

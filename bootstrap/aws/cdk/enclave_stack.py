@@ -1,4 +1,4 @@
-"""The parent instance with its enclave, and the Lambda function."""
+"""The parent instances with their enclaves, and the Lambda function."""
 
 import json
 import zipfile
@@ -12,6 +12,7 @@ from constructs import Construct
 
 import network
 from failure import Failure
+from fleet import Fleet
 from image import Image, measured
 from key_stack import KeyStack
 from lint import accept
@@ -30,16 +31,22 @@ class EnclaveStack(Stack):
             description="The parent instance with the signer's enclave, and the Lambda function",
         )
         check_function(settings.lambda_path)
-        vpc, subnet = network.make(self, settings)
+        vpc, subnets = network.make(self, settings)
         function_group = ec2.SecurityGroup(self, "FunctionGroup", vpc=vpc, description="Lambda function of the signer")
         parent_group = ec2.SecurityGroup(self, "ParentGroup", vpc=vpc, description="Parent of the enclave")
-        parent_group.add_ingress_rule(function_group, ec2.Port.tcp(PORT), "the Lambda function")
+        machine = Machine(self, settings, image, key)
+        fleet = Fleet(self, machine, vpc, subnets, parent_group) if settings.is_fleet else None
+        entrance = parent_group if fleet is None else fleet.clients_group
+        entrance.add_ingress_rule(function_group, ec2.Port.tcp(PORT), "the Lambda function")
         for client in settings.clients:
-            parent_group.add_ingress_rule(ec2.Peer.ipv4(client), ec2.Port.tcp(PORT), "clients")
+            entrance.add_ingress_rule(ec2.Peer.ipv4(client), ec2.Port.tcp(PORT), "clients")
 
-        instance = self.instance(Machine(self, settings, image, key), subnet, parent_group)
-        # A new instance has a new address, which changes the function's variable.
-        url = Fn.join("", ["https://", instance.attr_private_ip])
+        if fleet is None:
+            instance = self.instance(machine, subnets[0], parent_group)
+            # A new instance has a new address, which changes the function's variable.
+            url = Fn.join("", ["https://", instance.attr_private_ip])
+        else:
+            url = fleet.url
         log = network.log_group(self, "WalletLog")
         accept(
             log,
@@ -56,7 +63,7 @@ class EnclaveStack(Stack):
             code=lambda_.Code.from_asset(str(settings.lambda_path)),
             role=key.lambda_role.without_policy_updates(),
             vpc=vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=[subnet]),
+            vpc_subnets=ec2.SubnetSelection(subnets=subnets),
             security_groups=[function_group],
             # The image's kms.deadline, and time to report it.
             timeout=Duration.seconds(30),
@@ -85,8 +92,13 @@ class EnclaveStack(Stack):
             "Names, an address and measurements are no secrets, and Lambda encrypts them with its own key",
             "CKV_AWS_173",
         )
-        CfnOutput(self, "InstanceId", value=instance.ref, description="aws ssm start-session --target")
-        CfnOutput(self, "ParentAddress", value=instance.attr_private_ip, description="in the VPC")
+        if fleet is None:
+            CfnOutput(self, "InstanceId", value=instance.ref, description="aws ssm start-session --target")
+            CfnOutput(self, "ParentAddress", value=instance.attr_private_ip, description="in the VPC")
+        else:
+            # The function accepts a new image before there is an instance with it.
+            fleet.needs(*machine.needs, fleet.permission(key), function)
+            fleet.outputs()
         CfnOutput(self, "EnclaveUrl", value=url, description="wallet --url")
         CfnOutput(self, "FunctionName", value=function.function_name, description="aws lambda invoke --function-name")
 
@@ -107,7 +119,7 @@ class EnclaveStack(Stack):
         """The parent instance."""
         settings = machine.settings
         logical_id = f"Parent{machine.digest}"
-        reason, handle = machine.reason(logical_id)
+        reason, handle = machine.reason(logical_id, BOOTS_WITHIN_SECONDS)
         instance = ec2.CfnInstance(
             self,
             "Parent",

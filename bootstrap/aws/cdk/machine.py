@@ -48,11 +48,11 @@ class Machine:
         statement = iam.PolicyStatement(actions=["s3:GetObject"], resources=[arn])
         return iam.Policy(self.stack, "ReadFiles", roles=[key.instance_role], statements=[statement])
 
-    def reason(self, logical_id: str) -> tuple[CfnWaitCondition, CfnWaitConditionHandle]:
+    def reason(self, logical_id: str, within_seconds: int) -> tuple[CfnWaitCondition, CfnWaitConditionHandle]:
         """Its event shows why a first boot failed; no event shows the reason of an instance's own signal."""
         handle = CfnWaitConditionHandle(self.stack, "ReasonHandle")
         handle.override_logical_id(f"{logical_id}ReasonHandle")
-        reason = CfnWaitCondition(self.stack, "Reason", handle=handle.ref, count=1, timeout=str(BOOTS_WITHIN_SECONDS))
+        reason = CfnWaitCondition(self.stack, "Reason", handle=handle.ref, count=1, timeout=str(within_seconds))
         reason.override_logical_id(f"{logical_id}Reason")
         return reason, handle
 

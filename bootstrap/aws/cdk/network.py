@@ -1,29 +1,38 @@
-"""The network of instance and function: the operator's own, or a new VPC."""
+"""The network of instances and function: the operator's own, or a new VPC."""
 
 from aws_cdk import Fn, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_logs as logs
 
 from lint import accept
-from settings import Settings
+from settings import ZONES, Settings
 
 
-def make(stack: Stack, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
-    """The given VPC and subnet, or a new VPC with one private subnet behind a NAT gateway."""
-    if settings.vpc_id is None:
-        return new(stack, settings)
+def make(stack: Stack, settings: Settings) -> tuple[ec2.IVpc, list[ec2.ISubnet]]:
+    """The given VPC and subnets, or a new VPC with a private subnet in each zone."""
+    return new(stack, settings) if settings.vpc_id is None else existing(stack, settings)
+
+
+def existing(stack: Stack, settings: Settings) -> tuple[ec2.IVpc, list[ec2.ISubnet]]:
+    """The operator's own."""
     # The zone is not used.
     vpc = ec2.Vpc.from_vpc_attributes(stack, "Vpc", vpc_id=settings.vpc_id, availability_zones=[Fn.select(0, Fn.get_azs())])
-    subnet = ec2.Subnet.from_subnet_id(stack, "Subnet", settings.subnet_id)
-    accept(subnet, "Nothing asks for its route table", "@aws-cdk/aws-ec2:noSubnetRouteTableId")
-    return vpc, subnet
+    ids = settings.subnet_ids or [settings.subnet_id]
+    subnets = []
+    for index, subnet_id in enumerate(ids):
+        subnet = ec2.Subnet.from_subnet_id(stack, f"Subnet{index or ''}", subnet_id)
+        accept(subnet, "Nothing asks for its route table", "@aws-cdk/aws-ec2:noSubnetRouteTableId")
+        subnets.append(subnet)
+    return vpc, subnets
 
 
-def new(stack: Stack, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
-    """A VPC that logs its flows."""
-    zones = {"max_azs": 1} if settings.zone is None else {"availability_zones": [settings.zone]}
-    vpc = ec2.Vpc(stack, "Vpc", nat_gateways=1, **zones)
-    if settings.zone is not None:
+def new(stack: Stack, settings: Settings) -> tuple[ec2.IVpc, list[ec2.ISubnet]]:
+    """A VPC that logs its flows, with a NAT gateway in each zone: without one, a zone outlives no other."""
+    named = settings.zones or ([] if settings.zone is None else [settings.zone])
+    count = len(named) or (ZONES if settings.is_fleet else 1)
+    zones = {"availability_zones": named} if named else {"max_azs": count}
+    vpc = ec2.Vpc(stack, "Vpc", nat_gateways=count, **zones)
+    if named:
         for subnet in [*vpc.public_subnets, *vpc.private_subnets]:
             accept(subnet, "The operator's settings name it: not each zone has the instance type", "W3010")
     # Stored where a compromised parent cannot change them.
@@ -34,7 +43,7 @@ def new(stack: Stack, settings: Settings) -> tuple[ec2.IVpc, ec2.ISubnet]:
         "CKV_AWS_158",
     )
     vpc.add_flow_log("FlowLog", destination=ec2.FlowLogDestination.to_cloud_watch_logs(log))
-    return vpc, vpc.private_subnets[0]
+    return vpc, vpc.private_subnets
 
 
 def log_group(stack: Stack, name: str) -> logs.LogGroup:

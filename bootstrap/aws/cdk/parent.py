@@ -14,6 +14,8 @@ from table import ROOT
 
 AWS_DIR = ROOT / "bootstrap/aws"
 PORT = 443
+# How an instance of a fleet shows that it is ready, and how it leaves.
+FLEET = ["ready.py", "fleet-ready.service", "leave.sh", "fleet-leave.service"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Deliver
         "wg-named.service": AWS_DIR / "systemd/wg-named.service",
         "enclave.service": AWS_DIR / "systemd/enclave.service",
     }
+    if settings.is_fleet:
+        paths |= {name: AWS_DIR / "fleet" / name for name in FLEET}
     return [Delivery(name, path, sha256(read(path, "the instance needs it"))) for name, path in paths.items()]
 
 
@@ -91,6 +95,12 @@ def check_config(path: Path) -> None:
     expected = [["/etc/wg-server/measurements.json"], "/etc/wg-server/private.key"]
     if named != expected:
         raise Failure(f"{path}: measurements_paths and private_key_path are {named}, expected {expected}")
+
+
+def forward_target(path: Path) -> str:
+    """The enclave's address and port, behind the parent's."""
+    forwards = tomllib.loads(read_text(path, "the parent's configuration"))["nat"]["forwards"]
+    return next(forward["to"] for forward in forwards if forward["port"] == PORT)
 
 
 def check_program(path: Path) -> None:

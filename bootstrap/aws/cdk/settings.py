@@ -21,6 +21,8 @@ CLIENT_SECRET_ID = re.compile(
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
+# The fewest of a fleet, and those that it has unless the settings name them.
+ZONES = 2
 ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
 
 
@@ -35,7 +37,9 @@ class Settings:
     alarm_topic_arn: str | None
     vpc_id: str | None
     subnet_id: str | None
+    subnet_ids: list[str]
     zone: str | None
+    zones: list[str]
     clients: list[str]
     instance_type: str
     ami_id: str | None
@@ -51,6 +55,12 @@ class Settings:
     lambda_path: Path
     client_secret_id: str | None
     may_set_key: bool
+    instances: int
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether there is a group of instances, behind a load balancer."""
+        return self.instances > 1
 
     @property
     def key_stack(self) -> str:
@@ -61,6 +71,11 @@ class Settings:
     def enclave_stack(self) -> str:
         """The name of the other stack."""
         return f"{self.name}-enclave"
+
+    @property
+    def group(self) -> str:
+        """The name of the fleet's Auto Scaling group, which its instances know before it exists."""
+        return f"{self.name}-fleet"
 
     @property
     def instance_role(self) -> str:
@@ -88,7 +103,7 @@ class Settings:
         file = Table("", tomllib.loads(text))
         key, network, instance = file.table("key"), file.table("network"), file.table("instance")
         enclave, files = file.table("enclave"), file.table("files")
-        alarm, function = file.optional_table("alarm"), file.optional_table("function")
+        alarm, function, fleet = (file.optional_table(name) for name in ("alarm", "function", "fleet"))
         settings = cls(
             name=file.text("name", NAME, "1 to 32 lower case letters, digits and hyphens, a letter first"),
             admins=key.texts("admins", PRINCIPAL, "arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root"),
@@ -97,7 +112,9 @@ class Settings:
             alarm_topic_arn=alarm.optional("topic_arn", TOPIC_ARN, "arn:aws:sns:REGION:ACCOUNT:NAME"),
             vpc_id=network.optional("vpc_id", re.compile(rf"vpc-{ID}"), "a VPC's id"),
             subnet_id=network.optional("subnet_id", re.compile(rf"subnet-{ID}"), "a subnet's id"),
+            subnet_ids=network.optional_texts("subnet_ids", re.compile(rf"subnet-{ID}"), "subnets' ids"),
             zone=network.optional("zone", ZONE, "an availability zone, such as eu-central-1a"),
+            zones=network.optional_texts("zones", ZONE, "availability zones, such as eu-central-1a"),
             clients=network.texts("clients", None, ""),
             instance_type=instance.text("type", instance_type.NAME, "an instance type, such as c6i.xlarge"),
             ami_id=instance.optional("ami_id", re.compile(rf"ami-{ID}"), "an AMI's id"),
@@ -114,8 +131,9 @@ class Settings:
             lambda_path=files.path("lambda_path"),
             client_secret_id=function.optional("client_secret_id", CLIENT_SECRET_ID, "a secret's name, or its whole ARN"),
             may_set_key=function.optional_flag("may_set_key"),
+            instances=fleet.optional_number("instances", 1, 100, default=1),
         )
-        for table in (file, key, alarm, network, instance, enclave, files, function):
+        for table in (file, key, alarm, network, instance, enclave, files, function, fleet):
             table.end()
         settings.check()
         return settings
@@ -126,10 +144,12 @@ class Settings:
             raise Failure("key.admins: empty, expected at least one: without it, the key's policy could never change")
         if self.alarm_email is not None and self.alarm_topic_arn is not None:
             raise Failure("alarm: expected email or topic_arn, not both")
-        if (self.vpc_id is None) != (self.subnet_id is None):
-            raise Failure("network: expected both vpc_id and subnet_id, or neither")
-        if self.zone is not None and self.subnet_id is not None:
-            raise Failure("network: expected zone or subnet_id, not both: a subnet has its zone")
+        self.check_network()
+        if len(self.former_measurements_paths) > 1:
+            raise Failure(
+                f"files.former_measurements_paths: {len(self.former_measurements_paths)} files, expected at most one: at most"
+                " two images may use the key, the running one and the new one. End the upgrade under way first"
+            )
         # Otherwise a compromised parent could sign as the function, and `set_key` could overwrite the secret.
         if self.client_secret_id is not None and is_secret(self.client_secret_id, self.secret_id):
             raise Failure(
@@ -142,6 +162,23 @@ class Settings:
                 ipaddress.IPv4Network(client)
             except ValueError as error:
                 raise Failure(f"network.clients: {client!r}: {error}, expected such as 10.0.0.0/16") from error
+
+    def check_network(self) -> None:
+        """Checks that the place of each instance is given, or none."""
+        for name, value in (("zone", self.zone), ("subnet_id", self.subnet_id)):
+            if value is not None and self.is_fleet:
+                raise Failure(f"network.{name}: expected network.{name}s, with two or more: fleet.instances is {self.instances}")
+        for name, values in (("zones", self.zones), ("subnet_ids", self.subnet_ids)):
+            if values and not self.is_fleet:
+                raise Failure(f"network.{name}: expected network.{name[:-1]}: fleet.instances is 1")
+            if values and len(set(values)) < ZONES:
+                raise Failure(f"network.{name}: {values}, expected two or more different ones: a fleet outlives a zone")
+        subnet, zone = ("subnet_ids", "zones") if self.is_fleet else ("subnet_id", "zone")
+        has_subnet = bool(self.subnet_ids) or self.subnet_id is not None
+        if (self.vpc_id is None) == has_subnet:
+            raise Failure(f"network: expected both vpc_id and {subnet}, or neither")
+        if (self.zones or self.zone is not None) and has_subnet:
+            raise Failure(f"network: expected {zone} or {subnet}, not both: a subnet has its zone")
 
 
 def is_secret(name_or_arn: str, name: str) -> bool:

@@ -58,6 +58,10 @@ class Table:
         """A required list of texts of this form."""
         return [self.matching(key, value, pattern, expected) for value in self.take(key, list)]
 
+    def optional_texts(self, key: str, pattern: re.Pattern | None, expected: str) -> list[str]:
+        """A list of texts of this form, empty if absent."""
+        return self.texts(key, pattern, expected) if key in self.values else []
+
     def number(self, key: str, least: int, most: int) -> int:
         """A required number within these bounds."""
         value = self.take(key, int)
@@ -65,13 +69,17 @@ class Table:
             raise Failure(f"{self.key(key)}: {value}, expected {least} to {most}")
         return value
 
+    def optional_number(self, key: str, least: int, most: int, default: int) -> int:
+        """A number within these bounds, if present."""
+        return self.number(key, least, most) if key in self.values else default
+
     def path(self, key: str) -> Path:
         """A required path, relative to the project's folder."""
         return ROOT / self.take(key, str)
 
     def optional_paths(self, key: str) -> list[Path]:
         """A list of paths, empty if absent."""
-        return [ROOT / path for path in self.texts(key, None, "a path")] if key in self.values else []
+        return [ROOT / path for path in self.optional_texts(key, None, "a path")]
 
     def end(self) -> None:
         """Refuses remaining keys."""

@@ -1,4 +1,4 @@
-"""Checks with EC2 that the zone has the instance type: the deployment would fail after minutes.
+"""Checks with EC2 that each zone has the instance type: the deployment would fail after minutes.
 
 zone.py CONFIG    before `cdk.sh enclave deploy`
 """
@@ -9,26 +9,42 @@ import sys
 from pathlib import Path
 
 from failure import Failure
-from settings import Settings
+from settings import ZONES, Settings
 
 
 def check(settings: Settings) -> None:
-    """Checks the given subnet's zone, `network.zone`, or the default, which is the region's first."""
+    """Checks the zones of the given subnets, those of the settings, or the default, which are the region's first."""
     offered = sorted(each["Location"] for each in offerings(settings.instance_type))
     if not offered:
         raise Failure(f"instance.type: no zone of this region has {settings.instance_type}")
-    if settings.subnet_id is not None:
-        [subnet] = ask("describe-subnets", "--subnet-ids", settings.subnet_id)["Subnets"]
-        name, zone, remedy = f"network.subnet_id: {settings.subnet_id} is in", subnet["AvailabilityZone"], "a subnet in"
-    elif settings.zone is not None:
-        name, zone, remedy = "network.zone:", settings.zone, ""
+    if settings.is_fleet and len(offered) < ZONES:
+        raise Failure(
+            f"fleet.instances: {settings.instances}, which need {ZONES} zones with {settings.instance_type}: this region has it"
+            f" in {offered[0]} alone; expected another instance.type, another region, or fleet.instances = 1"
+        )
+    s = "s" if settings.is_fleet else ""
+    if subnet_ids := settings.subnet_ids or list(filter(None, [settings.subnet_id])):
+        zones = zones_of(subnet_ids)
+        found = [(f"network.subnet_id{s}: {subnet_id} is in", zone) for subnet_id, zone in zones.items()]
+        remedy = f"a subnet in {' or '.join(offered)}"
+        if settings.is_fleet and len(set(zones.values())) < ZONES:
+            raise Failure(f"network.subnet_ids: all are in {zones[subnet_ids[0]]}; expected subnets in {ZONES} zones or more")
+    elif zones := settings.zones or list(filter(None, [settings.zone])):
+        found, remedy = [(f"network.zone{s}:", zone) for zone in zones], " or ".join(offered)
     else:
-        zones = ask("describe-availability-zones", "--filters", "Name=zone-type,Values=availability-zone")
-        zone = min(each["ZoneName"] for each in zones["AvailabilityZones"])
-        name, remedy = "network.zone is not set, so it would be", "network.zone ="
-    if zone not in offered:
-        expected = " ".join(filter(None, ["expected", remedy, " or ".join(offered)]))
-        raise Failure(f"{name} {zone}, which has no {settings.instance_type}; {expected}")
+        zones = ask("describe-availability-zones", "--filters", "Name=zone-type,Values=availability-zone")["AvailabilityZones"]
+        first = sorted(each["ZoneName"] for each in zones)[: ZONES if settings.is_fleet else 1]
+        found = [(f"network.zone{s} is not set, so it would be", zone) for zone in first]
+        remedy = f"network.zones = {json.dumps(offered)}" if settings.is_fleet else f"network.zone = {' or '.join(offered)}"
+    for name, zone in found:
+        if zone not in offered:
+            raise Failure(f"{name} {zone}, which has no {settings.instance_type}; expected {remedy}")
+
+
+def zones_of(subnet_ids: list[str]) -> dict[str, str]:
+    """The zone of each subnet."""
+    subnets = ask("describe-subnets", "--subnet-ids", *subnet_ids)["Subnets"]
+    return {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in subnets}
 
 
 def offerings(instance_type: str) -> list[dict[str, str]]:

@@ -23,6 +23,14 @@ EVERYTHING_GIVEN = {
     "may_set_key": True,
 }
 
+FLEET_GIVEN = {
+    "vpc_id": "vpc-01234567",
+    "subnet_ids": ["subnet-01234567", "subnet-89abcdef"],
+    "ami_id": "ami-01234567",
+    "clients": ["10.0.0.0/16"],
+    "instances": 2,
+}
+
 
 class Linters(unittest.TestCase):
     """They start once, for all that is looked at."""
@@ -36,6 +44,8 @@ class Linters(unittest.TestCase):
         cls.add("key-with-mail", "key", **MAIL)
         cls.add("enclave", "enclave")
         cls.add("enclave-with-zone-and-mail", "enclave", zone=f"{REGION}b", **MAIL)
+        cls.add("fleet", "enclave", instances=3)
+        cls.add("fleet-with-everything-given", "enclave", **FLEET_GIVEN)
         cls.operator.allow("--encryptor", ROLES + SAMPLE.lambda_role, "--context", "purpose=ethereum-signer")
         cls.add("enclave-with-everything-given", "enclave", **EVERYTHING_GIVEN)
         cls.operator.allow()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ ENDING_WG_SERVER = WG_SERVER.replace("lookup)", 'lookup) touch "$0.ended";').rep
 # Only the reason for the wait condition's handle is sent with PUT.
 CURL = """
 case $* in
+*169.254.169.254/latest/api/token) echo a-token ;;
+*"X-aws-ec2-metadata-token: a-token "*/instance-id) echo i-01234567 ;;
 *" PUT "*) while [ "$1" != --data-binary ]; do shift; done; printf %s "$2" >"$CALLS.reason" ;;
 *) [ -z "${MUTE:-}" ] || { echo "curl: (7) Failed to connect" >&2; exit 7; } ;;
 esac
@@ -54,6 +57,13 @@ case $* in
 *) echo "Failed to start" ;;
 esac
 """
+# aws s3 cp --no-progress s3://BUCKET/KEY FILE
+AWS = """
+case $1 in
+s3) cp "$ASSETS/${4##*/}" "$5" ;;
+*) [ -z "${DENIED:-}" ] || { echo "$DENIED" >&2; exit 254; } ;;
+esac
+"""
 FAKES = {
     **dict.fromkeys(("useradd", "chown", "cfn-signal", "systemd-tmpfiles"), RECORDER),
     "timeout": '#!/bin/sh\n[ "$2" != "${STUCK:-}" ] || exit 124\nexec /usr/bin/timeout "$@"\n',
@@ -62,8 +72,7 @@ FAKES = {
     "journalctl": JOURNALCTL,
     "curl": RECORDER + CURL,
     "id": "#!/bin/sh\nexit 1\n",
-    # aws s3 cp --no-progress s3://BUCKET/KEY FILE
-    "aws": RECORDER + 'cp "$ASSETS/${4##*/}" "$5"\n',
+    "aws": RECORDER + AWS,
     "nitro-cli": RECORDER + '[ -z "${NITRO_ERROR:-}" ] || { echo "$NITRO_ERROR" >&2; exit 35; }; echo "$DESCRIPTION"\n',
 }
 
@@ -74,8 +83,7 @@ class FirstBoot(unittest.TestCase):
         for name in ("operator", "bin", "assets", "root"):
             (self.folder / name).mkdir()
         operator = Operator(self.folder / "operator")
-        self.logical_id, instance = only(operator.synthesize()["Enclave"], "AWS::EC2::Instance")
-        self.script = resolve(instance["Properties"]["UserData"], {f"{self.logical_id}ReasonHandle": HANDLE})
+        self.logical_id, self.script = self.first_boot(operator)
         outdir = self.folder / "operator/cdk.out"
         for file in json.loads((outdir / f"{SAMPLE.enclave_stack}.assets.json").read_text())["files"].values():
             [destination] = file["destinations"].values()
@@ -85,6 +93,11 @@ class FirstBoot(unittest.TestCase):
             path.write_text(text)
             path.chmod(0o755)
         self.root, self.calls_path = self.folder / "root", self.folder / "calls"
+
+    def first_boot(self, operator: Operator) -> tuple[str, str]:
+        """The resource that it signals, and its script."""
+        logical_id, instance = only(operator.synthesize()["Enclave"], "AWS::EC2::Instance")
+        return logical_id, resolve(instance["Properties"]["UserData"], {f"{logical_id}ReasonHandle": HANDLE})
 
     def boot(
         self, pcrs: list[str], is_peer: bool = True, problems: tuple[str, ...] = (), **more: str
@@ -108,14 +121,16 @@ class FirstBoot(unittest.TestCase):
             "ANSWERS_WITHIN": "1",
             "NAMES_WITHIN": "1",
             "REASON_READ_WITHIN": "0",
+            "USED_WITHIN": "0",
             "WG_SERVER": WG_SERVER,
             **more,
         }
         done = subprocess.run(["bash"], input=self.script, env=environment, check=False, capture_output=True, text=True)
         self.calls = self.calls_path.read_text().splitlines()
         status = f"--stack enclave-signer-enclave --resource {self.logical_id} --region eu-central-1"
-        self.assertEqual(self.calls[-1], f"cfn-signal {status} --exit-code {done.returncode}", done.stderr)
-        self.assertTrue(self.calls[-2].endswith(HANDLE), self.calls[-2])
+        signal = self.calls.index(f"cfn-signal {status} --exit-code {done.returncode}")
+        self.assertTrue(self.calls[signal - 1].endswith(HANDLE), self.calls[signal - 1])
+        self.after = self.calls[signal + 1 :]
         told = json.loads(Path(f"{self.calls_path}.reason").read_text())
         self.reason = told["Reason"]
         self.assertEqual((told["Status"], set(told)), ("FAILURE" if done.returncode else "SUCCESS", TOLD))
@@ -141,6 +156,7 @@ class FirstBoot(unittest.TestCase):
         started = ["daemon-reload", f"enable {' '.join(units)}", *(f"start {unit}" for unit in units)]
         self.assertEqual(self.started(), [f"systemctl {words}" for words in started])
         self.assertTrue(self.calls[-3].endswith(HEALTH), self.calls[-3])
+        self.assertEqual(self.after, [])
         self.assertEqual(self.reason, "the enclave is a peer, answers, and can look up names")
         modes = {str(path.relative_to(self.root)): path.stat().st_mode & 0o777 for path in self.root.rglob("*") if path.is_file()}
         self.assertEqual(
@@ -274,7 +290,8 @@ The log is "/var/log/nitro_enclaves/err.log"
 
     def test_systemd_accepts_the_units(self) -> None:
         self.boot(PCRS)
-        for name in ("usr/bin/nitro-cli", "usr/bin/true", "usr/bin/kill", "usr/local/bin/wallet"):
+        programs = ("usr/bin/nitro-cli", "usr/bin/true", "usr/bin/kill", "usr/local/bin/wallet", "usr/bin/python3")
+        for name in programs:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy("/bin/true", self.root / name)
         system = self.root / "etc/systemd/system"
@@ -285,7 +302,7 @@ The log is "/var/log/nitro_enclaves/err.log"
             (system / f"{name}.target").write_text("[Unit]\nDescription=of the test\n")
         (system / "system.slice").write_text("[Unit]\nDescription=of the test\n")
         (system / "-.slice").write_text("[Unit]\nDescription=of the test\n")
-        for unit in ("wg-server", "wg-named", "enclave", "wallet-proxy"):
+        for unit in [path.stem for path in system.glob("*.service") if path.stem != "nitro-enclaves-allocator"]:
             command = ["systemd-analyze", "verify", "--man=no", f"--root={self.root}", f"{unit}.service"]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""), unit)
@@ -295,6 +312,79 @@ The log is "/var/log/nitro_enclaves/err.log"
         for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20), ("wallet-proxy", 15)):
             command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
             path = ROOT / f"bootstrap/aws/systemd/{unit}.service"
+            done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout)
+
+
+class FleetBoot(FirstBoot):
+    """An instance of a fleet: all of the above, and its place in the group."""
+
+    UNITS = ("fleet-ready.service", "fleet-leave.service")
+
+    def first_boot(self, operator: Operator) -> tuple[str, str]:
+        operator.settings = replace(operator.settings, instances=3)
+        template = operator.synthesize()["Enclave"]
+        handle, _ = only(template, "AWS::CloudFormation::WaitConditionHandle")
+        launched = only(template, "AWS::EC2::LaunchTemplate")[1]["Properties"]["LaunchTemplateData"]
+        return "Fleet", resolve(launched["UserData"], {handle: HANDLE})
+
+    def completed(self, calls: list[str]) -> list[str]:
+        """How the launch ended."""
+        told = [call for call in calls if "complete-lifecycle-action" in call]
+        hook = "--auto-scaling-group-name enclave-signer-fleet --lifecycle-hook-name launching --instance-id i-01234567"
+        for call in told:
+            self.assertTrue(call.startswith(f"aws autoscaling complete-lifecycle-action {hook} --lifecycle-action-result "), call)
+        return [call.split()[-1] for call in told]
+
+    def test_everything_is_in_its_place_and_started(self) -> None:
+        done = self.boot(PCRS)
+        self.assertEqual((done.returncode, self.after), (0, []), done.stderr)
+        lib, etc = self.root / "usr/local/lib/fleet", self.root / "etc/fleet"
+        self.assertEqual([(lib / name).stat().st_mode & 0o777 for name in ("ready.py", "leave.sh")], [0o755] * 2)
+        told = "GROUP=enclave-signer-fleet\nAWS_DEFAULT_REGION=eu-central-1\nENCLAVE_ADDRESS=203.0.113.2:443\n"
+        self.assertEqual((etc / "fleet.env").read_text(), told)
+        for unit in self.UNITS:
+            self.assertTrue((self.root / "etc/systemd/system" / unit).is_file())
+            self.assertIn(f"systemctl start {unit}", self.calls)
+        self.assertIn(f"systemctl enable {' '.join(self.UNITS)}", self.calls)
+
+    def test_the_instance_joins_when_its_enclave_is_ready_and_signals_afterwards(self) -> None:
+        self.boot(PCRS)
+        self.assertEqual(self.completed(self.calls), ["CONTINUE"])
+        starts = [index for index, call in enumerate(self.calls) if call.endswith(("https://203.0.113.2:443/ready", *self.UNITS))]
+        [join] = [index for index, call in enumerate(self.calls) if "complete-lifecycle-action" in call]
+        [signal] = [index for index, call in enumerate(self.calls) if call.startswith("cfn-signal")]
+        self.assertEqual(len(starts), 4, self.calls)
+        self.assertLess(max(starts), join)
+        self.assertLess(join, signal)
+
+    def test_the_deployment_shows_why_a_first_boot_failed(self) -> None:
+        url = "https://203.0.113.2:443/ready"
+        reason = f"the enclave is a peer, but {url} does not answer after 1 s: curl: (7) Failed to connect"
+        for more, said in (
+            ({"MUTE": "yes"}, reason),
+            ({"problems": ("a chain drops",)}, "wg-server: a chain drops (wg-server status)"),
+            ({"OFFLINE": "yes"}, "install packages: Error: cannot reach the mirror"),
+            (
+                {"BROKEN": "fleet-ready.service"},
+                "fleet-ready.service: what the unit said last (journalctl --unit fleet-ready.service)",
+            ),
+        ):
+            with self.subTest(more):
+                self.setUp()
+                self.assertEqual(self.refuse(**more), said)
+                self.assertEqual((self.completed(self.calls), self.completed(self.after)), (["ABANDON"], ["ABANDON"]))
+
+    def test_an_instance_that_may_not_join_fails(self) -> None:
+        reason = self.refuse(DENIED="AccessDenied: not authorized to perform: autoscaling:CompleteLifecycleAction")
+        self.assertEqual(
+            reason, "join enclave-signer-fleet: AccessDenied: not authorized to perform: autoscaling:CompleteLifecycleAction"
+        )
+
+    def test_the_units_have_a_low_exposure_in_systemd_analyze(self) -> None:
+        for unit, tenths in (("fleet-ready", 15), ("fleet-leave", 20)):
+            command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
+            path = ROOT / f"bootstrap/aws/fleet/{unit}.service"
             done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stdout)
 

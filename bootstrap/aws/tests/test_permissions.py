@@ -41,6 +41,9 @@ class Permissions(unittest.TestCase):
         roles = "arn:aws:iam::111122223333:role/"
         cls.operator.allow("--encryptor", roles + before.lambda_role, "--context", "purpose=ethereum-signer")
         cls.setting = cls.operator.synthesize()
+        cls.operator.allow()
+        cls.operator.settings = replace(before, instances=3)
+        cls.fleet = cls.operator.synthesize()
 
     def reached(self, stacks: dict[str, Template], role: str, verbs: list[str], arns: list[str]) -> list[str]:
         statements = granted(stacks, role)
@@ -101,12 +104,28 @@ class Permissions(unittest.TestCase):
             self.assertRegex(file, rf"^{bucket}[0-9a-f]{{64}}([.][0-9a-z]+)?$")
         self.assertFalse(may(statements, "s3:GetObject", bucket + "0" * 64))
 
+    def test_an_instance_ends_the_waits_of_its_own_fleet_and_does_nothing_else_to_a_group(self) -> None:
+        arn = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:0f1e2d3c:autoScalingGroupName/"
+        statements = granted(self.fleet, SAMPLE.instance_role)
+        self.assertTrue(may(statements, "autoscaling:CompleteLifecycleAction", arn + SAMPLE.group))
+        for action, group in (
+            ("CompleteLifecycleAction", "other"),
+            ("CompleteLifecycleAction", SAMPLE.group + "-2"),
+            ("SetDesiredCapacity", SAMPLE.group),
+            ("UpdateAutoScalingGroup", SAMPLE.group),
+            ("TerminateInstanceInAutoScalingGroup", SAMPLE.group),
+        ):
+            self.assertFalse(may(statements, f"autoscaling:{action}", arn + group), f"{action} {group}")
+        for stacks, role in ((self.stacks, SAMPLE.instance_role), (self.fleet, SAMPLE.lambda_role)):
+            self.assertFalse(may(granted(stacks, role), "autoscaling:CompleteLifecycleAction", arn + SAMPLE.group), role)
+
     def test_a_subnet_s_endpoints_are_listed_for_all_that_instance_and_function_ask(self) -> None:
         asked = {"kms", "cloudformation"}  # the enclave's Decrypt, and cfn-signal of the first boot
         for role in (SAMPLE.instance_role, SAMPLE.lambda_role):
-            asked |= {action.split(":")[0] for each in granted(self.setting, role) for action in listed(each["Action"])}
+            for stacks in (self.setting, self.fleet):
+                asked |= {action.split(":")[0] for each in granted(stacks, role) for action in listed(each["Action"])}
         # By Lambda itself, outside of the VPC.
         asked -= {"logs", "ec2"}
         text = (ROOT / "config/aws.toml").read_text()
         [sentence] = re.findall(r"or endpoints for ([^.]*)[.]", text.replace("\n# ", " "))
-        self.assertEqual(set(re.findall(r"[a-z0-9]+", sentence)) - {"and"}, asked)
+        self.assertEqual(set(re.findall(r"[a-z0-9]+", sentence)) - {"and", "for", "a", "fleet"}, asked)

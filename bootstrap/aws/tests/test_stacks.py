@@ -468,6 +468,50 @@ class SettingsFile(unittest.TestCase):
             with self.subTest(expected):
                 self.refused(before, after, expected)
 
+    def test_the_places_of_a_fleet_are_several_and_that_of_a_single_instance_is_one(self) -> None:
+        text = SAMPLE_PATH.read_text()
+        zones, subnets = ['"eu-central-1a"', '"eu-central-1b"'], ['"subnet-0123456a"', '"subnet-0123456b"']
+        vpc = 'vpc_id = "vpc-01234567"\n'
+        for instances, network, expected in [
+            (0, "", "fleet.instances: 0, expected 1 to 100"),
+            (1, f"zone = {zones[0]}", None),
+            (1, f"zones = [{', '.join(zones)}]", "network.zones: expected network.zone: fleet.instances is 1"),
+            (
+                1,
+                f"{vpc}subnet_ids = [{', '.join(subnets)}]",
+                "network.subnet_ids: expected network.subnet_id: fleet.instances is 1",
+            ),
+            (2, "", None),
+            (2, f"zones = [{', '.join(zones)}]", None),
+            (2, f"{vpc}subnet_ids = [{', '.join(subnets)}]", None),
+            (2, f"zone = {zones[0]}", "network.zone: expected network.zones, with two or more: fleet.instances is 2"),
+            (2, f"{vpc}subnet_id = {subnets[0]}", "network.subnet_id: expected network.subnet_ids, with two or more"),
+            (2, f"zones = [{zones[0]}, {zones[0]}]", "expected two or more different ones: a fleet outlives a zone"),
+            (2, f"{vpc}subnet_ids = [{subnets[0]}]", "network.subnet_ids: ['subnet-0123456a'], expected two or more different"),
+            (2, f"subnet_ids = [{', '.join(subnets)}]", "network: expected both vpc_id and subnet_ids, or neither"),
+            (2, vpc, "network: expected both vpc_id and subnet_ids, or neither"),
+            (
+                2,
+                f"{vpc}subnet_ids = [{', '.join(subnets)}]\nzones = [{', '.join(zones)}]",
+                "network: expected zones or subnet_ids, not both",
+            ),
+            (2, 'zones = ["eu"]', "network.zones: 'eu', expected availability zones, such as eu-central-1a"),
+        ]:
+            with self.subTest(network, instances=instances):
+                edited = text.replace("# instances = 3", f"instances = {instances}").replace(
+                    "[network]\n", f"[network]\n{network}\n"
+                )
+                if expected is None:
+                    self.assertEqual(Settings.parse(edited).is_fleet, instances > 1)
+                    continue
+                with self.assertRaises(Failure) as caught:
+                    Settings.parse(edited)
+                self.assertIn(expected, str(caught.exception))
+
+    def test_at_most_two_images_have_the_key(self) -> None:
+        before, after = '# former_measurements_paths = ["former/measurements.json"]', 'former_measurements_paths = ["a", "b"]'
+        self.refused(before, after, "files.former_measurements_paths: 2 files, expected at most one: at most two images")
+
     def test_a_file_is_named(self) -> None:
         with self.assertRaises(Failure) as caught:
             Settings.load(Path("/nowhere"))

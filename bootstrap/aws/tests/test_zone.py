@@ -12,7 +12,7 @@ from operator_files import REGION, ROOT
 
 # Of moto's zones of this region, all but the first have the first type, the last alone has the second, and all have the third.
 RARE, RAREST, COMMON, UNKNOWN = "f2.6xlarge", "dl2q.24xlarge", "c6i.xlarge", "c6i.99xlarge"
-SUBNET = "subnet-01234567"
+FIRST, SUBNET, LAST = "subnet-0123456a", "subnet-01234567", "subnet-0123456c"
 # EC2's answers, all at once: moto takes its time to start.
 MOTO = f"""
 import json, sys
@@ -22,11 +22,18 @@ from moto import mock_aws
 with mock_aws():
     ec2 = boto3.client("ec2", region_name="{REGION}", aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="not-a-secret")
     is_zone = dict(Name="zone-type", Values=["availability-zone"])
-    in_second = dict(Name="availability-zone", Values=["{REGION}b"])
+    # One in each zone, all of them called as the tests call theirs.
+    subnets = ec2.describe_subnets(Filters=[dict(Name="default-for-az", Values=["true"])])["Subnets"]
+    names = {{"{REGION}a": "{FIRST}", "{REGION}b": "{SUBNET}", "{REGION}c": "{LAST}"}}
+    subnets = {{names[each["AvailabilityZone"]]: {{**each, "SubnetId": names[each["AvailabilityZone"]]}} for each in subnets}}
     answers = {{
         "describe-availability-zones": ec2.describe_availability_zones(Filters=[is_zone]),
-        "describe-subnets": ec2.describe_subnets(Filters=[in_second]),
     }}
+    for asked in ["{SUBNET}"], ["{FIRST}", "{SUBNET}"], ["{SUBNET}", "{LAST}"]:
+        # EC2 does not keep the order.
+        answers["describe-subnets " + " ".join(asked)] = {{"Subnets": [subnets[each] for each in reversed(asked)]}}
+    both = dict(subnets["{SUBNET}"], SubnetId="{LAST}")
+    answers["describe-subnets {LAST} {SUBNET}"] = {{"Subnets": [both, subnets["{SUBNET}"]]}}
     for kind in sys.argv[1:]:
         is_kind = dict(Name="instance-type", Values=[kind])
         found = ec2.describe_instance_type_offerings(LocationType="availability-zone", Filters=[is_kind])
@@ -37,10 +44,14 @@ print(json.dumps({{name: json.dumps(answer, default=str) for name, answer in ans
 AWS = """#!/bin/sh
 [ -z "${DENIED:-}" ] || { echo "An error occurred (UnauthorizedOperation): You are not authorized" >&2; exit 254; }
 case "$*" in
+*describe-subnets*) shift 3 && asked="$*" && cat "$ANSWERS/describe-subnets ${asked% --output json}" ;;
 *Name=instance-type,Values=*) kind=${*##*Name=instance-type,Values=} && cat "$ANSWERS/$2 ${kind%% *}" ;;
 *) cat "$ANSWERS/$2" ;;
 esac
 """
+
+
+LITERAL = ("zones", "subnet_ids", "instances")
 
 
 class Zone(unittest.TestCase):
@@ -61,9 +72,10 @@ class Zone(unittest.TestCase):
     def ask(self, instance_type: str, path: str | None = None, **more: str) -> str:
         """Runs zone.py with a configuration; returns its error."""
         text = (ROOT / "config/aws.toml").read_text().replace(f'"{COMMON}"', f'"{instance_type}"')
-        for key in ("zone", "vpc_id", "subnet_id"):
+        for key in ("zone", "vpc_id", "subnet_id", "zones", "subnet_ids", "instances"):
             if key in more:
-                text = text.replace(f"# {key} = ", f'{key} = "{more.pop(key)}" # ')
+                value = more.pop(key)
+                text = text.replace(f"# {key} = ", f"{key} = {value if key in LITERAL else json.dumps(value)} # ")
         self.config = self.folder / "aws.toml"
         self.config.write_text(text)
         environment = {**self.environment(), **more} | ({"PATH": path} if path else {})
@@ -92,6 +104,34 @@ class Zone(unittest.TestCase):
         said = self.ask(RAREST, vpc_id="vpc-01234567", subnet_id=SUBNET)
         without = f"{SUBNET} is in {REGION}b, which has no {RAREST}; expected a subnet in {REGION}c"
         self.assertEqual(said, f"error: {self.config}: network.subnet_id: {without}")
+
+    def test_each_zone_of_a_fleet_has_the_type(self) -> None:
+        fleet = {"instances": "3"}
+        self.assertEqual(self.ask(COMMON, **fleet), "")
+        for more in (
+            {"zones": f'["{REGION}b", "{REGION}c"]'},
+            {"vpc_id": "vpc-01234567", "subnet_ids": f'["{SUBNET}", "{LAST}"]'},
+        ):
+            self.assertEqual(self.ask(RARE, **more, **fleet), "")
+        without, zones = f"{REGION}a, which has no {RARE}; expected", f'["{REGION}b", "{REGION}c"]'
+        either = f"{REGION}b or {REGION}c"
+        for said, more in (
+            (f"network.zones is not set, so it would be {without} network.zones = {zones}", {}),
+            (f"network.zones: {without} {either}", {"zones": f'["{REGION}b", "{REGION}a"]'}),
+            (
+                f"network.subnet_ids: {FIRST} is in {without} a subnet in {either}",
+                {"vpc_id": "vpc-01234567", "subnet_ids": f'["{FIRST}", "{SUBNET}"]'},
+            ),
+            (
+                f"network.subnet_ids: all are in {REGION}b; expected subnets in 2 zones or more",
+                {"vpc_id": "vpc-01234567", "subnet_ids": f'["{LAST}", "{SUBNET}"]'},
+            ),
+        ):
+            self.assertEqual(self.ask(RARE, **more, **fleet), f"error: {self.config}: {said}")
+
+    def test_a_region_with_one_zone_for_the_type_has_no_fleet(self) -> None:
+        said = f"fleet.instances: 3, which need 2 zones with {RAREST}: this region has it in {REGION}c alone;"
+        self.assertTrue(self.ask(RAREST, instances="3").startswith(f"error: {self.config}: {said}"))
 
     def test_an_error_of_ec2_is_shown_as_it_is(self) -> None:
         said = self.ask(UNKNOWN)
