@@ -1,6 +1,7 @@
 """The alarm for changes of the key's policy, grants and state."""
 
 from aws_cdk import Annotations, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_events as events
 from aws_cdk import aws_sns as sns
 
@@ -11,8 +12,8 @@ from settings import Settings
 CALLS = ["CreateGrant", "DeleteImportedKeyMaterial", "DisableKey", "PutKeyPolicy", "ReplicateKey", "ScheduleKeyDeletion"]
 
 
-def add(stack: Stack, settings: Settings, key_arn: str) -> None:
-    """Adds a rule on CloudTrail's events about this key, and its target."""
+def add(stack: Stack, settings: Settings, key_arn: str, alarms: list[cloudwatch.CfnAlarm]) -> None:
+    """Adds a rule on CloudTrail's events about this key, and its target, which these alarms notify as well."""
     if settings.alarm_email is None and settings.alarm_topic_arn is None:
         text = "no [alarm] in the settings: changes of the key's policy and new grants raise no alarm"
         Annotations.of(stack).add_warning_v2("enclave-wireguard:no-alarm", text)
@@ -31,6 +32,8 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
             "CKV_AWS_26",
         )
         topic_arn = topic.ref
+    for each in alarms:
+        each.alarm_actions = [topic_arn]
     pattern = {
         "source": ["aws.kms"],
         "detail-type": ["AWS API Call via CloudTrail"],
@@ -62,6 +65,15 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
             **publish,
             "Condition": {"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
         }
+        alarms_alone = [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "cloudwatch.amazonaws.com"},
+                **publish,
+                "Condition": {"ArnEquals": {"aws:SourceArn": each.attr_arn}},
+            }
+            for each in alarms
+        ]
         # Other principals of the account may publish by their own policies.
         tls_alone = {
             "Effect": "Deny",
@@ -69,5 +81,5 @@ def add(stack: Stack, settings: Settings, key_arn: str) -> None:
             **publish,
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         }
-        document = {"Version": "2012-10-17", "Statement": [rule_alone, tls_alone]}
+        document = {"Version": "2012-10-17", "Statement": [rule_alone, *alarms_alone, tls_alone]}
         sns.CfnTopicPolicy(stack, "AlarmPolicy", topics=[topic_arn], policy_document=document)

@@ -21,6 +21,7 @@ def build(app: App, stage: str, settings: Settings) -> None:
     elif stage == "enclave":
         image = Image.load(settings.image_dir, settings.config_dir)
         image.check_secrets(settings.secret_id)
+        image.check_ledger(settings)
         key = KeyStack(app, settings, key_policy.load(settings, image))
         EnclaveStack(app, settings, image, key)
     else:

@@ -10,7 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from failure import Failure
-from settings import is_secret
+from ledger import Ledger, check_fleet, single_use
+from settings import Settings, is_secret
 
 PCR = re.compile(r"[0-9a-f]{96}")
 ZERO = "0" * 96
@@ -28,6 +29,9 @@ class Image:
     encryption_context: dict[str, str]
     # Names and ARNs of secrets whose keys clients may use.
     secret_ids: list[str]
+    # Keys of its policies that promise to sign a nonce once.
+    single_use: list[str]
+    ledger: Ledger | None
     # AWS's host names that it resolves.
     hosts: list[str]
 
@@ -47,6 +51,15 @@ class Image:
         if sha256(config) != config_digest:
             raise Failure(f"{config_path} was changed after the image was built: run `make eif`, then `wallet policy`")
         return cls(config_path, eif_path, path, pcrs, *kms(config_path, config.decode()))
+
+    def check_ledger(self, settings: Settings) -> None:
+        """Refuses a ledger that the stacks do not have, and a fleet that needs one."""
+        try:
+            check_fleet(self.single_use, self.ledger is not None, settings)
+            if self.ledger is not None:
+                self.ledger.check(settings, account=self.key_arn.split(":")[4])
+        except Failure as failure:
+            raise Failure(f"{self.config_path}: {failure}") from failure
 
     def check_secrets(self, secret_id: str) -> None:
         """Refuses secrets that the instance's role may not read: the first signature would fail."""
@@ -74,23 +87,30 @@ def measured(path: Path) -> tuple[dict, list[str]]:
     return measurements, pcrs
 
 
-def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str]]:
-    """The image's KMS key, encryption context, secret ids and AWS host names."""
+def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str], Ledger | None, list[str]]:
+    """The image's KMS key, encryption context, secret ids, single-use nonces, ledger and AWS host names."""
     config = tomllib.loads(text)
     if "signer" not in config or "kms" not in config:
         raise Failure(f"{path}: expected [signer] and [kms], as in config/signer.toml")
-    callers = [*config["signer"].get("clients", []), *config.get("home", [])]
-    secret_ids = [secret_id for caller in callers for secret_id in caller.get("secret_ids", [])]
-    key_arn = config["kms"]["key_arn"]
+    signer, homes = config["signer"], config.get("home", [])
+    secret_ids = [secret_id for caller in [*signer.get("clients", []), *homes] for secret_id in caller.get("secret_ids", [])]
+    key_arn, context = config["kms"]["key_arn"], dict(config["kms"]["encryption_context"])
     partition, region = key_arn.split(":")[1], key_arn.split(":")[3]
     suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
     hosts = []
     for table, service in [("kms", "kms"), ("secrets", "secretsmanager")]:
         endpoint = config.get(table, {}).get("endpoint")
-        host = f"{service}.{region}.{suffix}" if endpoint is None else urlsplit(endpoint).hostname
-        if not is_address(host):
-            hosts.append(host)
-    return key_arn, config["kms"]["encryption_context"], secret_ids, hosts
+        hosts.append(f"{service}.{region}.{suffix}" if endpoint is None else urlsplit(endpoint).hostname)
+    ledger = None
+    if "ledger" in signer:
+        try:
+            ledger = Ledger.parse(signer["ledger"], region, suffix)
+        except Failure as failure:
+            raise Failure(f"{path}: {failure}") from failure
+        context |= ledger.context
+        hosts.append(ledger.host)
+    names = [host for host in hosts if not is_address(host)]
+    return key_arn, context, secret_ids, single_use(signer, homes), ledger, names
 
 
 def is_address(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Resources needed before the image: the key, the roles that its policy names, and the secret."""
+"""Resources needed before the image: the key, the roles that its policy names, the secret, and the ledger's bucket."""
 
 from aws_cdk import CfnOutput, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
@@ -7,6 +7,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 import alarm
+import bucket
 from lint import accept
 from settings import Settings
 
@@ -70,7 +71,8 @@ class KeyStack(Stack):
         key.node.add_dependency(self.instance_role, self.lambda_role)
         self.key_arn = key.attr_arn
 
-        alarm.add(self, settings, self.key_arn)
+        alarms = [] if settings.ledger is None else [bucket.add(self, settings.ledger, self.instance_role)]
+        alarm.add(self, settings, self.key_arn, alarms)
 
         # Without a value: `wallet set-key` stores the first.
         secret = secretsmanager.CfnSecret(

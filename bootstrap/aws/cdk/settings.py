@@ -20,10 +20,21 @@ CLIENT_SECRET_ID = re.compile(
 )
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
+# No dots: the enclave's TLS asks for the bucket's name before S3's.
+BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
 # The fewest of a fleet, and those that it has unless the settings name them.
 ZONES = 2
 ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
+
+
+@dataclass(frozen=True)
+class LedgerSettings:
+    """[ledger]."""
+
+    bucket: str
+    max_retention_years: int
+    alarm_gib: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Settings:
     client_secret_id: str | None
     may_set_key: bool
     instances: int
+    ledger: LedgerSettings | None
 
     @property
     def is_fleet(self) -> bool:
@@ -104,6 +116,7 @@ class Settings:
         key, network, instance = file.table("key"), file.table("network"), file.table("instance")
         enclave, files = file.table("enclave"), file.table("files")
         alarm, function, fleet = (file.optional_table(name) for name in ("alarm", "function", "fleet"))
+        ledger = file.table("ledger") if "ledger" in file.values else None
         settings = cls(
             name=file.text("name", NAME, "1 to 32 lower case letters, digits and hyphens, a letter first"),
             admins=key.texts("admins", PRINCIPAL, "arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root"),
@@ -132,6 +145,7 @@ class Settings:
             client_secret_id=function.optional("client_secret_id", CLIENT_SECRET_ID, "a secret's name, or its whole ARN"),
             may_set_key=function.optional_flag("may_set_key"),
             instances=fleet.optional_number("instances", 1, 100, default=1),
+            ledger=None if ledger is None else parse_ledger(ledger),
         )
         for table in (file, key, alarm, network, instance, enclave, files, function, fleet):
             table.end()
@@ -179,6 +193,17 @@ class Settings:
             raise Failure(f"network: expected both vpc_id and {subnet}, or neither")
         if (self.zones or self.zone is not None) and has_subnet:
             raise Failure(f"network: expected {zone} or {subnet}, not both: a subnet has its zone")
+
+
+def parse_ledger(table: Table) -> LedgerSettings:
+    """Parses [ledger]."""
+    ledger = LedgerSettings(
+        bucket=table.text("bucket", BUCKET, "3 to 63 lower-case letters, digits and hyphens, such as example-ledger"),
+        max_retention_years=table.number("max_retention_years", 1, 100),
+        alarm_gib=table.optional_number("alarm_gib", 1, 1 << 20, default=10),
+    )
+    table.end()
+    return ledger
 
 
 def is_secret(name_or_arn: str, name: str) -> bool:

@@ -16,13 +16,17 @@ from aws_cdk import App, Stack  # noqa: E402
 from aws_cdk.assertions import Template  # noqa: E402
 
 import app  # noqa: E402
-from settings import Settings  # noqa: E402
+from settings import LedgerSettings, Settings  # noqa: E402
 
 ACCOUNT, REGION = "111122223333", "eu-central-1"
 PCRS = [digit * 96 for digit in "abc"]
 ROLES = f"arn:aws:iam::{ACCOUNT}:role/"
 SAMPLE = Settings.load(ROOT / "config/aws.toml")
 FORWARD = '\n[[nat.forwards]]\nport = 443\nto = "203.0.113.2:443"\n'
+
+
+LEDGER = LedgerSettings(bucket="example-ledger", max_retention_years=10, alarm_gib=10)
+LEDGER_TABLE = f'\n[signer.ledger]\nbucket = "example-ledger"\nowner = "{ACCOUNT}"\nretention_years = 10\n'
 
 
 class Operator:
@@ -52,6 +56,13 @@ class Operator:
         )
         self.allow()
 
+    def keep_ledger(self, **settings: Any) -> None:
+        """Has an image with a ledger, its bucket, and these settings, such as those of a fleet."""
+        self.config_path.write_text(self.config_path.read_text() + LEDGER_TABLE)
+        self.measure(PCRS)
+        self.settings = replace(self.settings, ledger=LEDGER, **settings)
+        self.allow()
+
     def measure(self, pcrs: list[str]) -> None:
         """Writes the measurements as `make eif` does."""
         digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()  # noqa: E731
@@ -63,10 +74,17 @@ class Operator:
         """Writes the key policy with `wallet policy`."""
         command = [ROOT / "target/release/wallet", "policy", "--measurements", self.measurements_path, "--role", ROLES + role]
         command += [word for admin in admins for word in ("--admin", admin)]
-        command += flags or ("--encryptor", ROLES + "KeySetter", "--context", "purpose=ethereum-signer")
+        command += flags or ("--encryptor", ROLES + "KeySetter", *self.context())
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         self.policy_path.write_text(text)
         return json.loads(text)
+
+    def context(self) -> list[str]:
+        """The image's encryption context for `wallet policy`."""
+        entries = ["purpose=ethereum-signer"]
+        if LEDGER_TABLE in self.config_path.read_text():
+            entries.append(f"ledger={ACCOUNT}/{LEDGER.bucket}")
+        return [word for entry in entries for word in ("--context", entry)]
 
     def build(self, stage: str, outdir: Path) -> App:
         """The app with the stacks of a stage, as in `cdk.sh`."""

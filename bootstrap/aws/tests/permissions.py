@@ -6,11 +6,12 @@ from typing import Any
 
 from aws_cdk.assertions import Template
 
-from operator_files import ACCOUNT, REGION, SAMPLE, only, resolve
+from operator_files import ACCOUNT, LEDGER, REGION, SAMPLE, only, resolve
 
 SECRETS = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
 SECRET_ARN = f"{SECRETS}{SAMPLE.secret_id}-AbCdEf"
 KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+LEDGER_ARN = f"arn:aws:s3:::{LEDGER.bucket}"
 # AWS's managed policies for the roles, as AWS publishes them. Others are refused.
 MANAGED = {
     "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole": [
@@ -37,6 +38,7 @@ def granted(stacks: dict[str, Template], role_name: str) -> list[dict[str, Any]]
     key, _ = only(stacks["Key"], "AWS::KMS::Key")
     secret, _ = only(stacks["Key"], "AWS::SecretsManager::Secret")
     names = {f"{key}.Arn": KEY_ARN, secret: SECRET_ARN}
+    names |= {f"{bucket}.Arn": LEDGER_ARN for bucket in stacks["Key"].find_resources("AWS::S3::Bucket")}
     roles = stacks["Key"].find_resources("AWS::IAM::Role", {"Properties": {"RoleName": role_name}})
     [(logical_id, role)] = roles.items()
     if unknown := {"Policies", "PermissionsBoundary"} & set(role["Properties"]):

@@ -21,7 +21,7 @@ class Fleet(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.operator = Operator(Path(cls.enterClassContext(tempfile.TemporaryDirectory())))
         cls.one = cls.operator.synthesize()["Enclave"]
-        cls.operator.settings = replace(cls.operator.settings, instances=3)
+        cls.operator.keep_ledger(instances=3)
         cls.enclave = cls.operator.synthesize()["Enclave"]
 
     def with_settings(self, **settings: Any) -> Any:

@@ -44,12 +44,15 @@ class Linters(unittest.TestCase):
         cls.add("key-with-mail", "key", **MAIL)
         cls.add("enclave", "enclave")
         cls.add("enclave-with-zone-and-mail", "enclave", zone=f"{REGION}b", **MAIL)
-        cls.add("fleet", "enclave", instances=3)
-        cls.add("fleet-with-everything-given", "enclave", **FLEET_GIVEN)
         cls.operator.allow("--encryptor", ROLES + SAMPLE.lambda_role, "--context", "purpose=ethereum-signer")
         cls.add("enclave-with-everything-given", "enclave", **EVERYTHING_GIVEN)
         cls.operator.allow()
         cls.add("spoilt", "enclave", is_spoilt=True)
+        cls.operator.keep_ledger()
+        cls.add("key-with-ledger", "key")
+        cls.add("key-with-ledger-and-mail", "key", **MAIL)
+        cls.add("fleet", "enclave", instances=3)
+        cls.add("fleet-with-everything-given", "enclave", **FLEET_GIVEN)
         cls.problems = problems(sorted(cls.folder.glob("*/*.template.json")))
 
     @classmethod

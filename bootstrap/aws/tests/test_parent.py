@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 import unittest
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +321,7 @@ class FleetBoot(FirstBoot):
     UNITS = ("fleet-ready.service", "fleet-leave.service")
 
     def first_boot(self, operator: Operator) -> tuple[str, str]:
-        operator.settings = replace(operator.settings, instances=3)
+        operator.keep_ledger(instances=3)
         template = operator.synthesize()["Enclave"]
         handle, _ = only(template, "AWS::CloudFormation::WaitConditionHandle")
         launched = only(template, "AWS::EC2::LaunchTemplate")[1]["Properties"]["LaunchTemplateData"]

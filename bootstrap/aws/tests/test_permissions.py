@@ -41,8 +41,8 @@ class Permissions(unittest.TestCase):
         roles = "arn:aws:iam::111122223333:role/"
         cls.operator.allow("--encryptor", roles + before.lambda_role, "--context", "purpose=ethereum-signer")
         cls.setting = cls.operator.synthesize()
-        cls.operator.allow()
-        cls.operator.settings = replace(before, instances=3)
+        cls.operator.settings = before
+        cls.operator.keep_ledger(instances=3)
         cls.fleet = cls.operator.synthesize()
 
     def reached(self, stacks: dict[str, Template], role: str, verbs: list[str], arns: list[str]) -> list[str]:
