@@ -31,18 +31,18 @@ class EnclaveStack(Stack):
             description="The parent instance with the signer's enclave, and the Lambda function",
         )
         check_function(settings.lambda_path)
-        vpc, subnets = network.make(self, settings)
-        function_group = ec2.SecurityGroup(self, "FunctionGroup", vpc=vpc, description="Lambda function of the signer")
-        parent_group = ec2.SecurityGroup(self, "ParentGroup", vpc=vpc, description="Parent of the enclave")
+        place = network.make(self, settings)
+        function_group = ec2.SecurityGroup(self, "FunctionGroup", vpc=place.vpc, description="Lambda function of the signer")
+        parent_group = ec2.SecurityGroup(self, "ParentGroup", vpc=place.vpc, description="Parent of the enclave")
         machine = Machine(self, settings, image, key)
-        fleet = Fleet(self, machine, vpc, subnets, parent_group) if settings.is_fleet else None
+        fleet = Fleet(self, machine, place, parent_group) if settings.is_fleet else None
         entrance = parent_group if fleet is None else fleet.clients_group
         entrance.add_ingress_rule(function_group, ec2.Port.tcp(PORT), "the Lambda function")
         for client in settings.clients:
             entrance.add_ingress_rule(ec2.Peer.ipv4(client), ec2.Port.tcp(PORT), "clients")
 
         if fleet is None:
-            instance = self.instance(machine, subnets[0], parent_group)
+            instance = self.instance(machine, place, parent_group)
             # A new instance has a new address, which changes the function's variable.
             url = Fn.join("", ["https://", instance.attr_private_ip])
         else:
@@ -62,8 +62,8 @@ class EnclaveStack(Stack):
             handler="bootstrap",
             code=lambda_.Code.from_asset(str(settings.lambda_path)),
             role=key.lambda_role.without_policy_updates(),
-            vpc=vpc,
-            vpc_subnets=ec2.SubnetSelection(subnets=subnets),
+            vpc=place.vpc,
+            vpc_subnets=ec2.SubnetSelection(subnets=place.subnets),
             security_groups=[function_group],
             # The image's kms.deadline, and time to report it.
             timeout=Duration.seconds(30),
@@ -115,7 +115,7 @@ class EnclaveStack(Stack):
         iam.Policy(self, "ReadClientSecret", roles=[key.lambda_role], statements=[statement])
         return {"CLIENT_SECRET_ID": secret_id}
 
-    def instance(self, machine: Machine, subnet: ec2.ISubnet, group: ec2.SecurityGroup) -> ec2.CfnInstance:
+    def instance(self, machine: Machine, place: network.Network, group: ec2.SecurityGroup) -> ec2.CfnInstance:
         """The parent instance."""
         settings = machine.settings
         logical_id = f"Parent{machine.digest}"
@@ -126,7 +126,7 @@ class EnclaveStack(Stack):
             image_id=machine.ami_id,
             instance_type=settings.instance_type,
             iam_instance_profile=machine.profile.ref,
-            subnet_id=subnet.subnet_id,
+            subnet_id=place.subnets[0].subnet_id,
             security_group_ids=[group.security_group_id],
             enclave_options=ec2.CfnInstance.EnclaveOptionsProperty(enabled=True),
             metadata_options=ec2.CfnInstance.MetadataOptionsProperty(**METADATA_OPTIONS),
@@ -141,7 +141,7 @@ class EnclaveStack(Stack):
             resource_signal=CfnResourceSignal(count=1, timeout=f"PT{BOOTS_WITHIN_SECONDS}S")
         )
         for each in (instance, reason):
-            each.node.add_dependency(*machine.needs, subnet.internet_connectivity_established)
+            each.node.add_dependency(*machine.needs, *place.way_out)
         if settings.ami_id is not None:
             accept(instance, "The operator's settings name it, for one region", "CloudFormation-Validate::W9010")
         accept(

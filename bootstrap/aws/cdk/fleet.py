@@ -20,6 +20,7 @@ from constructs import IDependable
 from key_stack import KeyStack
 from lint import accept
 from machine import BOOTS_WITHIN_SECONDS, DEVICE, DISK, METADATA_OPTIONS, Machine
+from network import Network
 from parent import PORT, forward_target
 
 # Of ready.py. TLS 1.2 is the newest that a load balancer's health check speaks, and the enclave has TLS 1.3 alone
@@ -47,13 +48,12 @@ TARGET_ATTRIBUTES = {
 class Fleet:
     """The group and its load balancer. `url` is the same for each image."""
 
-    def __init__(
-        self, stack: Stack, machine: Machine, vpc: ec2.IVpc, subnets: list[ec2.ISubnet], parent_group: ec2.SecurityGroup
-    ) -> None:
-        self.stack, self.machine, self.settings = stack, machine, machine.settings
-        self.vpc, self.subnets = vpc, subnets
+    def __init__(self, stack: Stack, machine: Machine, network: Network, parent_group: ec2.SecurityGroup) -> None:
+        self.stack, self.machine, self.settings, self.network = stack, machine, machine.settings, network
         # Clients connect to the load balancer alone.
-        self.clients_group = ec2.SecurityGroup(stack, "BalancerGroup", vpc=vpc, description="Load balancer of the signers")
+        self.clients_group = ec2.SecurityGroup(
+            stack, "BalancerGroup", vpc=network.vpc, description="Load balancer of the signers"
+        )
         parent_group.add_ingress_rule(self.clients_group, ec2.Port.tcp(PORT), "the load balancer")
         parent_group.add_ingress_rule(self.clients_group, ec2.Port.tcp(READY_PORT), "the load balancer's health checks")
         balancer = self.balancer()
@@ -79,7 +79,7 @@ class Fleet:
             "Balancer",
             type="network",
             scheme="internal",
-            subnets=[subnet.subnet_id for subnet in self.subnets],
+            subnets=[subnet.subnet_id for subnet in self.network.subnets],
             security_groups=[self.clients_group.security_group_id],
             load_balancer_attributes=[
                 elb.CfnLoadBalancer.LoadBalancerAttributeProperty(key=key, value=value) for key, value in ATTRIBUTES.items()
@@ -93,7 +93,7 @@ class Fleet:
         return elb.CfnTargetGroup(
             self.stack,
             "Targets",
-            vpc_id=self.vpc.vpc_id,
+            vpc_id=self.network.vpc.vpc_id,
             target_type="instance",
             port=PORT,
             protocol="TCP",
@@ -143,7 +143,7 @@ class Fleet:
             self.stack,
             "Fleet",
             auto_scaling_group_name=self.settings.group,
-            vpc_zone_identifier=[subnet.subnet_id for subnet in self.subnets],
+            vpc_zone_identifier=[subnet.subnet_id for subnet in self.network.subnets],
             launch_template=autoscaling.CfnAutoScalingGroup.LaunchTemplateSpecificationProperty(
                 launch_template_id=template.ref, version=template.attr_latest_version_number
             ),
@@ -212,7 +212,7 @@ class Fleet:
     def needs(self, *dependencies: IDependable) -> None:
         """What the first boot of an instance needs."""
         for each in (self.group, self.reason):
-            each.node.add_dependency(*dependencies, *[subnet.internet_connectivity_established for subnet in self.subnets])
+            each.node.add_dependency(*dependencies, *self.network.way_out)
 
     def outputs(self) -> None:
         """The instances come and go: `get_asg_instances.sh` lists them."""

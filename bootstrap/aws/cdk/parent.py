@@ -5,11 +5,12 @@ import subprocess
 import tarfile
 import tomllib
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from failure import Failure
 from image import Image, read, read_text, sha256
-from settings import Settings
+from settings import VPC_NETWORK, Settings
 from table import ROOT
 
 AWS_DIR = ROOT / "bootstrap/aws"
@@ -29,7 +30,7 @@ class Delivery:
 
 def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Delivery]:
     """All files, under the names that user-data.sh expects. Generated files are in `work_dir`."""
-    check_config(settings.parent_dir / "parent.toml")
+    check_config(settings.parent_dir / "parent.toml", settings.is_private)
     check_program(settings.wg_server_path)
     paths = {
         "enclave.eif": image.eif_path,
@@ -78,13 +79,14 @@ def listed_names(text: str) -> set[str]:
     return {entry.removesuffix(".").lower() for entry in entries if entry}
 
 
-def check_config(path: Path) -> None:
+def check_config(path: Path, is_private: bool = False) -> None:
     """Refuses an unedited sample; `wg-server check` on the instance checks the rest."""
     text = read_text(path, "the parent's configuration")
     try:
         config = tomllib.loads(text)
         nat = config["nat"]
         forwards = [forward["port"] for forward in nat.get("forwards", [])]
+        destinations = config.get("egress", {}).get("destinations", [])
         named = [config["attestation"]["measurements_paths"], config["wireguard"]["private_key_path"]]
     except (ValueError, KeyError, TypeError) as error:
         raise Failure(f"{path}: {error!r}, expected the parent's configuration") from error
@@ -95,6 +97,20 @@ def check_config(path: Path) -> None:
     expected = [["/etc/wg-server/measurements.json"], "/etc/wg-server/private.key"]
     if named != expected:
         raise Failure(f"{path}: measurements_paths and private_key_path are {named}, expected {expected}")
+    if is_private and not any(opens(each) for each in destinations):
+        raise Failure(
+            f'{path}: egress.destinations: {destinations}, expected also "{VPC_NETWORK}:443": network.private is true, so KMS and'
+            " Secrets Manager have addresses of the VPC"
+        )
+
+
+def opens(destination: str) -> bool:
+    """Whether it lets enclaves connect to the endpoints of the VPC."""
+    network, _, port = destination.partition(":")
+    try:
+        return destination == "anywhere" or (port in ("", "443") and VPC_NETWORK.subnet_of(IPv4Network(network)))
+    except ValueError:
+        return False
 
 
 def forward_target(path: Path) -> str:

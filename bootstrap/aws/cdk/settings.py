@@ -23,6 +23,8 @@ TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1
 # No dots: the enclave's TLS asks for the bucket's name before S3's.
 BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 ID = "([0-9a-f]{8}|[0-9a-f]{17})"
+# Of the VPC that the stack makes.
+VPC_NETWORK = ipaddress.IPv4Network("10.0.0.0/16")
 # The fewest of a fleet, and those that it has unless the settings name them.
 ZONES = 2
 ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
@@ -51,6 +53,7 @@ class Settings:
     subnet_ids: list[str]
     zone: str | None
     zones: list[str]
+    is_private: bool
     clients: list[str]
     instance_type: str
     ami_id: str | None
@@ -128,6 +131,7 @@ class Settings:
             subnet_ids=network.optional_texts("subnet_ids", re.compile(rf"subnet-{ID}"), "subnets' ids"),
             zone=network.optional("zone", ZONE, "an availability zone, such as eu-central-1a"),
             zones=network.optional_texts("zones", ZONE, "availability zones, such as eu-central-1a"),
+            is_private=network.optional_flag("private"),
             clients=network.texts("clients", None, ""),
             instance_type=instance.text("type", instance_type.NAME, "an instance type, such as c6i.xlarge"),
             ami_id=instance.optional("ami_id", re.compile(rf"ami-{ID}"), "an AMI's id"),
@@ -191,6 +195,8 @@ class Settings:
         has_subnet = bool(self.subnet_ids) or self.subnet_id is not None
         if (self.vpc_id is None) == has_subnet:
             raise Failure(f"network: expected both vpc_id and {subnet}, or neither")
+        if self.is_private and has_subnet:
+            raise Failure(f"network: expected private = true or {subnet}, not both: an existing VPC has its own ways out")
         if (self.zones or self.zone is not None) and has_subnet:
             raise Failure(f"network: expected {zone} or {subnet}, not both: a subnet has its zone")
 

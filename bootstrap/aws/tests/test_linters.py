@@ -52,6 +52,9 @@ class Linters(unittest.TestCase):
         cls.add("key-with-ledger", "key")
         cls.add("key-with-ledger-and-mail", "key", **MAIL)
         cls.add("fleet", "enclave", instances=3)
+        cls.operator.open_endpoints()
+        cls.add("private", "enclave", is_private=True, zone=f"{REGION}b")
+        cls.add("private-fleet", "enclave", is_private=True, instances=3)
         cls.add("fleet-with-everything-given", "enclave", **FLEET_GIVEN)
         cls.problems = problems(sorted(cls.folder.glob("*/*.template.json")))
 
