@@ -5,7 +5,8 @@
 #   cdk.sh enclave ARGUMENTS...   that stack with the key policy, and the stack with the instance and the function
 #
 # ARGUMENTS are the CDK's own: `deploy --all`, `diff`, `synth`, `bootstrap`, `destroy`. AWS_REGION and credentials are those of
-# the environment. AWS_TOML replaces config/aws.toml.
+# the environment. AWS_TOML replaces config/aws.toml. As in AWS's sample: CDK_DEPLOY_REGION is the region, CDK_DEPLOY_ACCOUNT the
+# account that the credentials must be of, and CDK_PREFIX comes before `name` in config/aws.toml.
 set -euo pipefail
 
 # The tested version of the command line; the library's version differs.
@@ -41,6 +42,16 @@ explain() {
     fi
 }
 
+# Refuses credentials of another account than CDK_DEPLOY_ACCOUNT.
+check_account() {
+    local account
+    [ -n "${CDK_DEPLOY_ACCOUNT:-}" ] || return 0
+    account=$(aws sts get-caller-identity --query Account --output text) ||
+        fail "CDK_DEPLOY_ACCOUNT is $CDK_DEPLOY_ACCOUNT, and the account of the credentials is not known, as it says above"
+    [ "$account" = "$CDK_DEPLOY_ACCOUNT" ] ||
+        fail "CDK_DEPLOY_ACCOUNT is $CDK_DEPLOY_ACCOUNT, and the credentials are of $account; expected credentials of that account"
+}
+
 # is_about_credentials WORDS: the messages of botocore's exceptions.py and tokens.py, and the error codes of STS. The word
 # "credentials" alone proves nothing: it is also in a timeout of the address that hands them out.
 is_about_credentials() {
@@ -68,11 +79,19 @@ key | enclave) stage=$1 ;;
     ;;
 esac
 shift
+if [ -n "${CDK_DEPLOY_REGION:-}" ]; then
+    [[ ${AWS_REGION:-$CDK_DEPLOY_REGION} == "$CDK_DEPLOY_REGION" ]] ||
+        fail "CDK_DEPLOY_REGION is $CDK_DEPLOY_REGION, and AWS_REGION is $AWS_REGION; expected one of them, or the same region"
+    export AWS_REGION=$CDK_DEPLOY_REGION AWS_DEFAULT_REGION=$CDK_DEPLOY_REGION
+fi
 toml=$(realpath "${AWS_TOML:-$root/config/aws.toml}")
 venv=$("$here/venv.sh" | tail -n 1)
 export PATH=$venv/bin:$PATH
 mkdir -p "$root/target"
 cd "$root"
+case ${1:-} in
+bootstrap | deploy | destroy) check_account ;;
+esac
 if [ "$stage ${1:-}" = "enclave deploy" ]; then
     python -B "$here/cdk/zone.py" "$toml"
 fi

@@ -1,6 +1,7 @@
 """config/aws.toml."""
 
 import ipaddress
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from failure import Failure
 from table import Table
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+NAMES = "1 to 32 lower case letters, digits and hyphens, a letter first"
 # As in `wallet policy`: no wildcards.
 PRINCIPAL = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:(root|(role|user)/[A-Za-z0-9+=,.@_/-]+)")
 SECRET_ID = re.compile(r"[A-Za-z0-9/+=.@_-]{1,512}")
@@ -106,22 +108,22 @@ class Settings:
     def load(cls, path: Path) -> "Settings":
         """Reads the file; names the first error."""
         try:
-            return cls.parse(path.read_text())
+            return cls.parse(path.read_text(), os.environ.get("CDK_PREFIX", ""))
         except (OSError, ValueError) as error:
             raise Failure(f"{path}: {error}") from error
         except Failure as error:
             raise Failure(f"{path}: {error}") from error
 
     @classmethod
-    def parse(cls, text: str) -> "Settings":
-        """Parses the file's text."""
+    def parse(cls, text: str, prefix: str = "") -> "Settings":
+        """Parses the file's text. The prefix comes before its name."""
         file = Table("", tomllib.loads(text))
         key, network, instance = file.table("key"), file.table("network"), file.table("instance")
         enclave, files = file.table("enclave"), file.table("files")
         alarm, function, fleet = (file.optional_table(name) for name in ("alarm", "function", "fleet"))
         ledger = file.table("ledger") if "ledger" in file.values else None
         settings = cls(
-            name=file.text("name", NAME, "1 to 32 lower case letters, digits and hyphens, a letter first"),
+            name=prefixed(prefix, file.text("name", NAME, NAMES)),
             admins=key.texts("admins", PRINCIPAL, "arn:aws:iam::ACCOUNT:role/NAME, user/NAME or root"),
             secret_id=key.text("secret_id", SECRET_ID, "a secret's name, such as prod/hot-wallet"),
             alarm_email=alarm.optional("email", EMAIL, "an address, such as security@example.com"),
@@ -199,6 +201,13 @@ class Settings:
             raise Failure(f"network: expected private = true or {subnet}, not both: an existing VPC has its own ways out")
         if (self.zones or self.zone is not None) and has_subnet:
             raise Failure(f"network: expected {zone} or {subnet}, not both: a subnet has its zone")
+
+
+def prefixed(prefix: str, name: str) -> str:
+    """The name of this deployment among others from the same file."""
+    if not NAME.fullmatch(prefix + name):
+        raise Failure(f"name: {name!r} after CDK_PREFIX, {prefix!r}, expected together {NAMES}")
+    return prefix + name
 
 
 def parse_ledger(table: Table) -> LedgerSettings:

@@ -1,5 +1,6 @@
 """The last line of cdk.sh, with stand-ins for npx and aws that print the real messages."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -61,8 +62,10 @@ class Cdk(unittest.TestCase):
         touch = f"touch {self.manifest}\n" if writes_stacks else ""
         self.stand_in("npx", f'[ "$3" != --version ] || exit 0\n{touch}echo "{words}" >&2\nexit {status}')
 
-    def run_it(self, *words: str) -> tuple[int, list[str]]:
-        done = subprocess.run([self.script, "key", *words], check=False, capture_output=True, text=True)
+    def run_it(self, *words: str, **variables: str) -> tuple[int, list[str]]:
+        others = {name: value for name, value in os.environ.items() if name not in ("AWS_REGION", "AWS_DEFAULT_REGION")}
+        environment = {**others, **variables}
+        done = subprocess.run([self.script, "key", *words], env=environment, check=False, capture_output=True, text=True)
         return done.returncode, done.stderr.splitlines()
 
     def fails(self, first: str, *last: str, command: str = "deploy") -> None:
@@ -118,6 +121,29 @@ class Cdk(unittest.TestCase):
     def test_other_failures_are_the_cdks_alone_with_its_status(self) -> None:
         self.cdk(ROLLBACK, status=3)
         self.assertEqual(self.run_it("deploy"), (3, [ROLLBACK]))
+
+    def test_the_region_of_aws_s_sample_is_that_of_the_cdk_and_of_aws(self) -> None:
+        self.cdk("$AWS_REGION $AWS_DEFAULT_REGION", status=0)
+        self.assertEqual(self.run_it("deploy", CDK_DEPLOY_REGION="eu-west-1"), (0, ["eu-west-1 eu-west-1"]))
+        both = {"CDK_DEPLOY_REGION": "eu-west-1", "AWS_REGION": "eu-west-1"}
+        self.assertEqual(self.run_it("deploy", **both), (0, ["eu-west-1 eu-west-1"]))
+        status, lines = self.run_it("deploy", **{**both, "AWS_REGION": "eu-central-1"})
+        self.assertEqual(status, 1)
+        self.assertIn("error: CDK_DEPLOY_REGION is eu-west-1, and AWS_REGION is eu-central-1; expected", lines[-1])
+
+    def test_credentials_of_another_account_than_the_named_one_make_nothing(self) -> None:
+        self.cdk("deployed", status=0)
+        self.stand_in("aws", '[ "$*" = "sts get-caller-identity --query Account --output text" ] && echo 999999999999')
+        for verb in ("deploy", "destroy", "bootstrap"):
+            status, lines = self.run_it(verb, CDK_DEPLOY_ACCOUNT="111122223333")
+            said = "error: CDK_DEPLOY_ACCOUNT is 111122223333, and the credentials are of 999999999999; expected credentials of"
+            self.assertEqual(status, 1, verb)
+            self.assertTrue(lines[-1].startswith(said), lines)
+        self.assertEqual(self.run_it("deploy", CDK_DEPLOY_ACCOUNT="999999999999"), (0, ["deployed"]))
+        self.assertEqual(self.run_it("synth", CDK_DEPLOY_ACCOUNT="111122223333"), (0, ["deployed"]))
+        self.stand_in("aws", "echo Unable to locate credentials >&2; exit 253")
+        status, lines = self.run_it("deploy", CDK_DEPLOY_ACCOUNT="111122223333")
+        self.assertEqual((status, lines[0]), (1, "Unable to locate credentials"))
 
     def test_success_adds_no_line(self) -> None:
         self.cdk("deployed", status=0)

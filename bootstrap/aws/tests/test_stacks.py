@@ -508,6 +508,18 @@ class SettingsFile(unittest.TestCase):
                     Settings.parse(edited)
                 self.assertIn(expected, str(caught.exception))
 
+    def test_a_prefix_comes_before_the_name_of_everything(self) -> None:
+        text = SAMPLE_PATH.read_text()
+        settings = Settings.parse(text, "dev")
+        names = (settings.key_stack, settings.enclave_stack, settings.instance_role, settings.group)
+        self.assertEqual({name.partition("-signer")[0] for name in names}, {"devenclave"})
+        for prefix in ("Dev", "a" * 32, "1"):
+            with self.assertRaises(Failure) as caught:
+                Settings.parse(text, prefix)
+            self.assertIn(
+                f"name: 'enclave-signer' after CDK_PREFIX, '{prefix}', expected together 1 to 32", str(caught.exception)
+            )
+
     def test_at_most_two_images_have_the_key(self) -> None:
         before, after = '# former_measurements_paths = ["former/measurements.json"]', 'former_measurements_paths = ["a", "b"]'
         self.refused(before, after, "files.former_measurements_paths: 2 files, expected at most one: at most two images")
