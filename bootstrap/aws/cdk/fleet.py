@@ -196,15 +196,20 @@ class Fleet:
         return group
 
     def permission(self, key: KeyStack) -> iam.Policy:
-        """Lets an instance end the waits of its own group. `*` is the group's id, which is not known before it exists."""
+        """Lets an instance end the waits of its own group, and report itself to it: all about availability.
+
+        `*` is the group's id, which is not known before it exists.
+        """
         resource = {
             "service": "autoscaling",
             "resource": "autoScalingGroup",
             "resource_name": f"*:autoScalingGroupName/{self.settings.group}",
         }
         arn = self.stack.format_arn(**resource, arn_format=ArnFormat.COLON_RESOURCE_NAME)
-        statement = iam.PolicyStatement(actions=["autoscaling:CompleteLifecycleAction"], resources=[arn])
-        policy = iam.Policy(self.stack, "CompleteHooks", roles=[key.instance_role], statements=[statement])
+        statement = iam.PolicyStatement(
+            actions=["autoscaling:CompleteLifecycleAction", "autoscaling:SetInstanceHealth"], resources=[arn]
+        )
+        policy = iam.Policy(self.stack, "ReportToGroup", roles=[key.instance_role], statements=[statement])
         finding = f"arn:<AWS::Partition>:autoscaling:<AWS::Region>:<AWS::AccountId>:autoScalingGroup:{resource['resource_name']}"
         accept(policy, "The name is the group's own; the id is made with the group", f"AwsSolutions-IAM5[Resource::{finding}]")
         return policy

@@ -170,7 +170,7 @@ class Fleet(unittest.TestCase):
     def test_an_instance_starts_after_all_that_its_first_boot_needs(self) -> None:
         reason = only(self.enclave, "AWS::CloudFormation::WaitCondition")[1]
         for each in (self.group(), reason):
-            for start in ("ReadFiles", "CompleteHooks", "VpcPrivateSubnet1DefaultRoute", "VpcPrivateSubnet2DefaultRoute"):
+            for start in ("ReadFiles", "ReportToGroup", "VpcPrivateSubnet1DefaultRoute", "VpcPrivateSubnet2DefaultRoute"):
                 self.assertTrue([name for name in each["DependsOn"] if name.startswith(start)], start)
 
     def test_changed_files_replace_the_instances_and_not_the_group(self) -> None:

@@ -104,11 +104,13 @@ class Permissions(unittest.TestCase):
             self.assertRegex(file, rf"^{bucket}[0-9a-f]{{64}}([.][0-9a-z]+)?$")
         self.assertFalse(may(statements, "s3:GetObject", bucket + "0" * 64))
 
-    def test_an_instance_ends_the_waits_of_its_own_fleet_and_does_nothing_else_to_a_group(self) -> None:
+    def test_an_instance_reports_to_its_own_group_and_does_nothing_else_to_a_group(self) -> None:
         arn = f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:0f1e2d3c:autoScalingGroupName/"
         statements = granted(self.fleet, SAMPLE.instance_role)
-        self.assertTrue(may(statements, "autoscaling:CompleteLifecycleAction", arn + SAMPLE.group))
+        for action in ("CompleteLifecycleAction", "SetInstanceHealth"):
+            self.assertTrue(may(statements, f"autoscaling:{action}", arn + SAMPLE.group))
         for action, group in (
+            ("SetInstanceHealth", "other"),
             ("CompleteLifecycleAction", "other"),
             ("CompleteLifecycleAction", SAMPLE.group + "-2"),
             ("SetDesiredCapacity", SAMPLE.group),
