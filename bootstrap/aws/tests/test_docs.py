@@ -1,4 +1,4 @@
-"""The commands of docs/aws.md, as far as they can be tried without AWS."""
+"""The commands of docs/aws.md and docs/fleet.md, as far as they can be tried without AWS."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from operator_files import ROOT, SAMPLE, Operator
 
+TEXT = (ROOT / "docs/aws.md").read_text() + (ROOT / "docs/fleet.md").read_text()
 # Verbs of the CDK's command line.
 VERBS = {"bootstrap", "deploy", "destroy", "diff", "synth"}
 # Verbs that deploy or destroy stacks: with several stacks, they need names or --all.
@@ -24,7 +25,7 @@ class Commands(unittest.TestCase):
         return {each.get("displayName", name) for name, each in artifacts if each["type"] == "aws:cloudformation:stack"}
 
     def test_each_cdk_command_has_a_stage_a_verb_and_the_name_of_a_stack(self) -> None:
-        text = (ROOT / "docs/aws.md").read_text()
+        text = TEXT
         commands = re.findall(r"cdk[.]sh (\w+) (\w+)((?: [A-Za-z-]+)*)", text)
         self.assertGreaterEqual(len(commands), 5)
         stages = {stage: self.names(stage) for stage in ("key", "enclave")}
@@ -39,8 +40,10 @@ class Commands(unittest.TestCase):
                     self.assertTrue(stacks or "--all" in words, "of which stack?")
 
     def test_each_setting_that_is_named_is_one(self) -> None:
-        text = (ROOT / "docs/aws.md").read_text()
+        text = TEXT
         sample = (ROOT / "config/aws.toml").read_text()
-        for table, key in re.findall(r"`(key|alarm|network|instance|enclave|function|files)[.](?!eif|toml|service)(\w+)", text):
-            [section] = re.findall(rf"^\[{table}\]\n(.*?)(?=^\[|\Z)", sample, re.MULTILINE | re.DOTALL)
+        for table, key in re.findall(
+            r"`(key|alarm|network|fleet|instance|enclave|function|files|ledger)[.](?!eif|toml|service)(\w+)", text
+        ):
+            [section] = re.findall(rf"^(?:# )?\[{table}\]\n(.*?)(?=^(?:# )?\[|\Z)", sample, re.MULTILINE | re.DOTALL)
             self.assertRegex(section, rf"(?m)^(# )?{key} = ", f"{table}.{key}")
