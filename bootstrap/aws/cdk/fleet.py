@@ -21,11 +21,8 @@ from key_stack import KeyStack
 from lint import accept
 from machine import BOOTS_WITHIN_SECONDS, DEVICE, DISK, METADATA_OPTIONS, Machine
 from network import Network
-from parent import PORT, forward_target
+from parent import PORT, READY_PORT, forward_target
 
-# Of ready.py. TLS 1.2 is the newest that a load balancer's health check speaks, and the enclave has TLS 1.3 alone
-# (https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html): so the parent asks it.
-READY_PORT = 8080
 # The names are those in user-data.sh and leave.sh.
 LAUNCHING, TERMINATING = "launching", "terminating"
 # More than leave.sh waits.

@@ -15,6 +15,9 @@ from table import ROOT
 
 AWS_DIR = ROOT / "bootstrap/aws"
 PORT = 443
+# Of ready.py. A load balancer's HTTPS health checks fail for targets with TLS 1.3 alone, as the enclave: the parent asks it
+# (https://docs.aws.amazon.com/elasticloadbalancing/latest/network/target-group-health-checks.html).
+READY_PORT = 8080
 # How an instance of a fleet shows that it is ready, and how it leaves.
 FLEET = ["ready.py", "fleet-ready.service", "leave.sh", "fleet-leave.service"]
 
@@ -30,7 +33,7 @@ class Delivery:
 
 def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Delivery]:
     """All files, under the names that user-data.sh expects. Generated files are in `work_dir`."""
-    check_config(settings.parent_dir / "parent.toml", settings.is_private)
+    check_config(settings.parent_dir / "parent.toml", settings.is_private, settings.is_fleet)
     check_program(settings.wg_server_path)
     paths = {
         "enclave.eif": image.eif_path,
@@ -79,7 +82,7 @@ def listed_names(text: str) -> set[str]:
     return {entry.removesuffix(".").lower() for entry in entries if entry}
 
 
-def check_config(path: Path, is_private: bool = False) -> None:
+def check_config(path: Path, is_private: bool = False, is_fleet: bool = False) -> None:
     """Refuses an unedited sample; `wg-server check` on the instance checks the rest."""
     text = read_text(path, "the parent's configuration")
     try:
@@ -94,6 +97,11 @@ def check_config(path: Path, is_private: bool = False) -> None:
         raise Failure(f"{path}: nat.uplink: expected none: an instance's interface is not always called {nat['uplink']}")
     if PORT not in forwards:
         raise Failure(f"{path}: no [[nat.forwards]] with port = {PORT}, expected one: clients reach the enclave through it")
+    if is_fleet and READY_PORT in forwards:
+        raise Failure(
+            f"{path}: [[nat.forwards]] with port = {READY_PORT}, expected another port: the load balancer of a fleet asks there"
+            " whether the instance is ready"
+        )
     expected = [["/etc/wg-server/measurements.json"], "/etc/wg-server/private.key"]
     if named != expected:
         raise Failure(f"{path}: measurements_paths and private_key_path are {named}, expected {expected}")

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from operator_files import PCRS, REGION, Operator, only, resolve
+from failure import Failure
+from operator_files import PCRS, REGION, ROLES, Operator, only, resolve
 
 TEMPLATE, GROUP, BALANCER = "AWS::EC2::LaunchTemplate", "AWS::AutoScaling::AutoScalingGroup", "AWS::ElasticLoadBalancingV2::"
 RULE, SECURITY_GROUP = "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroup"
@@ -163,6 +164,24 @@ class Fleet(unittest.TestCase):
         self.assertEqual((terminating["DefaultResult"], terminating["HeartbeatTimeout"]), ("CONTINUE", 300))
         self.enclave.resource_count_is("AWS::AutoScaling::LifecycleHook", 0)
 
+    def test_during_an_upgrade_key_and_function_accept_both_images_and_each_instance_its_own(self) -> None:
+        operator = Operator(Path(self.enterContext(tempfile.TemporaryDirectory())))
+        former = operator.policy_path.parent / "former.json"
+        former.write_text(operator.measurements_path.read_text().replace(PCRS[0], "d" * 96))
+        operator.keep_ledger(instances=3, former_measurements_paths=[former])
+        with self.assertRaisesRegex(Failure, "is for the image a+…, and .*former.json has PCR0 d+…: pass --measurements"):
+            operator.synthesize()
+        operator.allow("--measurements", str(former), "--encryptor", ROLES + "KeySetter", *operator.context())
+        stacks = operator.synthesize()
+        condition = '"kms:RecipientAttestation:ImageSha384": ["' + f'{PCRS[0]}", "{"d" * 96}"]'
+        self.assertIn(condition, json.dumps(only(stacks["Key"], "AWS::KMS::Key")[1]))
+        _, function = only(stacks["Enclave"], "AWS::Lambda::Function")
+        accepted = json.loads(function["Properties"]["Environment"]["Variables"]["MEASUREMENTS"])
+        self.assertEqual([image["PCR0"] for image in accepted], [PCRS[0], "d" * 96])
+        user_data = json.dumps(only(stacks["Enclave"], TEMPLATE)[1])
+        self.assertIn(f"export PCR0='{PCRS[0]}'", user_data)
+        self.assertNotIn("d" * 96, user_data)
+
     def test_the_function_accepts_a_new_image_before_there_is_an_instance_with_it(self) -> None:
         function, _ = only(self.enclave, "AWS::Lambda::Function")
         self.assertIn(function, self.group()["DependsOn"])
@@ -186,6 +205,15 @@ class Fleet(unittest.TestCase):
         # CloudFormation cannot use a wait condition twice.
         waits = {only(each, "AWS::CloudFormation::WaitCondition")[0] for each in (changed, self.enclave)}
         self.assertEqual(len(waits), 2)
+
+    def test_a_forward_of_the_health_checks_port_is_refused(self) -> None:
+        text = self.operator.parent_path.read_text()
+        self.addCleanup(self.operator.parent_path.write_text, text)
+        forward = '[[nat.forwards]]\nport = 8080\nto = "203.0.113.2:8080"\n\n[egress]\n'
+        self.operator.parent_path.write_text(text.replace("[egress]\n", forward, 1))
+        self.with_settings(instances=1)
+        with self.assertRaisesRegex(Failure, "nat.forwards.. with port = 8080, expected another port"):
+            self.with_settings(instances=3)
 
     def test_another_number_of_instances_replaces_none(self) -> None:
         more = self.with_settings(instances=5)
