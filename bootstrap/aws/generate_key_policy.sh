@@ -5,7 +5,7 @@
 #   generate_key_policy.sh output.json [FLAGS OF wallet policy]
 #
 # From config/aws.toml (or AWS_TOML): the administrators, the image and the former one, and whether the function may encrypt. From
-# the image's configuration: the encryption context. FLAGS such as `--encryptor ARN` are added.
+# the image's configuration: the encryption context. FLAGS are added: `--encryptor ARN` for who stores keys, unless the function does.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
