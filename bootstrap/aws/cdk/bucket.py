@@ -76,7 +76,8 @@ def add(stack: Stack, settings: LedgerSettings, role: iam.Role) -> cloudwatch.Cf
             "NoLongerThanTheCap",
             iam.AnyPrincipal(),
             ["s3:PutObject", "s3:PutObjectRetention"],
-            {"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": settings.max_retention_years * 366}},
+            # An enclave counts 366 days a year by its own clock.
+            {"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": settings.max_retention_years * 366 + 1}},
         ),
         # An object without a mode has no key of this name, and is denied as well.
         (

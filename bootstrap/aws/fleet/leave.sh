@@ -2,24 +2,23 @@
 # Waits until Auto Scaling wants to end this instance. Then it stops new connections to the enclave, gives those under way the time
 # to end, and lets Auto Scaling go on. fleet-leave.service runs it.
 #
-# GROUP is the Auto Scaling group, AWS_DEFAULT_REGION its region. For tests: IMDS, LEAVING_PATH, POLL_SECONDS, ENDS_WITHIN.
+# GROUP is the Auto Scaling group, AWS_DEFAULT_REGION its region. For tests: IMDS, LEAVING_PATH, POLL_SECONDS.
 set -euo pipefail
 
 readonly imds=${IMDS:-http://169.254.169.254} leaving_path=${LEAVING_PATH:-/run/fleet/leaving}
 # Twice what the function gives a request. The hook's own limit is longer.
-readonly ends_within=${ENDS_WITHIN:-60}
+readonly ends_within=60s
 
 main() {
     rm -f "$leaving_path"
     until [ "$(ask autoscaling/target-lifecycle-state)" = Terminated ]; do
         sleep "${POLL_SECONDS:-5}"
     done
-    echo "Auto Scaling ends this instance: no new connections, and $ends_within s for those under way"
+    echo "Auto Scaling ends this instance: no new connections, and $ends_within for those under way"
     # The load balancer stops to send clients here.
     touch "$leaving_path"
-    # An instance that cannot drain ends all the same, as one that has lost its power does.
-    wg-server drain || echo "wg-server drain: status $?; connections under way are cut"
-    sleep "$ends_within"
+    # Idle connections may stay for ever. An instance that cannot drain ends all the same.
+    wg-server drain --wait "$ends_within" || echo "wg-server drain: status $?; connections that are under way are cut"
     for _ in {1..10}; do
         if complete; then
             echo "drained"

@@ -98,14 +98,14 @@ class Leave(unittest.TestCase):
     def test_new_connections_end_first_then_those_under_way_have_time_then_the_hook_goes_on(self) -> None:
         said, calls = self.leave()
         # The health check says no from the first call on.
-        self.assertEqual(calls, ["yes wg-server drain", "yes sleep 60", f"yes {COMPLETE}"])
+        self.assertEqual(calls, ["yes wg-server drain --wait 60s", f"yes {COMPLETE}"])
         self.assertIn("drained", said)
         self.assertTrue(self.leaving_path.exists())
 
     def test_a_drain_that_fails_is_reported_and_the_instance_ends(self) -> None:
         (self.folder / "wg-server.fails").touch()
         said, calls = self.leave()
-        self.assertIn("wg-server drain: status 1; connections under way are cut", said)
+        self.assertIn("wg-server drain: status 1; connections that are under way are cut", said)
         self.assertEqual(calls[-1], f"yes {COMPLETE}")
 
     def test_auto_scaling_is_told_again_if_it_did_not_answer(self) -> None:
