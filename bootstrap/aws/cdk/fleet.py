@@ -1,6 +1,7 @@
 """Several parent instances: an Auto Scaling group behind a Network Load Balancer."""
 
 from aws_cdk import (
+    Annotations,
     ArnFormat,
     CfnAutoScalingRollingUpdate,
     CfnCreationPolicy,
@@ -64,6 +65,9 @@ class Fleet:
             protocol="TCP",
             default_actions=[elb.CfnListener.ActionProperty(type="forward", target_group_arn=self.targets.ref)],
         )
+        if machine.image.has_windows and machine.image.ledger is None:
+            text = f"no [signer.ledger] in the image: each of the {self.settings.instances} enclaves counts its windows by itself"
+            Annotations.of(stack).add_warning_v2("enclave-wireguard:windows", text)
         self.url = Fn.join("", ["https://", balancer.attr_dns_name])
         self.group = self.auto_scaling_group(self.launch_template(parent_group))
         # It takes part in health checks once it forwards to the targets.

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from failure import Failure
-from ledger import Ledger, check_fleet, single_use
+from ledger import Ledger, check_fleet, has_windows, single_use
 from settings import Settings, is_secret
 
 PCR = re.compile(r"[0-9a-f]{96}")
@@ -31,6 +31,8 @@ class Image:
     secret_ids: list[str]
     # Keys of its policies that promise to sign a nonce once.
     single_use: list[str]
+    # Whether they limit what is signed in a time.
+    has_windows: bool
     ledger: Ledger | None
     # AWS's host names that it resolves.
     hosts: list[str]
@@ -87,8 +89,8 @@ def measured(path: Path) -> tuple[dict, list[str]]:
     return measurements, pcrs
 
 
-def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str], Ledger | None, list[str]]:
-    """The image's KMS key, encryption context, secret ids, single-use nonces, ledger and AWS host names."""
+def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str], bool, Ledger | None, list[str]]:
+    """The image's KMS key, encryption context, secret ids, single-use nonces, windows, ledger and AWS host names."""
     config = tomllib.loads(text)
     if "signer" not in config or "kms" not in config:
         raise Failure(f"{path}: expected [signer] and [kms], as in config/signer.toml")
@@ -110,7 +112,7 @@ def kms(path: Path, text: str) -> tuple[str, dict[str, str], list[str], list[str
         context |= ledger.context
         hosts.append(ledger.host)
     names = [host for host in hosts if not is_address(host)]
-    return key_arn, context, secret_ids, single_use(signer, homes), ledger, names
+    return key_arn, context, secret_ids, single_use(signer, homes), has_windows(signer, homes), ledger, names
 
 
 def is_address(host: str) -> bool:

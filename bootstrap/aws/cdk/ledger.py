@@ -67,6 +67,13 @@ def check_fleet(single_use: list[str], has_ledger: bool, settings: Settings) -> 
         )
 
 
+def has_windows(signer: dict, homes: list[dict]) -> bool:
+    """Whether a policy limits what is signed in a time."""
+    policy = signer.get("policy", {})
+    callers = [caller.get("policy", {}) for caller in [*signer.get("clients", []), *homes]]
+    return any(each.get("windows") for each in [policy, *policy.get("keys", {}).values(), *callers])
+
+
 def single_use(signer: dict, homes: list[dict]) -> list[str]:
     """The keys of the policies that promise to sign a nonce once."""
     policy = signer.get("policy", {})

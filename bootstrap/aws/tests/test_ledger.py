@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aws_cdk.assertions import Annotations, Match
+
 from failure import Failure
 from operator_files import ACCOUNT, LEDGER, LEDGER_TABLE, PCRS, REGION, ROLES, ROOT, SAMPLE, Operator, only, resolve
 from permissions import LEDGER_ARN as ARN
@@ -280,6 +282,24 @@ class Image(unittest.TestCase):
             self.build(more, text)
             self.set(instances=3, ledger=ledger)
             self.operator.synthesize()
+
+    def test_a_fleet_whose_windows_count_for_each_enclave_warns(self) -> None:
+        window = '[[signer.policy.windows]]\nperiod = "1h"\nmax_count = 10\n'
+        reusing = self.text.replace("nonce_reuse = false", "nonce_reuse = true")
+        for more, instances, ledger, is_warned in [
+            (window, 3, None, True),
+            ('[[signer.clients]]\nname = "b"\n[[signer.clients.policy.windows]]\nperiod = "1h"\nmax_count = 10\n', 3, None, True),
+            (window, 1, None, False),
+            (window + LEDGER_TABLE, 3, LEDGER, False),
+            ("", 3, None, False),
+        ]:
+            self.build(more, reusing)
+            self.set(instances=instances, ledger=ledger)
+            cdk = self.operator.build("enclave", Path(self.enterContext(tempfile.TemporaryDirectory())))
+            cdk.synth()
+            found = Annotations.from_stack(cdk.node.find_child(SAMPLE.enclave_stack))
+            check = found.has_warning if is_warned else found.has_no_warning
+            check("*", Match.string_like_regexp("counts its windows by itself"))
 
 
 class Table(unittest.TestCase):
