@@ -9,6 +9,7 @@ pub(crate) mod lists;
 mod path;
 mod remote;
 mod shape;
+mod watchdog;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub(crate) use addresses::{Range, Ranges};
 pub(crate) use forward::Forward;
 pub(crate) use lists::{List, ListId, ListName};
 pub(crate) use remote::Remote;
+pub(crate) use watchdog::Watchdog;
 
 /// `runtime_dir`, unless the file sets it.
 pub(crate) const DEFAULT_RUNTIME_DIR: &str = "/run/wg-server";
@@ -39,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) nat: Nat,
     pub(crate) egress: Egress,
     pub(crate) dns: Dns,
+    pub(crate) watchdog: Watchdog,
 }
 
 /// `[wireguard]`: the gateway's own interface.

@@ -25,6 +25,7 @@ use crate::listener::Listener;
 use crate::lock::Lock;
 use crate::refused::Refused;
 use crate::service_manager::{self, Loop, Pulse};
+use crate::watchdog::record;
 use crate::{capabilities, check, dns, signals, status};
 
 /// For taking down one layer.
@@ -122,6 +123,7 @@ async fn services(
         refused: &refused,
         egress: &config.egress,
         forwards: &config.nat.forwards,
+        watchdog_dir: config.remote.is_none().then_some(Path::new(record::DEFAULT_STATE_DIR)),
     };
     tokio::select! {
         // All of them end when told to.

@@ -29,6 +29,8 @@ use crate::streams::OpenStream;
 
 pub(crate) use peers::Renewals;
 
+/// An enclave that is refused dials again within seconds.
+const REFUSAL_KEPT: Duration = Duration::from_mins(1);
 /// How often the uses of leases are written, which only decide which lease is reclaimed first.
 const SAVE_USES_EVERY: Duration = Duration::from_mins(1);
 
@@ -69,6 +71,8 @@ struct State {
     relays: BTreeMap<EnclaveId, Arc<DatagramRelay>>,
     /// The pre-shared keys that the kernel was given, by the peers' public keys.
     preshared_keys: BTreeMap<[u8; 32], Fingerprint>,
+    /// Why an enclave's last document was refused, and when.
+    refusals: BTreeMap<EnclaveId, (Instant, String)>,
 }
 
 /// An open stream of an enclave, and what its task needs.
@@ -105,6 +109,7 @@ impl Gateway {
             enclaves: Enclaves::new(public_key, ranges, leases, attestation.key_lifetime),
             relays: BTreeMap::new(),
             preshared_keys: BTreeMap::new(),
+            refusals: BTreeMap::new(),
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -210,13 +215,14 @@ impl Gateway {
             Ok(proved) => proved,
             Err(error) => {
                 state.enclaves.refused(*id, stream, Instant::now());
-                return Ok(Err(format!("{error:#}")));
+                return Ok(Err(state.refuse(*id, format!("{error:#}"))));
             }
         };
         let former = match state.enclaves.answered(*id, stream, Arc::new(attested), Instant::now()) {
             Ok(former) => former,
-            Err(refusal) => return Ok(Err(refusal.to_string())),
+            Err(refusal) => return Ok(Err(state.refuse(*id, refusal.to_string()))),
         };
+        state.refusals.remove(id);
         self.tell(former).await?;
         let endpoint = relay.as_ref().map(|relay| relay.endpoint());
         let fingerprint = self.shared.interface.add_candidate(public_key, &preshared_key, endpoint).await?;
@@ -246,6 +252,13 @@ impl Gateway {
         self.save_proofs().await;
         tracing::info!(enclave = %id, %public_key, is_renewal, "the enclave is a peer: its document is valid and it has had a handshake");
         Ok(true)
+    }
+
+    /// The enclaves whose last document was refused a moment ago, and why.
+    pub(crate) async fn refusals(&self) -> Vec<(EnclaveId, String)> {
+        let state = self.shared.state.lock().await;
+        let recent = state.refusals.iter().filter(|(_, (at, _))| at.elapsed() < REFUSAL_KEPT);
+        recent.map(|(id, (_, reason))| (*id, reason.clone())).collect()
     }
 
     /// Requests new keys from one enclave or from all. Returns from how many.
@@ -291,6 +304,7 @@ impl Gateway {
             tracing::warn!("{error:#}");
         }
         state.forget_relays();
+        state.refusals.retain(|_, (at, _)| at.elapsed() < REFUSAL_KEPT);
         let changes = state.enclaves.leases().changes();
         drop(state);
         let is_due = |saved: &Files| changes.uses > saved.leases.uses && saved.written.elapsed() >= SAVE_USES_EVERY;
@@ -354,6 +368,12 @@ impl Gateway {
 }
 
 impl State {
+    /// Keeps the reason for the status.
+    fn refuse(&mut self, id: EnclaveId, reason: String) -> String {
+        self.refusals.insert(id, (Instant::now(), reason.clone()));
+        reason
+    }
+
     fn forget_relays(&mut self) {
         let Self { enclaves, relays, .. } = self;
         relays.retain(|id, _| enclaves.contains(*id));

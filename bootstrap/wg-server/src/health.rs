@@ -132,6 +132,12 @@ impl Health {
         self.lock().problems.values().flatten().cloned().collect()
     }
 
+    /// Those of some topics.
+    pub(crate) fn problems_of(&self, topics: &[Topic]) -> Vec<String> {
+        let inner = self.lock();
+        topics.iter().filter_map(|topic| inner.problems.get(topic)).flatten().cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,6 +166,7 @@ mod tests {
         health.set_problem(Topic::Ipv6, Some("b".to_owned()));
         health.set_problem(Topic::Firewall, Some("c".to_owned()));
         assert_eq!(health.problems(), ["c", "b"]);
+        assert_eq!(health.problems_of(&[Topic::Ipv6, Topic::Peers]), ["b"]);
         health.set_problem(Topic::Firewall, None);
         assert_eq!(health.problems(), ["b"]);
     }

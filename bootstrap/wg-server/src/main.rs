@@ -41,6 +41,7 @@ mod status;
 mod streams;
 mod sys;
 mod watch;
+mod watchdog;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -120,6 +121,8 @@ enum Verb {
         #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
         runtime_dir: PathBuf,
     },
+    /// Restarts an enclave's unit when the enclave hangs, until SIGTERM. wg-watchdog.service runs it as root.
+    Watch(watchdog::Options),
     /// Prints the claims of a Nitro attestation document and verifies it. Exits with status 1 if it is not valid.
     Attest(attest::Options),
     /// Writes a new private key to a file and prints its public key.
@@ -159,6 +162,7 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Egress { watch: false, json, runtime_dir } => show_egress(&runtime_dir, json),
         Verb::Lookup(options) => lookup::lookup(&options, print),
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
+        Verb::Watch(options) => watchdog::run(&options),
         Verb::Attest(options) => attest::attest(&options, print),
         Verb::Keygen { path } => keygen(&path),
     }

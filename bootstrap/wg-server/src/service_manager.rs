@@ -57,6 +57,13 @@ pub(crate) async fn watch(has_turned: impl Fn() -> bool) -> Infallible {
     }
 }
 
+/// The same for a process with a single loop, after each pass.
+pub(crate) fn alive() {
+    if sd_notify::watchdog_enabled().is_some() {
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
 /// Reports that this process is ready.
 pub(crate) fn ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);

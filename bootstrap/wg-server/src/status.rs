@@ -2,6 +2,8 @@
 //! the daemon writes one answer.
 
 mod table;
+mod vitals;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -30,6 +32,9 @@ use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
 use crate::refused::{self, Refused};
+use crate::watchdog::record;
+pub(crate) use vitals::Vitals;
+use watchdog::WatchdogReport;
 
 /// For reading a client's request, for the answer, and for writing it.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -52,6 +57,8 @@ enum Request {
     Renew { cid: Option<u32> },
     /// A [`refused::Report`], with events from this number on.
     Refused { first: u64 },
+    /// The [`Vitals`] of one enclave.
+    Vitals { cid: u32 },
 }
 
 /// What `wg-server status` shows. Times are in seconds: durations, or since 1970.
@@ -71,6 +78,8 @@ pub(crate) struct Report {
     /// What wg-server has repaired since it started.
     repairs: BTreeMap<Kind, RepairsReport>,
     forwards: Vec<ForwardReport>,
+    /// What the watchdogs of this host's enclaves know and did.
+    watchdogs: Vec<WatchdogReport>,
     enclaves: Vec<EnclaveReport>,
 }
 
@@ -191,6 +200,8 @@ pub(crate) struct Watched<'a> {
     pub(crate) refused: &'a Refused,
     pub(crate) egress: &'a Egress,
     pub(crate) forwards: &'a [Forward],
+    /// Where the watchdogs of this host leave what they know. `None`: its enclaves run elsewhere.
+    pub(crate) watchdog_dir: Option<&'a Path>,
 }
 
 /// The daemon's side.
@@ -221,6 +232,7 @@ impl Server {
                 enclaves: watched.gateway.renew(cid.map(Cid)).await,
                 problems: watched.health.problems(),
             })?),
+            Request::Vitals { cid } => Ok(serde_json::to_vec(&vitals::of(watched, cid).await)?),
             Request::Refused { first } => Ok(serde_json::to_vec(&watched.refused.report(first))?),
         })
         .await
@@ -298,6 +310,11 @@ pub(crate) fn refused(path: &Path, first: u64) -> Result<refused::Report> {
     request(path, Request::Refused { first })
 }
 
+/// Asks the daemon what the watchdog judges an enclave by.
+pub(crate) fn vitals(path: &Path, cid: u32) -> Result<Vitals> {
+    request(path, Request::Vitals { cid })
+}
+
 fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
     let doing = || format!("ask {}", path.display());
     let text = exchange(path, request).map_err(|error| match meaning(error.kind()) {
@@ -343,7 +360,7 @@ fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
 }
 
 async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
-    let Watched { gateway, named, health, drops, sets, refused: _, egress, forwards } = watched;
+    let Watched { gateway, named, health, drops, sets, refused: _, egress, forwards, watchdog_dir } = watched;
     let mut problems = health.problems();
     // The report is needed most when wg0 is missing.
     let peers = gateway.interface().peers().await.unwrap_or_else(|error| {
@@ -389,6 +406,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
             .iter()
             .map(|Forward { port, to }| ForwardReport { port: *port, to: *to, is_peer: is_peer(to.ip()) })
             .collect(),
+        watchdogs: watchdog_dir.map(record::all).unwrap_or_default().iter().map(WatchdogReport::from).collect(),
         enclaves: seen.iter().map(|seen| enclave(seen, &peers, &members)).collect(),
     }
 }

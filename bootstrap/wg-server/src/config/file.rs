@@ -15,6 +15,7 @@ use super::forward::{self, ForwardTable};
 use super::lists;
 use super::path::absolute;
 use super::remote::RemoteTable;
+use super::watchdog::WatchdogTable;
 use super::{Config, Deny, Dns, Enclaves, Forwarder, InterfaceName, Nat, Range, Ranges, WireGuard};
 
 /// The VPC's resolver (docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html).
@@ -34,6 +35,8 @@ pub(super) struct File {
     #[serde(default)]
     egress: EgressTable,
     dns: DnsTable,
+    #[serde(default)]
+    watchdog: WatchdogTable,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +102,7 @@ impl File {
         let egress = self.egress.check()?;
         lists::ensure_possible(&egress.lists, &attestation, remote.as_ref())?;
         let dns = self.dns.check(&wireguard.addresses)?;
+        let watchdog = self.watchdog.check()?;
         ensure!(
             nat.uplink.as_ref() != Some(&wireguard.interface),
             "nat.uplink: {} is the WireGuard interface itself, expected the interface of the default route, like \"eth0\"",
@@ -120,6 +124,7 @@ impl File {
             nat,
             egress,
             dns,
+            watchdog,
         })
     }
 }

@@ -70,6 +70,16 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("dns.named_path", Kind::Path, "\"/usr/sbin/named\""),
     ("dns.user", Kind::Text, "\"bind\""),
     ("dns.named_socket_path", Kind::Path, "\"/run/wg-named/socket\""),
+    ("watchdog", Kind::Table, "[watchdog]"),
+    ("watchdog.interval", Kind::Duration, "\"10s\""),
+    ("watchdog.tunnel_within", Kind::Duration, "\"1m\""),
+    ("watchdog.handshake_within", Kind::Duration, "\"3m\""),
+    ("watchdog.ready_port", Kind::Port, "443"),
+    ("watchdog.ready_within", Kind::Duration, "\"10s\""),
+    ("watchdog.ready_failures", Kind::Number, "3"),
+    ("watchdog.backoff", Kind::Duration, "\"1m\""),
+    ("watchdog.restarts", Kind::Number, "5"),
+    ("watchdog.restarts_within", Kind::Duration, "\"1h\""),
 ];
 /// Refuses the first value whose kind does not fit its key. Does not check for missing or unknown keys.
 pub(super) fn ensure(table: &Table) -> Result<()> {
@@ -162,6 +172,7 @@ mod tests {
         let list = "name = \"a\"\nnames = [\"a.example\"]\ncids = [16]".parse::<Table>().unwrap();
         let lists: Value = vec![Value::from(list)].into();
         file.insert("egress".to_owned(), Table::from_iter([("lists".to_owned(), lists)]).into());
+        file.insert("watchdog".to_owned(), Table::new().into());
         let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
         let inner = above.split('.').filter(|name| !name.is_empty()).fold(&mut file, |table, name| {
             let inner = table.get_mut(name).unwrap();
@@ -217,6 +228,7 @@ mod tests {
             "egress",
             "egress.lists",
             "dns",
+            "watchdog",
         ] {
             let path = format!("{table}.nonsense");
             let error = error(&with(path.trim_start_matches('.'), &Value::from(1)));

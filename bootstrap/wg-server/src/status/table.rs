@@ -28,6 +28,7 @@ impl Display for Report {
             let target = if *is_peer { "a peer" } else { "not a peer now: clients get no answer" };
             writeln!(f, "  forward: TCP port {port} to {to} ({target})")?;
         }
+        self.watchdogs.iter().try_for_each(|watchdog| watchdog.fmt(f))?;
         for (kind, RepairsReport { count, last }) in self.repairs.iter().filter(|(_, repairs)| repairs.count > 0) {
             writeln!(f, "  repaired: {} {count} times, last {}", kind.name(), last.map_or_else(String::new, ago))?;
         }
@@ -146,7 +147,7 @@ impl Display for AttestedReport {
     }
 }
 
-fn ago(unix_seconds: u64) -> String {
+pub(super) fn ago(unix_seconds: u64) -> String {
     let now = super::unix_seconds(SystemTime::now());
     format!("{} ago", span(now.saturating_sub(unix_seconds)))
 }

@@ -26,6 +26,7 @@ fn report() -> Report {
             ForwardReport { port: 443, to: "203.0.113.2:8443".parse().unwrap(), is_peer: true },
             ForwardReport { port: 444, to: "203.0.113.3:8443".parse().unwrap(), is_peer: false },
         ],
+        watchdogs: Vec::new(),
         enclaves: vec![EnclaveReport {
             via: None,
             cid: 16,
