@@ -54,13 +54,15 @@ set_up() {
     verify_image
     systemctl daemon-reload
     # They start at each boot, even if this one fails.
-    systemctl enable nitro-enclaves-allocator.service wg-server.service enclave.service
+    systemctl enable nitro-enclaves-allocator.service wg-server.service enclave.service wg-watchdog.service
     start nitro-enclaves-allocator.service
     start wg-server.service
     start enclave.service
     await_peer
     await_answer
     await_names
+    # Not before: until here, this script is the one to judge the enclave.
+    start wg-watchdog.service
     await_no_problem
     [ -z "${GROUP:-}" ] || join
     say "the enclave is a peer, answers, and can look up names"
@@ -264,7 +266,9 @@ install_enclave() {
     # The resources that the allocator reserves for enclaves at boot.
     printf -- '---\nmemory_mib: %s\ncpu_count: %s\n' "$ENCLAVE_MEMORY_MIB" "$ENCLAVE_CPUS" \
         >"$root/etc/nitro_enclaves/allocator.yaml"
-    install -D --mode=0644 "$work_dir/enclave.service" "$root/etc/systemd/system/enclave.service"
+    install -D --mode=0755 "$work_dir/instance-unhealthy.sh" "$root/usr/local/bin/instance-unhealthy"
+    install -D --mode=0644 --target-directory="$root/etc/systemd/system" \
+        "$work_dir/enclave.service" "$work_dir/wg-watchdog.service" "$work_dir/instance-unhealthy.service"
 }
 
 install_fleet() {

@@ -152,9 +152,10 @@ class FirstBoot(unittest.TestCase):
         packages = "dnf install --assumeyes bind nftables aws-nitro-enclaves-cli"
         self.assertEqual(self.calls[:2], ["systemctl mask --now docker.service docker.socket", packages])
         units = ["nitro-enclaves-allocator.service", "wg-server.service", "enclave.service"]
+        units.append("wg-watchdog.service")
         started = ["daemon-reload", f"enable {' '.join(units)}", *(f"start {unit}" for unit in units)]
         self.assertEqual(self.started(), [f"systemctl {words}" for words in started])
-        self.assertTrue(self.calls[-3].endswith(HEALTH), self.calls[-3])
+        self.assertTrue(self.calls[-4].endswith(HEALTH), self.calls[-4])
         self.assertEqual(self.after, [])
         self.assertEqual(self.reason, "the enclave is a peer, answers, and can look up names")
         modes = {str(path.relative_to(self.root)): path.stat().st_mode & 0o777 for path in self.root.rglob("*") if path.is_file()}
@@ -164,12 +165,15 @@ class FirstBoot(unittest.TestCase):
                 "etc/enclave/enclave.env": 0o644,
                 "etc/nitro_enclaves/allocator.yaml": 0o644,
                 "etc/systemd/system/enclave.service": 0o644,
+                "etc/systemd/system/instance-unhealthy.service": 0o644,
                 "etc/systemd/system/wg-named.service": 0o644,
                 "etc/systemd/system/wg-server.service": 0o644,
+                "etc/systemd/system/wg-watchdog.service": 0o644,
                 "etc/wg-server/dns-allow-list.txt": 0o644,
                 "etc/wg-server/measurements.json": 0o644,
                 "etc/wg-server/parent.toml": 0o644,
                 "etc/wg-server/private.key": 0o600,
+                "usr/local/bin/instance-unhealthy": 0o755,
                 "usr/local/bin/wg-server": 0o755,
                 "usr/local/lib/enclave/enclave.eif": 0o644,
             },
@@ -308,7 +312,8 @@ The log is "/var/log/nitro_enclaves/err.log"
 
     def test_the_units_have_a_low_exposure_in_systemd_analyze(self) -> None:
         # RootDirectory, the host's network and the capabilities above are what is left of wg-server's.
-        for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20), ("wallet-proxy", 15)):
+        others = (("wallet-proxy", 15), ("wg-watchdog", 20), ("instance-unhealthy", 15))
+        for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20), *others):
             command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
             path = ROOT / f"bootstrap/aws/systemd/{unit}.service"
             done = subprocess.run([*command, str(path)], check=False, capture_output=True, text=True)
@@ -438,6 +443,18 @@ class Units(unittest.TestCase):
         notify = (unit["Type"], unit["TimeoutStartSec"], unit["WatchdogSec"])
         self.assertEqual(notify, (["notify"], ["infinity"], ["300"]))
         self.assertEqual(self.unit("enclave")["After"], ["nitro-enclaves-allocator.service"])
+
+    def test_the_watchdog_may_restart_units_and_reads_no_key(self) -> None:
+        unit = self.unit("wg-watchdog")
+        # systemd restarts units for root, and the status socket is wg-server's.
+        self.assertEqual((unit["User"], unit["CapabilityBoundingSet"]), (["root"], ["CAP_DAC_OVERRIDE"]))
+        self.assertEqual(unit["InaccessiblePaths"], ["-/etc/wg-server/private.key"])
+        # What it did is not forgotten with its end: else it would restart the enclave for ever.
+        self.assertEqual((unit["RuntimeDirectory"], unit["RuntimeDirectoryPreserve"]), (["wg-watchdog"], ["yes"]))
+        [start] = unit["ExecStart"]
+        self.assertIn("watch --config /etc/wg-server/parent.toml --unit enclave.service --cid ${ENCLAVE_CID}", start)
+        for name in ("Requires", "PartOf", "BindsTo"):
+            self.assertNotIn(name, unit)
 
     def test_the_enclave_has_one_cid_starts_again_and_ends(self) -> None:
         unit = self.unit("enclave")
