@@ -5,6 +5,7 @@
 mod accept;
 mod admission;
 mod attest;
+mod boot;
 mod capabilities;
 mod check;
 mod config;

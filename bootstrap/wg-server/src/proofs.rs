@@ -6,18 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tunnel::control::PublicKey;
 
-const FILE: &str = "proofs.json";
+use crate::boot::Boot;
 
-/// A moment of this boot, on a clock that nobody can set. The kernel's peers do not outlive the boot either.
-struct Boot {
-    id: String,
-    /// Seconds.
-    now: i64,
-}
+const FILE: &str = "proofs.json";
 
 /// The proofs of an earlier run.
 #[derive(Debug)]
@@ -31,15 +25,6 @@ struct Saved {
     boot_id: String,
     /// By public key, in seconds since that boot. Negative for proofs whose age is a guess.
     proved: BTreeMap<String, i64>,
-}
-
-impl Boot {
-    fn this() -> Result<Self> {
-        let path = "/proc/sys/kernel/random/boot_id";
-        let id = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context("read the time since boot")?;
-        Ok(Self { id: id.trim().to_owned(), now: now.tv_sec() })
-    }
 }
 
 impl Proofs {
