@@ -15,6 +15,7 @@ use wireguard::device::PrivateKey;
 
 use crate::config::{Attestation, Config, InterfaceName, ListId};
 use crate::controller::Controller;
+use crate::drain::Drain;
 use crate::entry_port::{self, EntryPort, TunnelPorts};
 use crate::firewall::{self, Firewall};
 use crate::gateway::Gateway;
@@ -61,34 +62,49 @@ async fn host(config: &Config, stop: CancellationToken) -> Result<()> {
 async fn firewall(prepared: Prepared<'_>, stop: CancellationToken) -> Result<()> {
     let plan = firewall::Plan::new(prepared.config, prepared.uplink.clone(), prepared.tunnel_ports);
     let is_listed = |list: &ListId, name: &str| prepared.forwarder.lists(list, name);
-    let mut firewall = Firewall::apply(&prepared.config.nat.nft_path, &plan, is_listed).await?;
-    let result = network(prepared, &mut firewall, stop).await;
+    let nft_path = &prepared.config.nat.nft_path;
+    let entrance = plan.entrance(nft_path)?;
+    let drain = Drain::restore(prepared.config, entrance.clone()).await?;
+    let mut firewall = Firewall::apply_behind(entrance, nft_path, &plan, is_listed).await?;
+    let result = network(prepared, &mut firewall, &drain, stop).await;
     take_down("remove the firewall", firewall.remove(), result).await
 }
 
 /// wg0 and the forwarding to and from it, both in the controller's care.
-async fn network(prepared: Prepared<'_>, firewall: &mut Firewall, stop: CancellationToken) -> Result<()> {
+async fn network(
+    prepared: Prepared<'_>,
+    firewall: &mut Firewall,
+    drain: &Drain,
+    stop: CancellationToken,
+) -> Result<()> {
     let Prepared { config, key, ref uplink, tunnel_ports, ref interface, .. } = prepared;
     let (interface, health) = (interface.clone(), Health::default());
-    let (drops, gate, sets) = (firewall.drops(), firewall.gate(), firewall.sets());
+    let handles = Handles { gate: firewall.gate(), sets: firewall.sets(), drops: firewall.drops(), drain };
     let controller = Controller::new(config, uplink, tunnel_ports, interface.clone(), key, firewall, &health)?;
     let result = match controller.start().await {
-        Ok(()) => services(prepared, controller, gate, sets, &drops, &health, stop).await,
+        Ok(()) => services(prepared, controller, handles, &health, stop).await,
         Err(error) => Err(error),
     };
     take_down("delete the interface", interface.delete(), result).await
+}
+
+/// What the services need of the firewall, which belongs to the controller.
+struct Handles<'a> {
+    gate: firewall::Gate,
+    sets: firewall::Sets,
+    drops: firewall::Drops,
+    drain: &'a Drain,
 }
 
 /// named, the enclaves' streams and the status socket, while the controller runs.
 async fn services(
     prepared: Prepared<'_>,
     mut controller: Controller<'_>,
-    gate: firewall::Gate,
-    sets: firewall::Sets,
-    drops: &firewall::Drops,
+    handles: Handles<'_>,
     health: &Health,
     stop: CancellationToken,
 ) -> Result<()> {
+    let Handles { gate, sets, drops, drain } = handles;
     let Prepared {
         config,
         uplink,
@@ -118,11 +134,12 @@ async fn services(
         gateway: &gateway,
         named: &named,
         health,
-        drops,
+        drops: &drops,
         sets: &sets,
         refused: &refused,
         egress: &config.egress,
         forwards: &config.nat.forwards,
+        drain,
         watchdog_dir: config.remote.is_none().then_some(Path::new(record::DEFAULT_STATE_DIR)),
     };
     tokio::select! {

@@ -38,7 +38,10 @@ const LEGACY_EVERY: Duration = Duration::from_secs(15);
 pub(crate) struct Firewall {
     nft: Nft,
     table: Table,
+    /// To port 53.
     gate: Gate,
+    /// To the enclaves.
+    entrance: Gate,
     sets: Sets,
     /// Whether refused packets are also named.
     is_logged: bool,
@@ -64,9 +67,20 @@ pub(crate) enum Found {
 }
 
 impl Firewall {
-    /// Sets the table, and replaces one that a killed wg-server left. The addresses in its sets stay open if `is_listed` holds for
-    /// the names that they belong to.
+    /// As [`Firewall::apply_behind`] an open gate.
+    #[cfg(test)]
     pub(crate) async fn apply(nft_path: &Path, plan: &Plan, is_listed: impl Fn(&ListId, &str) -> bool) -> Result<Self> {
+        Self::apply_behind(plan.entrance(nft_path)?, nft_path, plan, is_listed).await
+    }
+
+    /// Sets the table, and replaces one that a killed wg-server left. The addresses in its sets stay open if `is_listed` holds for
+    /// the names that they belong to. The gate to the enclaves is closed or open already.
+    pub(crate) async fn apply_behind(
+        entrance: Gate,
+        nft_path: &Path,
+        plan: &Plan,
+        is_listed: impl Fn(&ListId, &str) -> bool,
+    ) -> Result<Self> {
         let nft = Nft::new(nft_path.to_owned());
         let doing = "set the firewall table inet wg_server";
         let is_logged = logging::is_possible(&nft).await.context(doing)?;
@@ -79,10 +93,10 @@ impl Firewall {
         let seen = seen.map(|generation| left.without_elements(generation));
         left.add_rest(&elements).context(doing)?;
         drop(left);
-        let gate = Gate::new(nft_path.to_owned(), plan.interface())?;
+        let gate = Gate::to_port_53(nft_path.to_owned(), plan.interface())?;
         let foreign = Foreign { seen: None, not_before: Instant::now() };
         let legacy_not_before = Instant::now();
-        Ok(Self { nft, table, gate, sets, is_logged, seen, plan: plan.clone(), foreign, legacy_not_before })
+        Ok(Self { nft, table, gate, entrance, sets, is_logged, seen, plan: plan.clone(), foreign, legacy_not_before })
     }
 
     /// Restores tables that changed. Returns what was found instead.
@@ -103,14 +117,14 @@ impl Firewall {
         if table.is_some() {
             sets.add_rest(&elements)?;
         }
-        let gate = self.gate.restore().await?;
-        self.seen = match (&table, &gate) {
-            (None, None) => Some(generation),
-            (Some(_), None) => put,
+        let gates = [self.gate.restore().await?, self.entrance.restore().await?];
+        self.seen = match (&table, &gates) {
+            (None, [None, None]) => Some(generation),
+            (Some(_), [None, None]) => put,
             // The next check reads them again.
-            (_, Some(_)) => None,
+            (_, [Some(_), _] | [_, Some(_)]) => None,
         };
-        Ok(table.map(|(found, _)| found).into_iter().chain(gate).collect())
+        Ok(table.map(|(found, _)| found).into_iter().chain(gates.into_iter().flatten()).collect())
     }
 
     /// The sets of addresses that enclaves may reach.
@@ -155,7 +169,9 @@ impl Firewall {
     /// Removes the table.
     pub(crate) async fn remove(&self) -> Result<()> {
         let removal = ruleset::as_json(&ruleset::removal())?;
-        self.nft.apply(&removal).await.context("remove the firewall table inet wg_server")
+        let removed = self.nft.apply(&removal).await.context("remove the firewall table inet wg_server");
+        // Without the table, no port is forwarded.
+        removed.and(self.entrance.open().await)
     }
 }
 

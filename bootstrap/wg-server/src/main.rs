@@ -15,10 +15,12 @@ mod controller;
 mod daemon;
 mod datagram_relay;
 mod dns;
+mod drain;
 mod enclave_id;
 mod enclaves;
 mod entry_port;
 mod firewall;
+mod forwarded;
 mod forwarding;
 mod gateway;
 mod health;
@@ -47,6 +49,7 @@ mod watchdog;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -113,6 +116,19 @@ enum Verb {
     },
     /// Looks names up as an enclave would. Prints what to do for each name that fails, and exits with status 1.
     Lookup(lookup::Options),
+    /// Refuses new connections through `nat.forwards`, and lets those that are under way go on. For a host that will end: it stays
+    /// so when wg-server restarts, until the next boot.
+    Drain {
+        /// Forward new connections again.
+        #[arg(long, conflicts_with = "wait")]
+        undo: bool,
+        /// Wait this long for the last connection to end, such as "60s", and exit with status 1 if some are left.
+        #[arg(long, value_name = "TIME", value_parser = humantime_serde::re::humantime::parse_duration)]
+        wait: Option<Duration>,
+        /// `runtime_dir` of the running wg-server.
+        #[arg(long, default_value = config::DEFAULT_RUNTIME_DIR)]
+        runtime_dir: PathBuf,
+    },
     /// Renews the enclaves' keys now. Connections survive. wg-server itself renews them every `attestation.key_lifetime`.
     Renew {
         /// Only renew the keys of the enclave with this CID.
@@ -162,6 +178,8 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Egress { watch: true, runtime_dir, .. } => watch_egress(&runtime_dir),
         Verb::Egress { watch: false, json, runtime_dir } => show_egress(&runtime_dir, json),
         Verb::Lookup(options) => lookup::lookup(&options, print),
+        Verb::Drain { undo: true, runtime_dir, .. } => say(status::drain(&status::socket_path(&runtime_dir), false)?),
+        Verb::Drain { undo: false, wait, runtime_dir } => drain(&runtime_dir, wait),
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
         Verb::Watch(options) => watchdog::run(&options),
         Verb::Attest(options) => attest::attest(&options, print),
@@ -190,6 +208,14 @@ fn watch_egress(runtime_dir: &Path) -> Result<()> {
         first = report.next;
         std::thread::sleep(EVERY);
     }
+}
+
+fn drain(runtime_dir: &Path, wait: Option<Duration>) -> Result<()> {
+    let ask = || status::drain(&status::socket_path(runtime_dir), true);
+    say(ask()?)?;
+    let Some(wait) = wait else { return Ok(()) };
+    drain::wait_for_none(wait, ask, std::thread::sleep)?;
+    say("no connection is under way")
 }
 
 fn renew(runtime_dir: &Path, cid: Option<Cid>) -> Result<()> {

@@ -26,6 +26,7 @@ use tunnel::port::Cid;
 use crate::admission::Attested;
 use crate::config::{Allowed, Egress, Forward, List, ListId, Mode};
 use crate::dns;
+use crate::drain::{Drain, Draining};
 use crate::enclaves::Phase;
 use crate::firewall::{Drops, Members, Resolved, Sets};
 use crate::gateway::{Gateway, Seen};
@@ -57,6 +58,8 @@ enum Request {
     Renew { cid: Option<u32> },
     /// A [`refused::Report`], with events from this number on.
     Refused { first: u64 },
+    /// Begins or ends a drain. The answer is its state, or an error.
+    Drain { is_on: bool },
     /// The [`Vitals`] of one enclave.
     Vitals { cid: u32 },
 }
@@ -78,6 +81,8 @@ pub(crate) struct Report {
     /// What wg-server has repaired since it started.
     repairs: BTreeMap<Kind, RepairsReport>,
     forwards: Vec<ForwardReport>,
+    /// While this host is drained. `connections` is missing if the kernel does not list them.
+    drain: Option<DrainReport>,
     /// What the watchdogs of this host's enclaves know and did.
     watchdogs: Vec<WatchdogReport>,
     enclaves: Vec<EnclaveReport>,
@@ -127,6 +132,14 @@ struct ForwardReport {
     to: SocketAddr,
     /// Whether the target is the address of a present peer.
     is_peer: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DrainReport {
+    /// For how long new connections have been refused.
+    seconds: Option<u64>,
+    /// Those that are under way.
+    connections: Option<usize>,
 }
 
 /// How many enclaves renew their keys, and the present problems.
@@ -200,6 +213,7 @@ pub(crate) struct Watched<'a> {
     pub(crate) refused: &'a Refused,
     pub(crate) egress: &'a Egress,
     pub(crate) forwards: &'a [Forward],
+    pub(crate) drain: &'a Drain,
     /// Where the watchdogs of this host leave what they know. `None`: its enclaves run elsewhere.
     pub(crate) watchdog_dir: Option<&'a Path>,
 }
@@ -232,6 +246,10 @@ impl Server {
                 enclaves: watched.gateway.renew(cid.map(Cid)).await,
                 problems: watched.health.problems(),
             })?),
+            Request::Drain { is_on } => {
+                let done = if is_on { watched.drain.begin().await } else { watched.drain.end().await };
+                Ok(serde_json::to_vec(&done.map_err(|error| format!("{error:#}")))?)
+            }
             Request::Vitals { cid } => Ok(serde_json::to_vec(&vitals::of(watched, cid).await)?),
             Request::Refused { first } => Ok(serde_json::to_vec(&watched.refused.report(first))?),
         })
@@ -310,6 +328,12 @@ pub(crate) fn refused(path: &Path, first: u64) -> Result<refused::Report> {
     request(path, Request::Refused { first })
 }
 
+/// Asks the daemon to begin or end a drain.
+pub(crate) fn drain(path: &Path, is_on: bool) -> Result<Draining> {
+    let done: Result<Draining, String> = request(path, Request::Drain { is_on })?;
+    done.map_err(anyhow::Error::msg)
+}
+
 /// Asks the daemon what the watchdog judges an enclave by.
 pub(crate) fn vitals(path: &Path, cid: u32) -> Result<Vitals> {
     request(path, Request::Vitals { cid })
@@ -360,7 +384,7 @@ fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
 }
 
 async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
-    let Watched { gateway, named, health, drops, sets, refused: _, egress, forwards, watchdog_dir } = watched;
+    let Watched { gateway, named, health, drops, sets, refused: _, egress, forwards, drain, watchdog_dir } = watched;
     let mut problems = health.problems();
     // The report is needed most when wg0 is missing.
     let peers = gateway.interface().peers().await.unwrap_or_else(|error| {
@@ -406,9 +430,21 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
             .iter()
             .map(|Forward { port, to }| ForwardReport { port: *port, to: *to, is_peer: is_peer(to.ip()) })
             .collect(),
+        drain: drain_report(drain).await,
         watchdogs: watchdog_dir.map(record::all).unwrap_or_default().iter().map(WatchdogReport::from).collect(),
         enclaves: seen.iter().map(|seen| enclave(seen, &peers, &members)).collect(),
     }
+}
+
+async fn drain_report(drain: &Drain) -> Option<DrainReport> {
+    if !drain.is_on() {
+        return None;
+    }
+    let state = drain.state().await.ok();
+    Some(DrainReport {
+        seconds: state.and_then(|state| state.seconds),
+        connections: state.map(|state| state.connections),
+    })
 }
 
 impl Renewing {

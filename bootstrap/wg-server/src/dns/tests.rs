@@ -115,7 +115,8 @@ impl Setup {
         runtime.block_on(async {
             let (prepared, forwarder) = prepare(&self.config, &self.dir.path().join("named")).await.unwrap();
             let health = Health::default();
-            let gate = Gate::new(self.config.nat.nft_path.clone(), self.config.wireguard.interface.as_str()).unwrap();
+            let gate =
+                Gate::to_port_53(self.config.nat.nft_path.clone(), self.config.wireguard.interface.as_str()).unwrap();
             let named = Named::new(&self.config, prepared, gate, &health);
             let stop = CancellationToken::new();
             let tested = async {

@@ -85,8 +85,8 @@ impl Chains {
             if let Some(rule) = object.get("rule").and_then(|rule| Rule::deserialize(rule).ok()) {
                 chains.rules.entry(rule.address).or_default().push(rule.expr);
             } else if let Some(chain) = object.get("chain").and_then(|chain| Base::deserialize(chain).ok()) {
-                let is_ours =
-                    chain.address.family == "inet" && [TABLE, gate::TABLE].contains(&chain.address.table.as_str());
+                let is_ours = chain.address.family == "inet"
+                    && [TABLE, gate::DNS_TABLE, gate::DRAIN_TABLE].contains(&chain.address.table.as_str());
                 if chain.hook.is_some() && !is_ours {
                     chains.base.push(chain);
                 }

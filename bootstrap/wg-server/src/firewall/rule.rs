@@ -10,7 +10,9 @@ use nftables::expr::{
     CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, RT, RTKey,
     SetItem, TcpOption,
 };
-use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Log, Mangle, Match, NAT, NATFamily, Operator, Statement};
+use nftables::stmt::{
+    AnonymousCounter, Counter, JumpTarget, Log, Mangle, Match, NAT, NATFamily, Operator, Reject, RejectType, Statement,
+};
 
 use crate::config::{Allowed, Range};
 
@@ -23,6 +25,12 @@ pub(super) fn accept() -> Statement<'static> {
 /// Counted, so that `nft list table inet wg_server` shows what was dropped where.
 pub(super) fn drop() -> [Statement<'static>; 2] {
     [Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default()))), Statement::Drop(None)]
+}
+
+/// Counted as with [`drop`], and the client knows at once.
+pub(super) fn reset() -> [Statement<'static>; 2] {
+    let [count, _] = drop();
+    [count, Statement::Reject(Some(Reject { _type: Some(RejectType::TCPReset), expr: None }))]
 }
 
 /// Counted under a name, for the status.
@@ -175,6 +183,11 @@ pub(super) fn has_changed_destination() -> Statement<'static> {
 /// The packet goes to the host that started its connection.
 pub(super) fn answers_a_connection() -> Statement<'static> {
     is(connection("direction"), text("reply"))
+}
+
+/// The first packet of a connection, and those that repeat it.
+pub(super) fn begins_a_connection() -> Statement<'static> {
+    matches(connection("state"), Operator::IN, text("new"))
 }
 
 /// Answers, and ICMP errors such as frag-needed that belong to a connection.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
@@ -11,6 +12,7 @@ use nftables::stmt::Statement;
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::Value;
 
+use super::gate::Gate;
 use super::members;
 use super::opened::MAX_ADDRESSES;
 use super::packet::{Hook, Packet};
@@ -79,6 +81,11 @@ impl Plan {
             mode: config.egress.mode,
             lists: config.egress.lists.clone(),
         }
+    }
+
+    /// The gate to enclaves for new connections through forwarded ports.
+    pub(crate) fn entrance(&self, nft_path: &Path) -> Result<Gate> {
+        Gate::to_enclaves(nft_path.to_owned(), self.uplink.as_str(), self.interface.as_str())
     }
 
     /// The names of `egress.lists`.

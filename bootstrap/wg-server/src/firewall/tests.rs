@@ -1,4 +1,5 @@
 mod cost;
+mod drain;
 mod gate;
 mod lists;
 mod logging;

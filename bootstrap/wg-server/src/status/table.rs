@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::time::SystemTime;
 
 use super::{
-    AttestedReport, EgressReport, EnclaveReport, ForwardReport, ListReport, Renewing, RepairsReport, Report,
-    ResolvedReport,
+    AttestedReport, DrainReport, EgressReport, EnclaveReport, ForwardReport, ListReport, Renewing, RepairsReport,
+    Report, ResolvedReport,
 };
 
 /// More would hide the rest of the report.
@@ -27,6 +27,14 @@ impl Display for Report {
         for ForwardReport { port, to, is_peer } in &self.forwards {
             let target = if *is_peer { "a peer" } else { "not a peer now: clients get no answer" };
             writeln!(f, "  forward: TCP port {port} to {to} ({target})")?;
+        }
+        if let Some(DrainReport { seconds, connections }) = &self.drain {
+            let since = seconds.map_or_else(String::new, |seconds| format!(" for {}", span(seconds)));
+            let left = connections.map_or_else(|| "(unknown)".to_owned(), |connections| connections.to_string());
+            writeln!(
+                f,
+                "  drained{since}: new connections are refused, {left} under way; `wg-server drain --undo` ends it"
+            )?;
         }
         self.watchdogs.iter().try_for_each(|watchdog| watchdog.fmt(f))?;
         for (kind, RepairsReport { count, last }) in self.repairs.iter().filter(|(_, repairs)| repairs.count > 0) {

@@ -26,6 +26,7 @@ fn report() -> Report {
             ForwardReport { port: 443, to: "203.0.113.2:8443".parse().unwrap(), is_peer: true },
             ForwardReport { port: 444, to: "203.0.113.3:8443".parse().unwrap(), is_peer: false },
         ],
+        drain: Some(DrainReport { seconds: Some(62), connections: Some(3) }),
         watchdogs: Vec::new(),
         enclaves: vec![EnclaveReport {
             via: None,
@@ -71,6 +72,7 @@ fn the_table_names_what_an_operator_looks_for() {
         "  forward: TCP port 443 to 203.0.113.2:8443 (a peer)\n",
         "  forward: TCP port 444 to 203.0.113.3:8443 (not a peer now: clients get no answer)\n",
         "  repaired: firewall 2 times, last ",
+        "  drained for 1 min 2 s: new connections are refused, 3 under way; `wg-server drain --undo` ends it\n",
         "  problem: a thing is wrong: mend it\n",
     ] {
         assert!(table.contains(line), "{line:?} in {table}");
@@ -159,6 +161,7 @@ fn requests_have_this_form() {
     assert_eq!(json(Request::Status), r#""status""#);
     assert_eq!(json(Request::Renew { cid: Some(16) }), r#"{"renew":{"cid":16}}"#);
     assert_eq!(json(Request::Refused { first: 7 }), r#"{"refused":{"first":7}}"#);
+    assert_eq!(json(Request::Drain { is_on: true }), r#"{"drain":{"is_on":true}}"#);
     assert!(serde_json::from_str::<Request>(r#"{"renew":{"cid":16,"all":true}}"#).is_err());
 }
 

@@ -14,7 +14,7 @@ fn inside_gate() {
         ip link add wg0 type veth peer name wg0 netns enclave
         ip addr add 203.0.113.1/24 dev wg0; ip link set wg0 up
         ip -n enclave addr add 203.0.113.2/24 dev wg0; ip -n enclave link set wg0 up");
-    let gate = Gate::new(NFT.into(), "wg0").unwrap();
+    let gate = Gate::to_port_53(NFT.into(), "wg0").unwrap();
     let _listeners = ["203.0.113.1:53", "203.0.113.1:54"].map(|at| TcpListener::bind(at).unwrap());
     let asks = |port: u16| within("enclave", || connects(&format!("203.0.113.1:{port}"))).is_ok();
     assert!(asks(53));
@@ -35,7 +35,7 @@ fn inside_gate() {
     for (change, found) in [
         ("nft flush ruleset", vec![Found::Nothing(table), Found::Nothing(closed)]),
         ("nft delete table inet wg_server_dns", vec![Found::Nothing(closed)]),
-        ("nft flush chain inet wg_server_dns input", vec![Found::Changed(closed)]),
+        ("nft flush chain inet wg_server_dns closed", vec![Found::Changed(closed)]),
     ] {
         assert_eq!(wait(firewall.restore()).unwrap(), [], "before {change}");
         sh(change);
