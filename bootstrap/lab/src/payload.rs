@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use parent_vm::paths::{
-    ALLOCATOR_PATH, AWS, GATEWAY_CONFIG_PATH, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, LAB, MEASUREMENTS_PATH, NITRO_CLI,
-    RELAY_CONFIG_PATH, ROOT_PATH, S3, WALLET, WEB_CA_PATH, WG_SERVER,
+    ALLOCATOR_PATH, AWS, GATEWAY_CONFIG_PATH, INSTANCE_UNHEALTHY, KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, LAB,
+    MEASUREMENTS_PATH, NITRO_CLI, RELAY_CONFIG_PATH, ROOT_PATH, S3, WALLET, WEB_CA_PATH, WG_SERVER,
 };
 use parent_vm::{ALLOCATED, AWS_SERVERS, CHAIN_SERVER, ENCLAVE_ENVIRONMENT, EnclaveId, Shipped, image_path, units};
 use tar::{Builder, EntryType, Header};
@@ -92,7 +92,7 @@ fn append_installed(
     project: &Project,
     programs: &Programs,
     eif_path: &Path,
-) -> Result<[Source; 5]> {
+) -> Result<[Source; 6]> {
     for dir in ["etc/enclave", "etc/nitro_enclaves", "etc/wg-gateway"] {
         append(tar, dir, EntryType::Directory, 0o755, &[])?;
     }
@@ -102,6 +102,7 @@ fn append_installed(
     let blind_dir = project.blind_dir();
     Ok([
         (inside(WG_SERVER), programs.wg_server.clone(), 0o755),
+        (inside(INSTANCE_UNHEALTHY), project.aws_dir().join("instance-unhealthy.sh"), 0o755),
         (inside(&image_path(EnclaveId::FIRST)), eif_path.to_owned(), 0o644),
         (inside(MEASUREMENTS_PATH), measurements_of(eif_path)?, 0o644),
         (inside(RELAY_CONFIG_PATH), blind_dir.join("relay.toml"), 0o644),
@@ -144,6 +145,8 @@ fn append_units(tar: &mut Builder<File>, project: &Project, is_installed: bool) 
             wg_server: read("wg-server.service")?,
             wg_named: read("wg-named.service")?,
             enclave: read("enclave.service")?,
+            wg_watchdog: read("wg-watchdog.service")?,
+            instance_unhealthy: read("instance-unhealthy.service")?,
         })
     } else {
         None

@@ -84,9 +84,14 @@ impl Project {
         self.root.join("config/parent")
     }
 
+    /// What an instance of EC2 has.
+    pub(crate) fn aws_dir(&self) -> PathBuf {
+        self.root.join("bootstrap/aws")
+    }
+
     /// The units that ship.
     pub(crate) fn systemd_dir(&self) -> PathBuf {
-        self.root.join("bootstrap/aws/systemd")
+        self.aws_dir().join("systemd")
     }
 
     /// Stand-ins for programs of Amazon Linux at the first boot.

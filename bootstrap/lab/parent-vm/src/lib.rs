@@ -41,5 +41,7 @@ pub use nitro::{ALLOCATED, ENCLAVE_ENVIRONMENT, image_path, service as enclave_s
 pub use record::Options as RecordOptions;
 pub use serve::READY;
 pub use traffic::Traffic;
-pub use units::{GATEWAY_SERVICE, RELAY_SERVICE, Shipped, Unit, WG_SERVER_SERVICE, all as units, held_path};
+pub use units::{
+    GATEWAY_SERVICE, RELAY_SERVICE, Shipped, Unit, WATCHDOG_SERVICE, WG_SERVER_SERVICE, all as units, held_path,
+};
 pub use verb::{Part, Verb, run};

@@ -6,6 +6,8 @@ pub const LAB: &str = "/payload/bin/lab";
 pub const WALLET: &str = "/payload/bin/wallet";
 /// The parent's daemon, where an instance has it.
 pub const WG_SERVER: &str = "/usr/local/bin/wg-server";
+/// The script that reports an instance as unhealthy, where an instance has it.
+pub const INSTANCE_UNHEALTHY: &str = "/usr/local/bin/instance-unhealthy";
 /// The stand-in for nitro-cli, where AWS's is on an instance.
 pub const NITRO_CLI: &str = "/usr/bin/nitro-cli";
 /// The stand-in for KMS.

@@ -10,6 +10,8 @@ use crate::{allocator, aws, chain, nitro};
 pub const WG_SERVER_SERVICE: &str = "wg-server";
 /// The parent's relay in blind mode.
 pub const RELAY_SERVICE: &str = "wg-relay";
+/// The watchdog of the first enclave.
+pub const WATCHDOG_SERVICE: &str = "wg-watchdog";
 /// The gateway of blind mode, in the lab's internet.
 pub const GATEWAY_SERVICE: &str = "wg-gateway";
 
@@ -38,6 +40,10 @@ pub struct Shipped {
     pub wg_named: String,
     /// `enclave.service`.
     pub enclave: String,
+    /// `wg-watchdog.service`.
+    pub wg_watchdog: String,
+    /// `instance-unhealthy.service`.
+    pub instance_unhealthy: String,
 }
 
 /// All units. Without those that ship, the parent is an instance at its first boot.
@@ -65,15 +71,23 @@ pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     ];
     units.extend(aws::units());
     units.push(chain::unit());
-    if let Some(Shipped { wg_server, wg_named, enclave }) = shipped {
+    if let Some(Shipped { wg_server, wg_named, enclave, wg_watchdog, instance_unhealthy }) = shipped {
         let changed = |name: &str, changes| Unit {
             name: name.to_owned(),
             text: wg_server.clone(),
             changes: Some(changes),
             is_enabled: false,
         };
-        let held = format!("[Unit]\nConditionPathExists=!{}\n", held_path(WG_SERVER_SERVICE));
-        units.push(Unit { is_enabled: true, ..changed(WG_SERVER_SERVICE, held) });
+        let held = |name| format!("[Unit]\nConditionPathExists=!{}\n", held_path(name));
+        units.push(Unit { is_enabled: true, ..changed(WG_SERVER_SERVICE, held(WG_SERVER_SERVICE)) });
+        units.push(Unit {
+            name: WATCHDOG_SERVICE.to_owned(),
+            text: wg_watchdog.clone(),
+            changes: Some(held(WATCHDOG_SERVICE)),
+            is_enabled: true,
+        });
+        let text = instance_unhealthy.clone();
+        units.push(Unit { name: "instance-unhealthy".to_owned(), text, changes: None, is_enabled: false });
         let text = wg_named.clone();
         units.push(Unit { name: "wg-named".to_owned(), text, changes: None, is_enabled: false });
         units.extend([changed(RELAY_SERVICE, relay()), changed(GATEWAY_SERVICE, gateway())]);

@@ -15,7 +15,7 @@ fn vectors() -> Value {
 }
 
 /// The request of the test vector whose name starts with `name`, and the expected signature.
-fn vector(name: &str) -> (Value, Value) {
+pub(crate) fn vector(name: &str) -> (Value, Value) {
     let vectors = vectors();
     let found = vectors["transactions"]
         .as_array()
@@ -27,7 +27,7 @@ fn vector(name: &str) -> (Value, Value) {
 }
 
 /// A lab with a client that accepts its image, and the published key under `secret_id`.
-fn client(secret_id: &str) -> (MutexGuard<'static, SharedLab>, Wallet) {
+pub(crate) fn client(secret_id: &str) -> (MutexGuard<'static, SharedLab>, Wallet) {
     let shared = lab_with(1);
     let parent = shared.lab.parent().unwrap();
     parent.set_kms_fault(None).unwrap();
@@ -37,7 +37,7 @@ fn client(secret_id: &str) -> (MutexGuard<'static, SharedLab>, Wallet) {
     (shared, wallet)
 }
 
-fn request(payload: &Value, secret_id: &str) -> Value {
+pub(crate) fn request(payload: &Value, secret_id: &str) -> Value {
     json!({"transaction_payload": payload, "secret_id": secret_id})
 }
 
