@@ -250,7 +250,7 @@ impl Server {
                 let done = if is_on { watched.drain.begin().await } else { watched.drain.end().await };
                 Ok(serde_json::to_vec(&done.map_err(|error| format!("{error:#}")))?)
             }
-            Request::Vitals { cid } => Ok(serde_json::to_vec(&vitals::of(watched, cid).await)?),
+            Request::Vitals { cid } => Ok(serde_json::to_vec(&Vitals::of(watched.gateway, watched.health, cid).await)?),
             Request::Refused { first } => Ok(serde_json::to_vec(&watched.refused.report(first))?),
         })
         .await

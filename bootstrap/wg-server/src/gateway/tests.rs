@@ -1,9 +1,12 @@
 use std::os::unix::fs::MetadataExt;
 
 use attestation::{Policy, TrustRoot};
+use tunnel::control::KemKey;
 use wireguard::device::PrivateKey;
 
 use super::*;
+use crate::health::{Health, Topic};
+use crate::status::Vitals;
 
 const LAB: &str = include_str!("../../tests/parent.toml");
 
@@ -54,4 +57,50 @@ async fn a_lease_that_cannot_be_written_lets_nobody_in_and_the_next_try_is_as_go
     assert!(gateway.seen().await.is_empty(), "nothing is left of it");
     std::fs::remove_dir(&blocked).unwrap();
     gateway.open(id, Role::Control).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_watchdog_learns_which_streams_are_open_why_a_document_was_refused_and_what_is_wrong_with_the_host() {
+    let (dir, health) = (tempfile::tempdir().unwrap(), Health::default());
+    let gateway = gateway(&dir).await;
+    let vitals = async |cid| Vitals::of(&gateway, &health, cid).await;
+    // There is no interface here.
+    let Vitals { tunnel_problems: without_interface, .. } = vitals(16).await;
+    assert_eq!(without_interface.len(), 1);
+    let nothing = || Vitals {
+        has_control: false,
+        has_data: false,
+        is_peer: false,
+        latest_handshake: None,
+        signer: None,
+        refused: None,
+        tunnel_problems: without_interface.clone(),
+        path_problems: Vec::new(),
+    };
+    assert_eq!(vitals(16).await, nothing());
+
+    let opened = gateway.open(EnclaveId::here(Cid(16)), Role::Control).await.unwrap().unwrap();
+    assert_eq!(vitals(16).await, Vitals { has_control: true, ..nothing() });
+    gateway.open(EnclaveId::here(Cid(16)), Role::Data).await.unwrap().unwrap();
+    let connected = || Vitals { has_control: true, has_data: true, ..nothing() };
+    assert_eq!(vitals(16).await, connected());
+
+    let (nonce, public_key) = ([1; 32], gateway.public_key());
+    let offer = Offer { nonce, public_key, ipv4: opened.addresses.ipv4, ipv6: opened.addresses.ipv6 };
+    let (public_key, kem_key) = (PublicKey([2; 32]), KemKey([0; 1184]));
+    let answer = Answer { public_key, kem_key, document: b"no document".to_vec() };
+    let refused = gateway.answer(&opened, &offer, answer).await.unwrap().err().unwrap();
+    assert_eq!(vitals(16).await, Vitals { refused: Some(refused), ..connected() });
+    assert_eq!(vitals(17).await, nothing(), "another enclave");
+
+    let topics = [Topic::Firewall, Topic::Interface, Topic::ForeignFirewall, Topic::Connections];
+    for topic in topics.into_iter().chain([Topic::LegacyFirewall, Topic::Peers, Topic::Egress]) {
+        health.set_problem(topic, Some(format!("{topic:?}")));
+    }
+    let Vitals { tunnel_problems, path_problems, .. } = vitals(16).await;
+    assert_eq!(tunnel_problems[..2], ["Firewall", "Interface"]);
+    assert_eq!(
+        (tunnel_problems.len(), path_problems),
+        (3, ["ForeignFirewall", "Connections"].map(str::to_owned).into())
+    );
 }

@@ -87,9 +87,11 @@ mod tests {
         for cid in [17, 16] {
             record(cid).save(dir.path()).unwrap();
         }
-        for nonsense in ["18.json", "16.new"] {
-            fs::write(dir.path().join(nonsense), "{").unwrap();
-        }
+        fs::write(dir.path().join("18.json"), "{").unwrap();
+        // Half written, and larger than any record.
+        fs::copy(path(dir.path(), 16), dir.path().join("16.new")).unwrap();
+        let padded = fs::read_to_string(path(dir.path(), 16)).unwrap() + &" ".repeat(64 << 10);
+        fs::write(path(dir.path(), 19), padded).unwrap();
         assert_eq!(all(dir.path()), [record(16), record(17)]);
         assert_eq!(Record::load(dir.path(), 17), Some(record(17)));
         assert_eq!((Record::load(dir.path(), 18), all(&dir.path().join("none"))), (None, Vec::new()));
