@@ -252,10 +252,10 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self):
         """Any request."""
         path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         base = f"https://{self.headers['Host']}"
+        headers = [(name, value) for name, value in self.headers.items() if name.lower() != "transfer-encoding"]
         builder = EnvironBuilder(
-            path=path, query_string=query, base_url=base, method=self.command, headers=self.headers.items(), data=body
+            path=path, query_string=query, base_url=base, method=self.command, headers=headers, data=self.body()
         )
         try:
             answer = Response.from_app(self.server.application, {**builder.get_environ(), "RAW_URI": self.path}, buffered=True)
@@ -273,6 +273,24 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not is_head:
             self.wfile.write(content)
+
+    def handle_expect_100(self):
+        """Answers at once."""
+        done = super().handle_expect_100()
+        self.wfile.flush()
+        return done
+
+    def body(self):
+        """All of the request's content."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        content = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return content
 
     do_DELETE = do_GET = do_HEAD = do_POST = do_PUT = answer
 
