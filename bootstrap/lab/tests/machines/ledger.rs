@@ -182,8 +182,8 @@ fn a_ledger_that_is_away_refuses(parent: &Parent, wallet: &Wallet) {
         fail(parent, Some(fault));
         let start = Instant::now();
         let error = refusal(wallet, 0, 4000, "0.01");
-        // The limit is two seconds; the client's handshake takes most of the rest here.
-        assert!(start.elapsed() < Duration::from_secs(10), "{fault}: {:?}", start.elapsed());
+        // Not when S3's answer comes, after a minute.
+        assert!(start.elapsed() < Duration::from_secs(40), "{fault}: {:?}", start.elapsed());
         assert!(error.contains("ledger_unavailable"), "{fault}: {error}");
     }
     fail(parent, None);
