@@ -1,21 +1,19 @@
 //! The status socket: a Unix socket that only its owner may open. A client writes one request as JSON and closes its side, and
 //! the daemon writes one answer.
 
+mod client;
 mod table;
 mod vitals;
 mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -26,14 +24,15 @@ use tunnel::port::Cid;
 use crate::admission::Attested;
 use crate::config::{Allowed, Egress, Forward, List, ListId, Mode};
 use crate::dns;
-use crate::drain::{Drain, Draining};
+use crate::drain::Drain;
 use crate::enclaves::Phase;
 use crate::firewall::{Drops, Members, Resolved, Sets};
 use crate::gateway::{Gateway, Seen};
 use crate::health::{Health, Kind, Repairs};
 use crate::interface::Peer;
-use crate::refused::{self, Refused};
+use crate::refused::Refused;
 use crate::watchdog::record;
+pub(crate) use client::{ask, drain, refused, renew, vitals};
 pub(crate) use vitals::Vitals;
 use watchdog::WatchdogReport;
 
@@ -44,8 +43,6 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const MAX_CLIENTS: usize = 16;
 /// While nft hangs, a report without the firewall's counter is better than none.
 const COUNTER_DEADLINE: Duration = Duration::from_secs(1);
-/// A report of 64 enclaves has about 64 KiB, and one of all the addresses that can be open fewer than 6 MiB.
-const MAX_REPORT_LEN: u64 = 8 << 20;
 const MAX_REQUEST_LEN: u64 = 1024;
 
 /// A client's request.
@@ -56,7 +53,7 @@ enum Request {
     Status,
     /// New keys for one enclave or for all. The answer is a [`Renewing`].
     Renew { cid: Option<u32> },
-    /// A [`refused::Report`], with events from this number on.
+    /// A [`crate::refused::Report`], with events from this number on.
     Refused { first: u64 },
     /// Begins or ends a drain. The answer is its state, or an error.
     Drain { is_on: bool },
@@ -311,76 +308,6 @@ async fn write(mut client: UnixStream, answer: Vec<u8>) -> Result<()> {
         client.shutdown().await
     };
     timeout(DEADLINE, write).await.context("wait for a client to read")?.context("write")
-}
-
-/// Asks the daemon for its report.
-pub(crate) fn ask(path: &Path) -> Result<Report> {
-    request(path, Request::Status)
-}
-
-/// Asks the daemon for new keys.
-pub(crate) fn renew(path: &Path, cid: Option<Cid>) -> Result<Renewing> {
-    request(path, Request::Renew { cid: cid.map(|cid| cid.0) })
-}
-
-/// Asks the daemon for refused packets.
-pub(crate) fn refused(path: &Path, first: u64) -> Result<refused::Report> {
-    request(path, Request::Refused { first })
-}
-
-/// Asks the daemon to begin or end a drain.
-pub(crate) fn drain(path: &Path, is_on: bool) -> Result<Draining> {
-    let done: Result<Draining, String> = request(path, Request::Drain { is_on })?;
-    done.map_err(anyhow::Error::msg)
-}
-
-/// Asks the daemon what the watchdog judges an enclave by.
-pub(crate) fn vitals(path: &Path, cid: u32) -> Result<Vitals> {
-    request(path, Request::Vitals { cid })
-}
-
-fn request<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T> {
-    let doing = || format!("ask {}", path.display());
-    let text = exchange(path, request).map_err(|error| match meaning(error.kind()) {
-        Some(meaning) => anyhow::Error::new(error).context(meaning),
-        None => error.into(),
-    });
-    let text = text.with_context(doing)?;
-    ensure!(
-        !text.is_empty(),
-        "ask {}: wg-server closed the connection without an answer because it is stopping; try again",
-        path.display()
-    );
-    serde_json::from_str(&text).context("read the answer, expected a wg-server of this version").with_context(doing)
-}
-
-/// What an error of the socket means, and what to do.
-fn meaning(error: ErrorKind) -> Option<String> {
-    if matches!(error, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
-        Some("wg-server does not run: `systemctl status wg-server`".to_owned())
-    } else if error == ErrorKind::PermissionDenied {
-        Some("only root and wg-server's own user may connect; run the command with sudo".to_owned())
-    } else if matches!(error, ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-        Some(format!(
-            "wg-server runs, but has not answered within {} s: it is stopped (SIGSTOP, a debugger), or the host has no CPU for \
-             it; meanwhile enclaves get no new keys. `ps -o pid,stat,cmd -C wg-server` shows T if it is stopped, and \
-             `kill -CONT PID` continues it",
-            DEADLINE.as_secs()
-        ))
-    } else {
-        None
-    }
-}
-
-fn exchange(path: &Path, request: Request) -> std::io::Result<String> {
-    let mut stream = BlockingStream::connect(path)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    stream.write_all(&serde_json::to_vec(&request)?)?;
-    stream.shutdown(Shutdown::Write)?;
-    let mut text = String::new();
-    (&stream).take(MAX_REPORT_LEN).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {

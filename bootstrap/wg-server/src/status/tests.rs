@@ -1,3 +1,4 @@
+use super::client::exchange;
 use super::*;
 
 fn report() -> Report {
