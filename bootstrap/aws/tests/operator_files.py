@@ -19,6 +19,7 @@ import app  # noqa: E402
 from settings import LedgerSettings, Settings  # noqa: E402
 
 ACCOUNT, REGION = "111122223333", "eu-central-1"
+SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
 PCRS = [digit * 96 for digit in "abc"]
 ROLES = f"arn:aws:iam::{ACCOUNT}:role/"
 SAMPLE = Settings.load(ROOT / "config/aws.toml")
