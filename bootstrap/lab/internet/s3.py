@@ -87,12 +87,14 @@ _VersionedKeyStore.iterlists = iterate
 class S3:
     """moto with S3's conditions."""
 
-    def __init__(self, moto, account, region, role_key_id, fault_path=None):
+    def __init__(self, moto, account, region, role_key_id, fault_path=None, ahead=0):
         self.moto = moto
         self.account = account
         self.region = region
         self.role_key_id = role_key_id
         self.fault_path = fault_path
+        # Of this machine's clock, in seconds.
+        self.ahead = datetime.timedelta(seconds=ahead)
         self.lock = threading.Lock()
         self.writing = set()
         self.faults_done = {}
@@ -106,6 +108,7 @@ class S3:
         fault = self.fault(operation)
         answer = self.refusal(request, scope, operation) or self.broken(fault)
         if answer is not None:
+            answer.date = self.now()
             return answer(environ, start_response)
         if fault == "late":
             time.sleep(3)
@@ -117,12 +120,17 @@ class S3:
             answered.set_data(answered.get_data().replace(b"GetBucketVersioningResponse", b"VersioningConfiguration"))
         if fault == "lose-answer":
             raise ConnectionAbortedError("the answer is lost")
+        answered.date = self.now()
         return answered(environ, start_response)
+
+    def now(self):
+        """The time here."""
+        return datetime.datetime.now(datetime.UTC) + self.ahead
 
     def refusal(self, request, scope, operation):
         """What S3 refuses before it looks at the object."""
         date = datetime.datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
-        now = datetime.datetime.now(datetime.UTC)
+        now = self.now()
         if abs(now - date) > SKEW:
             return error(403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
         if scope["region"] != self.region:
@@ -265,10 +273,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         content = answer.get_data()
-        self.send_response(answer.status_code)
+        self.send_response_only(answer.status_code)
+        answer.headers.setdefault("Date", self.date_time_string())
         is_head = self.command == "HEAD"
         for name, value in answer.headers.items():
-            if name.lower() not in ("connection", "date", "transfer-encoding", "server") and (is_head or name.lower() != "content-length"):
+            if name.lower() not in ("connection", "transfer-encoding", "server") and (is_head or name.lower() != "content-length"):
                 self.send_header(name, value)
         if not is_head:
             self.send_header("Content-Length", str(len(content)))
@@ -339,12 +348,13 @@ def main():
     parser.add_argument("--role-key-id", required=True, help="access key id of the role that may do little")
     parser.add_argument("--certificate", metavar="PATH", required=True)
     parser.add_argument("--key", metavar="PATH", required=True, help="private key of the certificate")
+    parser.add_argument("--ahead", metavar="SECONDS", type=int, default=0, help="how much later it is here")
     parser.add_argument("--faults", metavar="PATH", help="the file of faults")
     options = parser.parse_args()
     os.environ["MOTO_ACCOUNT_ID"] = options.account
     moto = DomainDispatcherApplication(create_backend_app)
     warm_up(Client(moto), options.region)
-    s3 = S3(moto, options.account, options.region, options.role_key_id, options.faults)
+    s3 = S3(moto, options.account, options.region, options.role_key_id, options.faults, options.ahead)
     on_loopback = server("127.0.0.1", 0, s3, (options.certificate, options.key))
     print(on_loopback.server_port, flush=True)
     on_loopback.serve_forever()

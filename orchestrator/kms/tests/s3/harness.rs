@@ -55,6 +55,11 @@ impl ResolveDns for Loopback {
 
 impl S3 {
     pub(crate) fn start() -> Self {
+        Self::ahead(0)
+    }
+
+    /// One whose clock is so many seconds ahead.
+    pub(crate) fn ahead(seconds: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate =
@@ -68,6 +73,7 @@ impl S3 {
             .args(["--role-key-id", ROLE, "--account", OWNER, "--region", REGION])
             .args(["--certificate".into(), path("tls.crt"), "--key".into(), path("tls.key")])
             .args(["--faults".into(), path("faults")])
+            .args(["--ahead", &seconds.to_string()])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -134,3 +134,22 @@ async fn faults_are_named_and_those_that_pass_are_known() {
     assert!(bucket.create("nonce/b/b", b"one", DAY, &role).await.is_err_and(|error| error.is_transient()));
     assert_eq!(bucket.create("nonce/b/b", b"one", DAY, &role).await.unwrap(), Written::NotNow);
 }
+
+#[tokio::test]
+async fn an_object_is_kept_until_a_time_of_s3_s_clock() {
+    let s3 = S3::ahead(600);
+    let (bucket, role) = (ledger(&s3, "example").await, s3.credentials(ROLE));
+    let Written::Now(id) = bucket.create("nonce/a/b", b"one", DAY, &role).await.unwrap() else { panic!() };
+    let head = s3.client(ADMINISTRATOR).head_object().bucket("example").key("nonce/a/b").version_id(id).send().await;
+    let until = SystemTime::try_from(*head.unwrap().object_lock_retain_until_date().unwrap()).unwrap();
+    let ahead = until.duration_since(SystemTime::now() + DAY).expect("later than this machine's day");
+    assert!((Duration::from_mins(9)..=Duration::from_mins(10)).contains(&ahead), "{ahead:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_an_hour_off_is_named() {
+    let s3 = S3::ahead(3600);
+    let error = s3.bucket("example", OWNER).check(&s3.credentials(ROLE)).await.unwrap_err().to_string();
+    assert!(error.contains("RequestTimeTooSkewed"), "{error}");
+    assert!(error.ends_with("expected a clock that differs from S3's by less than 15 minutes"), "{error}");
+}
