@@ -32,7 +32,7 @@ mod leases;
 mod record;
 mod store;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -40,14 +40,14 @@ use ethereum::key::SecretKey;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-pub use error::{LeaseError, LedgerError};
+pub use error::LedgerError;
 pub use record::{LeaseRecord, MAX_LEN, NonceRecord, RecordError};
 pub use store::{Creation, Store, StoreError, Version, Versions};
 
 use crate::config::LedgerSettings;
 use crate::metrics::{Collect, Snapshot};
 use key::LedgerKey;
-use leases::{Desk, Leases, Taken};
+use leases::{Leases, Taken};
 
 pub(crate) use leases::Part;
 
@@ -73,10 +73,18 @@ pub(crate) struct Ledger {
     /// Why the bucket is not known to be right; none: it is.
     doubt: Mutex<Option<StoreError>>,
     /// What came of requests, by outcome.
-    outcomes: [AtomicU64; OUTCOMES.len()],
+    outcomes: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-const OUTCOMES: [&str; 5] = ["ok", "spent", "window", "foreign", "away"];
+/// What one signature needs of the ledger.
+struct Desk<'a> {
+    store: &'a dyn Store,
+    key: &'a LedgerKey,
+    /// As [`LedgerSettings::identity`] has it.
+    ledger: &'a str,
+    strict: bool,
+    retention: Duration,
+}
 
 /// A nonce, and what it is to be spent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +111,8 @@ enum Found {
 impl Ledger {
     pub(crate) fn new(settings: LedgerSettings) -> Self {
         let doubt = Mutex::new(Some(StoreError::Unavailable("the bucket has not been checked yet".to_owned())));
-        Self { settings, store: OnceLock::new(), leases: Leases::default(), doubt, outcomes: Default::default() }
+        let outcomes = Mutex::new(["ok", "spent", "window", "foreign", "away"].map(|outcome| (outcome, 0)).into());
+        Self { settings, store: OnceLock::new(), leases: Leases::default(), doubt, outcomes }
     }
 
     /// Uses this bucket. A second one is ignored.
@@ -152,7 +161,8 @@ impl Ledger {
         }
         let store = self.store.get().ok_or_else(|| StoreError::Unavailable("there is no bucket".to_owned()))?;
         let (key, ledger) = (LedgerKey::of(key), self.settings.identity());
-        let desk = Desk { store: &**store, key: &key, ledger: &ledger, strict: self.settings.strict };
+        let LedgerSettings { strict, retention, .. } = self.settings;
+        let desk = Desk { store: &**store, key: &key, ledger: &ledger, strict, retention };
         let mut taken = Vec::new();
         // Windows first: a nonce that is reserved, and then not signed, is of use for nothing else.
         let spending = async {
@@ -160,7 +170,7 @@ impl Ledger {
                 taken.push(self.leases.take(&desk, part).await?);
             }
             for claim in claims {
-                self.reserve(&**store, &key, claim).await?;
+                desk.reserve(claim).await?;
             }
             Ok(())
         };
@@ -169,25 +179,27 @@ impl Ledger {
             taken.into_iter().for_each(Taken::give_back);
         }
         let outcome = spent.as_ref().map_or_else(LedgerError::outcome, |()| "ok");
-        if let Some(at) = OUTCOMES.iter().position(|name| *name == outcome)
-            && let Some(count) = self.outcomes.get(at)
-        {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).entry(outcome).or_default() += 1;
         spent.inspect_err(|error| warn!(key = %key.address(), %error, "ledger"))
     }
 
-    async fn reserve(&self, store: &dyn Store, key: &LedgerKey, claim: &Claim) -> Result<(), LedgerError> {
-        let folder = key.folder(claim.nonce);
-        let name = key.name(&folder, claim.chain);
+    fn doubt(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desk<'_> {
+    /// Reserves a nonce, or finds that it is reserved for the same payload.
+    async fn reserve(&self, claim: &Claim) -> Result<(), LedgerError> {
+        let &Self { store, key, ledger, .. } = self;
+        let name = key.name(&key.folder(claim.nonce), claim.chain);
         let &Claim { chain, nonce, payload, identity, .. } = claim;
-        let record =
-            NonceRecord { ledger: self.settings.identity(), key: key.address(), chain, nonce, payload, identity };
+        let record = NonceRecord { ledger: ledger.to_owned(), key: key.address(), chain, nonce, payload, identity };
         let content = record.seal(key.of_nonces());
         loop {
-            let written = within(ATTEMPT, store.create(&name, &content, self.settings.retention)).await;
+            let written = within(ATTEMPT, store.create(&name, &content, self.retention)).await;
             let made = match written {
-                Ok(Creation::Made { .. }) if !self.settings.strict => return Ok(()),
+                Ok(Creation::Made { .. }) if !self.strict => return Ok(()),
                 Ok(Creation::Made { version }) => Some(version),
                 Ok(Creation::Taken) => None,
                 Err(StoreError::Unavailable(problem)) => {
@@ -197,7 +209,7 @@ impl Ledger {
                 }
                 Err(error @ StoreError::Refused(_)) => return Err(error.into()),
             };
-            match within(ATTEMPT, self.look(store, key, claim, made.as_deref())).await {
+            match within(ATTEMPT, self.look(claim, made.as_deref())).await {
                 Ok(Found::Reserved) => return Ok(()),
                 Ok(Found::Nothing) => {}
                 Err(LedgerError::Store(StoreError::Unavailable(problem))) => {
@@ -210,13 +222,8 @@ impl Ledger {
     }
 
     /// Looks at all records of a nonce. `made` is the version that has just been written.
-    async fn look(
-        &self,
-        store: &dyn Store,
-        key: &LedgerKey,
-        claim: &Claim,
-        made: Option<&str>,
-    ) -> Result<Found, LedgerError> {
+    async fn look(&self, claim: &Claim, made: Option<&str>) -> Result<Found, LedgerError> {
+        let &Self { store, key, .. } = self;
         let &Claim { chain, nonce, .. } = claim;
         let folder = key.folder(nonce);
         let Versions { versions, markers, is_whole, .. } = store.versions(&folder.prefix, None).await?;
@@ -236,9 +243,7 @@ impl Ledger {
             let object = || format!("{}, version {}", version.name, version.id);
             let record = NonceRecord::open(&content, key.of_nonces());
             let record = record.map_err(|problem| LedgerError::Garbage { nonce, chain, object: object(), problem })?;
-            if record.ledger != self.settings.identity()
-                || version.name != key.name(&key.folder(record.nonce), record.chain)
-            {
+            if record.ledger != self.ledger || version.name != key.name(&key.folder(record.nonce), record.chain) {
                 let NonceRecord { ledger, nonce: of, chain: on, .. } = record;
                 return Err(LedgerError::Foreign { nonce, chain, object: object(), of, on, ledger });
             }
@@ -250,22 +255,18 @@ impl Ledger {
         }
         Ok(found)
     }
-
-    fn doubt(&self) -> MutexGuard<'_, Option<StoreError>> {
-        self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Collect for Ledger {
     fn collect(&self, snapshot: &Snapshot) {
         let ready = usize::from(self.problem().is_none());
         snapshot.gauge("signer_ledger_ready", "1 if the ledger's bucket is as it has to be.", ready);
-        let counts = OUTCOMES.iter().zip(&self.outcomes);
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         snapshot.counters(
             "signer_ledger_requests_total",
             "What a signature needed of the ledger, by outcome.",
             "outcome",
-            counts.map(|(outcome, count)| (*outcome, count.load(Ordering::Relaxed))),
+            outcomes,
         );
     }
 }

@@ -64,7 +64,7 @@ pub struct Spending<'a> {
 pub enum WindowError {
     /// For this amount.
     #[error(
-        "{part} more{on_chain} would be {sum} in {period}, at most {max}; counted since the signer started; expected at most {left} now"
+        "{part} more{on_chain} would be {sum} in {period}, at most {max}; {}; expected at most {left} now", .counted.words()
     )]
     Exceeded {
         /// Whose it is.
@@ -77,6 +77,8 @@ pub enum WindowError {
         sum: String,
         /// The length of the window.
         period: String,
+        /// Whose signatures the sum is of.
+        counted: CountedBy,
         /// The limit.
         max: String,
         /// What is left of it.
@@ -97,6 +99,15 @@ pub enum WindowError {
     },
 }
 
+/// Whose signatures a sum is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountedBy {
+    /// Those of this process.
+    Signer,
+    /// Those of all enclaves of a ledger.
+    Ledger,
+}
+
 /// What has been signed.
 #[derive(Debug)]
 pub struct Windows {
@@ -109,6 +120,15 @@ pub struct Windows {
     next_number: u64,
     /// Whether a ledger sees to the limits.
     is_in_ledger: bool,
+}
+
+impl CountedBy {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Signer => "counted since the signer started",
+            Self::Ledger => "counted is what all enclaves of the ledger have signed or may still sign",
+        }
+    }
 }
 
 /// What is counted together.
@@ -247,7 +267,7 @@ impl Windows {
                     None => Uint::ZERO,
                 };
                 if !self.is_in_ledger && sum.checked_add(part).is_none_or(|sum| sum > window.max()) {
-                    return Err(Box::new(exceeded(owner, window, spending.chain_id, sum, part)));
+                    return Err(Box::new(exceeded(owner, window, spending.chain_id, sum, part, CountedBy::Signer)));
                 }
                 if self.scopes.get(&scope).is_none_or(|sums| sums.buckets.is_empty()) {
                     let buckets = self.shares.get(share).map_or(0, |share| share.buckets) + made;
@@ -356,13 +376,21 @@ fn expire(sums: &mut Sums, shares: &mut [Share], now: Instant) {
     }
 }
 
-fn exceeded(owner: &Owner, window: &Window, chain_id: Option<u64>, sum: Uint, part: Uint) -> WindowError {
+pub(crate) fn exceeded(
+    owner: &Owner,
+    window: &Window,
+    chain_id: Option<u64>,
+    sum: Uint,
+    part: Uint,
+    counted: CountedBy,
+) -> WindowError {
     WindowError::Exceeded {
         owner: owner.clone(),
         part: window.shown(part),
         on_chain: chain_id.map_or_else(String::new, |chain_id| format!(" on chain {chain_id}")),
         sum: window.shown(sum.saturating_add(part)),
         period: window.period(),
+        counted,
         max: window.shown(window.max()),
         left: window.shown(window.max().saturating_sub(sum)),
     }

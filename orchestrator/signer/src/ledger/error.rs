@@ -6,9 +6,9 @@ use thiserror::Error;
 use super::EVERY_CHAIN;
 use super::record::RecordError;
 use super::store::StoreError;
-use crate::windows::Owner;
+use crate::windows::{Owner, WindowError};
 
-/// Nothing may be signed for the nonce, by any enclave that keeps this ledger.
+/// Nothing may be signed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LedgerError {
     /// It is spent on something else.
@@ -76,9 +76,31 @@ pub enum LedgerError {
         /// Where they are.
         folder: String,
     },
-    /// A window, not a nonce.
+    /// A window has no room.
     #[error(transparent)]
-    Lease(#[from] Box<LeaseError>),
+    Window(#[from] Box<WindowError>),
+    /// An object among the leases of a window is none.
+    #[error(
+        "the ledger's object {object} is {problem}; somebody else has written it, and nothing is signed in this window for {period}"
+    )]
+    Lease {
+        /// Whose window it is.
+        owner: Owner,
+        /// Its name and version.
+        object: String,
+        /// What is wrong with it.
+        problem: String,
+        /// The length of the window.
+        period: String,
+    },
+    /// More objects than a window can have.
+    #[error("the ledger has more objects in {folder} than enclaves make; somebody else has written them")]
+    CrowdedWindow {
+        /// Whose window it is.
+        owner: Owner,
+        /// Where they are.
+        folder: String,
+    },
     /// The bucket does not answer, or not as it has to.
     #[error("the ledger: {0}; nothing is signed without it")]
     Store(#[from] StoreError),
@@ -89,73 +111,14 @@ impl LedgerError {
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Spent { .. } => "spent",
-            Self::Lease(error) if matches!(**error, LeaseError::Exceeded { .. }) => "window",
-            Self::Garbage { .. } | Self::Foreign { .. } | Self::Crowded { .. } | Self::Lease(_) => "foreign",
+            Self::Window(_) => "window",
+            Self::Garbage { .. }
+            | Self::Foreign { .. }
+            | Self::Crowded { .. }
+            | Self::Lease { .. }
+            | Self::CrowdedWindow { .. } => "foreign",
             Self::Store(_) => "away",
         }
-    }
-}
-
-/// A window has no room.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum LeaseError {
-    /// For this amount.
-    #[error(
-        "{part} more{on_chain} would be {sum} in {period}, at most {max}, counting what all enclaves of the ledger have signed or may still \
-         sign; expected at most {left} now"
-    )]
-    Exceeded {
-        /// Whose it is.
-        owner: Owner,
-        /// What the request adds.
-        part: String,
-        /// ` on chain 1`, or nothing.
-        on_chain: String,
-        /// What it would be.
-        sum: String,
-        /// The length of the window.
-        period: String,
-        /// The limit.
-        max: String,
-        /// What is left of it.
-        left: String,
-    },
-    /// An object among its leases is none.
-    #[error(
-        "the ledger's object {object} is {problem}; somebody else has written it, and nothing is signed in this window for {period}"
-    )]
-    Garbage {
-        /// Whose it is.
-        owner: Owner,
-        /// Its name and version.
-        object: String,
-        /// What is wrong with it.
-        problem: String,
-        /// The length of the window.
-        period: String,
-    },
-    /// More objects than enclaves make.
-    #[error("the ledger has more objects in {folder} than enclaves make; somebody else has written them")]
-    Crowded {
-        /// Where they are.
-        folder: String,
-    },
-}
-
-impl LeaseError {
-    /// The client whose window it is; none for a key's.
-    #[must_use]
-    pub fn client(&self) -> Option<&str> {
-        match self {
-            Self::Exceeded { owner, .. } | Self::Garbage { owner, .. } => owner.client(),
-            Self::Crowded { .. } => None,
-        }
-    }
-}
-
-impl From<LeaseError> for LedgerError {
-    fn from(error: LeaseError) -> Self {
-        Self::Lease(Box::new(error))
     }
 }
 

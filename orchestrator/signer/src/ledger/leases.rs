@@ -18,22 +18,22 @@ use ethereum::number::Uint;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::error::{LeaseError, LedgerError};
-use super::key::LedgerKey;
+use super::error::LedgerError;
 use super::record::{LeaseRecord, MAX_LEN};
-use super::store::{Creation, Store, StoreError, Version, Versions};
-use super::{ATTEMPT, DEADLINE, PAUSE, within};
+use super::store::{Creation, StoreError, Version, Versions};
+use super::{ATTEMPT, DEADLINE, Desk, PAUSE, within};
 use crate::policy::Window;
-use crate::windows::Owner;
+use crate::windows::{CountedBy, Owner, exceeded};
 use account::{Account, Lease};
 
 /// A lease may be spent for this part of the period, and at least for [`SHORTEST`].
 const PARTS_OF_PERIOD: u32 = 64;
 /// Longer than a signature waits for the ledger.
 const SHORTEST: Duration = Duration::from_secs(3);
-const _: () = assert!(SHORTEST.as_secs() > DEADLINE.as_secs(), "a signature could use a lease that is over");
-/// S3 writes times in whole seconds.
-const ROUNDING: Duration = Duration::from_secs(2);
+const _: () = assert!(SHORTEST.as_secs() > DEADLINE.as_secs(), "a lease could be over before it is spent");
+/// How much later than a lease's last moment a signature can come, which has taken its part before: after the rest of what it needs of
+/// the ledger. And S3 writes times in whole seconds.
+const LATEST: Duration = Duration::from_secs(DEADLINE.as_secs() + 2);
 /// How much longer than it counts a lease is kept.
 const KEEP_MORE: Duration = Duration::from_hours(24);
 /// Windows that are remembered. What is forgotten is read again, and what it had left is lost.
@@ -72,14 +72,6 @@ pub(crate) struct Part {
 pub(super) struct Taken {
     from: Arc<Shared>,
     lease: Lease,
-}
-
-/// Where leases of one window are asked for.
-pub(super) struct Desk<'a> {
-    pub(super) store: &'a dyn Store,
-    pub(super) key: &'a LedgerKey,
-    pub(super) ledger: &'a str,
-    pub(super) strict: bool,
 }
 
 impl Leases {
@@ -122,6 +114,11 @@ impl Part {
         format!("{owner}, {} in {}, {chain}", window.counts(), window.period())
     }
 
+    fn exceeded(&self, counted: Uint) -> LedgerError {
+        let Self { owner, window, chain_id, amount } = self;
+        Box::new(exceeded(owner, window, *chain_id, counted, *amount, CountedBy::Ledger)).into()
+    }
+
     /// How long a lease may be spent.
     fn spendable(&self) -> Duration {
         (self.window.length() / PARTS_OF_PERIOD).max(SHORTEST)
@@ -129,7 +126,7 @@ impl Part {
 
     /// How long a lease counts from when S3 got it.
     fn counts_for(&self) -> Duration {
-        self.window.length() + self.spendable() + ROUNDING
+        self.window.length() + self.spendable() + LATEST
     }
 }
 
@@ -168,7 +165,7 @@ impl Desk<'_> {
             };
             let room = part.window.max().saturating_sub(account.counted());
             if missing > room {
-                return Err(exceeded(part, account.counted()));
+                return Err(part.exceeded(account.counted()));
             }
             let amount = slice.min(room);
             let record = LeaseRecord {
@@ -187,7 +184,7 @@ impl Desk<'_> {
                 Ok(Creation::Made { version }) if self.strict => {
                     self.refresh(account, part, scope, folder, Some((&name, &version, amount))).await?;
                     if account.counted() > part.window.max() {
-                        return Err(exceeded(part, account.counted().saturating_sub(amount)));
+                        return Err(part.exceeded(account.counted().saturating_sub(amount)));
                     }
                 }
                 Ok(Creation::Made { .. }) => {}
@@ -218,6 +215,7 @@ impl Desk<'_> {
         let first = account.now(Instant::now()).and_then(|now| now.checked_sub(counts_for + LATE));
         let mut after = first.map(|first| format!("{folder}{}", epoch(first, length)));
         let mut listed: Vec<Version> = Vec::new();
+        let crowded = || LedgerError::CrowdedWindow { owner: part.owner.clone(), folder: folder.to_owned() };
         let now = loop {
             let page = within(ATTEMPT, self.store.versions(folder, after.as_deref())).await?;
             let Versions { versions, is_whole, now, .. } = page;
@@ -225,10 +223,14 @@ impl Desk<'_> {
             if is_whole {
                 break now;
             }
-            if listed.len() > MOST_LISTED {
-                return Err(LeaseError::Crowded { folder: folder.to_owned() }.into());
+            // The page may end within the versions of a name: the next begins with that name.
+            let last = listed.last().map(|version| version.name.clone());
+            listed.retain(|version| Some(&version.name) != last.as_ref());
+            let before = listed.last().map(|version| version.name.clone());
+            if listed.len() > MOST_LISTED || before <= after {
+                return Err(crowded());
             }
-            after = listed.last().map(|version| version.name.clone());
+            after = before;
         };
         account.pass(now, counts_for);
         if let Some((name, id, amount)) = made {
@@ -238,11 +240,11 @@ impl Desk<'_> {
         }
         let unknown: Vec<_> = listed.iter().filter(|version| account.is_unknown(version, now, counts_for)).collect();
         if unknown.len() > MOST_READ {
-            return Err(LeaseError::Crowded { folder: folder.to_owned() }.into());
+            return Err(crowded());
         }
         for version in unknown {
             let content = within(ATTEMPT, self.store.read(version, MAX_LEN)).await?;
-            let garbage = |problem: String| LeaseError::Garbage {
+            let garbage = |problem: String| LedgerError::Lease {
                 owner: part.owner.clone(),
                 object: format!("{}, version {}", version.name, version.id),
                 problem,
@@ -255,7 +257,7 @@ impl Desk<'_> {
                 || format!("{folder}{}", record.place) != version.name
             {
                 let LeaseRecord { ledger, scope, place, .. } = record;
-                return Err(garbage(format!("the lease {place} of {scope} in {ledger}")).into());
+                return Err(garbage(format!("the lease {place} of {scope} in {ledger}")));
             }
             account.count(version, record.amount);
         }
@@ -283,20 +285,6 @@ fn place(epoch: &str, number: u64) -> String {
 fn number(epoch: &str, place: &str) -> Option<u64> {
     let number = place.strip_prefix(epoch)?.strip_prefix('-')?.parse().ok()?;
     (self::place(epoch, number) == place).then_some(number)
-}
-
-fn exceeded(part: &Part, counted: Uint) -> LedgerError {
-    let Part { owner, window, chain_id, amount } = part;
-    LeaseError::Exceeded {
-        owner: owner.clone(),
-        part: window.shown(*amount),
-        on_chain: chain_id.map_or_else(String::new, |chain_id| format!(" on chain {chain_id}")),
-        sum: window.shown(counted.saturating_add(*amount)),
-        period: window.period(),
-        max: window.shown(window.max()),
-        left: window.shown(window.max().saturating_sub(counted)),
-    }
-    .into()
 }
 
 #[cfg(test)]

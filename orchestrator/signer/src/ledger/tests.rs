@@ -53,8 +53,13 @@ enum Fault {
 impl Bucket {
     /// What anybody may do who has the permission: write another version.
     pub(super) fn put(&self, name: &str, content: &[u8]) -> String {
+        self.put_at(self.now(), name, content)
+    }
+
+    /// What has been there since then.
+    pub(super) fn put_at(&self, modified: SystemTime, name: &str, content: &[u8]) -> String {
         let id = format!("v{}", self.0.next.fetch_add(1, Ordering::Relaxed));
-        let version = Version { name: name.to_owned(), id: id.clone(), modified: self.now() };
+        let version = Version { name: name.to_owned(), id: id.clone(), modified };
         self.0.objects.lock().unwrap().push((version, content.to_vec()));
         id
     }

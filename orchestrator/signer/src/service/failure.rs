@@ -103,9 +103,9 @@ impl From<LedgerError> for Failure {
             LedgerError::Store(StoreError::Refused(_)) => {
                 Self::new(StatusCode::BAD_GATEWAY, "ledger_refused", error.to_string())
             }
-            LedgerError::Lease(lease) => {
-                let client = lease.client().map(str::to_owned);
-                Self::from(policy::Refusal { rule: Rule::Windows, problem: error.to_string(), client })
+            LedgerError::Window(window) => of_windows(&error, window.client()),
+            LedgerError::Lease { owner, .. } | LedgerError::CrowdedWindow { owner, .. } => {
+                of_windows(&error, owner.client())
             }
             LedgerError::Spent { .. }
             | LedgerError::Garbage { .. }
@@ -115,6 +115,11 @@ impl From<LedgerError> for Failure {
             }
         }
     }
+}
+
+fn of_windows(error: &LedgerError, client: Option<&str>) -> Failure {
+    let client = client.map(str::to_owned);
+    Failure::from(policy::Refusal { rule: Rule::Windows, problem: error.to_string(), client })
 }
 
 impl From<SignError> for Failure {

@@ -193,8 +193,8 @@ async fn a_window_counts_what_all_signers_have_signed() {
     let refused = second.post("/", &valued(1, "0.5")).await;
     assert_eq!(
         message(&refused),
-        "policy rule windows: 0.5 ether more on chain 4 would be 1.1 ether in 1day, at most 1 ether, counting what all enclaves of the \
-         ledger have signed or may still sign; expected at most 0.4 ether now"
+        "policy rule windows: 0.5 ether more on chain 4 would be 1.1 ether in 1day, at most 1 ether; counted is what all enclaves of \
+         the ledger have signed or may still sign; expected at most 0.4 ether now"
     );
     // Its nonce is free, and a nonce that is spent gives the window's part back.
     let refused = second.post("/", &valued(0, "0.3")).await;

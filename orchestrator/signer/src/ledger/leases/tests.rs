@@ -4,6 +4,7 @@ use ethereum::address::Address;
 use ethereum::amount::Wei;
 use proptest::prelude::*;
 
+use super::super::key::LedgerKey;
 use super::super::tests::{Bucket, enclave, enclave_with, key, settings};
 use super::super::{Claim, Ledger};
 use super::*;
@@ -36,8 +37,7 @@ async fn a_limit_is_that_of_all_enclaves_together_and_ends_with_the_period() {
     spend(&other, 3, 10).await.unwrap();
     for enclave in [&one, &other] {
         let error = spend(enclave, 2, 10).await.unwrap_err();
-        let LedgerError::Lease(exceeded) = &error else { panic!("{error}") };
-        assert!(matches!(**exceeded, LeaseError::Exceeded { .. }), "{error}");
+        assert!(matches!(error, LedgerError::Window(_)), "{error}");
         assert!(error.to_string().contains("all enclaves of the ledger"), "{error}");
     }
     spend(&other, 1, 10).await.unwrap();
@@ -82,6 +82,45 @@ async fn what_a_lease_had_left_is_not_spent_after_its_time() {
     sleep(HOUR / 64).await;
     spend(&enclave, 1, 3200).await.unwrap();
     assert_eq!(leases(&bucket).len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_counts_for_the_period_from_the_signature_that_it_was_taken_for() {
+    let bucket = Bucket::default();
+    let (one, other) = (enclave(&bucket).await, enclave(&bucket).await);
+    for _ in 0..2 {
+        spend(&one, 1, 3200).await.unwrap();
+    }
+    // One of the second lease is left, and its last moment is near. Then the nonce takes as long as it may.
+    sleep(HOUR / 64 - Duration::from_millis(10)).await;
+    *bucket.0.delays.lock().unwrap() = vec![790, 790];
+    let claim = Claim { chain: 1, nonce: 7, payload: [1; 32], identity: [1; 32], may_bump: false };
+    one.spend(&key(), &[part(1, 3200)], &[claim]).await.unwrap();
+    assert_eq!(bucket.all().len(), 3, "two leases and the nonce");
+    sleep(HOUR - Duration::from_millis(10)).await;
+    let error = spend(&other, 3200, 3200).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Window(_)), "it was signed less than an hour ago: {error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_ends_within_the_versions_of_a_name_hides_none_of_them() {
+    let bucket = Bucket::default();
+    spend(&enclave(&bucket).await, 60, 100).await.unwrap();
+    let (lease, _) = bucket.all().remove(0);
+    let (folder, place) = lease.name.rsplit_once('/').unwrap();
+    let epoch = place.split_once('-').unwrap().0;
+    // Of an hour that is over, and in front of the lease: 999 fit on the page beside the first version of what comes next.
+    sleep(2 * HOUR).await;
+    let restarted = enclave(&bucket).await;
+    spend(&restarted, 60, 100).await.unwrap();
+    let (last, content) = bucket.all().pop().unwrap();
+    for number in 0..998 {
+        bucket.put_at(lease.modified, &format!("{folder}/{epoch}-{:010}", 100 + number), &content);
+    }
+    bucket.put(&last.name, &content);
+    let another = enclave(&bucket).await;
+    let error = spend(&another, 1, 100).await.unwrap_err();
+    assert!(error.to_string().contains("000121 ether"), "both versions count: {error}");
 }
 
 #[tokio::test(start_paused = true)]
