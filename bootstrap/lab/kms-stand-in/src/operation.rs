@@ -14,8 +14,8 @@ use crate::failure::{Failure, Kind};
 
 const SERVICE: &str = "TrentService.";
 /// Unsupported: only the configuration changes keys.
-const UNSUPPORTED: [&str; 7] =
-    ["CreateGrant", "CreateKey", "DisableKey", "EnableKey", "PutKeyPolicy", "ReEncrypt", "ScheduleKeyDeletion"];
+const UNSUPPORTED: [&str; 6] =
+    ["CreateGrant", "CreateKey", "DisableKey", "EnableKey", "PutKeyPolicy", "ScheduleKeyDeletion"];
 
 /// A supported operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -27,6 +27,7 @@ pub(crate) enum Operation {
     GenerateRandom,
     GetKeyPolicy,
     ListGrants,
+    ReEncrypt,
 }
 
 /// Parameters of `Decrypt`.
@@ -93,6 +94,21 @@ pub(crate) struct ListGrants {
     pub(crate) key_id: String,
 }
 
+/// Parameters of `ReEncrypt`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct ReEncrypt {
+    pub(crate) ciphertext_blob: Bytes,
+    pub(crate) source_key_id: Option<String>,
+    pub(crate) source_encryption_context: Option<EncryptionContext>,
+    #[serde(rename = "SourceEncryptionAlgorithm")]
+    _source_encryption_algorithm: Option<Symmetric>,
+    pub(crate) destination_key_id: String,
+    pub(crate) destination_encryption_context: Option<EncryptionContext>,
+    #[serde(rename = "DestinationEncryptionAlgorithm")]
+    _destination_encryption_algorithm: Option<Symmetric>,
+}
+
 /// Requests an answer that only the enclave can decrypt.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
@@ -133,6 +149,7 @@ impl Operation {
             Some("GenerateRandom") => Ok(Self::GenerateRandom),
             Some("GetKeyPolicy") => Ok(Self::GetKeyPolicy),
             Some("ListGrants") => Ok(Self::ListGrants),
+            Some("ReEncrypt") => Ok(Self::ReEncrypt),
             Some(name) if UNSUPPORTED.contains(&name) => {
                 Err(Failure::new(Kind::UnsupportedOperation, format!("The stand-in for KMS has no {name}.")))
             }
@@ -140,7 +157,7 @@ impl Operation {
         }
     }
 
-    /// The action's name in policies.
+    /// The action's name in policies; of `ReEncrypt`, which has two, that of its source.
     pub(crate) fn action(self) -> &'static str {
         match self {
             Self::Decrypt => "kms:Decrypt",
@@ -150,6 +167,7 @@ impl Operation {
             Self::GenerateRandom => "kms:GenerateRandom",
             Self::GetKeyPolicy => "kms:GetKeyPolicy",
             Self::ListGrants => "kms:ListGrants",
+            Self::ReEncrypt => "kms:ReEncryptFrom",
         }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Call<'a> {
     pub(crate) context: &'a EncryptionContext,
     /// From the attestation document, if the request has one.
     pub(crate) registers: Option<&'a Registers>,
+    /// Of `ReEncrypt`: whether both keys are the same.
+    pub(crate) is_same_key: Option<bool>,
 }
 
 /// The principal of an access key.

@@ -1,5 +1,7 @@
 //! Handles a request: authenticates the caller, evaluates the policy, answers.
 
+mod re_encrypt;
+
 use std::time::SystemTime;
 
 use anyhow::Result;
@@ -159,6 +161,7 @@ impl StandIn {
             Operation::GenerateRandom => self.generate_random(request),
             Operation::GetKeyPolicy => self.get_key_policy(request),
             Operation::ListGrants => self.list_grants(request),
+            Operation::ReEncrypt => self.re_encrypt(request),
         };
         answer.map(Outcome::Answer)
     }
@@ -169,23 +172,9 @@ impl StandIn {
         let recipient = self.recipient(&mut request, parameters.recipient)?;
         let bytes = &parameters.ciphertext_blob.0;
         check_length("CiphertextBlob", bytes.len(), blob::MAX_LEN)?;
-        let blob = Blob::parse(bytes);
-        let key = match (&parameters.key_id, &blob) {
-            (Some(name), _) => self.key(name)?,
-            (None, Some(blob)) => self.key_of(blob.key_id)?,
-            (None, None) => return Err(invalid_ciphertext("not a ciphertext of the stand-in")),
-        };
+        let key = self.source(parameters.key_id.as_deref(), bytes)?;
         request.authorize(key, &context, recipient.as_ref())?;
-        key.check_state()?;
-        let blob = blob.ok_or_else(|| invalid_ciphertext("not a ciphertext of the stand-in"))?;
-        if blob.key_id != key.arn.id() {
-            let message = "The key ID in the request does not identify a CMK that can perform this operation.";
-            let reason = format!("the ciphertext is of key {}", blob.key_id);
-            return Err(Failure::new(Kind::IncorrectKey, message).because(reason));
-        }
-        let plaintext = sealer(key)
-            .open(&blob, &context)
-            .ok_or_else(|| invalid_ciphertext("changed, or encrypted with another context"))?;
+        let plaintext = open(key, bytes, &context)?;
         let mut answer = request.deliver(&plaintext, recipient.as_ref())?;
         answer.insert("KeyId".to_owned(), request.key_id(&key.arn).into());
         answer.insert("EncryptionAlgorithm".to_owned(), ALGORITHM.into());
@@ -262,7 +251,8 @@ impl StandIn {
         let recipient = self.recipient(&mut request, parameters.recipient)?;
         if !request.caller.arn.is_root() && !request.caller.iam_allows(request.operation.action()) {
             let why = format!("because no identity-based policy allows the {} action", request.operation.action());
-            return Err(request.denied("*", &why, "not in the caller's iam_actions"));
+            let action = request.operation.action();
+            return Err(request.denied(action, "*", &why, "not in the caller's iam_actions"));
         }
         request.deliver(&random_bytes(len)?, recipient.as_ref())
     }
@@ -285,6 +275,15 @@ impl StandIn {
         let key = self.key_without_alias(&parameters.key_id)?;
         request.authorize(key, &EncryptionContext::empty(), None)?;
         Ok(Map::from_iter([("Grants".to_owned(), json!([])), ("Truncated".to_owned(), false.into())]))
+    }
+
+    /// The key that a ciphertext is of, or that the request says it is of.
+    fn source(&self, name: Option<&str>, ciphertext: &[u8]) -> Result<&Key, Failure> {
+        match (name, Blob::parse(ciphertext)) {
+            (Some(name), _) => self.key(name),
+            (None, Some(blob)) => self.key_of(blob.key_id),
+            (None, None) => Err(invalid_ciphertext("not a ciphertext of the stand-in")),
+        }
     }
 
     fn recipient(&self, request: &mut Request<'_>, info: Option<RecipientInfo>) -> Result<Option<Recipient>, Failure> {
@@ -326,26 +325,31 @@ impl Request<'_> {
         context: &EncryptionContext,
         recipient: Option<&Recipient>,
     ) -> Result<(), Failure> {
-        self.record.key(&key.arn);
         let registers: Option<&Registers> = recipient.map(|recipient| &recipient.claims.pcrs);
-        let call = Call { caller: self.caller, action: self.operation.action(), context, registers };
-        match key.policy.decide(&call) {
+        let action = self.operation.action();
+        self.authorize_call(key, &Call { caller: self.caller, action, context, registers, is_same_key: None })
+    }
+
+    fn authorize_call(&mut self, key: &Key, call: &Call<'_>) -> Result<(), Failure> {
+        self.record.key(&key.arn);
+        match key.policy.decide(call) {
             Decision::Allowed(statement) => {
                 self.record.allowed_by(&statement);
                 Ok(())
             }
             Decision::Denied(statement) => {
-                Err(self.denied(key.arn.as_str(), "with an explicit deny in a resource-based policy", &statement))
+                let why = "with an explicit deny in a resource-based policy";
+                Err(self.denied(call.action, key.arn.as_str(), why, &statement))
             }
             Decision::NotAllowed(reason) => {
                 let why = format!("because no resource-based policy allows the {} action", call.action);
-                Err(self.denied(key.arn.as_str(), &why, &reason))
+                Err(self.denied(call.action, key.arn.as_str(), &why, &reason))
             }
         }
     }
 
-    fn denied(&self, resource: &str, why: &str, reason: &str) -> Failure {
-        let (caller, action) = (&self.caller.arn, self.operation.action());
+    fn denied(&self, action: &str, resource: &str, why: &str, reason: &str) -> Failure {
+        let caller = &self.caller.arn;
         let message = format!("User: {caller} is not authorized to perform: {action} on resource: {resource} {why}");
         Failure::new(Kind::AccessDenied, message).because(reason)
     }
@@ -404,6 +408,18 @@ fn faulty(mut enveloped: EnvelopedData, fault: Option<Fault>) -> Vec<u8> {
 
 fn sealer(key: &Key) -> Sealer<'_> {
     Sealer { arn: &key.arn, material: key.material.expose() }
+}
+
+fn open(key: &Key, ciphertext: &[u8], context: &EncryptionContext) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    key.check_state()?;
+    let blob = Blob::parse(ciphertext).ok_or_else(|| invalid_ciphertext("not a ciphertext of the stand-in"))?;
+    if blob.key_id != key.arn.id() {
+        let message = "The key ID in the request does not identify a CMK that can perform this operation.";
+        let reason = format!("the ciphertext is of key {}", blob.key_id);
+        return Err(Failure::new(Kind::IncorrectKey, message).because(reason));
+    }
+    let plaintext = sealer(key).open(&blob, context);
+    plaintext.ok_or_else(|| invalid_ciphertext("changed, or encrypted with another context"))
 }
 
 fn check_length(name: &str, len: usize, max: usize) -> Result<(), Failure> {

@@ -13,10 +13,11 @@ pub(crate) type Registers = BTreeMap<u8, Pcr>;
 
 const ATTESTATION: &str = "kms:RecipientAttestation:";
 const ENCRYPTION_CONTEXT: &str = "kms:EncryptionContext:";
+const SAME_KEY: &str = "kms:ReEncryptOnSameKey";
 /// The PCRs that AWS defines: image, kernel, application, role, instance, signing certificate.
 const REGISTERS: [u8; 6] = [0, 1, 2, 3, 4, 8];
 
-/// Met if the call has the value, and it is one of those listed.
+/// Met if the call has the value, and it is one of those listed; of `Null`, if it has none or one, as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     operator: Operator,
@@ -28,6 +29,8 @@ pub(super) struct Condition {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operator {
+    Bool,
+    Null,
     StringEquals,
     StringEqualsIgnoreCase,
 }
@@ -37,6 +40,7 @@ enum Key {
     /// `ImageSha384` means PCR0.
     Register(u8),
     Context(String),
+    SameKey,
 }
 
 impl Condition {
@@ -56,8 +60,15 @@ impl Condition {
     fn new(operator: Operator, name: String, values: Vec<String>) -> Result<Self> {
         ensure!(!values.is_empty(), "no values, expected at least one");
         let key = Key::parse(&name)?;
-        if let Key::Register(_) = key {
-            values.iter().try_for_each(|value| value.parse().map(|_: Pcr| ()))?;
+        match (operator, &key) {
+            (Operator::Bool, Key::SameKey) | (Operator::Null, _) => {
+                let is_truth = |value: &String| value == "true" || value == "false";
+                ensure!(values.iter().all(is_truth), "{values:?}, expected \"true\" or \"false\"");
+            }
+            (Operator::Bool, _) => bail!("Bool, expected {SAME_KEY} with it"),
+            (_, Key::Register(_)) => values.iter().try_for_each(|value| value.parse().map(|_: Pcr| ()))?,
+            (_, Key::Context(_)) => {}
+            (_, Key::SameKey) => bail!("expected Bool with it"),
         }
         Ok(Self { operator, name, key, values })
     }
@@ -68,12 +79,18 @@ impl Condition {
             // KMS compares in lower case.
             Key::Register(index) => call.registers.and_then(|registers| registers.get(index)).map(Pcr::to_string),
             Key::Context(name) => call.context.value(name).map(str::to_owned),
+            Key::SameKey => call.is_same_key.map(|is_same| is_same.to_string()),
         };
+        if self.operator == Operator::Null {
+            let (has, expected) = if actual.is_some() { ("a", "false") } else { ("no", "true") };
+            let is_met = self.values.iter().any(|value| value == expected);
+            return (!is_met).then(|| format!("the call has {has} {}", self.name));
+        }
         let Some(actual) = actual else {
             return Some(format!("the call has no {}", self.name));
         };
         let is_met = self.values.iter().any(|value| match self.operator {
-            Operator::StringEquals => *value == actual,
+            Operator::Bool | Operator::StringEquals | Operator::Null => *value == actual,
             Operator::StringEqualsIgnoreCase => value.to_lowercase() == actual.to_lowercase(),
         });
         if is_met { None } else { Some(format!("{} is {actual}, expected {}", self.name, self.values.join(" or "))) }
@@ -83,9 +100,11 @@ impl Condition {
 impl Operator {
     fn parse(text: &str) -> Result<Self> {
         match text {
+            "Bool" => Ok(Self::Bool),
+            "Null" => Ok(Self::Null),
             "StringEquals" => Ok(Self::StringEquals),
             "StringEqualsIgnoreCase" => Ok(Self::StringEqualsIgnoreCase),
-            _ => bail!("{text:?}, expected StringEquals or StringEqualsIgnoreCase"),
+            _ => bail!("{text:?}, expected StringEquals, StringEqualsIgnoreCase, Bool or Null"),
         }
     }
 }
@@ -96,6 +115,9 @@ impl Key {
             ensure!(!context.is_empty(), "expected a name after {ENCRYPTION_CONTEXT}");
             return Ok(Self::Context(context.to_owned()));
         }
+        if name == SAME_KEY {
+            return Ok(Self::SameKey);
+        }
         let register = match name.strip_prefix(ATTESTATION) {
             Some("ImageSha384") => Some(0),
             Some(other) => REGISTERS.into_iter().find(|index| other == format!("PCR{index}")),
@@ -103,7 +125,7 @@ impl Key {
         };
         register.map(Self::Register).with_context(|| {
             format!(
-                "expected {ATTESTATION}ImageSha384, {ATTESTATION}PCR0, 1, 2, 3, 4 or 8, or {ENCRYPTION_CONTEXT}NAME"
+                "expected {ATTESTATION}ImageSha384, {ATTESTATION}PCR0, 1, 2, 3, 4 or 8, {ENCRYPTION_CONTEXT}NAME or {SAME_KEY}"
             )
         })
     }

@@ -50,7 +50,7 @@ fn is_allowed_with(
     context: &EncryptionContext,
     registers: Option<&Registers>,
 ) -> bool {
-    matches!(policy.decide(&Call { caller, action, context, registers }), Decision::Allowed(_))
+    matches!(policy.decide(&Call { caller, action, context, registers, is_same_key: None }), Decision::Allowed(_))
 }
 
 fn is_allowed(policy: &Policy, caller: &Caller, action: &str) -> bool {
@@ -61,6 +61,29 @@ fn is_allowed(policy: &Policy, caller: &Caller, action: &str) -> bool {
 fn may_decrypt(condition: &Value, context: &Value, registers: Option<&Registers>) -> bool {
     let context = serde_json::from_value(context.clone()).unwrap();
     is_allowed_with(&policy(&[under(condition)]), &caller(ENCLAVE), "kms:Decrypt", &context, registers)
+}
+
+#[test]
+fn null_asks_whether_the_call_has_it() {
+    for (truth, context, expected) in [
+        ("true", json!({"a": "b"}), true),
+        ("true", json!({"ledger": "x"}), false),
+        ("false", json!({"ledger": "x"}), true),
+        ("false", json!({}), false),
+    ] {
+        let condition = json!({"Null": {"kms:EncryptionContext:ledger": truth}});
+        assert_eq!(may_decrypt(&condition, &context, None), expected, "{truth} {context}");
+    }
+}
+
+#[test]
+fn only_a_re_encryption_has_two_keys_to_compare() {
+    let policy = policy(&[under(&json!({"Bool": {"kms:ReEncryptOnSameKey": "true"}}))]);
+    let (caller, context) = (caller(ENCLAVE), EncryptionContext::empty());
+    for (is_same_key, expected) in [(Some(true), true), (Some(false), false), (None, false)] {
+        let call = Call { caller: &caller, action: "kms:Decrypt", context: &context, registers: None, is_same_key };
+        assert_eq!(matches!(policy.decide(&call), Decision::Allowed(_)), expected, "{is_same_key:?}");
+    }
 }
 
 fn refusal(policy: &Value) -> String {
@@ -259,7 +282,7 @@ fn the_log_learns_which_condition_was_missed() {
     let mut statement = under(&condition);
     statement["Sid"] = json!("Enclave");
     let (caller, none) = (caller(ENCLAVE), EncryptionContext::empty());
-    let call = Call { caller: &caller, action: "kms:Decrypt", context: &none, registers: None };
+    let call = Call { caller: &caller, action: "kms:Decrypt", context: &none, registers: None, is_same_key: None };
     let expected = "Enclave: the call has no kms:EncryptionContext:purpose".to_owned();
     assert_eq!(policy(&[statement]).decide(&call), Decision::NotAllowed(expected));
 }
@@ -308,7 +331,11 @@ fn an_unsupported_statement_is_refused() {
         (condition, json!({"StringEquals": {}}), "StringEquals is empty"),
         (condition, json!({"StringLike": {"kms:EncryptionContext:a": "*"}}), "\"StringLike\", expected StringEquals"),
         (condition, json!({"StringNotEquals": {"kms:EncryptionContext:a": "b"}}), "\"StringNotEquals\", expected"),
-        (condition, json!({"StringEqualsIfExists": {"kms:EncryptionContext:a": "b"}}), "expected StringEquals or"),
+        (condition, json!({"StringEqualsIfExists": {"kms:EncryptionContext:a": "b"}}), "expected StringEquals,"),
+        (condition, json!({"Bool": {"kms:EncryptionContext:a": "true"}}), "expected kms:ReEncryptOnSameKey with it"),
+        (condition, json!({"Bool": {"kms:ReEncryptOnSameKey": "yes"}}), "expected \"true\" or \"false\""),
+        (condition, json!({"Null": {"kms:EncryptionContext:a": "b"}}), "expected \"true\" or \"false\""),
+        (condition, json!({"StringEquals": {"kms:ReEncryptOnSameKey": "true"}}), "expected Bool with it"),
         (
             condition,
             json!({"StringEquals": {"kms:ViaService": "s3"}}),

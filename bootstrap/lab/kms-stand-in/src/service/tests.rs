@@ -1,6 +1,7 @@
 mod attested;
 mod decrypt;
 mod faults;
+mod re_encrypt;
 mod request;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ const ATTESTED: &str = "arn:aws:kms:eu-central-1:111122223333:key/22222222-89ab-
 const DISABLED: &str = "arn:aws:kms:eu-central-1:111122223333:key/33333333-89ab-cdef-0123-456789abcdef";
 const DOOMED: &str = "arn:aws:kms:eu-central-1:111122223333:key/44444444-89ab-cdef-0123-456789abcdef";
 const DENIED: &str = "arn:aws:kms:eu-central-1:111122223333:key/55555555-89ab-cdef-0123-456789abcdef";
+const ADOPTING: &str = "arn:aws:kms:eu-central-1:111122223333:key/66666666-89ab-cdef-0123-456789abcdef";
 const SECRET_TEXT: &[u8] = b"TEST ONLY: a hex string";
 
 /// A service, a client and an enclave.
@@ -152,6 +154,21 @@ fn config() -> String {
             {"Effect": "Deny", "Principal": {"AWS": ENCLAVE}, "Action": "kms:Decrypt", "Resource": "*"}
         ]
     });
+    let same_key = json!({"kms:ReEncryptOnSameKey": "true"});
+    let adopting = json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": ENCLAVE}, "Action": ["kms:Encrypt", "kms:Decrypt"], "Resource": "*"},
+            {
+                "Effect": "Allow", "Principal": {"AWS": ENCLAVE}, "Action": "kms:ReEncryptFrom", "Resource": "*",
+                "Condition": {"Bool": same_key, "Null": {"kms:EncryptionContext:ledger": "true"}}
+            },
+            {
+                "Effect": "Allow", "Principal": {"AWS": ENCLAVE}, "Action": "kms:ReEncryptTo", "Resource": "*",
+                "Condition": {"Bool": same_key, "StringEquals": {"kms:EncryptionContext:ledger": "x"}}
+            }
+        ]
+    });
     let mut text = format!(
         "region = '{REGION}'\n[[access_keys]]\nid = '{ID}'\nsecret = '{SECRET}'\nprincipal = '{ENCLAVE}'\n\
          iam_actions = ['kms:GenerateRandom']\n\
@@ -164,6 +181,7 @@ fn config() -> String {
         (DISABLED, "disabled", &all, "[]"),
         (DOOMED, "pending-deletion", &all, "[]"),
         (DENIED, "enabled", &denied, "[]"),
+        (ADOPTING, "enabled", &adopting, "[]"),
     ] {
         text += &format!("[[keys]]\narn = '{arn}'\nstate = '{state}'\npolicy = '{policy}'\naliases = {aliases}\n");
     }
