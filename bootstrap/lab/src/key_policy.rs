@@ -26,6 +26,7 @@ pub(crate) fn for_measurements(path: &Path) -> Result<String> {
         is_generating: true,
         enclave: Enclave::new(&measurements, []).with_context(reading)?,
         context: None,
+        adopters: Vec::new(),
     };
     Ok(policy.to_json())
 }

@@ -17,6 +17,9 @@ pub use audit::{AuditError, Context, Finding, Way, audit};
 
 /// The current version of the policy language.
 const VERSION: &str = "2012-10-17";
+/// The entry that binds a key to its ledger. The signer adds it to its encryption context by itself.
+const LEDGER: &str = "kms:EncryptionContext:ledger";
+const SAME_KEY: &str = "kms:ReEncryptOnSameKey";
 /// What an administrator needs. Under this policy none of these actions uses the key. But kms:PutKeyPolicy can replace the policy, so
 /// administrators are trusted with the key.
 const MANAGE: [&str; 15] = [
@@ -76,6 +79,8 @@ pub struct KeyPolicy {
     pub enclave: Enclave,
     /// The encryption context that is required; `None`: any.
     pub context: Option<EncryptionContext>,
+    /// May have KMS bind keys to the ledger of the context that are bound to none. Until they all are.
+    pub adopters: Vec<Principal>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +88,7 @@ pub struct KeyPolicy {
 struct Document {
     version: &'static str,
     id: &'static str,
-    statement: [Statement; 3],
+    statement: Vec<Statement>,
 }
 
 #[derive(Serialize)]
@@ -157,15 +162,27 @@ impl KeyPolicy {
             resource: "*",
             condition,
         };
-        let document = Document {
-            version: VERSION,
-            id: "enclave-wireguard-signer",
-            statement: [
-                statement("Manage", list(&self.admins), json!(MANAGE), BTreeMap::new()),
-                statement("Encrypt", list(encryptors), json!("kms:Encrypt"), context),
-                statement("DecryptInTheEnclaveOnly", json!(self.role), json!("kms:Decrypt"), decrypting),
-            ],
-        };
+        let mut statements = vec![
+            statement("Manage", list(&self.admins), json!(MANAGE), BTreeMap::new()),
+            statement("Encrypt", list(encryptors), json!("kms:Encrypt"), context.clone()),
+            statement("DecryptInTheEnclaveOnly", json!(self.role), json!("kms:Decrypt"), decrypting),
+        ];
+        if !self.adopters.is_empty() {
+            let mut to = context;
+            to.insert("Bool", [(SAME_KEY.to_owned(), json!("true"))].into());
+            // Else what is bound to one ledger could be bound to another, which knows nothing of the first.
+            let mut from = to.clone();
+            from.entry("StringEquals").or_default().remove(LEDGER);
+            from.retain(|_, keys| !keys.is_empty());
+            from.insert("Null", [(LEDGER.to_owned(), json!("true"))].into());
+            let statement = |sid, action, condition| statement(sid, list(&self.adopters), json!(action), condition);
+            statements.extend([
+                statement("AdoptLedgerFrom", "kms:ReEncryptFrom", from),
+                statement("AdoptLedgerTo", "kms:ReEncryptTo", to),
+                statement("AdoptLedgerCheck", "kms:GetKeyPolicy", BTreeMap::new()),
+            ]);
+        }
+        let document = Document { version: VERSION, id: "enclave-wireguard-signer", statement: statements };
         serde_json::to_string_pretty(&document).expect("texts become JSON") + "\n"
     }
 }
@@ -238,6 +255,7 @@ mod tests {
             is_generating: false,
             enclave,
             context: None,
+            adopters: Vec::new(),
         }
     }
 

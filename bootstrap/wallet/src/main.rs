@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed"))]
 
+mod adopt;
 mod hub_options;
 mod options;
 mod policy;
@@ -123,6 +124,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Binds a key that is in use to a ledger, so that only enclaves with this ledger can open it.
+    ///
+    /// KMS encrypts the key anew, and nobody sees it. The key policy must open the key only with the ledger, and let the caller adopt it:
+    /// `policy --context ledger=OWNER/BUCKET --adopter ARN`. Enclaves without the ledger must have ended.
+    AdoptLedger(adopt::Options),
     /// Generates a key in the enclave, and prints its address and its ciphertext. The key leaves the enclave only encrypted.
     GenerateKey {
         #[command(flatten)]
@@ -249,6 +255,7 @@ async fn perform(verb: Verb) -> Result<()> {
                 serde_json::from_slice(&answer).context("the enclave's answer is not JSON")?;
             say(answer)
         }
+        Verb::AdoptLedger(options) => options.run().await,
         Verb::Verify { enclave, json } => verify(&enclave, json).await,
         Verb::Proxy(options) => options.run().await,
         Verb::Hub(options) => options.run().await,
@@ -310,6 +317,14 @@ async fn connect(options: &EnclaveOptions) -> Result<Enclave> {
     warn_of_root(&trust);
     let identity = options.identity()?;
     Enclave::connect(&options.url, identity.as_ref(), &trust).await.map_err(|error| options.explain(error))
+}
+
+/// `-` is standard input.
+fn read_text(path: &Path, what: &str) -> Result<String> {
+    match path.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()).context("read standard input"),
+        _ => std::fs::read_to_string(path).with_context(|| format!("read {what}, {}", path.display())),
+    }
 }
 
 /// A request may have credentials in it.

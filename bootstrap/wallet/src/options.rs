@@ -161,7 +161,7 @@ pub(crate) fn measurements(path: &Path) -> Result<Measurements> {
     Measurements::parse(&text).with_context(|| path.display().to_string())
 }
 
-fn root(path: &Path) -> Result<TrustRoot> {
+pub(crate) fn root(path: &Path) -> Result<TrustRoot> {
     let text = read(path)?;
     TrustRoot::from_pem(&text).with_context(|| path.display().to_string())
 }

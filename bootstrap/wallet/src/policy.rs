@@ -9,6 +9,7 @@ use wallet::aws::{EncryptionContext, Entry};
 use wallet::key_policy::{Context, Enclave, Finding, KeyPolicy, Principal, Way, audit};
 
 use crate::options::measurements;
+use crate::read_text;
 
 /// Who, and which enclave.
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Require this encryption context. Repeat it for several.
     #[arg(long, value_name = "NAME=VALUE")]
     context: Vec<Entry>,
+    /// A principal that may run `adopt-ledger`. Leave it out once each key is bound to the ledger. Repeat it for several.
+    #[arg(long, value_name = "ARN", requires = "context")]
+    adopter: Vec<Principal>,
     /// Allow ANY enclave in debug mode, whose measurements are zeros, in place of an image. Never use this for a key of value.
     #[arg(long, conflicts_with_all = ["measurements", "pcr3"])]
     allow_debug: bool,
@@ -58,6 +62,10 @@ impl Options {
         );
         let images = self.measurements.iter().map(|path| self.image(path)).collect::<Result<Vec<_>>>()?;
         let context = if self.context.is_empty() { None } else { Some(EncryptionContext::new(self.context)?) };
+        ensure!(
+            self.adopter.is_empty() || context.as_ref().is_some_and(|context| context.ledger().is_some()),
+            "--adopter: expected the ledger, --context ledger=OWNER/BUCKET"
+        );
         let enclave = match images.into_iter().reduce(Enclave::or) {
             Some(enclave) => enclave,
             None => {
@@ -77,6 +85,7 @@ impl Options {
             is_generating: self.allow_generate,
             enclave,
             context,
+            adopters: self.adopter,
         })
     }
 }
@@ -112,6 +121,9 @@ pub(crate) struct Check {
     /// The instance's role may encrypt.
     #[arg(long, requires = "role")]
     allow_generate: bool,
+    /// A principal that may run `adopt-ledger`. Repeat it for several.
+    #[arg(long, value_name = "ARN")]
+    adopter: Vec<Principal>,
     /// The encryption context that the policy must require. Repeat it for several. Default: any, but at least one.
     #[arg(long, value_name = "NAME=VALUE")]
     context: Vec<Entry>,
@@ -132,10 +144,7 @@ impl Check {
         let context = context.map(|context| {
             context.iter().map(|(name, value)| (name.to_owned(), vec![value.to_owned()])).collect::<Context>()
         });
-        let text = match self.path.to_str() {
-            Some("-") => std::io::read_to_string(std::io::stdin()).context("read standard input")?,
-            _ => std::fs::read_to_string(&self.path).with_context(|| format!("read {}", self.path.display()))?,
-        };
+        let text = read_text(&self.path, "the key policy")?;
         let found = audit(&text).with_context(|| format!("read the key policy {}", self.path.display()))?;
         let expected = Expected { check: self, images, context };
         let (mut report, mut wrong) = (String::new(), 0);
@@ -163,7 +172,7 @@ impl Check {
 impl Expected<'_> {
     /// Why it is not right that the policy lets them.
     fn problem(&self, finding: &Finding) -> Option<String> {
-        let Check { role, admin, encryptor, allow_generate, .. } = self.check;
+        let Check { role, admin, encryptor, allow_generate, adopter, .. } = self.check;
         let is_one_of = |mut principals: std::slice::Iter<'_, Principal>| {
             principals.any(|principal| finding.is_of(&principal.to_string()))
         };
@@ -178,6 +187,10 @@ impl Expected<'_> {
                     .or_else(|| named(is_role, "expected only for --role"))
                     .or_else(|| named(are_known, "expected an image of --measurements"))
                     .or_else(|| self.unbound(finding))
+            }
+            Way::Adopts => wide(finding).or_else(|| named(is_one_of(adopter.iter()), "expected only for --adopter")),
+            Way::Uses if finding.action == "kms:ReEncryptTo" && is_one_of(adopter.iter()) => {
+                wide(finding).or_else(|| self.unbound(finding))
             }
             Way::Uses if finding.action != "kms:Encrypt" => Some("expected for no principal".to_owned()),
             Way::Uses => {

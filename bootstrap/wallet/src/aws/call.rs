@@ -35,6 +35,9 @@ fn hint(code: &str) -> &'static str {
         "UnrecognizedClientException" | "InvalidSignatureException" => {
             "; the credentials are not AWS's, or the clock is wrong"
         }
+        "InvalidCiphertextException" => {
+            "; the ciphertext is of another key, or bound to another encryption context: compare --key-arn and --context"
+        }
         "DisabledException" => "; enable the key",
         "KMSInvalidStateException" => "; the key cannot be used: it is being deleted or is not ready",
         "ResourceExistsException" => "; somebody else made it at the same moment: try again",

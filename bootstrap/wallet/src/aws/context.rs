@@ -7,6 +7,9 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
+/// The entry that names the ledger. The signer adds it to `kms.encryption_context` by itself.
+const LEDGER: &str = "ledger";
+
 /// At least one name with its value. The enclave's measured `kms.encryption_context` must be the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -29,10 +32,19 @@ pub enum ContextError {
         "no encryption context, expected what the enclave's kms.encryption_context says, such as purpose=ethereum-signer"
     )]
     Empty,
+    /// Not OWNER/BUCKET.
+    #[error(
+        "ledger {0:?}, expected OWNER/BUCKET, such as 111122223333/example-ledger: the account and the bucket of [signer.ledger]"
+    )]
+    Ledger(String),
     /// For environment variables.
     #[error("encryption context, expected JSON such as {{\"purpose\": \"ethereum-signer\"}}: {0}")]
     Json(String),
 }
+
+/// What names a ledger: `OWNER/BUCKET`, as in the enclave's `[signer.ledger]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerName(String);
 
 /// `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +79,43 @@ impl EncryptionContext {
     /// In order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl EncryptionContext {
+    /// The ledger to which it binds, `OWNER/BUCKET`.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&str> {
+        self.0.get(LEDGER).map(String::as_str)
+    }
+
+    /// The same, bound to a ledger.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: &LedgerName) -> Self {
+        self.0.insert(LEDGER.to_owned(), ledger.0.clone());
+        self
+    }
+}
+
+impl FromStr for LedgerName {
+    type Err = ContextError;
+
+    fn from_str(text: &str) -> Result<Self, ContextError> {
+        let is_bucket = |name: &str| {
+            (3..=63).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte))
+        };
+        let is_account = |owner: &str| owner.len() == 12 && owner.bytes().all(|byte| byte.is_ascii_digit());
+        match text.split_once('/') {
+            Some((owner, bucket)) if is_account(owner) && is_bucket(bucket) => Ok(Self(text.to_owned())),
+            Some(_) | None => Err(ContextError::Ledger(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for LedgerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

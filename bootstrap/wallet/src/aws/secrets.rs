@@ -44,6 +44,15 @@ pub struct Stored {
     pub replaced: Option<KeyName>,
 }
 
+impl Place {
+    /// The key that will be replaced, and its version.
+    #[must_use]
+    pub fn replaced(&self) -> Option<(KeyName, &str)> {
+        let (versions, id) = (self.versions.as_ref()?, self.replaced.as_deref()?);
+        Some((versions.name(id), id))
+    }
+}
+
 impl Aws {
     /// Reads a secret, which need not exist, before a key is stored in it. Changes nothing.
     ///

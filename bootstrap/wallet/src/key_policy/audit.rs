@@ -10,13 +10,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::{LEDGER, SAME_KEY};
+
 /// What comes of an action on the key
 /// (<https://docs.aws.amazon.com/service-authorization/latest/reference/list_awskeymanagementservice.html>). Others only look or name.
 const ACTIONS: [(&str, Way); 17] = [
     ("kms:Decrypt", Way::Opens("decrypts, and no attestation is asked for")),
     ("kms:PutKeyPolicy", Way::Opens("writes a policy that lets it decrypt")),
     ("kms:CreateGrant", Way::Opens("grants itself or others to decrypt, which asks for no attestation")),
-    ("kms:ReEncryptFrom", Way::Opens("has KMS encrypt for another key what was encrypted for this one")),
+    (
+        "kms:ReEncryptFrom",
+        Way::Opens("has KMS encrypt anew, for another key or context, what was encrypted for this one"),
+    ),
     ("kms:ReplicateKey", Way::Opens("makes a copy of the key with a policy of its own")),
     ("kms:DeriveSharedSecret", Way::Opens("derives secrets of the key")),
     ("kms:Encrypt", Way::Uses),
@@ -39,6 +44,8 @@ pub enum Way {
     Opens(&'static str),
     /// Decrypts only with the attestation of one of these images.
     Attested(Vec<Pcr>),
+    /// Has KMS bind to a ledger what is bound to none, for the same key.
+    Adopts,
     /// Encrypts.
     Uses,
     /// Deletes or disables the key.
@@ -145,6 +152,7 @@ pub fn audit(json: &str) -> Result<Vec<Finding>, AuditError> {
         for (action, way) in actions {
             let way = match statement.images() {
                 Some(images) if action == "kms:Decrypt" => Way::Attested(images),
+                Some(_) | None if action == "kms:ReEncryptFrom" && statement.adopts() => Way::Adopts,
                 Some(_) | None => way,
             };
             found.extend(principals.iter().map(|principal| Finding {
@@ -205,6 +213,16 @@ impl Statement {
             prefix.eq_ignore_ascii_case(PREFIX).then(|| Some((name.to_owned(), values?)))?
         });
         bound.collect()
+    }
+
+    /// Whether the condition lets it re-encrypt only for the same key, and only what is bound to no ledger.
+    fn adopts(&self) -> bool {
+        let asks = |operator, asked: &str| {
+            let entries = self.condition.get(operator).and_then(Value::as_object).into_iter().flatten();
+            let mut values = entries.filter(|(key, _)| key.eq_ignore_ascii_case(asked)).map(|(_, value)| value);
+            values.any(|value| *value == Value::Bool(true) || value.as_str() == Some("true"))
+        };
+        asks("Bool", SAME_KEY) && asks("Null", LEDGER)
     }
 
     /// The images whose enclaves alone the condition lets in; `None`: it does not ask for one.
@@ -271,6 +289,7 @@ impl fmt::Display for Finding {
                 let images: Vec<_> = images.iter().map(ToString::to_string).collect();
                 write!(f, "decrypts as an enclave with PCR0 {} ({action})", images.join(" or "))
             }
+            Way::Adopts => write!(f, "binds to a ledger what is bound to none ({action})"),
             Way::Uses => write!(f, "uses the key ({action})"),
             Way::Ends => write!(f, "ends the key ({action})"),
         }?;

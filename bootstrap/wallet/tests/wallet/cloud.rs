@@ -26,6 +26,7 @@ pub(crate) const SECRET_ACCESS_KEY: &str = "an/example/and/not+a+secret/access+k
 pub(crate) struct Cloud {
     server: Server,
     secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
+    key_policy: Arc<Mutex<String>>,
     dir: tempfile::TempDir,
 }
 
@@ -92,17 +93,21 @@ impl Cloud {
             )
             .unwrap();
         let secrets = Arc::<Mutex<BTreeMap<_, _>>>::default();
-        let shared = Arc::clone(&secrets);
+        let key_policy = Arc::<Mutex<_>>::default();
+        let (shared, policy) = (Arc::clone(&secrets), Arc::clone(&key_policy));
         let refused = Mutex::<BTreeSet<String>>::default();
         let server = Server::start(Some(tls), move |request| {
-            let answer = respond(&request, twist, &shared);
+            let answer = match target(&request).as_str() {
+                "TrentService.GetKeyPolicy" => self::answer(200, json!({ "Policy": *policy.lock().unwrap() })),
+                _ => respond(&request, twist, &shared),
+            };
             if twist == Twist::Unsure && refused.lock().unwrap().insert(target(&request)) {
                 return self::answer(500, json!({ "__type": "InternalServiceError", "message": "not sure" }));
             }
             answer
         });
         let server = server.await;
-        Self { server, secrets, dir }
+        Self { server, secrets, key_policy, dir }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -111,6 +116,10 @@ impl Cloud {
 
     pub(crate) fn ca_path(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
+    }
+
+    pub(crate) fn set_key_policy(&self, text: &str) {
+        text.clone_into(&mut self.key_policy.lock().unwrap());
     }
 
     pub(crate) fn store(&self, name: &str, text: &str) {
@@ -145,6 +154,12 @@ impl Cloud {
         let secrets = self.secrets.lock().unwrap();
         let versions = secrets.get(name).map(|secret| secret.versions.clone()).unwrap_or_default();
         versions.into_iter().map(|version| (version.text, version.labels.into_iter().collect())).collect()
+    }
+
+    /// Gives a label to the version that everybody reads.
+    pub(crate) fn label(&self, name: &str, label: &str) {
+        let current = self.current(name);
+        self.secrets.lock().unwrap().get_mut(name).unwrap().move_label(label, &current);
     }
 
     /// The id of the version that everybody reads.
@@ -237,6 +252,16 @@ fn respond(request: &Request<Bytes>, twist: Twist, secrets: &Mutex<BTreeMap<Stri
             let key = if twist == Twist::OtherKey { OTHER_ARN } else { text("KeyId") };
             let blob = ciphertext(key, &body["EncryptionContext"], &plaintext);
             answer(200, json!({ "KeyId": key, "CiphertextBlob": blob }))
+        }
+        ("TrentService.ReEncrypt", _) => {
+            let blob = STANDARD.decode(text("CiphertextBlob")).unwrap();
+            let [key, context, plaintext]: [Value; 3] = serde_json::from_slice(&blob).unwrap();
+            if key != body["SourceKeyId"] || context != body["SourceEncryptionContext"] {
+                return error("InvalidCiphertextException");
+            }
+            let key = if twist == Twist::OtherKey { OTHER_ARN } else { text("DestinationKeyId") };
+            let blob = ciphertext(key, &body["DestinationEncryptionContext"], plaintext.as_str().unwrap());
+            answer(200, json!({ "KeyId": key, "SourceKeyId": body["SourceKeyId"], "CiphertextBlob": blob }))
         }
         ("secretsmanager.GetSecretValue", Twist::ReadSilent) => None,
         ("secretsmanager.GetSecretValue", Twist::Binary) => answer(

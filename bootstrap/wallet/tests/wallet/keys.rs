@@ -348,7 +348,7 @@ async fn help_names_every_verb_and_no_secret_is_an_argument() {
     let host = Host::new();
     let said = host.wallet(&["--help"]).await;
     for verb in
-        ["keygen", "set-key", "get-key", "restore-key", "generate-key", "sign", "verify", "policy", "check-policy"]
+        "keygen set-key get-key restore-key adopt-ledger generate-key sign verify policy check-policy".split(' ')
     {
         assert!(said.out.contains(&format!("\n  {verb} ")), "{verb}: {}", said.out);
         assert!(host.wallet(&[verb, "--help"]).await.is_success);
