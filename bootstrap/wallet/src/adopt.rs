@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use attestation::{Pcr, TrustRoot};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kms::{KeyArn, read_ciphertext};
@@ -20,7 +19,7 @@ use wallet::key_policy::{Finding, Way, audit};
 use wallet::tls::ClientIdentity;
 use wallet::trust::Trust;
 
-use crate::options::{ClientOptions, SecretsOptions, root, warn_of_root};
+use crate::options::{ClientOptions, SecretsOptions, TrustOptions, warn_of_root};
 use crate::{read_text, say};
 
 /// How often an enclave that is gone is asked.
@@ -56,9 +55,9 @@ pub(crate) struct Options {
     never_opened: bool,
     #[command(flatten)]
     client: ClientOptions,
-    /// A trust root in place of AWS's, in PEM; for labs.
-    #[arg(long, value_name = "PEM")]
-    root: Option<PathBuf>,
+    /// An enclave with the ledger may answer in place of one that has ended.
+    #[command(flatten)]
+    trust: TrustOptions,
     /// The endpoint of KMS, https://HOST or https://HOST:PORT. Default: that of the key's region.
     #[arg(long, value_name = "URL")]
     kms_endpoint: Option<String>,
@@ -71,20 +70,18 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) async fn run(self) -> Result<()> {
-        let Self { secret_id, replace, encrypted_key, key_arn, context, ledger, gone, client, root: path, aws, .. } =
-            self;
+        let Self { secret_id, replace, encrypted_key, key_arn, context, ledger, gone, client, trust, aws, .. } = self;
         let old = EncryptionContext::new(context)?;
         ensure!(old.ledger().is_none(), "--context: {old}: expected the present context, which has no ledger");
         let new = old.clone().with_ledger(&ledger);
         let aws = aws.client_with(key_arn.region().to_owned(), self.kms_endpoint)?;
-        let images = images(&aws.key_policy(&key_arn).await?, &ledger)
+        check_policy(&aws.key_policy(&key_arn).await?, &ledger)
             .with_context(|| format!("the policy of KMS key {key_arn}"))?;
-        let root = path.as_deref().map(root).transpose()?.unwrap_or_else(TrustRoot::aws);
-        let trust = Trust::new(root, [], images.into_iter().map(|pcr0| (0, pcr0)))?;
-        warn_of_root(&trust);
+        let trust = trust.trust_if_named()?;
+        trust.iter().for_each(warn_of_root);
         let identity = client.identity()?;
         for url in &gone {
-            check_gone(url, &trust, identity.as_ref()).await?;
+            check_gone(url, trust.as_ref(), identity.as_ref()).await?;
         }
         let bind = |ciphertext| aws.bind_anew(ciphertext, &key_arn, [&old, &new]);
         match (secret_id, replace, encrypted_key) {
@@ -147,20 +144,20 @@ async fn in_secret<F: Future<Output = Result<Vec<u8>>>>(
     Ok(Bound { arn: stored.arn, address: address.to_string(), version_id: stored.version_id, label: stored.label })
 }
 
-/// The images that the key policy opens the key to, all of which must have the ledger.
-fn images(policy: &str, ledger: &LedgerName) -> Result<Vec<Pcr>> {
-    let mut images = Vec::new();
+/// Whether only enclaves with the ledger can open the key.
+fn check_policy(policy: &str, ledger: &LedgerName) -> Result<()> {
+    let mut is_opened = false;
     for finding in audit(policy)? {
         let Finding { way, action, context, .. } = &finding;
         match way {
-            Way::Attested(pcrs) => {
+            Way::Attested(_) => {
                 let bound = context.get("ledger").map(Vec::as_slice);
                 ensure!(
                     bound == Some(&[ledger.to_string()]),
                     "{finding}: an image without the ledger could open the key again, expected ledger={ledger}. Put the policy of \
                      `wallet policy` with --context ledger={ledger} and --adopter, and give KMS some minutes to apply it"
                 );
-                images.extend(pcrs);
+                is_opened = true;
             }
             Way::Opens(_) if *action != "kms:PutKeyPolicy" => {
                 bail!("{finding}: expected attestation and ledger={ledger}")
@@ -168,14 +165,18 @@ fn images(policy: &str, ledger: &LedgerName) -> Result<Vec<Pcr>> {
             Way::Opens(_) | Way::Adopts | Way::Uses | Way::Ends => {}
         }
     }
-    ensure!(!images.is_empty(), "it lets no enclave decrypt, expected the image with ledger={ledger}");
-    Ok(images)
+    ensure!(is_opened, "it lets no enclave decrypt, expected the image with ledger={ledger}");
+    Ok(())
 }
 
-/// An enclave that has ended does not answer, or one with the ledger answers in its place.
-async fn check_gone(url: &EnclaveUrl, trust: &Trust, identity: Option<&ClientIdentity>) -> Result<()> {
-    let still =
-        || format!("--gone {url}: something answers there. End every enclave without the ledger, and try again");
+/// An enclave that has ended does not answer, or one that is trusted answers in its place.
+async fn check_gone(url: &EnclaveUrl, trust: Option<&Trust>, identity: Option<&ClientIdentity>) -> Result<()> {
+    let still = || {
+        format!(
+            "--gone {url}: something answers there. End every enclave without the ledger and try again; if it is one with the ledger, name \
+             its --measurements"
+        )
+    };
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             sleep(PAUSE).await;
@@ -189,15 +190,8 @@ async fn check_gone(url: &EnclaveUrl, trust: &Trust, identity: Option<&ClientIde
             }
             Err(error) => return Err(error).with_context(still),
         };
-        let judgement = there.judge(trust).await.with_context(still)?;
-        match (judgement.verdict, judgement.claims) {
-            (Ok(_), _) => {}
-            (Err(reason), Some(claims)) => {
-                let pcr0 = claims.pcrs.get(&0).map(Pcr::to_string).unwrap_or_default();
-                return Err(reason).with_context(|| format!("{}: an enclave with PCR0 {pcr0}", still()));
-            }
-            (Err(reason), None) => return Err(reason).with_context(still),
-        }
+        let Some(trust) = trust else { bail!(still()) };
+        there.judge(trust).await.with_context(still)?.verdict.with_context(still)?;
     }
     Ok(())
 }

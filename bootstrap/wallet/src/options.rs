@@ -112,6 +112,11 @@ pub(crate) struct TrustOptions {
 }
 
 impl TrustOptions {
+    /// As [`Self::trust`]; none if no enclave is named.
+    pub(crate) fn trust_if_named(&self) -> Result<Option<Trust>> {
+        if self.measurements.is_empty() && self.pcr.is_empty() { Ok(None) } else { self.trust().map(Some) }
+    }
+
     /// Reads the files.
     pub(crate) fn trust(&self) -> Result<Trust> {
         let root = self.root.as_deref().map(root).transpose()?.unwrap_or_else(TrustRoot::aws);
@@ -161,7 +166,7 @@ pub(crate) fn measurements(path: &Path) -> Result<Measurements> {
     Measurements::parse(&text).with_context(|| path.display().to_string())
 }
 
-pub(crate) fn root(path: &Path) -> Result<TrustRoot> {
+fn root(path: &Path) -> Result<TrustRoot> {
     let text = read(path)?;
     TrustRoot::from_pem(&text).with_context(|| path.display().to_string())
 }

@@ -126,26 +126,23 @@ async fn an_enclave_that_still_answers_stops_it_unless_it_has_the_ledger() {
     let enclave = Enclave::start().await;
     let (host, url) = (Host::of(&enclave), enclave.url_text());
     let words = [&WHAT[..], &["--root", "root.pem", "--gone", &url]].concat();
-    let right = adopting().await;
-
-    let other = cloud(Twist::Nothing, &right.replace("1010", "eeee")).await;
-    let said = adopt(&host, &other, &words).await;
-    let expected = format!(
-        "something answers there. End every enclave without the ledger, and try again: an enclave with PCR0 {}",
-        "10".repeat(48)
-    );
-    assert!(said.error().contains(&expected), "{said:?}");
-    assert_eq!(other.versions("hot"), [old()]);
+    let named = [&words[..], &["--measurements", "right.json"]].concat();
+    let cloud = cloud(Twist::Nothing, &adopting().await).await;
+    let said = adopt(&host, &cloud, &words).await;
+    assert!(said.error().contains("something answers there. End every enclave without the ledger"), "{said:?}");
+    host.write("other.json", &host.read("right.json").replace("1010", "eeee"));
+    let said = adopt(&host, &cloud, &[&words[..], &["--measurements", "other.json"]].concat()).await;
+    assert!(said.error().contains("name its --measurements: PCR0 is 1010"), "{said:?}");
+    assert_eq!(cloud.versions("hot"), [old()]);
 
     // Whoever it is.
     let silent = Cloud::start().await;
     let endpoint = silent.endpoint();
-    let at_aws = [&WHAT[..], &["--gone", &endpoint]].concat();
-    let said = adopt(&host, &other, &at_aws).await;
+    let at_aws = [&named[..], &["--gone", &endpoint]].concat();
+    let said = adopt(&host, &cloud, &at_aws).await;
     assert!(said.error().contains("something answers there"), "{said:?}");
 
-    let cloud = cloud(Twist::Nothing, &right).await;
-    let said = adopt(&host, &cloud, &words).await;
+    let said = adopt(&host, &cloud, &named).await;
     assert!(said.is_success && said.out.contains("next: put the key policy again without its --adopter"), "{said:?}");
     assert_eq!(cloud.versions("hot"), [old(), new()]);
 }
