@@ -29,7 +29,7 @@ MANAGE = [
 # by their effect. Ways to reach the secrets without the condition on the enclave:
 OPENING = {
     "kms:Decrypt": "decrypts",
-    "kms:ReEncryptFrom": "has KMS encrypt for another key what was encrypted for this one",
+    "kms:ReEncryptFrom": "has KMS encrypt anew, for another key or context, what was encrypted for this one",
     "kms:CreateGrant": "grants itself or others to decrypt, which asks for no attestation",
     "kms:PutKeyPolicy": "writes a policy that lets it decrypt",
     "kms:ReplicateKey": "makes a copy of the key with a policy of its own",
@@ -53,7 +53,12 @@ ALLOWED = {
     "Manage": {"kms:PutKeyPolicy", *ENDING},
     "Encrypt": {"kms:Encrypt"},
     "DecryptInTheEnclaveOnly": {"kms:Decrypt"},
+    # With --adopter.
+    "AdoptLedgerFrom": {"kms:ReEncryptFrom"},
+    "AdoptLedgerTo": {"kms:ReEncryptTo"},
 }
+# The entry of the encryption context that binds a key to its ledger.
+LEDGER = "kms:EncryptionContext:ledger"
 
 
 def manage_only(settings: Settings) -> dict:
@@ -96,6 +101,7 @@ def check(policy: dict, settings: Settings, image: Image) -> None:
     if [statement["Sid"] for statement in opening] != ["DecryptInTheEnclaveOnly"]:
         raise Failure("expected one statement with kms:Decrypt, DecryptInTheEnclaveOnly")
     check_decrypt(opening[0], settings, image)
+    check_adoption(statements, image)
     check_encrypt(statements, settings)
 
 
@@ -146,9 +152,32 @@ def check_decrypt(statement: dict, settings: Settings, image: Image) -> None:
     if digest is None:
         raise Failure("requires no attestation, expected kms:RecipientAttestation:ImageSha384")
     check_images({each.lower() for each in listed(digest)}, settings, image)
-    context = {f"kms:EncryptionContext:{name}": value for name, value in image.encryption_context.items()}
-    if condition.get("StringEquals") != context:
+    if condition.get("StringEquals") != bound_to(image):
         raise Failure(f"the encryption context differs, expected the image's kms.encryption_context, {image.encryption_context}")
+
+
+def check_adoption(statements: list[dict], image: Image) -> None:
+    """What is bound to no ledger may be bound to that of the image, for the same key, and nothing else."""
+    bound = bound_to(image)
+    unbound = {name: value for name, value in bound.items() if name != LEDGER}
+    same_key = {"kms:ReEncryptOnSameKey": "true"}
+    conditions = {
+        "AdoptLedgerFrom": {"Bool": same_key, "Null": {LEDGER: "true"}} | ({"StringEquals": unbound} if unbound else {}),
+        "AdoptLedgerTo": {"Bool": same_key, "StringEquals": bound},
+    }
+    for statement in statements:
+        expected = conditions.get(statement["Sid"])
+        if expected is None:
+            continue
+        if LEDGER not in bound:
+            raise Failure("the image has no [signer.ledger] to adopt: leave out --adopter")
+        if statement.get("Condition") != expected:
+            raise Failure(f"statement {statement['Sid']} has another condition than {expected}, that of `wallet policy`")
+
+
+def bound_to(image: Image) -> dict[str, str]:
+    """The condition on the encryption context."""
+    return {f"kms:EncryptionContext:{name}": value for name, value in image.encryption_context.items()}
 
 
 def check_images(digests: set[str], settings: Settings, image: Image) -> None:

@@ -216,6 +216,25 @@ class Image(unittest.TestCase):
         ):
             self.operator.synthesize()
 
+    def test_a_policy_that_lets_a_key_adopt_the_ledger(self) -> None:
+        self.build(LEDGER_TABLE)
+        self.set(ledger=LEDGER)
+        ledger = f"ledger={ACCOUNT}/example-ledger"
+        context = ("--context", "purpose=ethereum-signer", "--context", ledger)
+        right = self.operator.allow("--encryptor", ROLES + "KeySetter", *context, "--adopter", ROLES + "KeyAdopter")
+        self.operator.synthesize()
+        for index, operator, key, word in [
+            (3, "Bool", "kms:ReEncryptOnSameKey", "statement AdoptLedgerFrom has another condition than"),
+            (3, "Null", "kms:EncryptionContext:ledger", "statement AdoptLedgerFrom has another condition than"),
+            (4, "Bool", "kms:ReEncryptOnSameKey", "statement AdoptLedgerTo has another condition than"),
+            (4, "StringEquals", "kms:EncryptionContext:ledger", "statement AdoptLedgerTo has another condition than"),
+        ]:
+            wrong = json.loads(json.dumps(right))
+            del wrong["Statement"][index]["Condition"][operator][key]
+            self.operator.policy_path.write_text(json.dumps(wrong))
+            with self.subTest(word, key=key), self.assertRaisesRegex(Failure, word):
+                self.operator.synthesize()
+
     def test_an_endpoint_of_the_image_is_looked_up_in_its_place(self) -> None:
         self.build(LEDGER_TABLE + 'endpoint = "https://bucket.vpce-1.s3.eu-central-1.vpce.amazonaws.com"\n')
         self.set(ledger=LEDGER)

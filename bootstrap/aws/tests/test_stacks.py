@@ -295,7 +295,7 @@ class Refusals(unittest.TestCase):
             (2, "Action", "kms:*", f"{ROLES}enclave-signer-instance opens the key: it writes a policy that lets it decrypt"),
             (2, "Action", "kms:GenerateDataKey", f"{ROLES}enclave-signer-instance uses the key (kms:GenerateDataKey)"),
             (2, "Action", "kms:DescribeKey", "expected one statement with kms:Decrypt"),
-            (1, "Action", ["kms:Encrypt", "kms:re*"], f"{setter} opens the key: it has KMS encrypt for another key"),
+            (1, "Action", ["kms:Encrypt", "kms:re*"], f"{setter} opens the key: it has KMS encrypt anew, for another key"),
             (1, "Action", ["kms:Encrypt", "KMS:ReEncryptTo"], f"{setter} uses the key (kms:ReEncryptTo)"),
             (1, "Action", "kms:CreateGrant", f"{setter} opens the key: it grants itself or others to decrypt"),
             (
