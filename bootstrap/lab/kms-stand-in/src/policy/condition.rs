@@ -40,7 +40,7 @@ enum Key {
     /// `ImageSha384` means PCR0.
     Register(u8),
     Context(String),
-    SameKey,
+    Same,
 }
 
 impl Condition {
@@ -61,14 +61,14 @@ impl Condition {
         ensure!(!values.is_empty(), "no values, expected at least one");
         let key = Key::parse(&name)?;
         match (operator, &key) {
-            (Operator::Bool, Key::SameKey) | (Operator::Null, _) => {
+            (Operator::Bool, Key::Same) | (Operator::Null, _) => {
                 let is_truth = |value: &String| value == "true" || value == "false";
                 ensure!(values.iter().all(is_truth), "{values:?}, expected \"true\" or \"false\"");
             }
             (Operator::Bool, _) => bail!("Bool, expected {SAME_KEY} with it"),
             (_, Key::Register(_)) => values.iter().try_for_each(|value| value.parse().map(|_: Pcr| ()))?,
             (_, Key::Context(_)) => {}
-            (_, Key::SameKey) => bail!("expected Bool with it"),
+            (_, Key::Same) => bail!("expected Bool with it"),
         }
         Ok(Self { operator, name, key, values })
     }
@@ -79,7 +79,7 @@ impl Condition {
             // KMS compares in lower case.
             Key::Register(index) => call.registers.and_then(|registers| registers.get(index)).map(Pcr::to_string),
             Key::Context(name) => call.context.value(name).map(str::to_owned),
-            Key::SameKey => call.is_same_key.map(|is_same| is_same.to_string()),
+            Key::Same => call.is_same_key.map(|is_same| is_same.to_string()),
         };
         if self.operator == Operator::Null {
             let (has, expected) = if actual.is_some() { ("a", "false") } else { ("no", "true") };
@@ -116,7 +116,7 @@ impl Key {
             return Ok(Self::Context(context.to_owned()));
         }
         if name == SAME_KEY {
-            return Ok(Self::SameKey);
+            return Ok(Self::Same);
         }
         let register = match name.strip_prefix(ATTESTATION) {
             Some("ImageSha384") => Some(0),
