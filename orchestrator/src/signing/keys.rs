@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use ethereum::key::SecretKey;
 use kms::config::{BucketSettings, ImdsSettings, KmsSettings, SecretsSettings};
 use kms::{
-    AwsError, CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, RoleError, Secrets,
-    SecretsError,
+    AwsError, Bucket, CallError, Client, Credentials, Https, Imds, KmsError, Plaintext, Reason, Recipient, RoleError,
+    Secrets, SecretsError,
 };
 use signer::keys::{FetchedKey, GeneratedKey, KeyError, Keys};
 use signer_api::key::{Credential, KeyReference};
@@ -22,11 +22,11 @@ use crate::nsm::witness::Witness;
 #[derive(Clone)]
 pub(super) struct AwsKeys(Arc<Aws>);
 
-pub(super) struct Aws {
-    pub(super) imds: Imds,
+struct Aws {
+    imds: Arc<Imds>,
     secrets: Secrets,
     kms: KmsSettings,
-    pub(super) https: Https,
+    https: Https,
     witness: Arc<Witness>,
     /// Made once per boot; see [`AwsKeys::prepare`].
     client: OnceLock<Client<Recipients>>,
@@ -43,7 +43,7 @@ impl AwsKeys {
     ) -> Result<Self> {
         let https = Https::new(&kms.roots, names).context("HTTPS to AWS")?;
         Ok(Self(Arc::new(Aws {
-            imds: Imds::new(imds),
+            imds: Arc::new(Imds::new(imds)),
             secrets: Secrets::new(secrets, https.clone()),
             kms,
             https,
@@ -54,7 +54,8 @@ impl AwsKeys {
 
     /// The ledger in this bucket, with the same credentials and connections.
     pub(super) fn ledger(&self, settings: BucketSettings) -> S3 {
-        S3::new(Arc::clone(&self.0), settings)
+        let Aws { imds, https, .. } = &*self.0;
+        S3::new(Arc::clone(imds), Bucket::new(settings, https.clone()))
     }
 
     /// Makes the RSA key that KMS encrypts to, which may take a second.
@@ -231,6 +232,6 @@ fn of_call(service: &str, error: CallError) -> KeyError {
 }
 
 /// An error and its causes.
-pub(super) fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
     anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -4,35 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kms::config::BucketSettings;
-use kms::{Bucket, BucketError, Credentials, ObjectVersion, RoleError, VersionList, Written};
+use kms::{Bucket, BucketError, Credentials, Imds, ObjectVersion, RoleError, VersionList, Written};
 use signer::ledger::{Creation, Store, StoreError, Version, Versions};
-
-use super::keys::{Aws, sentence};
 
 /// See the module.
 pub(super) struct S3 {
-    aws: Arc<Aws>,
+    imds: Arc<Imds>,
     bucket: Bucket,
 }
 
 impl S3 {
     /// Makes no request.
-    pub(super) fn new(aws: Arc<Aws>, settings: BucketSettings) -> Self {
-        let bucket = Bucket::new(settings, aws.https.clone());
-        Self { aws, bucket }
+    pub(super) fn new(imds: Arc<Imds>, bucket: Bucket) -> Self {
+        Self { imds, bucket }
     }
 
     async fn lend<T, F>(&self, request: impl Fn(Arc<Credentials>) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, BucketError>>,
     {
-        self.aws.imds.lend(request).await.map_err(|error| match &error {
-            RoleError::Call(call) if !call.is_transient() => StoreError::Refused(sentence(&error)),
-            RoleError::Refused { .. } => StoreError::Refused(sentence(&error)),
-            RoleError::Call(_) | RoleError::None(_) | RoleError::NoNewer { .. } => {
-                StoreError::Unavailable(sentence(&error))
-            }
+        self.imds.lend(request).await.map_err(|error| {
+            let may_pass = match &error {
+                RoleError::Call(call) => call.is_transient(),
+                RoleError::Refused { .. } => false,
+                RoleError::None(_) | RoleError::NoNewer { .. } => true,
+            };
+            let text = format!("{:#}", anyhow::Error::new(error));
+            if may_pass { StoreError::Unavailable(text) } else { StoreError::Refused(text) }
         })
     }
 }
