@@ -1,7 +1,7 @@
 //! Which rule decides about a request: for a policy that is being written, on a host without keys.
 //!
-//! It asks what the service asks, in its order, of the same code. What the service remembers of earlier requests is not there: nonces
-//! and windows are judged as if nothing had been signed.
+//! It asks what the service asks, in its order, of the same code. What the service remembers of earlier requests is not there, and neither
+//! is the ledger: nonces and windows are judged as if nothing had been signed.
 
 mod question;
 
@@ -205,10 +205,12 @@ fn notes(config: &Config, asked: &Asked, key: &Key, judges: &Judges<'_>) -> Vec<
     let is_account = matches!(key, Key::Account(_));
     let own = !is_account && asked.key.is_none() && config.policy.all_rules().nth(1).is_some();
     let clients = asked.client.is_none() && !matches!(config.access, Access::Open);
-    let nonce = if judges.allow_nonce_reuse() {
-        "nonce_reuse is on: the nonce may have been used"
-    } else {
-        "the signer also refuses a nonce that it has signed something else for since it started"
+    let nonce = match (judges.allow_nonce_reuse(), &config.ledger) {
+        (true, _) => "nonce_reuse is on: the nonce may have been used",
+        (false, None) => "the signer also refuses a nonce that it has signed something else for since it started",
+        (false, Some(_)) => {
+            "the signer also refuses a nonce that an enclave of the ledger has signed something else for"
+        }
     };
     let notes = [
         (own, "keys with rules of their own are not judged: name one with --key"),
@@ -219,7 +221,12 @@ fn notes(config: &Config, asked: &Asked, key: &Key, judges: &Judges<'_>) -> Vec<
         ),
         (true, nonce),
     ];
-    notes.into_iter().filter(|(is_true, _)| *is_true).map(|(_, note)| note.to_owned()).collect()
+    let notes = notes.into_iter().filter(|(is_true, _)| *is_true).map(|(_, note)| note.to_owned());
+    let ledger = config
+        .ledger
+        .as_ref()
+        .map(|ledger| format!("nonces and windows are counted in the ledger {}, by all enclaves", ledger.identity()));
+    notes.chain(ledger).collect()
 }
 
 /// The request in a line.

@@ -83,6 +83,20 @@ would be signed
 }
 
 #[test]
+fn with_a_ledger_its_name_stands_beside_what_all_enclaves_count() {
+    let text = format!(
+        "port = 443\nkey_cache_time = \"10m\"\nopen = true\n{REST}[ledger]\nbucket = \"example-ledger\"\nowner = \"111122223333\"\nretention_years = 10\n"
+    );
+    let config = toml::from_str::<SignerTable>(&text).unwrap().check().unwrap();
+    let explanation = explain(&config, body("0.25", "").as_bytes(), &asked(Some(KEY), None)).unwrap();
+    let expected = [
+        "the signer also refuses a nonce that an enclave of the ledger has signed something else for",
+        "nonces and windows are counted in the ledger 111122223333/example-ledger, by all enclaves",
+    ];
+    assert_eq!(explanation.notes, expected);
+}
+
+#[test]
 fn what_refuses_is_the_first_that_the_signer_asks_and_the_others_are_shown_too() {
     let config = config("open = true\n");
     let both = body("2", "").replace("\"chainId\": 1", "\"chainId\": 5");

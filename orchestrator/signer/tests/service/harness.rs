@@ -19,7 +19,7 @@ use signer_api::key::{Credential, KeyReference};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -239,6 +239,16 @@ impl Answer {
 }
 
 impl Client {
+    /// Waits until the signer has its keys and its ledger.
+    pub(super) async fn wait_ready(&mut self) {
+        let ready = async {
+            while self.get("/ready").await.status != 200 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, ready).await.expect("not ready");
+    }
+
     pub(super) async fn get(&mut self, path: &str) -> Answer {
         self.request("GET", path, "", b"").await
     }

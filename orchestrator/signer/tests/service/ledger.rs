@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use signer::config::Config;
 use signer::ledger::{Creation, Store, StoreError, Version, Versions};
 use signer::service::{Limits, Service};
@@ -13,7 +13,6 @@ use signer::service::{Limits, Service};
 use super::harness::{ADDRESS, Client, FakeAttestor, FakeKeys, POLICY, Server, config, serve, sign_body};
 
 const LEDGER: &str = "[ledger]\nbucket = \"example-ledger\"\nowner = \"111122223333\"\nretention_years = 10\n";
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A bucket that several signers share.
 #[derive(Clone, Default)]
@@ -86,19 +85,10 @@ async fn start(bucket: &Bucket, config: Config) -> Server {
     serve(service, Arc::default()).await
 }
 
-async fn wait_ready(client: &mut Client) {
-    let ready = async {
-        while client.get("/ready").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ready).await.expect("not ready");
-}
-
 async fn ready(bucket: &Bucket, config: Config) -> (Server, Client) {
     let server = start(bucket, config).await;
     let mut client = server.connect().await;
-    wait_ready(&mut client).await;
+    client.wait_ready().await;
     (server, client)
 }
 
@@ -166,7 +156,7 @@ async fn nothing_is_signed_before_the_bucket_was_found_right_or_while_it_is_away
     assert_eq!(not_ready.error(), (503, "not_ready".into(), None));
     assert!(!message(&not_ready).contains("example"), "anybody may ask: {not_ready:?}");
     bucket.set_problem(None);
-    wait_ready(&mut client).await;
+    client.wait_ready().await;
     assert_eq!(client.sign(1, "prod/wallet").await.status, 200);
 
     bucket.set_problem(Some(StoreError::Unavailable("S3 is away".to_owned())));
@@ -179,6 +169,38 @@ async fn nothing_is_signed_before_the_bucket_was_found_right_or_while_it_is_away
     assert_eq!(client.sign(2, "prod/wallet").await.error(), (502, "ledger_refused".into(), None));
     bucket.set_problem(None);
     assert_eq!(client.sign(2, "prod/wallet").await.status, 200, "the same request");
+}
+
+#[tokio::test]
+async fn a_call_of_json_rpc_is_told_what_the_ledger_says() {
+    let bucket = Bucket::default();
+    let (_one, mut first) = ready(&bucket, with_ledger("")).await;
+    let (_other, mut second) = ready(&bucket, with_ledger("")).await;
+    let transaction = |value: &str| {
+        format!(
+            r#"[{{"from": "{ADDRESS}", "to": "0xa5D3241A1591061F2a4bB69CA0215F66520E67cf", "value": "{value}", "nonce": "0x7", "gas": "0x186a0",
+            "maxFeePerGas": "0x174876e800", "maxPriorityFeePerGas": "0xb2d05e00"}}]"#
+        )
+    };
+    let method = "eth_signTransaction";
+    let signed = first.call("/chain/4", method, &transaction("0x1")).await;
+    assert_eq!(second.call("/chain/4", method, &transaction("0x1")).await["result"], signed["result"]);
+    let problems = [
+        (None, -32010, json!({"code": "policy_refused", "rule": "nonce_reuse", "field": "params[0].nonce"})),
+        (
+            Some(StoreError::Unavailable("S3 is away".to_owned())),
+            -32002,
+            json!({"code": "ledger_unavailable", "retry_after": 1}),
+        ),
+        (Some(StoreError::Refused("AccessDenied".to_owned())), -32603, json!({"code": "ledger_refused"})),
+    ];
+    for (problem, code, data) in problems {
+        bucket.set_problem(problem);
+        let refused = second.call("/chain/4", method, &transaction("0x2")).await;
+        let error = &refused["error"];
+        assert_eq!((&error["code"], &error["data"]), (&code.into(), &data), "{refused}");
+        assert!(error["message"].as_str().is_some_and(|said| said.contains("ledger")), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -7,25 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use signer::config::Config;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{changed, error, with};
 use crate::harness::{ADDRESS, Authority, Client, KEY, POLICY, SECOND, Server, config, start};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
 async fn accounts(client: &mut Client) -> Value {
     client.call("/", "eth_accounts", "[]").await["result"].clone()
-}
-
-async fn until_ready(server: &Server) {
-    let ready = async {
-        let mut client = server.connect().await;
-        while client.get("/ready").await.status != 200 {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, ready).await.expect("not ready");
 }
 
 fn with_clients(authority: &Authority) -> Config {
@@ -64,7 +52,7 @@ async fn as_client(server: &Server, authority: &Authority, name: &str) -> Client
 async fn a_client_sees_and_uses_its_own_accounts_only() {
     let authority = Authority::new();
     let server = start(with_clients(&authority)).await;
-    until_ready(&server).await;
+    server.connect().await.wait_ready().await;
     for (name, expected) in [
         ("first.example", json!([ADDRESS])),
         // Its own secret holds the first key, too.
@@ -102,7 +90,7 @@ async fn a_client_sees_and_uses_its_own_accounts_only() {
 async fn the_secrets_of_a_client_are_loaded_when_it_first_needs_them() {
     let authority = Authority::new();
     let server = start(with_clients(&authority)).await;
-    until_ready(&server).await;
+    server.connect().await.wait_ready().await;
     let fetches = || server.fetches.load(Ordering::Relaxed);
     assert_eq!(fetches(), 2);
     let mut client = as_client(&server, &authority, "own.example").await;
@@ -125,7 +113,7 @@ async fn the_signer_is_ready_when_its_keys_are_there_and_healthy_before() {
     let answer = client.call("/", "health_status", "[]").await;
     assert_eq!(error(&answer).0, -32002);
     assert!(error(&answer).1.contains("secret late"), "{answer}");
-    until_ready(&server).await;
+    server.connect().await.wait_ready().await;
     assert_eq!(client.get("/readyz").await.body, br#"{"status":"ready"}"#);
     let version = client.call("/", "health_status", "[]").await;
     assert!(version["result"].as_str().unwrap().starts_with("enclave-wireguard-signer/"));
@@ -135,7 +123,7 @@ async fn the_signer_is_ready_when_its_keys_are_there_and_healthy_before() {
 async fn readiness_needs_no_certificate() {
     let authority = Authority::new();
     let server = start(with_clients(&authority)).await;
-    until_ready(&server).await;
+    server.connect().await.wait_ready().await;
     assert_eq!(server.connect().await.request("HEAD", "/ready", "", b"").await.status, 200);
 }
 
@@ -177,7 +165,7 @@ async fn a_key_that_has_been_replaced_signs_for_nobody_who_names_the_old_one() {
     let text =
         format!("port = 443\nkey_cache_time = \"1s\"\nopen = true\n[[keys]]\nsecret_id = \"replaced\"\n{POLICY}");
     let server = start(toml::from_str::<signer::config::SignerTable>(&text).unwrap().check().unwrap()).await;
-    until_ready(&server).await;
+    server.connect().await.wait_ready().await;
     let mut client = server.connect().await;
     assert_eq!(accounts(&mut client).await, json!([ADDRESS]));
     sleep(Duration::from_millis(1100)).await;
