@@ -24,11 +24,18 @@ const REGION: &str = "eu-central-1";
 /// The instance's role, and somebody who may do everything. TEST ONLY.
 pub(crate) const ROLE: &str = "ASIATESTONLYENCLAVE0";
 pub(crate) const ADMINISTRATOR: &str = "AKIATESTONLYADMIN000";
-const SECRET: &str = "TEST/ONLY/secret/of/forty/characters/000";
+pub(crate) const SECRET: &str = "TEST/ONLY/secret/of/forty/characters/000";
+
+/// The folder of the lab and of AWS's stand-ins. This file is compiled in more than one package.
+static BOOTSTRAP: LazyLock<PathBuf> = LazyLock::new(|| {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = package.ancestors().map(|folder| folder.join("bootstrap"));
+    folders.find(|folder| folder.is_dir()).expect("the package is in the project")
+});
 
 /// Where moto is, which the project fetches once.
 static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
-    let aws = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bootstrap/aws");
+    let aws = BOOTSTRAP.join("aws");
     let venv = Command::new(aws.join("venv.sh")).arg(aws.join("tests/moto-requirements.txt")).output().unwrap();
     assert!(venv.status.success(), "{}", String::from_utf8_lossy(&venv.stderr));
     let folder = String::from_utf8(venv.stdout).unwrap();
@@ -67,9 +74,8 @@ impl S3 {
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("tls.crt"), &certificate).unwrap();
         std::fs::write(path("tls.key"), key.serialize_pem()).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bootstrap/lab/internet/s3.py");
         let mut server = Command::new(&*PYTHON)
-            .arg(script)
+            .arg(BOOTSTRAP.join("lab/internet/s3.py"))
             .args(["--role-key-id", ROLE, "--account", OWNER, "--region", REGION])
             .args(["--certificate".into(), path("tls.crt"), "--key".into(), path("tls.key")])
             .args(["--faults".into(), path("faults")])
