@@ -72,13 +72,14 @@ OTHERS = {"GET": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject", "HEA
 
 # Of each thread: the start of the names that are listed, and the name after which they come.
 LISTED = threading.local()
-ALL = _VersionedKeyStore.iterlists
 
 
 def iterate(store):
     """The objects that are listed."""
     prefix, after = getattr(LISTED, "prefix", ""), getattr(LISTED, "after", "")
-    return ((name, versions) for name, versions in ALL(store) if name.startswith(prefix) and name > after)
+    # moto copies the store for each list, and looks up all of its objects.
+    names = [name for name in list(store) if name.startswith(prefix) and name > after]
+    return ((name, store.getlist(name)) for name in names)
 
 
 _VersionedKeyStore.iterlists = iterate
@@ -89,6 +90,8 @@ class S3:
 
     def __init__(self, moto, account, region, role_key_id, fault_path=None, ahead=0):
         self.moto = moto
+        # moto's dispatcher searches its own folders for each request.
+        self.s3 = create_backend_app("s3")
         self.account = account
         self.region = region
         self.role_key_id = role_key_id
@@ -115,7 +118,7 @@ class S3:
         LISTED.prefix = LISTED.after = ""
         if operation == "ListObjectVersions":
             environ = listed(request)
-        answered = self.written(request) if operation == "PutObject" else Response.from_app(self.moto, environ)
+        answered = self.written(request) if operation == "PutObject" else Response.from_app(self.s3, environ)
         if operation == "GetBucketVersioning":
             answered.set_data(answered.get_data().replace(b"GetBucketVersioningResponse", b"VersioningConfiguration"))
         if fault == "lose-answer":
@@ -151,7 +154,7 @@ class S3:
         """Whether a retention of COMPLIANCE would end sooner."""
         url = f"/{request.path.lstrip('/')}?{urlencode({'versionId': request.args['versionId']})}"
         headers = {"Host": request.host, "Authorization": request.headers["Authorization"]}
-        before = Client(self.moto).head(url, headers=headers).headers
+        before = Client(self.s3).head(url, headers=headers).headers
         if before.get("x-amz-object-lock-mode") != "COMPLIANCE":
             return None
         body = request.get_data()
@@ -164,13 +167,13 @@ class S3:
     def written(self, request):
         """A write; of those under a condition, one at a time for each name."""
         if request.headers.get("If-None-Match") != "*":
-            return Response.from_app(self.moto, request.environ)
+            return Response.from_app(self.s3, request.environ)
         with self.lock:
             if place_of(request) in self.writing:
                 return conflict()
             self.writing.add(place_of(request))
         try:
-            return Response.from_app(self.moto, request.environ)
+            return Response.from_app(self.s3, request.environ)
         finally:
             with self.lock:
                 self.writing.remove(place_of(request))
