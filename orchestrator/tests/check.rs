@@ -61,6 +61,11 @@ fn windows_are_listed_for_a_reviewer_of_the_image() {
     ] {
         assert!(text.lines().any(|has| has == line), "{line} is not in\n{text}");
     }
+    let ledger = "[signer.ledger]\nbucket = \"example-ledger\"\nowner = \"111122223333\"\nretention_years = 1\n[kms]";
+    let output = Host::new(&config.replacen("\n[kms]", &format!("\n{ledger}"), 1), REQUEST).run(&[]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let line = "10 ether in 1day on each chain for each key; counted in the ledger, for all its enclaves\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]

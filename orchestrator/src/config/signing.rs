@@ -101,10 +101,12 @@ impl Signing {
 
     /// One line for each window, for `orchestrator --check`.
     pub(crate) fn windows(&self) -> String {
+        let is_shared = self.service.ledger.is_some();
+        let counted = if is_shared { "counted in the ledger, for all its enclaves" } else { "counted since its start" };
         let line = |(client, window): (Option<&str>, &Window)| {
             let of =
                 client.map_or_else(|| "each key".to_owned(), |client| format!("{client}, for all its keys together"));
-            format!("  signer signs at most {window} on each chain for {of}; counted since its start\n")
+            format!("  signer signs at most {window} on each chain for {of}; {counted}\n")
         };
         let windows = self.service.windows();
         windows.flat_map(|(client, windows)| windows.iter().map(move |window| line((client, window)))).collect()
