@@ -42,6 +42,8 @@ pub const GATEWAY_MEASUREMENTS_PATH: &str = "/etc/wg-gateway/measurements.json";
 pub const RELAY_CONFIG_PATH: &str = "/etc/wg-server/relay.toml";
 /// Configuration of the gateway of blind mode.
 pub const GATEWAY_CONFIG_PATH: &str = "/etc/wg-gateway/gateway.toml";
+/// Configuration of wg-server.
+pub const PARENT_CONFIG_PATH: &str = "/etc/wg-server/parent.toml";
 /// The WireGuard key of wg-server.
 pub const PRIVATE_KEY_PATH: &str = "/etc/wg-server/private.key";
 /// The WireGuard key of the gateway of blind mode.

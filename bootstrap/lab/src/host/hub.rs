@@ -1,7 +1,7 @@
 //! A customer's hub in the lab's internet, an enclave that calls it, and a parent that forwards no port.
 
 use anyhow::{Context, Result, ensure};
-use parent_vm::paths::{ROOT_PATH, WALLET};
+use parent_vm::paths::{PARENT_CONFIG_PATH, ROOT_PATH, WALLET};
 use serde_json::Value;
 
 use super::wallet::MEASUREMENTS_PATH;
@@ -11,7 +11,6 @@ use super::{Lab, More, Parent, Variant};
 const SERVICE: &str = "lab-hub";
 /// Files of the hub, on its host.
 const DIR: &str = "/run/lab/hub";
-const PARENT_TOML: &str = "/etc/wg-server/parent.toml";
 const NAME: &str = "hub.internet.example";
 
 /// A lab with a hub. The caller ends it with [`Hub::end`].
@@ -69,7 +68,7 @@ impl<'lab> Hub<'lab> {
     pub fn end(lab: &Lab) -> Result<()> {
         lab.parent()?.shell(&format!(
             "systemctl stop lab-hubs.slice 2>/dev/null; rm -rf {DIR}; \
-             [ ! -e {PARENT_TOML}.own ] || mv {PARENT_TOML}.own {PARENT_TOML}"
+             [ ! -e {PARENT_CONFIG_PATH}.own ] || mv {PARENT_CONFIG_PATH}.own {PARENT_CONFIG_PATH}"
         ))?;
         Variant::end(lab)
     }
@@ -138,9 +137,9 @@ fn make_key(parent: &Parent) -> Result<String> {
 /// Removes the forwarded ports from the parent's configuration.
 fn close_ports(parent: &Parent) -> Result<()> {
     parent.shell(&format!(
-        "cp {PARENT_TOML} {PARENT_TOML}.own && sed -i '/^\\[\\[nat.forwards\\]\\]/,/^to = /d' {PARENT_TOML}"
+        "cp {PARENT_CONFIG_PATH} {PARENT_CONFIG_PATH}.own && sed -i '/^\\[\\[nat.forwards\\]\\]/,/^to = /d' {PARENT_CONFIG_PATH}"
     ))?;
-    let forwards = parent.shell(&format!("grep -c '^\\[\\[nat.forwards' {PARENT_TOML} || true"))?;
-    ensure!(forwards.trim() == "0", "{PARENT_TOML} still has {} tables [[nat.forwards]]", forwards.trim());
+    let forwards = parent.shell(&format!("grep -c '^\\[\\[nat.forwards' {PARENT_CONFIG_PATH} || true"))?;
+    ensure!(forwards.trim() == "0", "{PARENT_CONFIG_PATH} still has {} tables [[nat.forwards]]", forwards.trim());
     Ok(())
 }

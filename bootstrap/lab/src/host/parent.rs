@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use parent_vm::EnclaveId;
 use parent_vm::paths::{
-    KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_FAULT_PATH, LAB, MEASUREMENTS_PATH, QUERY_LOG_PATH, WG_SERVER,
+    KEY_POLICY_PATH, KMS, KMS_CONFIG_PATH, KMS_FAULT_PATH, LAB, MEASUREMENTS_PATH, PARENT_CONFIG_PATH, QUERY_LOG_PATH,
+    WG_SERVER,
 };
 use self_test::{Command as Test, Report};
 use sha2::{Digest, Sha256};
@@ -136,12 +137,25 @@ impl Parent {
         self.output(&["sh", "-c", line, "sh", service, &parent_vm::held_path(service)]).map(drop)
     }
 
-    /// Makes wg-server accept only enclaves that run this image. Restarts wg-server, unless it is held.
+    /// As [`Parent::trust_any`], for one image.
+    ///
+    /// # Errors
+    /// As [`Parent::trust_any`].
+    pub fn trust(&self, eif: &Path) -> Result<()> {
+        self.trust_any(&[eif])
+    }
+
+    /// Makes wg-server accept only enclaves that run one of these images. Restarts wg-server, unless it is held.
     ///
     /// # Errors
     /// An image without measurements in its folder, or wg-server is not up within 30 s.
-    pub fn trust(&self, eif: &Path) -> Result<()> {
-        self.write(MEASUREMENTS_PATH, &payload::measurements_of(eif)?)?;
+    pub fn trust_any(&self, eifs: &[&Path]) -> Result<()> {
+        let paths = numbered(MEASUREMENTS_PATH, eifs.len());
+        for (path, eif) in paths.iter().zip(eifs) {
+            self.write(path, &payload::measurements_of(eif)?)?;
+        }
+        let list = format!("s|^measurements_paths = .*|measurements_paths = {paths:?}|");
+        self.output(&["sed", "-i", &list, PARENT_CONFIG_PATH])?;
         let restart = "systemctl is-active --quiet \"$1\" || exit 0
              systemctl restart \"$1\" || exit
              for i in $(seq 300); do ! \"$2\" status >/dev/null 2>&1 || exit 0; sleep 0.1; done
@@ -278,4 +292,10 @@ impl Parent {
     pub(crate) const fn console(&self) -> &Console {
         &self.console
     }
+}
+
+/// The names of several files, of which the first is `path` itself.
+pub(super) fn numbered(path: &str, count: usize) -> Vec<String> {
+    let name = |number| if number == 0 { path.to_owned() } else { path.replace(".json", &format!("-{number}.json")) };
+    (0..count).map(name).collect()
 }

@@ -35,22 +35,53 @@ impl<'lab> Variant<'lab> {
     /// # Errors
     /// No lab is running, a configuration that the build refuses, or wg-server does not start.
     pub fn begin(lab: &'lab Lab, more: &More<'_>) -> Result<Self> {
-        let More { tables, names, programs } = *more;
-        let parent = lab.parent()?;
+        let variant = Self::build(lab, more, lab.layout.variant_dir())?;
+        let keep = "cp \"$1\" \"$1.own\" && cp \"$2\" \"$2.own\" && shift && file=$1 && shift && printf '%s\\n' \"$@\" >>\"$file\"";
+        let words = [&["sh", "-c", keep, "sh", KEY_POLICY_PATH, ALLOW_LIST][..], more.names].concat();
+        variant.parent.output(&words).context("change the allow-list")?;
+        variant.open_key(&[])?;
+        variant.accept(&[])?;
+        Ok(variant)
+    }
+
+    /// Builds the image that is to replace this one. KMS and wg-server do not accept it yet.
+    ///
+    /// # Errors
+    /// A configuration that the build refuses.
+    pub fn next(&self, more: &More<'_>) -> Result<Self> {
+        Self::build(self.lab, more, self.lab.layout.variant_dir().join("next"))
+    }
+
+    /// Makes KMS decrypt for this image and `others` only.
+    ///
+    /// # Errors
+    /// As [`Wallet::set_policy`].
+    pub fn open_key(&self, others: &[&Self]) -> Result<()> {
+        Wallet::trusting_any(self.parent.clone(), &self.with(others))?.set_policy().map(drop)
+    }
+
+    /// Makes wg-server accept enclaves of this image and `others` only.
+    ///
+    /// # Errors
+    /// As [`Parent::trust_any`].
+    pub fn accept(&self, others: &[&Self]) -> Result<()> {
+        self.parent.trust_any(&self.with(others))
+    }
+
+    fn with<'a>(&'a self, others: &[&'a Self]) -> Vec<&'a Path> {
+        [self].into_iter().chain(others.iter().copied()).map(Self::eif_path).collect()
+    }
+
+    fn build(lab: &'lab Lab, more: &More<'_>, dir: PathBuf) -> Result<Self> {
+        let More { tables, programs, .. } = *more;
         let eif_path = lab.progress.phase("build an image with another configuration", |phase| {
-            let dir = lab.layout.variant_dir();
             let from = lab.project.config_dir();
             let config = lab.project.measured_config(&from, &lab.layout, dir.join("config"), phase)?;
             config.edit(|text| Ok(format!("{text}\n{tables}")))?;
             programs.iter().try_for_each(|(name, program)| config.add_program(name, program))?;
             lab.project.image(&[], &config, &dir, phase)
         })?;
-        let keep = "cp \"$1\" \"$1.own\" && cp \"$2\" \"$2.own\" && shift && file=$1 && shift && printf '%s\\n' \"$@\" >>\"$file\"";
-        let words = [&["sh", "-c", keep, "sh", KEY_POLICY_PATH, ALLOW_LIST][..], names].concat();
-        parent.output(&words).context("change the allow-list")?;
-        Wallet::trusting(parent.clone(), &eif_path)?.set_policy()?;
-        parent.trust(&eif_path)?;
-        Ok(Self { lab, parent, eif_path })
+        Ok(Self { lab, parent: lab.parent()?, eif_path })
     }
 
     /// The one that is running.

@@ -8,6 +8,7 @@ use parent_vm::{ENCLAVE_ROLE, WALLET_ROLE};
 use serde_json::Value;
 
 use super::Parent;
+use super::parent::numbered;
 use crate::key_policy::ADMIN_ROLE;
 use crate::payload;
 
@@ -17,6 +18,8 @@ pub const URL: &str = "https://198.51.100.2";
 const KEY_ARN: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 /// The encryption context in the lab's measured configuration.
 const CONTEXT: &str = "purpose=lab";
+/// Nobody listens there.
+const NOWHERE: &str = "https://127.0.0.1:4443";
 const KEY_PATH: &str = "/run/lab/wallet.key";
 const REQUEST_PATH: &str = "/run/lab/wallet-request.json";
 pub(super) const MEASUREMENTS_PATH: &str = "/run/lab/wallet-measurements.json";
@@ -30,10 +33,11 @@ const ENVIRONMENT: [&str; 4] = [
 /// Recovers the signer of a transaction with eth-account.
 const RECOVER: &str = "import sys; from eth_account import Account; print(Account.recover_transaction(sys.argv[1]))";
 
-/// A client that accepts one image.
+/// A client that accepts one image, or several.
 #[derive(Clone, Debug)]
 pub struct Wallet {
     parent: Parent,
+    measurements: Vec<String>,
     is_in_tunnel: bool,
 }
 
@@ -43,9 +47,20 @@ impl Wallet {
     /// # Errors
     /// As [`Parent::wait_aws`].
     pub fn trusting(parent: Parent, eif: &Path) -> Result<Self> {
+        Self::trusting_any(parent, &[eif])
+    }
+
+    /// As [`Wallet::trusting`], for several images, as during an upgrade.
+    ///
+    /// # Errors
+    /// As [`Wallet::trusting`].
+    pub fn trusting_any(parent: Parent, eifs: &[&Path]) -> Result<Self> {
         parent.wait_aws()?;
-        parent.write(MEASUREMENTS_PATH, &payload::measurements_of(eif)?)?;
-        Ok(Self { parent, is_in_tunnel: false })
+        let measurements = numbered(MEASUREMENTS_PATH, eifs.len());
+        for (path, eif) in measurements.iter().zip(eifs) {
+            parent.write(path, &payload::measurements_of(eif)?)?;
+        }
+        Ok(Self { parent, measurements, is_in_tunnel: false })
     }
 
     /// The same client on the parent, from where it reaches enclaves at their own addresses.
@@ -105,19 +120,33 @@ impl Wallet {
     /// As [`Wallet::sign`].
     pub fn generate_key(&self, url: &str, secret_id: &str) -> Result<String> {
         let what = ["--json", "--secret-id", secret_id, "--aws-ca", WEB_CA_PATH];
-        address_in(&self.run("generate-key", &[&what[..], &enclave(url)].concat())?)
+        address_in(&self.run("generate-key", &[&what[..], &self.enclave(url)].concat())?)
     }
 
-    /// Sets a key policy that decrypts only for enclaves of the accepted image; the policy.
+    /// Sets a key policy that decrypts only for enclaves of the accepted images; the policy.
     ///
     /// # Errors
     /// As [`Parent::set_key_policy`].
     pub fn set_policy(&self) -> Result<String> {
         let who = ["--role", ENCLAVE_ROLE, "--admin", ADMIN_ROLE, "--encryptor", WALLET_ROLE];
-        let what = ["--measurements", MEASUREMENTS_PATH, "--context", CONTEXT, "--allow-generate"];
-        let policy = self.run("policy", &[&what[..], &who].concat())?;
+        let what = ["--context", CONTEXT, "--allow-generate"];
+        let policy = self.run("policy", &[&self.images()[..], &what, &who].concat())?;
         self.parent.set_key_policy(&policy)?;
         Ok(policy)
+    }
+
+    /// Sets a key policy under which a key can be bound to `ledger`, and binds the key at `address` of a secret; the output of `wallet`.
+    ///
+    /// # Errors
+    /// As [`Parent::set_key_policy`]; and `wallet` refuses, or KMS does.
+    pub fn adopt_ledger(&self, secret_id: &str, address: &str, ledger: &str) -> Result<String> {
+        let entry = format!("ledger={ledger}");
+        let who = ["--role", ENCLAVE_ROLE, "--admin", ADMIN_ROLE, "--encryptor", WALLET_ROLE, "--adopter", WALLET_ROLE];
+        let context = ["--context", CONTEXT, "--context", &entry];
+        self.parent.set_key_policy(&self.run("policy", &[&self.images()[..], &context, &who].concat())?)?;
+        let key = ["--secret-id", secret_id, "--replace", address, "--key-arn", KEY_ARN, "--context", CONTEXT];
+        let what = ["--ledger", ledger, "--gone", NOWHERE, "--aws-ca", WEB_CA_PATH];
+        self.run("adopt-ledger", &[&key[..], &what].concat())
     }
 
     /// Verifies the enclave at `url`; the output of `wallet`.
@@ -125,7 +154,7 @@ impl Wallet {
     /// # Errors
     /// The enclave does not prove that it runs the accepted image.
     pub fn verify(&self, url: &str) -> Result<String> {
-        self.run("verify", &enclave(url))
+        self.run("verify", &self.enclave(url))
     }
 
     /// Lets the enclave at `url` sign a transaction; the signed transaction and its hash.
@@ -135,7 +164,7 @@ impl Wallet {
     pub fn sign(&self, url: &str, request: &Value) -> Result<(String, String)> {
         let write = "printf %s \"$1\" >\"$2\"";
         self.parent.output(&["sh", "-c", write, "sh", &request.to_string(), REQUEST_PATH])?;
-        let answer = self.run("sign", &[&[REQUEST_PATH][..], &enclave(url)].concat())?;
+        let answer = self.run("sign", &[&[REQUEST_PATH][..], &self.enclave(url)].concat())?;
         let answer: Value = serde_json::from_str(&answer).with_context(|| format!("read {answer:?}"))?;
         let field = |name: &str| {
             let text = answer.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -153,6 +182,15 @@ impl Wallet {
         Ok(self.parent.output(&python)?.trim().to_owned())
     }
 
+    /// The enclave to ask, and the images that may run there.
+    fn enclave<'a>(&'a self, url: &'a str) -> Vec<&'a str> {
+        [&["--url", url, "--root", ROOT_PATH][..], &self.images()].concat()
+    }
+
+    fn images(&self) -> Vec<&str> {
+        self.measurements.iter().flat_map(|path| ["--measurements", path]).collect()
+    }
+
     fn run(&self, verb: &str, arguments: &[&str]) -> Result<String> {
         let start: &[&str] = if self.is_in_tunnel { &["env"] } else { &["ip", "netns", "exec", "internet", "env"] };
         let words = [start, &ENVIRONMENT, &[WALLET, verb], arguments].concat();
@@ -164,8 +202,4 @@ fn address_in(said: &str) -> Result<String> {
     let said: Value = serde_json::from_str(said).with_context(|| format!("read {said:?}"))?;
     let address = said.get("address").and_then(Value::as_str).with_context(|| format!("no address in {said}"))?;
     Ok(address.to_owned())
-}
-
-fn enclave(url: &str) -> [&str; 6] {
-    ["--url", url, "--measurements", MEASUREMENTS_PATH, "--root", ROOT_PATH]
 }

@@ -1,11 +1,9 @@
-"""What the ledger's test does on the parent: an administrator of the bucket, and clients that race.
+"""An administrator of a ledger's bucket, in the lab's internet.
 
 It prints one line of JSON. TEST ONLY: the key id is nobody's.
 """
 
-import asyncio
 import json
-import ssl
 import sys
 
 import boto3
@@ -73,60 +71,10 @@ def client():
     return boto3.client("s3", endpoint_url=ENDPOINT, verify=CA_PATH, region_name="eu-central-1", **keys)
 
 
-class Enclave:
-    """A connection to a signer, which stays open. Whose it is, other tests verify."""
-
-    def __init__(self, address):
-        self.address = address
-        self.streams = None
-
-    async def sign(self, body):
-        """The status and the answer."""
-        if self.streams is None:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self.streams = await asyncio.open_connection(self.address, 443, ssl=context)
-        reader, writer = self.streams
-        text = json.dumps(body)
-        writer.write(f"POST / HTTP/1.1\r\nHost: signer\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = int(head.split("content-length: ")[1].split("\r\n")[0])
-        return int(head.split(" ")[1]), json.loads(await reader.readexactly(length))
-
-
-async def race(request, first, count, *addresses):
-    """Asks each enclave at once for another payload of the same nonce; what was signed for each nonce."""
-    enclaves = [Enclave(address) for address in addresses]
-    outcomes = []
-    for nonce in range(int(first), int(first) + int(count)):
-        bodies = []
-        for at in range(len(enclaves)):
-            body = json.loads(request)
-            body["transaction_payload"] |= {"nonce": nonce, "value": f"0.0{at + 1}"}
-            bodies.append(body)
-        outcomes.append(await asyncio.gather(*(answer(*pair) for pair in zip(enclaves, bodies, strict=True))))
-    return outcomes
-
-
-async def answer(enclave, body):
-    """What was signed, or the code and the field that refused it. Where S3 takes more than two seconds, asks again."""
-    for _ in range(5):
-        status, said = await enclave.sign(body)
-        if status == 200:
-            return "signed " + said["transaction_hash"]
-        error = {"field": "", **said["error"]}
-        if error["code"] != "ledger_unavailable":
-            break
-    return "{code} {field}".format(**error)
-
-
 def main():
     """One verb and its arguments."""
     verb, *arguments = sys.argv[2:]
-    if verb == "race":
-        said = asyncio.run(race(*arguments))
-    else:
-        said = {function.__name__: function for function in (bucket, copy, hide, put, records, shorten)}[verb](*arguments)
+    said = {function.__name__: function for function in (bucket, copy, hide, put, records, shorten)}[verb](*arguments)
     print(json.dumps(said if said is None or isinstance(said, list) else list(said)))
 
 
