@@ -6,6 +6,7 @@ mod egress;
 mod file;
 mod forward;
 pub(crate) mod lists;
+mod metrics;
 mod path;
 mod remote;
 mod shape;
@@ -22,6 +23,7 @@ pub(crate) use self::egress::{Allowed, Egress, Mode};
 pub(crate) use addresses::{Range, Ranges};
 pub(crate) use forward::Forward;
 pub(crate) use lists::{List, ListId, ListName};
+pub(crate) use metrics::Metrics;
 pub(crate) use remote::Remote;
 pub(crate) use watchdog::Watchdog;
 
@@ -42,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) egress: Egress,
     pub(crate) dns: Dns,
     pub(crate) watchdog: Watchdog,
+    pub(crate) metrics: Metrics,
 }
 
 /// `[wireguard]`: the gateway's own interface.

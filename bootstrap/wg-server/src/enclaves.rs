@@ -94,6 +94,8 @@ pub(crate) struct Enclave {
     pub(crate) candidate: Option<Member>,
     pub(crate) streams: Streams,
     pub(crate) connected_since: Option<SystemTime>,
+    /// How often it opened its control stream.
+    pub(crate) connections: u64,
     /// When the peer is removed, if that is before its proof expires.
     remove_at: Option<Instant>,
     /// The last document was refused. The peer stays until its session expires.
@@ -187,6 +189,7 @@ impl Enclaves {
         let enclave = self.entries.entry(id).or_insert_with(|| Enclave::new(addresses));
         if role == Role::Control {
             enclave.connected_since = Some(now);
+            enclave.connections += 1;
         }
         Ok((enclave.streams.open(role), addresses))
     }
@@ -317,6 +320,7 @@ impl Enclave {
             candidate: None,
             streams: Streams::default(),
             connected_since: None,
+            connections: 0,
             remove_at: None,
             is_refused: false,
         }

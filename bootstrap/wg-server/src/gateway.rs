@@ -73,6 +73,8 @@ struct State {
     preshared_keys: BTreeMap<[u8; 32], Fingerprint>,
     /// Why an enclave's last document was refused, and when.
     refusals: BTreeMap<EnclaveId, (Instant, String)>,
+    /// How many answers of enclaves were refused.
+    refused: u64,
 }
 
 /// An open stream of an enclave, and what its task needs.
@@ -110,6 +112,7 @@ impl Gateway {
             relays: BTreeMap::new(),
             preshared_keys: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            refused: 0,
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -254,6 +257,11 @@ impl Gateway {
         Ok(true)
     }
 
+    /// How many answers of enclaves were refused: a document, or a key.
+    pub(crate) async fn refused(&self) -> u64 {
+        self.shared.state.lock().await.refused
+    }
+
     /// The enclaves whose last document was refused a moment ago, and why.
     pub(crate) async fn refusals(&self) -> Vec<(EnclaveId, String)> {
         let state = self.shared.state.lock().await;
@@ -371,6 +379,7 @@ impl State {
     /// Keeps the reason for the status.
     fn refuse(&mut self, id: EnclaveId, reason: String) -> String {
         self.refusals.insert(id, (Instant::now(), reason.clone()));
+        self.refused += 1;
         reason
     }
 

@@ -30,6 +30,7 @@ mod lease;
 mod listener;
 mod lock;
 mod lookup;
+mod metrics;
 #[cfg(test)]
 mod namespace;
 mod ports;
@@ -140,6 +141,8 @@ enum Verb {
     },
     /// Restarts an enclave's unit when the enclave hangs, until SIGTERM. wg-watchdog.service runs it as root.
     Watch(watchdog::Options),
+    /// Serves the metrics of the running wg-server to Prometheus until SIGTERM. Needs no privileges but wg-server's user.
+    Metrics(metrics::Options),
     /// Prints the claims of a Nitro attestation document and verifies it. Exits with status 1 if it is not valid.
     Attest(attest::Options),
     /// Writes a new private key to a file and prints its public key.
@@ -182,6 +185,7 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Drain { undo: false, wait, runtime_dir } => drain(&runtime_dir, wait),
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
         Verb::Watch(options) => watchdog::run(&options),
+        Verb::Metrics(options) => metrics::run(&options, print),
         Verb::Attest(options) => attest::attest(&options, print),
         Verb::Keygen { path } => keygen(&path),
     }

@@ -2,6 +2,7 @@
 //! the daemon writes one answer.
 
 mod client;
+mod page;
 mod table;
 mod vitals;
 mod watchdog;
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use attestation::Policy;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -33,6 +36,7 @@ use crate::interface::Peer;
 use crate::refused::Refused;
 use crate::watchdog::record;
 pub(crate) use client::{ask, drain, refused, renew, vitals};
+pub(crate) use page::down;
 pub(crate) use vitals::Vitals;
 use watchdog::WatchdogReport;
 
@@ -73,6 +77,8 @@ pub(crate) struct Report {
     /// Packets from enclaves to other name servers than the gateway's. `None` while the firewall cannot be read.
     dropped_questions: Option<u64>,
     egress: EgressReport,
+    /// Answers of enclaves that were refused since wg-server started: a document, or a key.
+    refused_answers: u64,
     /// What wg-server cannot or has not yet repaired. One sentence each, with what to do.
     problems: Vec<String>,
     /// What wg-server has repaired since it started.
@@ -157,7 +163,11 @@ struct EnclaveReport {
     lists: BTreeSet<String>,
     public_key: Option<String>,
     endpoint: Option<SocketAddr>,
+    /// Those of its peer in the kernel.
+    allowed_ips: Vec<IpNet>,
     connected_since: Option<u64>,
+    /// How often it has connected.
+    connections: u64,
     data_stream: bool,
     latest_handshake: Option<u64>,
     /// `None` for a peer that was adopted from an earlier wg-server, until its keys are renewed.
@@ -171,6 +181,8 @@ struct EnclaveReport {
 #[derive(Debug, Serialize, Deserialize)]
 struct AttestedReport {
     module_id: String,
+    /// The file of `attestation.measurements_paths` that names its image.
+    image: Option<String>,
     pcrs: BTreeMap<u8, String>,
     /// SHA-256 of the measured configuration.
     config_sha256: String,
@@ -351,6 +363,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
             resolved: of(&ListId::Every),
             lists: egress.lists.iter().map(list).collect(),
         },
+        refused_answers: gateway.refused().await,
         problems,
         repairs: health.repairs().into_iter().map(|(kind, repairs)| (kind, repairs.into())).collect(),
         forwards: forwards
@@ -359,7 +372,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
             .collect(),
         drain: drain_report(drain).await,
         watchdogs: watchdog_dir.map(record::all).unwrap_or_default().iter().map(WatchdogReport::from).collect(),
-        enclaves: seen.iter().map(|seen| enclave(seen, &peers, &members)).collect(),
+        enclaves: seen.iter().map(|seen| enclave(seen, &peers, &members, &gateway.attestation().policy)).collect(),
     }
 }
 
@@ -396,7 +409,7 @@ impl From<Repairs> for RepairsReport {
     }
 }
 
-fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer], members: &Members) -> EnclaveReport {
+fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer], members: &Members, policy: &Policy) -> EnclaveReport {
     let member = enclave.peer.as_ref();
     let lists = enclave.addresses.all().into_iter().flat_map(|address| members.lists(address));
     let peer = peers.iter().find(|peer| member.is_some_and(|member| member.public_key == peer.public_key));
@@ -413,22 +426,27 @@ fn enclave(Seen { id, enclave, relay }: &Seen, peers: &[Peer], members: &Members
         lists: lists.map(|list| list.to_string()).collect(),
         public_key: member.map(|member| member.public_key.to_string()),
         endpoint: peer.and_then(|peer| peer.endpoint),
+        allowed_ips: peer.map_or_else(Vec::new, |peer| peer.allowed_ips.clone()),
         connected_since: enclave.connected_since.map(unix_seconds),
+        connections: enclave.connections,
         data_stream: enclave.streams.data().is_some(),
         latest_handshake: peer.and_then(|peer| peer.latest_handshake).map(unix_seconds),
-        attested: member.and_then(|member| member.attested.as_deref()).map(AttestedReport::from),
+        attested: member
+            .and_then(|member| member.attested.as_deref())
+            .map(|attested| AttestedReport::of(attested, policy)),
         received_bytes: peer.map_or(0, |peer| peer.rx_bytes),
         sent_bytes: peer.map_or(0, |peer| peer.tx_bytes),
         relay: relay.as_ref().map(|relay| RelayReport::from(relay.counters())).unwrap_or_default(),
     }
 }
 
-impl From<&Attested> for AttestedReport {
-    fn from(attested: &Attested) -> Self {
+impl AttestedReport {
+    fn of(attested: &Attested, policy: &Policy) -> Self {
         let Attested { claims, binding, document, at } = attested;
         let pcrs = claims.pcrs.iter().filter(|(_, pcr)| !pcr.is_zero());
         Self {
             module_id: claims.module_id.clone(),
+            image: policy.label(claims).map(str::to_owned),
             pcrs: pcrs.map(|(index, pcr)| (*index, pcr.to_string())).collect(),
             config_sha256: const_hex::encode(binding.config),
             at: unix_seconds(*at),

@@ -13,6 +13,7 @@ use super::attestation::AttestationTable;
 use super::egress::EgressTable;
 use super::forward::{self, ForwardTable};
 use super::lists;
+use super::metrics::MetricsTable;
 use super::path::absolute;
 use super::remote::RemoteTable;
 use super::watchdog::WatchdogTable;
@@ -37,6 +38,8 @@ pub(super) struct File {
     dns: DnsTable,
     #[serde(default)]
     watchdog: WatchdogTable,
+    #[serde(default)]
+    metrics: MetricsTable,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +106,7 @@ impl File {
         lists::ensure_possible(&egress.lists, &attestation, remote.as_ref())?;
         let dns = self.dns.check(&wireguard.addresses)?;
         let watchdog = self.watchdog.check()?;
+        let metrics = self.metrics.check(&wireguard.addresses)?;
         ensure!(
             nat.uplink.as_ref() != Some(&wireguard.interface),
             "nat.uplink: {} is the WireGuard interface itself, expected the interface of the default route, like \"eth0\"",
@@ -125,6 +129,7 @@ impl File {
             egress,
             dns,
             watchdog,
+            metrics,
         })
     }
 }

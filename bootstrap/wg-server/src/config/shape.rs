@@ -70,6 +70,8 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("dns.named_path", Kind::Path, "\"/usr/sbin/named\""),
     ("dns.user", Kind::Text, "\"bind\""),
     ("dns.named_socket_path", Kind::Path, "\"/run/wg-named/socket\""),
+    ("metrics", Kind::Table, "[metrics]"),
+    ("metrics.listen", Kind::Text, "\"127.0.0.1:9586\""),
     ("watchdog", Kind::Table, "[watchdog]"),
     ("watchdog.interval", Kind::Duration, "\"10s\""),
     ("watchdog.tunnel_within", Kind::Duration, "\"1m\""),
@@ -172,7 +174,9 @@ mod tests {
         let list = "name = \"a\"\nnames = [\"a.example\"]\ncids = [16]".parse::<Table>().unwrap();
         let lists: Value = vec![Value::from(list)].into();
         file.insert("egress".to_owned(), Table::from_iter([("lists".to_owned(), lists)]).into());
-        file.insert("watchdog".to_owned(), Table::new().into());
+        for name in ["metrics", "watchdog"] {
+            file.insert(name.to_owned(), Table::new().into());
+        }
         let (above, key) = path.rsplit_once('.').unwrap_or(("", path));
         let inner = above.split('.').filter(|name| !name.is_empty()).fold(&mut file, |table, name| {
             let inner = table.get_mut(name).unwrap();

@@ -53,6 +53,17 @@ fn every_invalid_value_is_refused_with_what_is_expected() {
         ("[\"198.51.100.53\"]", "[]", "dns.forwarders: empty"),
         ("\"198.51.100.53\"", "\"dns.test\"", "dns.forwarders: \"dns.test\", expected an address"),
         ("\"198.51.100.53\"", "\"203.0.113.1\"", "is in the enclaves' own network"),
+        (
+            "[egress]",
+            "[metrics]\nlisten = \"localhost:1\"\n[egress]",
+            "metrics.listen: \"localhost:1\", expected an address",
+        ),
+        ("[egress]", "[metrics]\nlisten = \"127.0.0.1:0\"\n[egress]", "metrics.listen: 0 is not a port"),
+        (
+            "[egress]",
+            "[metrics]\nlisten = \"203.0.113.1:9586\"\n[egress]",
+            "metrics.listen: 203.0.113.1 is in the enclaves' own",
+        ),
     ] {
         let error = error(from, to);
         assert!(error.contains(expected), "{to}: {error}");

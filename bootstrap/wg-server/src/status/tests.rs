@@ -20,6 +20,7 @@ fn report() -> Report {
             }],
             lists: Vec::new(),
         },
+        refused_answers: 6,
         problems: vec!["a thing is wrong: mend it".to_owned()],
         repairs: [(Kind::Firewall, RepairsReport { count: 2, last: Some(0) }), (Kind::Peer, RepairsReport::default())]
             .into(),
@@ -37,11 +38,14 @@ fn report() -> Report {
             lists: BTreeSet::new(),
             public_key: Some("theirs".to_owned()),
             endpoint: Some("127.0.0.1:40000".parse().unwrap()),
+            allowed_ips: vec!["203.0.113.2/32".parse().unwrap(), "fd3b::2/128".parse().unwrap()],
             connected_since: None,
+            connections: 2,
             data_stream: true,
             latest_handshake: None,
             attested: Some(AttestedReport {
                 module_id: "i-0123-enc4567".to_owned(),
+                image: Some("/etc/wg-server/measurements.json".to_owned()),
                 pcrs: [(0, "aa".to_owned()), (2, "bb".to_owned())].into(),
                 config_sha256: "cc".to_owned(),
                 at: 0,
@@ -77,6 +81,51 @@ fn the_table_names_what_an_operator_looks_for() {
         "  problem: a thing is wrong: mend it\n",
     ] {
         assert!(table.contains(line), "{line:?} in {table}");
+    }
+}
+
+#[test]
+fn the_page_has_wireguards_metrics_by_their_usual_names_and_what_only_wg_server_knows() {
+    let page = report().page();
+    let peer =
+        r#"{allowed_ips="203.0.113.2/32,fd3b::2/128",friendly_name="enclave@16",interface="wg0",public_key="theirs"}"#;
+    let image = r#"{config_sha256="cc",enclave="16",image="/etc/wg-server/measurements.json",pcr0="aa"}"#;
+    for line in [
+        format!("wireguard_received_bytes_total{peer} 1"),
+        format!("wireguard_sent_bytes_total{peer} 2"),
+        format!("wireguard_latest_handshake_seconds{peer} 0"),
+        format!("wg_server_enclave_image_info{image} 1"),
+        r#"wg_server_enclave_state{enclave="16",state="peer"} 1"#.to_owned(),
+        r#"wg_server_enclave_state{enclave="16",state="away"} 0"#.to_owned(),
+        r#"wg_server_enclave_connections_total{enclave="16"} 2"#.to_owned(),
+        r#"wg_server_enclave_proof_timestamp_seconds{enclave="16"} 0"#.to_owned(),
+        r#"wg_server_relay_dropped_datagrams_total{cause="queue_full",enclave="16"} 3"#.to_owned(),
+        r#"wg_server_forward_up{port="443",to="203.0.113.2:8443"} 1"#.to_owned(),
+        r#"wg_server_forward_up{port="444",to="203.0.113.3:8443"} 0"#.to_owned(),
+        r#"wg_server_repairs_total{kind="firewall"} 2"#.to_owned(),
+        "wg_server_dns_dropped_packets_total 4".to_owned(),
+        "wg_server_egress_unlisted_packets_total 5".to_owned(),
+        "wg_server_refused_answers_total 6".to_owned(),
+        "wg_server_named_up 1".to_owned(),
+        "wg_server_problems 1".to_owned(),
+        "wg_server_draining 1".to_owned(),
+        "wg_server_up 1".to_owned(),
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line} in {page}");
+    }
+    let mut other = report();
+    other.enclaves[0].via = Some("192.0.2.5".parse().unwrap());
+    other.enclaves[0].public_key = None;
+    other.unknown();
+    let page = other.page();
+    assert!(page.contains(r#"{enclave="192.0.2.5/16",state="peer"} 1"#), "{page}");
+    assert!(!page.contains("wireguard_") && !page.contains("_packets_total"), "what is not known is not zero: {page}");
+}
+
+impl Report {
+    /// As while the firewall cannot be read.
+    fn unknown(&mut self) {
+        (self.dropped_questions, self.egress.unlisted) = (None, None);
     }
 }
 

@@ -63,6 +63,25 @@ impl WatchdogReport {
     }
 }
 
+/// For the page of metrics.
+impl WatchdogReport {
+    pub(super) fn enclave(&self) -> String {
+        self.cid.to_string()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts.len().try_into().unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn gave_up(&self) -> bool {
+        self.gave_up.is_some()
+    }
+}
+
 impl Display for WatchdogReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { cid, unit, suspects, excuse, ready, restarts, ends, gave_up, .. } = self;
