@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 table=
 running= # the present stage, its start, and the processor time before it
 since=0
-unit_tests= # the process that runs them, until it is waited for
-unit_log=
+declare -A beside=() # processes that run beside the stages, by name, until they are waited for
+declare -A logs=()
 cpu_before=0
 
 # stage NAME COMMAND ARGUMENTS: one row of the table.
@@ -40,7 +40,7 @@ cpu_seconds() {
 
 print_table() {
     # A stage before them failed.
-    [ -z "$unit_tests" ] || kill "$unit_tests" 2>/dev/null || true
+    [ ${#beside[@]} -eq 0 ] || kill "${beside[@]}" 2>/dev/null || true
     [ -z "$running" ] || end_stage failed
     add_row total "$SECONDS" "$(cpu_seconds $$)"
     printf '\n%-13s %7s %9s\n%s' stage time processor "$table" >&2
@@ -63,32 +63,36 @@ python_environments() {
     bootstrap/clients/environment.sh
 }
 
-# The tests in the machines wait for a third of their time. The unit tests use that time, with a lower priority.
-start_unit_tests() {
-    unit_log=$(mktemp)
-    nice cargo test --locked --release --workspace >"$unit_log" 2>&1 &
-    unit_tests=$!
+# start NAME COMMAND ARGUMENTS: begins what needs no machines. The tests in the machines wait for a third of their time; what runs
+# beside them uses that time, with a lower priority.
+start() {
+    local name=$1
+    shift
+    logs[$name]=$(mktemp)
+    nice "$@" >"${logs[$name]}" 2>&1 &
+    beside[$name]=$!
 }
 
-# Waits for them, and shows what they printed.
-finish_unit_tests() {
+# finish NAME: waits for it, and shows what it printed.
+finish() {
     local status=0
-    wait "$unit_tests" || status=$?
-    unit_tests=
-    cat "$unit_log"
-    rm -f "$unit_log"
+    wait "${beside[$1]}" || status=$?
+    unset "beside[$1]"
+    cat "${logs[$1]}"
+    rm -f "${logs[$1]}"
     return "$status"
 }
 
 stage packages bootstrap/make/setup.sh --packages
 stage build build
 stage check bootstrap/make/check.sh
-stage aws bootstrap/aws/test.sh
 stage compile-tests cargo test --locked --release --workspace --no-run
 stage typed-data bootstrap/clients/typed-data/run.sh
 stage debian-12 bootstrap/lab/debian-12/test.sh
-start_unit_tests
+start unit-tests cargo test --locked --release --workspace
+start aws bootstrap/aws/test.sh
 # One test at a time: two cores are too few for the VMs of two labs.
 stage machines cargo test --locked --release --workspace --test machines -- --test-threads=1
-stage unit-tests finish_unit_tests
+stage unit-tests finish unit-tests
+stage aws finish aws
 stage aws.md bootstrap/aws/tests/walk_through.sh
