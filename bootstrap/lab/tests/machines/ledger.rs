@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 const LEDGER: SharedLedger = SharedLedger { bucket: "lab-ledger", secret: "test/ledger" };
 /// The published key's.
 const KEY_ADDRESS: &str = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23";
-const RACES: usize = 500;
+/// `orchestrator/tests/fleet` has five times as many, natively.
+const RACES: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn fail(parent: &Parent, faults: Option<&str>) {
