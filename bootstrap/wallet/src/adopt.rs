@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ethereum::address::Address;
 use kms::{KeyArn, read_ciphertext};
 use serde_json::json;
 use tokio::time::sleep;
-use wallet::aws::{Aws, EncryptionContext, Entry, KeyName, LedgerName};
+use wallet::aws::{Aws, EncryptionContext, Entry, KeyName, LEDGER, LedgerName, Stored};
 use wallet::enclave::{EnclaveError, EnclaveUrl, Unverified};
 use wallet::key_policy::{Finding, Way, audit};
 use wallet::tls::ClientIdentity;
@@ -55,7 +56,7 @@ pub(crate) struct Options {
     never_opened: bool,
     #[command(flatten)]
     client: ClientOptions,
-    /// An enclave with the ledger may answer in place of one that has ended.
+    // An enclave with the ledger may answer in place of one that has ended.
     #[command(flatten)]
     trust: TrustOptions,
     /// The endpoint of KMS, https://HOST or https://HOST:PORT. Default: that of the key's region.
@@ -86,14 +87,16 @@ impl Options {
         let bind = |ciphertext| aws.bind_anew(ciphertext, &key_arn, [&old, &new]);
         match (secret_id, replace, encrypted_key) {
             (Some(secret_id), Some(replace), _) => {
-                let said = in_secret(&aws, &secret_id, &replace, bind).await?;
+                let (address, stored) = in_secret(&aws, &secret_id, &replace, bind).await?;
+                let Stored { arn, version_id, label, .. } = stored;
                 let next = "put the key policy again without its --adopter, and start the enclaves with the ledger";
                 match self.json {
-                    true => say(json!({ "ledger": ledger.to_string(), "secret_id": said.arn, "address": said.address,
-                        "version_id": said.version_id, "label": said.label })),
+                    true => say(json!({
+                        "ledger": ledger.to_string(), "secret_id": arn, "address": address.to_string(), "version_id": version_id,
+                        "label": label
+                    })),
                     false => say(format_args!(
-                        "address: {}\nledger: {ledger}\nsecret: {}\nversion: {}\nlabel: {}\nnext: {next}",
-                        said.address, said.arn, said.version_id, said.label
+                        "address: {address}\nledger: {ledger}\nsecret: {arn}\nversion: {version_id}\nlabel: {label}\nnext: {next}"
                     )),
                 }
             }
@@ -111,20 +114,13 @@ impl Options {
     }
 }
 
-/// A key in its secret, once it is bound.
-struct Bound {
-    arn: String,
-    address: String,
-    version_id: String,
-    label: String,
-}
-
+/// Binds the current key of a secret, and makes it the current one; its address.
 async fn in_secret<F: Future<Output = Result<Vec<u8>>>>(
     aws: &Aws,
     secret_id: &str,
     replace: &KeyName,
     bind: impl FnOnce(Vec<u8>) -> F,
-) -> Result<Bound> {
+) -> Result<(Address, Stored)> {
     let place = aws.place(secret_id, Some(replace)).await?;
     let (name, version_id) = place.replaced().with_context(|| format!("secret {secret_id:?} has no key"))?;
     let KeyName::Address(address) = name else {
@@ -141,7 +137,7 @@ async fn in_secret<F: Future<Output = Result<Vec<u8>>>>(
         stored.version_id
     );
     let stored = aws.store(&place, &address, &bind(ciphertext).await?).await?;
-    Ok(Bound { arn: stored.arn, address: address.to_string(), version_id: stored.version_id, label: stored.label })
+    Ok((address, stored))
 }
 
 /// Whether only enclaves with the ledger can open the key.
@@ -151,7 +147,7 @@ fn check_policy(policy: &str, ledger: &LedgerName) -> Result<()> {
         let Finding { way, action, context, .. } = &finding;
         match way {
             Way::Attested(_) => {
-                let bound = context.get("ledger").map(Vec::as_slice);
+                let bound = context.get(LEDGER).map(Vec::as_slice);
                 ensure!(
                     bound == Some(&[ledger.to_string()]),
                     "{finding}: an image without the ledger could open the key again, expected ledger={ledger}. Put the policy of \

@@ -25,7 +25,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-pub use context::{ContextError, EncryptionContext, Entry, LedgerName};
+pub use context::{ContextError, EncryptionContext, Entry, LEDGER, LedgerName};
 pub use secrets::{Place, Stored};
 pub use versions::{Conflict, KeyName, KeyNameError};
 

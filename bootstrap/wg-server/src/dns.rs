@@ -33,7 +33,7 @@ pub(crate) use allow_list::{AllowList, MAX_NAMES, Name};
 pub(crate) use allow_lists::AllowLists;
 pub(crate) use forwarder::{Forwarder, Reasons};
 pub(crate) use resolution::fault;
-pub(crate) use supervisor::Named;
+pub(crate) use supervisor::{Named, Phase};
 
 /// named's errors before it has read its configuration.
 const START_LOG: &str = "start.log";

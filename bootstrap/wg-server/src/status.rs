@@ -74,6 +74,8 @@ pub(crate) struct Report {
     /// The root that documents are verified against.
     trust_root: String,
     named: String,
+    /// Whether named answers.
+    is_named_up: bool,
     /// Packets from enclaves to other name servers than the gateway's. `None` while the firewall cannot be read.
     dropped_questions: Option<u64>,
     egress: EgressReport,
@@ -355,6 +357,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         public_key: gateway.public_key().to_string(),
         trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
+        is_named_up: named.phase == dns::Phase::Running,
         dropped_questions,
         egress: EgressReport {
             is_enforced: egress.mode == Mode::Enforce,

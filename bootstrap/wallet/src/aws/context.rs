@@ -8,7 +8,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 /// The entry that names the ledger. The signer adds it to `kms.encryption_context` by itself.
-const LEDGER: &str = "ledger";
+pub const LEDGER: &str = "ledger";
 
 /// At least one name with its value. The enclave's measured `kms.encryption_context` must be the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -7,12 +7,9 @@ use serde_json::{Value, json};
 use crate::cloud::{Cloud, KEY_ARN, OTHER_ARN, Twist, ciphertext};
 use crate::command::{Host, Said, aws_flags, line};
 use crate::enclave::Enclave;
-use crate::{ADDRESS, KEY};
+use crate::{ADDRESS, ADMIN, KEY, LAMBDA, ROLE};
 
-const ADMIN: &str = "arn:aws:iam::111122223333:role/KeyAdmin";
 const ADOPTER: &str = "arn:aws:iam::111122223333:role/KeyAdopter";
-const LAMBDA: &str = "arn:aws:iam::111122223333:role/WalletLambda";
-const ROLE: &str = "arn:aws:iam::111122223333:role/EnclaveInstance";
 const LEDGER: &str = "ledger=111122223333/example-ledger";
 const WHO: [&str; 10] = [
     "--role",

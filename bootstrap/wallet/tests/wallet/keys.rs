@@ -10,11 +10,7 @@ use serde_json::{Value, json};
 use crate::cloud::{Cloud, Twist};
 use crate::command::{Host, Said, enclave_flags, line, secrets_flags};
 use crate::enclave::{Enclave, Identity, SIGNED};
-use crate::{ADDRESS, KEY};
-
-const ADMIN: &str = "arn:aws:iam::111122223333:role/KeyAdmin";
-const LAMBDA: &str = "arn:aws:iam::111122223333:role/WalletLambda";
-const ROLE: &str = "arn:aws:iam::111122223333:role/EnclaveInstance";
+use crate::{ADDRESS, ADMIN, KEY, LAMBDA, ROLE};
 
 async fn impostor() -> Enclave {
     let (genuine, middle) = (Identity::new(), Identity::new());

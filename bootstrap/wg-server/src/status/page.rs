@@ -20,7 +20,7 @@ impl Report {
         let page = Page::default();
         page.gauge("wg_server_up", "1 if wg-server answers.", &[], [(vec![], 1)]);
         page.gauge("wg_server_uptime_seconds", "Since wg-server started.", &[], [(vec![], self.uptime)]);
-        page.gauge("wg_server_named_up", "1 if named answers.", &[], [(vec![], u64::from(self.named == "running"))]);
+        page.gauge("wg_server_named_up", "1 if named answers.", &[], [(vec![], u64::from(self.is_named_up))]);
         page.gauge(
             "wg_server_problems",
             "Problems that status shows.",

@@ -7,7 +7,8 @@ fn report() -> Report {
         interface: "wg0".to_owned(),
         public_key: "own".to_owned(),
         trust_root: "a root".to_owned(),
-        named: "running".to_owned(),
+        named: "running; AppArmor may stop it".to_owned(),
+        is_named_up: true,
         dropped_questions: Some(4),
         egress: EgressReport {
             is_enforced: true,
