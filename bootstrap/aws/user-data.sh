@@ -54,10 +54,11 @@ set_up() {
     verify_image
     systemctl daemon-reload
     # They start at each boot, even if this one fails.
-    systemctl enable nitro-enclaves-allocator.service wg-server.service wg-metrics.service enclave.service wg-watchdog.service
+    systemctl enable nitro-enclaves-allocator.service wg-{server,metrics,logs}.service enclave.service wg-watchdog.service
     start nitro-enclaves-allocator.service
     start wg-server.service
     start wg-metrics.service
+    start wg-logs.service
     start enclave.service
     await_peer
     await_answer
@@ -254,7 +255,7 @@ install_wg_server() {
         "$wg_server" keygen "$etc/private.key"
         chown wg-server: "$etc/private.key"
     fi
-    install -D --mode=0644 --target-directory="$root/etc/systemd/system" "$work_dir"/wg-{server,named,metrics}.service
+    install -D --mode=0644 --target-directory="$root/etc/systemd/system" "$work_dir"/wg-{server,named,metrics,logs}.service
 }
 
 install_enclave() {

@@ -5,6 +5,7 @@ mod heartbeat;
 mod mounts;
 mod vsock;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub(crate) struct Booted {
     pub(crate) clock: Clock,
     pub(crate) nsm: Nsm,
     pub(crate) cid: Cid,
+    /// The relay's end of the log, unless the log stays in the enclave.
+    pub(crate) log: Option<OwnedFd>,
 }
 
 /// Runs all boot steps in order.
@@ -35,7 +38,7 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
     // Until the console step, standard error is the console that the kernel opened for init, if it has one.
     console::log();
     step("mounts", mounts::mount_all)?;
-    step("console", console::open)?;
+    let log = step("console", console::open)?;
     let nsm = step("nsm", || runtime.block_on(Nsm::open_and_seed()))?;
     let cid = step("vsock", vsock::check)?;
     step("heartbeat", || runtime.block_on(heartbeat::beat()))?;
@@ -45,7 +48,8 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Booted> {
         Ok(config)
     })?;
     let clock = step("clock", Clock::find)?;
-    Ok(Booted { config, clock, nsm, cid })
+    let log = config.logs.to_parent.then_some(log);
+    Ok(Booted { config, clock, nsm, cid, log })
 }
 
 /// Runs one boot step and logs how long it took.

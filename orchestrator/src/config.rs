@@ -58,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) rules: Rules,
     /// What the resolver answers.
     pub(crate) lookups: Vec<Lookups>,
+    pub(crate) logs: Logs,
 }
 
 /// wg0 and the networks behind it.
@@ -69,6 +70,14 @@ pub(crate) struct Tunnel {
     pub(crate) mtu: u16,
     pub(crate) default_route_mtu: u16,
     pub(crate) persistent_keepalive: Duration,
+}
+
+/// What leaves of the console's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Logs {
+    /// Whether the parent gets them.
+    pub(crate) to_parent: bool,
 }
 
 /// The connectivity probe on the console.
@@ -116,7 +125,9 @@ impl Config {
             signing.check_services(services)?;
         }
         let (rules, lookups) = egress::rules(&tunnel, &name_servers, &probe, signing.as_ref(), services, &file.egress)?;
-        Ok(Self { digest: sha256(text.as_bytes()), tunnel, name_servers, probe, signing, services, rules, lookups })
+        let digest = sha256(text.as_bytes());
+        let logs = file.logs.unwrap_or(Logs { to_parent: true });
+        Ok(Self { digest, tunnel, name_servers, probe, signing, services, rules, lookups, logs })
     }
 
     /// The name servers that a process may query: the resolver, or all of `dns.servers` for a process without limits.
@@ -165,6 +176,7 @@ struct File {
     services: Vec<ServiceTable>,
     #[serde(default)]
     egress: BTreeMap<String, Vec<String>>,
+    logs: Option<Logs>,
 }
 
 #[derive(Deserialize)]

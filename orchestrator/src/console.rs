@@ -1,8 +1,11 @@
-//! The console, an operator's only view into the enclave. One that is slow or gone must never block or kill a writer.
+//! The console, and the log of its lines that the relay sends to the parent: an operator's only views into the enclave. One that
+//! is slow or gone must never block or kill a writer.
+
+mod log_link;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,8 +19,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
+use tunnel::log::Level as LogLevel;
 
-use crate::sys;
+use crate::{link, sys};
+use log_link::LogLink;
+
+pub(crate) use log_link::inherit;
 
 const CONSOLE_PATH: &str = "/dev/console";
 
@@ -27,47 +34,74 @@ const WRITE_TIMEOUT_MILLIS: u16 = 100;
 /// How long [`drain`] waits.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Makes /dev/console the standard output and error of this process and its children.
+/// Makes /dev/console the standard error of this process and its children, and the log their standard output. Returns the log's
+/// other end, for the relay.
 ///
-/// It is non-blocking: a console that nobody reads loses lines, but does not stop the machine.
-pub(crate) fn open() -> Result<()> {
+/// Both are non-blocking: a console or a relay that does not read loses lines, but does not stop the machine.
+pub(crate) fn open() -> Result<OwnedFd> {
     let adopt = || -> io::Result<()> {
         let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
         let console = OpenOptions::new().write(true).custom_flags(flags).open(CONSOLE_PATH)?;
-        nix::unistd::dup2_stdout(&console)?;
-        nix::unistd::dup2_stderr(&console)?;
-        Ok(())
+        Ok(nix::unistd::dup2_stderr(&console)?)
     };
-    adopt().context(CONSOLE_PATH)
+    adopt().context(CONSOLE_PATH)?;
+    let link = || -> io::Result<OwnedFd> {
+        let (ours, theirs) = link::pair()?;
+        nix::unistd::dup2_stdout(&ours)?;
+        Ok(theirs)
+    };
+    let relays = link().context("the link to the relay, for the log")?;
+    inherit();
+    Ok(relays)
 }
 
-/// Sends this process's `tracing` events to the console, with the kernel's format of timestamps.
+/// Sends this process's `tracing` events to the console, with the kernel's format of timestamps, and to the log.
 pub(crate) fn log() {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Console)
         .with_timer(SinceBoot)
         .with_ansi(false)
         .with_target(false);
+    // Time and level have fields of their own in it.
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(LogLink)
+        .without_time()
+        .with_level(false)
+        .with_ansi(false)
+        .with_target(false);
     // The library of the resolver has two lines for each query.
     let filter = Targets::new().with_default(Level::INFO).with_target("hickory_server", Level::WARN);
-    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    let subscriber = tracing_subscriber::registry().with(lines).with(log).with(filter);
     // A second call, which only tests make, keeps the first subscriber.
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
 /// Writes text without a timestamp.
 pub(crate) fn print(text: &str) {
+    print_at(LogLevel::Info, text);
+}
+
+/// Writes the reason why a process ends.
+pub(crate) fn print_error(text: &str) {
+    print_at(LogLevel::Error, text);
+}
+
+fn print_at(level: LogLevel, text: &str) {
     drop(Console.write_all(text.as_bytes()));
+    log_link::send(level, text);
 }
 
 /// Waits until the written bytes have left the machine, for at most [`DRAIN`].
 pub(crate) fn drain() {
     let deadline = Instant::now() + DRAIN;
-    while Instant::now() < deadline && sys::unsent(io::stderr().as_fd()).is_ok_and(|bytes| bytes > 0) {
+    let has_unsent = |end: &dyn Fn() -> io::Result<i32>| end().is_ok_and(|bytes| bytes > 0);
+    while Instant::now() < deadline
+        && (has_unsent(&|| sys::unsent(io::stderr().as_fd())) || has_unsent(&|| sys::unsent(io::stdout().as_fd())))
+    {
         thread::sleep(Duration::from_millis(2));
     }
-    // The count excludes the UART's FIFO of 16 bytes.
-    thread::sleep(Duration::from_millis(5));
+    // The counts exclude the UART's FIFO of 16 bytes, and what the relay has read and not sent.
+    thread::sleep(Duration::from_millis(20));
 }
 
 /// Time since the kernel started, including suspended time.

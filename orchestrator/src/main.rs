@@ -79,6 +79,7 @@ fn init() -> Result<Infallible> {
 
 /// Runs one of PID 1's child processes. PID 1 decides whether to start it again when it exits.
 fn serve(role: Role) -> ExitCode {
+    console::inherit();
     console::log();
     power::guard_role(role);
     let result = match role {

@@ -22,7 +22,7 @@ pub(crate) fn guard() {
 
 /// Prints the reason and reboots, which ends the enclave on Nitro.
 pub(crate) fn down(reason: &str) -> ! {
-    console::print(&format!("{reason}\n"));
+    console::print_error(&format!("{reason}\n"));
     console::drain();
     loop {
         // Returns only without CAP_SYS_BOOT. PID 1 must not exit even then.
@@ -34,6 +34,6 @@ pub(crate) fn down(reason: &str) -> ! {
 /// Prints a panic of a child process on one line. The process then aborts, and PID 1 reaps it.
 pub(crate) fn guard_role(role: Role) {
     panic::set_hook(Box::new(move |info| {
-        console::print(&format!("{role}: {}\n", info.to_string().replace('\n', " ")));
+        console::print_error(&format!("{role}: {}\n", info.to_string().replace('\n', " ")));
     }));
 }

@@ -6,7 +6,7 @@ mod policy;
 mod reaper;
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +59,8 @@ pub(crate) struct Supervisor {
     clock: Clock,
     services: &'static [Service],
     has_signer: bool,
+    /// The relay's end of the log, which outlives each relay.
+    log: Option<OwnedFd>,
     watch: Watch,
     relay: Option<ChildLink>,
     signer: Option<ChildLink>,
@@ -77,13 +79,14 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(booted: Booted, network: Network) -> Self {
-        let Booted { config, clock, nsm, cid } = booted;
+        let Booted { config, clock, nsm, cid, log } = booted;
         Self {
             network,
             services: config.services,
             has_signer: config.signing.is_some(),
             key_exchange: KeyExchange::new(config, nsm, cid),
             clock,
+            log,
             watch: Watch::default(),
             relay: None,
             signer: None,
@@ -174,7 +177,8 @@ impl Supervisor {
 
     fn start_relay(&mut self) -> Result<()> {
         let (ours, theirs) = link::pair().context("the link to the relay")?;
-        let descriptors = [theirs.as_fd(), self.network.relay_socket.as_fd()];
+        let mut descriptors = vec![theirs.as_fd(), self.network.relay_socket.as_fd()];
+        descriptors.extend(self.log.as_ref().map(AsFd::as_fd));
         let pid = Role::Relay.start(Some(self.network.relay_namespace.as_fd()), &descriptors)?;
         self.add(Child::Role(Role::Relay), pid);
         self.relay = Some(ChildLink::new(Role::Relay, pid, ours).context("the link to the relay")?);

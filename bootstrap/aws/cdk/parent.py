@@ -44,6 +44,7 @@ def deliveries(settings: Settings, image: Image, work_dir: Path) -> list[Deliver
         "wg-server.service": AWS_DIR / "systemd/wg-server.service",
         "wg-named.service": AWS_DIR / "systemd/wg-named.service",
         "enclave.service": AWS_DIR / "systemd/enclave.service",
+        "wg-logs.service": AWS_DIR / "systemd/wg-logs.service",
         "wg-metrics.service": AWS_DIR / "systemd/wg-metrics.service",
         "wg-watchdog.service": AWS_DIR / "systemd/wg-watchdog.service",
         "instance-unhealthy.service": AWS_DIR / "systemd/instance-unhealthy.service",

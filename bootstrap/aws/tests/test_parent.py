@@ -151,7 +151,8 @@ class FirstBoot(unittest.TestCase):
         # Docker comes with the last of the packages, and may not start before it is masked.
         packages = "dnf install --assumeyes bind nftables aws-nitro-enclaves-cli"
         self.assertEqual(self.calls[:2], ["systemctl mask --now docker.service docker.socket", packages])
-        units = ["nitro-enclaves-allocator.service", "wg-server.service", "wg-metrics.service", "enclave.service"]
+        wg = ["wg-server.service", "wg-metrics.service", "wg-logs.service"]
+        units = ["nitro-enclaves-allocator.service", *wg, "enclave.service"]
         units.append("wg-watchdog.service")
         started = ["daemon-reload", f"enable {' '.join(units)}", *(f"start {unit}" for unit in units)]
         self.assertEqual(self.started(), [f"systemctl {words}" for words in started])
@@ -166,6 +167,7 @@ class FirstBoot(unittest.TestCase):
                 "etc/nitro_enclaves/allocator.yaml": 0o644,
                 "etc/systemd/system/enclave.service": 0o644,
                 "etc/systemd/system/instance-unhealthy.service": 0o644,
+                "etc/systemd/system/wg-logs.service": 0o644,
                 "etc/systemd/system/wg-metrics.service": 0o644,
                 "etc/systemd/system/wg-named.service": 0o644,
                 "etc/systemd/system/wg-server.service": 0o644,
@@ -313,7 +315,7 @@ The log is "/var/log/nitro_enclaves/err.log"
 
     def test_the_units_have_a_low_exposure_in_systemd_analyze(self) -> None:
         # RootDirectory, the host's network and the capabilities above are what is left of wg-server's.
-        others = (("wallet-proxy", 15), ("wg-watchdog", 20), ("instance-unhealthy", 15), ("wg-metrics", 15))
+        others = (("wallet-proxy", 15), ("wg-watchdog", 20), ("instance-unhealthy", 15), ("wg-metrics", 15), ("wg-logs", 15))
         for unit, tenths in (("wg-server", 20), ("wg-named", 20), ("enclave", 20), *others):
             command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={tenths}"]
             path = ROOT / f"bootstrap/aws/systemd/{unit}.service"

@@ -67,7 +67,7 @@ sys.stdin.read()
 
 # Removes what user data leaves behind: a new instance does not have it.
 CLEAR = f"""
-systemctl disable --quiet --now wg-watchdog.service enclave.service wg-metrics.service wg-server.service \
+systemctl disable --quiet --now wg-watchdog.service enclave.service wg-logs.service wg-metrics.service wg-server.service \
     nitro-enclaves-allocator.service
 systemctl stop wg-named.service
 userdel wg-named
@@ -77,7 +77,7 @@ find /etc/wg-server -type f ! -path {ROOT_CA} -delete
 rm -rf /etc/enclave /etc/nitro_enclaves /usr/local/bin/wg-server /usr/local/lib/enclave {SIGNAL} \
     /var/lib/wg-server /var/log/wg-server /etc/systemd/system/enclave.service /etc/systemd/system/wg-server.service \
     /etc/systemd/system/wg-named.service /etc/systemd/system/wg-watchdog.service /run/wg-watchdog \
-    /etc/systemd/system/wg-metrics.service \
+    /etc/systemd/system/wg-logs.service /etc/systemd/system/wg-metrics.service \
     /etc/systemd/system/instance-unhealthy.service /usr/local/bin/instance-unhealthy
 systemctl daemon-reload
 """

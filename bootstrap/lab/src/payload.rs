@@ -144,6 +144,7 @@ fn append_units(tar: &mut Builder<File>, project: &Project, is_installed: bool) 
         Some(Shipped {
             wg_server: read("wg-server.service")?,
             wg_named: read("wg-named.service")?,
+            wg_logs: read("wg-logs.service")?,
             wg_metrics: read("wg-metrics.service")?,
             enclave: read("enclave.service")?,
             wg_watchdog: read("wg-watchdog.service")?,

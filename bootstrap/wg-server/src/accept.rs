@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tunnel::port::Cid;
-use tunnel::preface::Role;
 use tunnel::vsock::{Listener, Stream};
 
 use limit::Limit;
@@ -45,7 +44,8 @@ impl Acceptor for Listener {
 }
 
 /// Serves every connection until `stop`, and then ends those that are left.
-pub(crate) async fn each<A, S, F>(acceptor: &A, role: Role, stop: &CancellationToken, serve: S)
+/// `role` says for the log what they carry.
+pub(crate) async fn each<A, S, F>(acceptor: &A, role: impl Debug, stop: &CancellationToken, serve: S)
 where
     A: Acceptor,
     S: Fn(A::Stream, A::From, Waiting<A::From>) -> F,

@@ -29,6 +29,7 @@ mod key;
 mod lease;
 mod listener;
 mod lock;
+mod logs;
 mod lookup;
 mod metrics;
 #[cfg(test)]
@@ -143,6 +144,8 @@ enum Verb {
     Watch(watchdog::Options),
     /// Serves the metrics of the running wg-server to Prometheus until SIGTERM. Needs no privileges but wg-server's user.
     Metrics(metrics::Options),
+    /// Writes the console lines of this host's enclaves to its journal until SIGTERM: `journalctl -t enclave@CID` shows them.
+    Logs,
     /// Prints the claims of a Nitro attestation document and verifies it. Exits with status 1 if it is not valid.
     Attest(attest::Options),
     /// Writes a new private key to a file and prints its public key.
@@ -186,6 +189,7 @@ fn perform(verb: Verb) -> Result<()> {
         Verb::Renew { cid, runtime_dir } => renew(&runtime_dir, cid.map(Cid)),
         Verb::Watch(options) => watchdog::run(&options),
         Verb::Metrics(options) => metrics::run(&options, print),
+        Verb::Logs => logs::run(),
         Verb::Attest(options) => attest::attest(&options, print),
         Verb::Keygen { path } => keygen(&path),
     }

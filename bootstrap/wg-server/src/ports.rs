@@ -1,10 +1,10 @@
-//! The two vsock ports that enclaves dial.
+//! The vsock ports that enclaves dial.
 
 use anyhow::Result;
 use tunnel::port::Port;
 use tunnel::vsock::{self, Listener};
 
-/// The listening sockets. Binding them also proves that no other wg-server serves the enclaves of this host.
+/// Those of wg-server and of the relay. Binding them also proves that no other wg-server serves the enclaves of this host.
 #[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) data: Listener,
@@ -17,7 +17,8 @@ impl Ports {
     }
 }
 
-fn listen(port: Port) -> Result<Listener> {
+/// Listens on one of the ports.
+pub(crate) fn listen(port: Port) -> Result<Listener> {
     vsock::listen(port).map_err(|error| {
         let errno = std::error::Error::source(&error)
             .and_then(|source| source.downcast_ref::<std::io::Error>())

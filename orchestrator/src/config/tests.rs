@@ -62,6 +62,17 @@ fn the_files_in_the_repository_are_read() {
 }
 
 #[test]
+fn the_console_s_lines_go_to_the_parent_unless_the_file_says_no() {
+    let to_parent = |table: &str| parse(&format!("{GOOD}{table}")).map(|config| config.logs.to_parent);
+    assert!(to_parent("").unwrap() && to_parent("[logs]\nto_parent = true\n").unwrap());
+    assert!(!to_parent("[logs]\nto_parent = false\n").unwrap());
+    let error = to_parent("[logs]\nto_parent = \"no\"\n").unwrap_err().to_string();
+    assert!(error.contains("`to_parent = \"no\"`: invalid type: string \"no\", expected a boolean"), "{error}");
+    let error = to_parent("[logs]\n").unwrap_err().to_string();
+    assert!(error.contains("missing field `to_parent`"), "{error}");
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_line_and_what_is_known() {
     let error = refused("mtu = 15360", "mtuu = 15360");
     assert!(error.starts_with("line 5: `mtuu = 15360`: unknown field `mtuu`, expected one of `networks`"), "{error}");

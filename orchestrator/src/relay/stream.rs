@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
+use tunnel::log;
 use tunnel::port::{Cid, Port};
 use tunnel::preface::{Preface, Role};
 use tunnel::vsock::{self, Stream};
@@ -18,14 +20,14 @@ const DEADLINE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Those of `serve`: no further stream is of use.
-pub(super) async fn keep_open(role: Role, mut serve: impl AsyncFnMut(Stream) -> Result<String>) -> Result<Infallible> {
-    let (name, port) = match role {
-        Role::Data => ("data", Port::DATA),
-        Role::Control => ("control", Port::CONTROL),
-    };
+pub(super) async fn keep_open(
+    name: &'static str,
+    dial: impl AsyncFn() -> Result<Stream>,
+    mut serve: impl AsyncFnMut(Stream) -> Result<String>,
+) -> Result<Infallible> {
     let mut retry = Retry::new(name);
     loop {
-        match dial(role, port).await {
+        match dial().await {
             Ok(stream) => {
                 let start = Instant::now();
                 retry.connected(start);
@@ -37,9 +39,21 @@ pub(super) async fn keep_open(role: Role, mut serve: impl AsyncFnMut(Stream) -> 
     }
 }
 
-async fn dial(role: Role, port: Port) -> Result<Stream> {
+/// Opens the data or the control stream.
+pub(super) async fn dial(role: Role) -> Result<Stream> {
+    let port = match role {
+        Role::Data => Port::DATA,
+        Role::Control => Port::CONTROL,
+    };
     let mut stream = vsock::connect(Cid::PARENT, port, DEADLINE).await?;
     let exchange = Preface::new(role).exchange(&mut stream);
     timeout(DEADLINE, exchange).await.context("wait for the preface")?.context("exchange prefaces")?;
+    Ok(stream)
+}
+
+/// Opens the log stream, on which the parent answers nothing.
+pub(super) async fn dial_log() -> Result<Stream> {
+    let mut stream = vsock::connect(Cid::PARENT, Port::LOG, DEADLINE).await?;
+    timeout(DEADLINE, stream.write_all(&log::HEADER)).await.context("send the header")?.context("send the header")?;
     Ok(stream)
 }

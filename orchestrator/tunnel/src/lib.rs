@@ -1,5 +1,5 @@
-//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, how the
-//! pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket and a byte stream. And
+//! What both ends of the vsock agree on: addresses and ports, the stream preface, frames, control messages, log lines,
+//! how the pre-shared key is made, and the pump that carries WireGuard's datagrams between a UDP socket and a byte stream. And
 //! what PID 1 and its children agree on: their messages, in the same encoding.
 
 #![cfg_attr(
@@ -19,6 +19,7 @@ pub mod datagram;
 pub mod frame;
 pub mod internal;
 pub mod liveness;
+pub mod log;
 pub mod message;
 pub mod port;
 pub mod preface;

@@ -22,6 +22,8 @@ impl Port {
     pub const DATA: Self = Self(820);
     /// Control messages.
     pub const CONTROL: Self = Self(821);
+    /// Lines of the console ([`crate::log`]).
+    pub const LOG: Self = Self(822);
     /// `nitro-cli run-enclave` waits here for one byte, 0xB7, and answers with the same (aws-nitro-enclaves-cli).
     pub const HEARTBEAT: Self = Self(9000);
 }

@@ -40,6 +40,8 @@ pub struct Shipped {
     pub wg_named: String,
     /// `enclave.service`.
     pub enclave: String,
+    /// `wg-logs.service`.
+    pub wg_logs: String,
     /// `wg-metrics.service`.
     pub wg_metrics: String,
     /// `wg-watchdog.service`.
@@ -73,7 +75,8 @@ pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
     ];
     units.extend(aws::units());
     units.push(chain::unit());
-    if let Some(Shipped { wg_server, wg_named, wg_metrics, enclave, wg_watchdog, instance_unhealthy }) = shipped {
+    if let Some(shipped) = shipped {
+        let Shipped { wg_server, wg_named, wg_logs, wg_metrics, enclave, wg_watchdog, instance_unhealthy } = shipped;
         let changed = |name: &str, changes| Unit {
             name: name.to_owned(),
             text: wg_server.clone(),
@@ -88,7 +91,9 @@ pub fn all(shipped: Option<&Shipped>) -> Vec<Unit> {
             changes: Some(held(WATCHDOG_SERVICE)),
             is_enabled: true,
         });
-        units.push(Unit { name: "wg-metrics".to_owned(), text: wg_metrics.clone(), changes: None, is_enabled: true });
+        for (name, text) in [("wg-metrics", wg_metrics), ("wg-logs", wg_logs)] {
+            units.push(Unit { name: name.to_owned(), text: text.clone(), changes: None, is_enabled: true });
+        }
         let text = instance_unhealthy.clone();
         units.push(Unit { name: "instance-unhealthy".to_owned(), text, changes: None, is_enabled: false });
         let text = wg_named.clone();

@@ -47,6 +47,8 @@ impl Chain {
         let port = free_port()?;
         let mut command = Command::new(anvil);
         command.args(["--port", &port.to_string(), "--hardfork", "prague", "--accounts", "1"]);
+        // As on other chains, a block follows: clients that miss one wait for the next.
+        command.args(["--mixed-mining", "--block-time", "1"]);
         let mut node = Daemon::start(command, lab.layout.log_path("anvil"))?;
         node.wait_port(port)?;
         let parent = lab.parent()?;

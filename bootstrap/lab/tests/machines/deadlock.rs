@@ -18,6 +18,8 @@ const PORT: u32 = 7999;
 const REQUESTS: u32 = 4000;
 /// From the command to the enclave's flood. The switch is stopped by then.
 const AFTER: Duration = Duration::from_secs(3);
+/// The floods must meet while the switch is stopped, which a busy machine can miss.
+const FLOODS: usize = 4;
 /// A tunnel that does not answer for this long, with both sides idle, does not recover.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -79,8 +81,10 @@ fn the_patched_kernel_survives_what_stops_the_unpatched_one_for_ever() {
     let lab = &shared.lab;
     // It would restart an enclave that hangs.
     lab.parent().unwrap().hold("wg-watchdog").unwrap();
-    flood_each_other(lab);
-    assert!(answers_in_time(lab), "the patched kernel hangs: {}", waits(lab));
+    for _ in 0..FLOODS / 2 {
+        flood_each_other(lab);
+        assert!(answers_in_time(lab), "the patched kernel hangs: {}", waits(lab));
+    }
 
     // The parent's kernel hangs as well, so the next test needs a new lab.
     restoring(|| hang_unpatched(lab), || assert!(lab.down().unwrap()));
@@ -94,8 +98,11 @@ fn hang_unpatched(lab: &Lab) {
     lab.parent().unwrap().trust(&image).unwrap();
     enclave.start(Some(&image)).unwrap();
     enclave.wait_tunnel().unwrap();
-    flood_each_other(lab);
-    assert!(!answers_in_time(lab), "the unpatched kernel does not hang: this test proves nothing any more");
+    let hangs = || {
+        flood_each_other(lab);
+        !answers_in_time(lab)
+    };
+    assert!((0..FLOODS).any(|_| hangs()), "the unpatched kernel does not hang: this test proves nothing any more");
     let waits = waits(lab);
     assert!(waits.contains("\"waits_for\": 3") && waits.contains("\"waits_for\": 16"), "{waits}");
 }

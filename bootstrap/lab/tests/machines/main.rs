@@ -24,6 +24,7 @@ mod host_changes;
 mod ledger;
 mod lifecycle;
 mod lists;
+mod logs;
 mod metrics;
 mod nitro;
 mod pages;

@@ -3,11 +3,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use tunnel::control::{ToEnclave, ToGateway};
+use tunnel::log::Line;
 use tunnel::message::{Message, decode, encode};
 
 fuzz_target!(|bytes: &[u8]| {
     check::<ToEnclave>(bytes);
     check::<ToGateway>(bytes);
+    check::<Line>(bytes);
 });
 
 fn check<M: Message>(bytes: &[u8]) {
