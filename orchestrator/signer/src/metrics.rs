@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use ethereum::hex;
 use prometheus::core::Collector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     durations: HistogramVec,
     refusals: IntCounterVec,
     signatures: IntCounter,
+    client_requests: IntCounterVec,
+    client_signatures: IntCounterVec,
     handshakes_failed: IntCounter,
 }
 
@@ -40,9 +43,15 @@ pub(crate) trait Collect {
     fn collect(&self, snapshot: &Snapshot);
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// `config_digest` is SHA-256 of the measured configuration.
+    pub(crate) fn new(config_digest: &[u8; 32]) -> Self {
         let registry = Registry::new();
+        let build = Opts::new("signer_build_info", "This program and its measured configuration.");
+        let build = register(&registry, IntGaugeVec::new(build, &["version", "config_sha256"]));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), &hex::plain(config_digest)]).set(1);
+        let client_requests = Opts::new("signer_client_requests_total", "Requests by client and outcome.");
+        let client_signatures = Opts::new("signer_client_signatures_total", "Signatures that left, by client.");
         let durations = HistogramOpts::new("signer_request_duration_seconds", "From a request's head to its answer.")
             .buckets(BUCKETS.to_vec());
         let refusals = Opts::new("signer_refusals_total", "Transactions that the policy refused, by rule.");
@@ -58,6 +67,8 @@ impl Default for Metrics {
             durations: register(&registry, HistogramVec::new(durations, &["route"])),
             refusals,
             signatures: register(&registry, IntCounter::new("signer_signatures_total", "Signatures that left.")),
+            client_requests: register(&registry, IntCounterVec::new(client_requests, &["client", "outcome"])),
+            client_signatures: register(&registry, IntCounterVec::new(client_signatures, &["client"])),
             handshakes_failed: register(
                 &registry,
                 IntCounter::new("signer_handshakes_failed_total", "Connections without a TLS session."),
@@ -65,13 +76,16 @@ impl Default for Metrics {
             registry,
         }
     }
-}
 
-impl Metrics {
     /// Counts a request that has been answered.
     pub(crate) fn answered(&self, route: &'static str, outcome: &'static str, duration: Duration) {
         self.requests.with_label_values(&[route, outcome]).inc();
         self.durations.with_label_values(&[route]).observe(duration.as_secs_f64());
+    }
+
+    /// Counts a request of a client: one that the configuration names, or one of three words for others.
+    pub(crate) fn asked(&self, client: &str, outcome: &'static str) {
+        self.client_requests.with_label_values(&[client, outcome]).inc();
     }
 
     /// Counts a call of JSON-RPC. Its method is one of those that the signer or its configuration names, or `other`.
@@ -83,8 +97,9 @@ impl Metrics {
         self.refusals.with_label_values(&[rule.name()]).inc();
     }
 
-    pub(crate) fn signed(&self) {
+    pub(crate) fn signed(&self, client: &str) {
         self.signatures.inc();
+        self.client_signatures.with_label_values(&[client]).inc();
     }
 
     pub(crate) fn handshake_failed(&self) {
@@ -221,11 +236,13 @@ mod tests {
     /// As it was when this program wrote the text itself, but for the order of families and of labels.
     #[test]
     fn the_page_is_what_prometheus_reads() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(&[0xab; 32]);
         metrics.answered("/", "ok", Duration::from_micros(250));
         metrics.answered("/", "policy_refused", Duration::from_secs(11));
         metrics.refused(Rule::MaxGas);
-        metrics.signed();
+        metrics.asked("pay.example", "ok");
+        metrics.asked("unknown", "certificate_required");
+        metrics.signed("pay.example");
         let nonces = NonceMetrics {
             accounts: 4,
             latest: 5,
@@ -243,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_page_without_requests_has_no_family_without_a_value() {
-        let page = Metrics::default().page(&[&NonceMetrics::default()]);
+        let page = Metrics::new(&[0; 32]).page(&[&NonceMetrics::default()]);
         assert!(!page.contains("signer_requests_total") && !page.contains("signer_nonce_runs{"), "{page}");
         assert!(page.contains("signer_signatures_total 0\n") && page.ends_with('\n'), "{page}");
     }

@@ -219,7 +219,7 @@ impl<K: Keys, A: Attestor> Service<K, A> {
             accounts: Accounts::new(config.keys),
             spent,
             ledger: config.ledger.map(Ledger::new),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(&config_digest),
             turns: Turns::new(),
             bodies: Budget::new(limits.bodies),
             seats: Seats::new(Places {

@@ -151,7 +151,7 @@ mod tests {
     fn every_reason_is_in_the_metrics_from_the_start() {
         let closings = Closings::default();
         closings.note(Closing::Unproven, source("192.0.2.1"));
-        let page = Metrics::default().page(&[&closings]);
+        let page = Metrics::new(&[0; 32]).page(&[&closings]);
         assert!(page.contains("signer_connections_closed_total{reason=\"unproven_limit\"} 1\n"), "{page}");
         assert!(page.contains("signer_connections_closed_total{reason=\"handshake_timeout\"} 0\n"), "{page}");
     }

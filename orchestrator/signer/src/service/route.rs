@@ -74,6 +74,7 @@ pub(super) async fn answer<K: Keys, A: Attestor>(
         }
     }
     shared.metrics.answered(route.name(), outcome, start.elapsed());
+    shared.metrics.asked(caller.name(), outcome);
     match result {
         Ok(answer) => response(answer.status, answer.content_type, answer.room.hold(answer.body)),
         Err(failure) => refusal(&failure),

@@ -70,7 +70,7 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
             }
         }
         let signed = unsigned.sign(&key).inspect_err(|error| error!(%error, key = %address, "sign"))?;
-        self.metrics.signed();
+        self.metrics.signed(caller.name());
         note_signed(caller, address, subject, &signed);
         Ok(signed)
     }

@@ -78,7 +78,7 @@ mod tests {
     fn a_hub_is_in_the_metrics_before_its_first_connection_and_after_its_last() {
         let counts = Counts::new(["home hub.example:443".to_owned()]);
         let shows = |connections: usize, failures: usize| {
-            let page = Metrics::default().page(&[&counts]);
+            let page = Metrics::new(&[0; 32]).page(&[&counts]);
             page.contains(&format!("signer_home_connections{{client=\"home hub.example:443\"}} {connections}\n"))
                 && page.contains(&format!("signer_home_failures_total{{client=\"home hub.example:443\"}} {failures}\n"))
         };

@@ -101,7 +101,7 @@ fn a_seat_that_is_given_back_is_free() {
         assert!(!all.iter().any(is_taken));
     }
     assert_eq!(seats.table().count(), (0, 0));
-    let page = Metrics::default().page(&[&*seats]);
+    let page = Metrics::new(&[0; 32]).page(&[&*seats]);
     assert!(page.contains("signer_connections{state=\"proven\"} 0\n"), "{page}");
 }
 
