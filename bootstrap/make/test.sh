@@ -49,18 +49,19 @@ trap print_table EXIT
 
 build() {
     # In parallel: they need the network, the other builds need the processors.
-    python_environments >/dev/null &
+    fetched_environments >/dev/null &
     local environments=$!
     bootstrap/make/setup.sh
     wait "$environments"
 }
 
-# For the CDK, for bootstrap/aws/test.sh, and for the clients of the signer.
-python_environments() {
+# For the CDK, for bootstrap/aws/test.sh, for the clients of the signer, and for the alerts.
+fetched_environments() {
     bootstrap/aws/venv.sh
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/moto-requirements.txt"
     bootstrap/aws/venv.sh "$PWD/bootstrap/aws/tests/linters-requirements.txt"
     bootstrap/clients/environment.sh
+    bootstrap/monitoring/environment.sh
 }
 
 # start NAME COMMAND ARGUMENTS: begins what needs no machines. The tests in the machines wait for a third of their time; what runs
@@ -88,6 +89,7 @@ stage build build
 stage check bootstrap/make/check.sh
 stage compile-tests cargo test --locked --release --workspace --no-run
 stage typed-data bootstrap/clients/typed-data/run.sh
+stage monitoring bootstrap/monitoring/test.sh
 stage debian-12 bootstrap/lab/debian-12/test.sh
 start unit-tests cargo test --locked --release --workspace
 start aws bootstrap/aws/test.sh
