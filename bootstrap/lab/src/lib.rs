@@ -30,8 +30,8 @@ mod web_authority;
 pub use console::Console;
 pub use fault::FaultCommand;
 pub use host::{
-    Blind, Captures, Chain, Clients, Enclave, Handshake, Hub, Lab, More, Options, Parent, Proxy, Status, URL, Variant,
-    Wallet,
+    Blind, Captures, Chain, Clients, Enclave, Handshake, Hub, Lab, More, Options, Parent, Prometheus, Proxy, Status,
+    URL, Variant, Wallet,
 };
 pub use parent_vm::EnclaveId;
 pub use qemu::TCG;

@@ -79,6 +79,16 @@ impl Project {
         self.root.join("bootstrap/clients")
     }
 
+    /// The scripts and tests of `config/monitoring/`.
+    pub(crate) fn monitoring_dir(&self) -> PathBuf {
+        self.root.join("bootstrap/monitoring")
+    }
+
+    /// Prometheus's rules and Grafana's dashboard that ship.
+    pub(crate) fn monitoring_config_dir(&self) -> PathBuf {
+        self.root.join("config/monitoring")
+    }
+
     /// The parent's configuration that ships.
     pub(crate) fn parent_config_dir(&self) -> PathBuf {
         self.root.join("config/parent")

@@ -3,24 +3,18 @@
 //! The enclave reaches the chain's node by a name of the lab's internet. Its TLS ends in the parent VM, and ssh carries
 //! the connection on to the host. In the other direction, ssh carries the proxy's connections to the enclave.
 
-use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use parent_vm::CHAIN_SERVICE;
 use parent_vm::paths::CHAIN_SOCKET_PATH;
 
 use super::Lab;
+use super::daemon::Daemon;
 use crate::payload;
-use crate::process::last_lines;
 use crate::ssh::{Forward, free_port};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(50);
 
 /// A running development chain, which the enclaves reach as `https://rpc.internet.example`.
 #[derive(Debug)]
@@ -95,48 +89,5 @@ impl Proxy {
     /// The log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.proxy.log()
-    }
-}
-
-/// A program of the host that runs as long as this value.
-#[derive(Debug)]
-struct Daemon {
-    child: Child,
-    log_path: PathBuf,
-}
-
-impl Daemon {
-    fn start(mut command: Command, log_path: PathBuf) -> Result<Self> {
-        let log = File::create(&log_path).with_context(|| format!("write {}", log_path.display()))?;
-        let name = command.get_program().to_owned();
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        Ok(Self { child: child.with_context(|| format!("start {}", name.display()))?, log_path })
-    }
-
-    /// Waits until it listens.
-    fn wait_port(&mut self, port: u16) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            let status = self.child.try_wait().context("wait")?;
-            if status.is_some() || Instant::now() > end {
-                let log = last_lines(&self.log()?, 12);
-                let state = status.map_or_else(|| "does not listen".to_owned(), |status| status.to_string());
-                bail!("{state}; the end of {}:\n{log}", self.log_path.display());
-            }
-            sleep(POLL);
-        }
-        Ok(())
-    }
-
-    fn log(&self) -> Result<String> {
-        std::fs::read_to_string(&self.log_path).with_context(|| format!("read {}", self.log_path.display()))
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
     }
 }

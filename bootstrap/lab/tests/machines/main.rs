@@ -26,6 +26,7 @@ mod lifecycle;
 mod lists;
 mod logs;
 mod metrics;
+mod monitoring;
 mod nitro;
 mod pages;
 mod renewal;
