@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<()> {
         let end = tokio::select! {
             end = keep_open("data", || dial(preface::Role::Data), async |stream| Ok(data.carry(stream).await)) => end,
             end = keep_open("control", || dial(preface::Role::Control), async |stream| control.serve(stream).await) => end,
-            end = log.gather() => end,
+            never = log.gather() => match never {},
             end = keep_open("log", || log.when_used(dial_log), async |stream| Ok(log.send(stream).await)) => end,
         };
         match end? {}

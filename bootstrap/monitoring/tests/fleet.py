@@ -63,6 +63,9 @@ def of_host() -> dict[str, Values]:
         "wg_server_problems{%s}": constant(0),
         "wg_server_refused_answers_total{%s}": constant(1),
         "wg_server_dns_dropped_packets_total{%s}": constant(4),
+        "wg_server_dns_questions_total{%s}": grows(60),
+        "wg_server_dns_denied_total{%s}": grows(2),
+        "wg_server_dns_failed_total{%s}": constant(0),
         "wg_server_egress_unlisted_packets_total{%s}": constant(5),
         "wg_server_egress_enforced{%s}": constant(1),
         'wg_server_forward_up{%s,port="443",to="203.0.113.2:443"}': constant(1),
@@ -74,7 +77,8 @@ def of_host() -> dict[str, Values]:
 
 
 def of_enclave(cid: int) -> dict[str, Values]:
-    """What the parent has for an enclave."""
+    """What the parent has for an enclave. The first is busy and drops 1 % of many datagrams, the second drops 10 % of a few."""
+    datagrams, drops = {16: (60_000, 720), 17: (60, 6)}[cid]
     series: dict[str, Values] = {
         f'wg_server_watchdog_up{{%s,enclave="{cid}"}}': constant(1),
         f'wg_server_watchdog_restarts{{%s,enclave="{cid}"}}': constant(0),
@@ -86,10 +90,10 @@ def of_enclave(cid: int) -> dict[str, Values]:
     for state in ("connecting", "peer", "away"):
         series[f'wg_server_enclave_state{{%s,enclave="{cid}",state="{state}"}}'] = constant(int(state == "peer"))
     for direction in ("to_enclave", "from_enclave"):
-        series[f'wg_server_relay_datagrams_total{{%s,enclave="{cid}",direction="{direction}"}}'] = grows(6000)
-        series[f'wg_server_relay_bytes_total{{%s,enclave="{cid}",direction="{direction}"}}'] = grows(600_000)
+        series[f'wg_server_relay_datagrams_total{{%s,enclave="{cid}",direction="{direction}"}}'] = grows(datagrams)
+        series[f'wg_server_relay_bytes_total{{%s,enclave="{cid}",direction="{direction}"}}'] = grows(100 * datagrams)
     for cause in CAUSES:
-        dropped = grows(60) if cause == "queue_full" else constant(0)
+        dropped = grows(drops) if cause == "queue_full" else constant(0)
         series[f'wg_server_relay_dropped_datagrams_total{{%s,enclave="{cid}",cause="{cause}"}}'] = dropped
     for life in range(7):
         peer = f'%s,interface="wg0",public_key="{cid}-{life}",allowed_ips="203.0.113.2/32",friendly_name="enclave@{cid}"'
@@ -104,6 +108,7 @@ def of_signer() -> dict[str, Values]:
     series: dict[str, Values] = {
         "up{%s}": constant(1),
         "signer_signatures_total{%s}": grows(600),
+        'signer_client_requests_total{%s,client="pay.example",outcome="ok"}': grows(600),
         "signer_handshakes_failed_total{%s}": grows(12),
         "signer_key_cache_hits_total{%s}": grows(600),
         "signer_key_cache_misses_total{%s}": grows(1),
@@ -117,6 +122,7 @@ def of_signer() -> dict[str, Values]:
         'signer_home_connections{%s,client="home hub.example:443"}': constant(2),
         'signer_upstream_failures_total{%s,chain="1"}': grows(0.2),
         'signer_requests_total{%s,route="/ready",outcome="ok"}': grows(6),
+        'signer_requests_total{%s,route="/health",outcome="ok"}': grows(3000),
         'signer_requests_total{%s,route="/",outcome="ok"}': grows(600),
         'signer_requests_total{%s,route="/",outcome="policy_refused"}': grows(0.5),
         'signer_requests_total{%s,route="/",outcome="key_unavailable"}': grows(1),

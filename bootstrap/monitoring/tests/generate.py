@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prints tests for `promtool test rules`: a healthy fleet, in which no alert fires, and a fault for each alert.
+"""Writes tests for `promtool test rules`: a healthy fleet, in which no alert fires, and a fault for each alert.
 
-Up to the minute before the alert is due, nothing fires. Then this alert does, and no other. Each query of the dashboard finds
-something in the healthy fleet.
+Up to the minute before the alert is due, nothing fires. Then this alert does, and in the minutes that follow no other. Each
+query of the dashboard finds something in the healthy fleet.
 
-usage: generate.py RULES    the path of the alerts, as the tests name it
+usage: generate.py RULES FOLDER    RULES: the path of the alerts, as the tests name it. FOLDER: gets a file for each processor
 """
 
 import json
@@ -21,9 +21,13 @@ import expressions
 import rules
 
 # Minutes of the healthy fleet: its wg-server is restarted, and its keys are renewed.
-HEALTHY = 360
+HEALTHY = 270
 # A counter that is there from the start is then no longer new to an alert.
 SETTLED = 12
+# Minutes after an alert has begun to fire in which no other does.
+STAYS = 9
+# promtool runs one test after the other.
+PARTS = 2
 
 
 def nothing_fired(minutes: int, until: int) -> dict[str, Any]:
@@ -64,12 +68,12 @@ def faulty(it: Fault, alert: rules.Alert) -> dict[str, Any]:
     return {
         "name": it.alert,
         "interval": "1m",
-        "input_series": ill.input(fires),
+        "input_series": ill.input(fires + STAYS),
         "promql_expr_test": [
             nothing_fired(fires - 1 - SETTLED, fires - 1),
             {
-                "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
-                "eval_time": f"{fires}m",
+                "expr": f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}[{STAYS}m]))',
+                "eval_time": f"{fires + STAYS}m",
                 "exp_samples": [{"labels": f'{{alertname="{it.alert}"}}', "value": 1}],
             },
         ],
@@ -84,7 +88,7 @@ def faulty(it: Fault, alert: rules.Alert) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints them as JSON, which is YAML."""
+    """Writes them as JSON, which is YAML."""
     alerts = {alert.name: alert for alert in rules.alerts()}
     tested = {it.alert for it in FAULTS}
     if tested != alerts.keys():
@@ -93,7 +97,9 @@ def main() -> None:
         )
         raise SystemExit(message)
     tests = [healthy(), seen(), *(faulty(it, alerts[it.alert]) for it in FAULTS)]
-    print(json.dumps({"rule_files": [sys.argv[1]], "evaluation_interval": "1m", "tests": tests}))
+    for part in range(PARTS):
+        content = {"rule_files": [sys.argv[1]], "evaluation_interval": "1m", "tests": tests[part::PARTS]}
+        Path(sys.argv[2], f"tests-{part}.yml").write_text(json.dumps(content))
 
 
 if __name__ == "__main__":

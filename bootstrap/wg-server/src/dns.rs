@@ -13,10 +13,12 @@ mod named_conf;
 mod probe;
 mod resolution;
 pub(crate) mod starter;
+mod statistics;
 mod supervisor;
 mod termination;
 mod zone;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -27,12 +29,14 @@ use tokio::process::Command;
 
 use crate::config::Config;
 use cookie::Secret;
+use named_conf::Ports;
 
 pub(crate) use account::Account;
 pub(crate) use allow_list::{AllowList, MAX_NAMES, Name};
 pub(crate) use allow_lists::AllowLists;
 pub(crate) use forwarder::{Forwarder, Reasons};
 pub(crate) use resolution::fault;
+pub(crate) use statistics::Counts;
 pub(crate) use supervisor::{Named, Phase};
 
 /// named's errors before it has read its configuration.
@@ -48,6 +52,8 @@ pub(crate) struct Prepared {
     socket_path: Option<PathBuf>,
     files: Files,
     secret: Secret,
+    /// Of named's statistics channel.
+    statistics: SocketAddr,
     /// A name on the list that is not a wildcard.
     sample: Option<String>,
     /// How AppArmor would stop it.
@@ -67,7 +73,9 @@ pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<(Prepared, Fo
     let forwarder = Forwarder::bind(config, lists.clone()).await?;
     let account = account(config)?;
     let secret = Secret::random();
-    account.furnish(dir, named_conf::files(config, lists.all(), dir, &secret, forwarder.address()?))?;
+    let statistics = statistics::free_port()?;
+    let ports = Ports { forwarder: forwarder.address()?, statistics };
+    account.furnish(dir, named_conf::files(config, lists.all(), dir, &secret, ports))?;
     account.furnish_log(&config.dns.query_log_path).context("dns.query_log_path")?;
     for warning in lists.warnings(config) {
         tracing::warn!("{warning}");
@@ -80,7 +88,7 @@ pub(crate) async fn prepare(config: &Config, dir: &Path) -> Result<(Prepared, Fo
         tracing::warn!("{objection}");
     }
     let sample = lists.all().entries().find(|(_, entry)| entry.itself).map(|(name, _)| name.to_string());
-    Ok((Prepared { account, socket_path, files, secret, sample, objection }, forwarder))
+    Ok((Prepared { account, socket_path, files, secret, statistics, sample, objection }, forwarder))
 }
 
 /// The user that named runs as. If wg-server does not start it, its service also has wg-server's group.

@@ -26,7 +26,7 @@ use tunnel::port::Cid;
 
 use crate::admission::Attested;
 use crate::config::{Allowed, Egress, Forward, List, ListId, Mode};
-use crate::dns;
+use crate::dns::{self, Counts};
 use crate::drain::Drain;
 use crate::enclaves::Phase;
 use crate::firewall::{Drops, Members, Resolved, Sets};
@@ -76,6 +76,8 @@ pub(crate) struct Report {
     named: String,
     /// Whether named answers.
     is_named_up: bool,
+    /// What named has counted since its start. `None` while it does not say.
+    dns: Option<DnsReport>,
     /// Packets from enclaves to other name servers than the gateway's. `None` while the firewall cannot be read.
     dropped_questions: Option<u64>,
     egress: EgressReport,
@@ -91,6 +93,16 @@ pub(crate) struct Report {
     /// What the watchdogs of this host's enclaves know and did.
     watchdogs: Vec<WatchdogReport>,
     enclaves: Vec<EnclaveReport>,
+}
+
+/// What became of enclaves' questions.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct DnsReport {
+    questions: u64,
+    /// Of names that are not on the list.
+    denied: u64,
+    /// That no forwarder answered.
+    failed: u64,
 }
 
 /// What enclaves may reach now, besides the gateway.
@@ -332,7 +344,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         problems.push(format!("{error:#}: the report has no data from the kernel"));
         Vec::new()
     });
-    let named = named.state();
+    let (counts, named) = (named.counts().await, named.state());
     problems.extend(named.problem.iter().map(|problem| format!("named: {problem}")));
     let seen = gateway.seen().await;
     let is_peer = |address: IpAddr| {
@@ -358,6 +370,7 @@ async fn report(watched: &Watched<'_>, uptime: Duration) -> Report {
         trust_root: gateway.attestation().root.to_string(),
         named: named.to_string(),
         is_named_up: named.phase == dns::Phase::Running,
+        dns: counts.map(|Counts { questions, denied, failed }| DnsReport { questions, denied, failed }),
         dropped_questions,
         egress: EgressReport {
             is_enforced: egress.mode == Mode::Enforce,

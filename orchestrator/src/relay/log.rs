@@ -8,12 +8,12 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tunnel::control;
-use tunnel::log::Line;
+use tunnel::log::{Line, MAX_TEXT};
 
 use crate::budget::Budget;
 use crate::link::Link;
@@ -45,6 +45,8 @@ struct Backlog {
     unsent: Option<Line>,
     /// Lines that were dropped before the first one.
     lost: u64,
+    /// What came after the last one, and was none.
+    garbage: u64,
 }
 
 impl Log {
@@ -54,18 +56,22 @@ impl Log {
     }
 
     /// Takes lines from the socket, for ever.
-    ///
-    /// # Errors
-    /// The socket's own; a line that is none.
-    pub(super) async fn gather(&self) -> Result<Infallible> {
+    pub(super) async fn gather(&self) -> Infallible {
         let Some(lines) = &self.lines else { return pending().await };
         let mut taken = Budget::new(TAKEN_PER_SECOND);
         loop {
             wait(taken.open_at()).await;
             taken.spend(Instant::now());
-            let line = lines.receive().await.context("the log")?.context("the log: PID 1 has closed it")?;
-            self.backlog.borrow_mut().push(line);
-            self.has_line.notify_one();
+            let line = lines.receive::<Line>().await;
+            match line {
+                Ok(Some(line)) if line.text.len() <= MAX_TEXT => {
+                    self.backlog.borrow_mut().push(line);
+                    self.has_line.notify_one();
+                }
+                // A process that was taken over may write anything, also an empty datagram, and neither the relay nor the
+                // stream must end for it.
+                Ok(_) | Err(_) => self.backlog.borrow_mut().garbage += 1,
+            }
         }
     }
 
@@ -125,7 +131,8 @@ async fn wait(until: Option<Instant>) {
 
 impl Backlog {
     /// Drops the oldest lines if there is no room.
-    fn push(&mut self, line: Line) {
+    fn push(&mut self, mut line: Line) {
+        line.lost = line.lost.saturating_add(std::mem::take(&mut self.garbage));
         self.bytes += size(&line);
         self.lines.push_back(line);
         self.make_room();

@@ -21,16 +21,25 @@ pub(super) const WORK_DIR: &str = "work";
 const POLICY_FILE: &str = "policy.zone";
 const ROOT_FILE: &str = "refused-root.zone";
 
-/// Everything that named reads, for a working folder and the address of wg-server's forwarder.
+/// Where named and wg-server meet, on the loopback interface.
+#[derive(Clone, Copy)]
+pub(super) struct Ports {
+    /// wg-server's.
+    pub(super) forwarder: SocketAddr,
+    /// named's own.
+    pub(super) statistics: SocketAddr,
+}
+
+/// Everything that named reads, for a working folder.
 pub(super) fn files(
     config: &Config,
     list: &AllowList,
     dir: &Path,
     secret: &Secret,
-    forwarder: SocketAddr,
+    ports: Ports,
 ) -> Vec<GeneratedFile> {
     let mut files = vec![
-        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir, secret, forwarder) },
+        GeneratedFile { name: CONF_FILE, text: conf(config, list, dir, secret, ports) },
         GeneratedFile { name: POLICY_FILE, text: zone::policy(list) },
     ];
     if config.dns.deny == Deny::Refused {
@@ -39,7 +48,8 @@ pub(super) fn files(
     files
 }
 
-fn conf(config: &Config, list: &AllowList, dir: &Path, secret: &Secret, forwarder: SocketAddr) -> String {
+fn conf(config: &Config, list: &AllowList, dir: &Path, secret: &Secret, ports: Ports) -> String {
+    let Ports { forwarder, statistics } = ports;
     let gateways: Vec<IpAddr> = config.wireguard.gateways().collect();
     let (ipv4, ipv6): (Vec<IpAddr>, Vec<IpAddr>) = gateways.into_iter().partition(IpAddr::is_ipv4);
     let networks: String = config.wireguard.addresses.iter().map(|net| format!(" {};", net.trunc())).collect();
@@ -89,6 +99,8 @@ options {{
         recursive-only no;
 }};
 controls {{ }};
+// Numbers for wg-server's metrics.
+statistics-channels {{ inet {statistics_address} port {statistics_port} allow {{ {statistics_address}; }}; }};
 logging {{
     channel queries {{
         file "{query_log}" versions 3 size 20m;
@@ -114,6 +126,8 @@ zone "{policy}" {{ type primary; file "{dir}/{POLICY_FILE}"; allow-query {{ none
         secret = secret.expose_as_hex(),
         forwarder = forwarder.ip(),
         port = forwarder.port(),
+        statistics_address = statistics.ip(),
+        statistics_port = statistics.port(),
         max_ttl = forwarder::MAX_TTL.as_secs(),
         policy = POLICY_ZONE,
         query_log = config.dns.query_log_path.display(),

@@ -15,6 +15,7 @@ use tunnel::backoff::Backoff;
 use super::child::Child;
 use super::probe::{self, Found, Transport};
 use super::starter::Life;
+use super::statistics::{self, Counts};
 use super::{Prepared, command, holder, resolution};
 use crate::connections;
 use crate::firewall::Gate;
@@ -104,6 +105,12 @@ impl<'a> Named<'a> {
     /// The present state. By value, because a `watch::Ref` that is held across an await blocks the sender.
     pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
+    }
+
+    /// What named has counted since its last start. `None`: it does not say.
+    pub(crate) async fn counts(&self) -> Option<Counts> {
+        let counts = statistics::read(self.prepared.statistics).await;
+        counts.inspect_err(|error| tracing::debug!("{error:#}")).ok()
     }
 
     /// Waits until named answers.

@@ -6,7 +6,7 @@
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
-use super::{EnclaveReport, ForwardReport, RelayReport, Report};
+use super::{DnsReport, EnclaveReport, ForwardReport, RelayReport, Report};
 use crate::health::Kind;
 
 /// Names and labels are this program's own words, so they are valid, and each is registered once.
@@ -27,12 +27,23 @@ impl Report {
             &[],
             [(vec![], self.problems.len().try_into().unwrap_or(u64::MAX))],
         );
+        self.of_dns(&page);
         self.of_the_host(&page);
         self.of_watchdogs(&page);
         self.of_wireguard(&page);
         self.of_enclaves(&page);
         self.of_relays(&page);
         page.text()
+    }
+
+    fn of_dns(&self, page: &Page) {
+        let counts = |count: fn(&DnsReport) -> u64| self.dns.as_ref().map(|dns| (vec![], count(dns)));
+        let help = "Questions of enclaves and of wg-server itself to named, since named started.";
+        page.counter("wg_server_dns_questions_total", help, &[], counts(|dns| dns.questions));
+        let help = "Questions for names that are not on the allow-list, since named started.";
+        page.counter("wg_server_dns_denied_total", help, &[], counts(|dns| dns.denied));
+        let help = "Questions that no forwarder answered, since named started.";
+        page.counter("wg_server_dns_failed_total", help, &[], counts(|dns| dns.failed));
     }
 
     fn of_the_host(&self, page: &Page) {

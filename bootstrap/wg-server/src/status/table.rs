@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 use std::time::SystemTime;
 
 use super::{
-    AttestedReport, DrainReport, EgressReport, EnclaveReport, ForwardReport, ListReport, Renewing, RepairsReport,
-    Report, ResolvedReport,
+    AttestedReport, DnsReport, DrainReport, EgressReport, EnclaveReport, ForwardReport, ListReport, Renewing,
+    RepairsReport, Report, ResolvedReport,
 };
 
 /// More would hide the rest of the report.
@@ -17,6 +17,15 @@ impl Display for Report {
         writeln!(f, "  public key: {}", self.public_key)?;
         writeln!(f, "  up: {}", span(self.uptime))?;
         writeln!(f, "  named: {}", self.named)?;
+        match &self.dns {
+            Some(DnsReport { questions, denied, failed }) => {
+                writeln!(
+                    f,
+                    "  questions: {questions}, {denied} of them for names that are not on the list, {failed} not answered"
+                )?;
+            }
+            None => writeln!(f, "  questions: (unknown)")?,
+        }
         match self.dropped_questions {
             Some(packets) => writeln!(f, "  questions to other name servers: {packets} packets dropped")?,
             None => writeln!(f, "  questions to other name servers: (unknown)")?,

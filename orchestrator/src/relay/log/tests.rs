@@ -25,7 +25,7 @@ async fn read(parent: &mut DuplexStream) -> Line {
 async fn beside<T>(log: &Log, stream: DuplexStream, parent: impl Future<Output = T>) -> T {
     tokio::select! {
         parent = parent => parent,
-        end = log.gather() => panic!("{end:?}"),
+        never = log.gather() => match never {},
         end = async { log.send(stream).await; pending::<()>().await } => panic!("{end:?}"),
     }
 }
@@ -127,4 +127,26 @@ async fn a_parent_that_sends_something_has_its_stream_ended() {
     let (stream, mut parent) = duplex(64);
     tokio::io::AsyncWriteExt::write_all(&mut parent, b"x").await.unwrap();
     assert_eq!(log.send(stream).await, "the parent sends on the log stream, a byte 0x78");
+}
+
+#[tokio::test]
+async fn what_is_no_line_is_counted_and_ends_neither_the_log_nor_the_stream() {
+    let (ours, theirs) = link::pair().unwrap();
+    let log = Log::new(Some(Link::new(ours).unwrap()));
+    let (stream, mut parent) = duplex(4096);
+    let work = async {
+        for garbage in [&b""[..], b"\x80", &[0x84; 100]] {
+            nix::sys::socket::send(
+                std::os::fd::AsRawFd::as_raw_fd(&theirs),
+                garbage,
+                nix::sys::socket::MsgFlags::empty(),
+            )
+            .unwrap();
+        }
+        let processes = Link::new(theirs).unwrap();
+        processes.send(&line("x".repeat(MAX_TEXT + 1))).await.unwrap();
+        processes.send(&line("good")).await.unwrap();
+        read(&mut parent).await
+    };
+    assert_eq!(beside(&log, stream, work).await, Line { lost: 4, ..line("good") });
 }

@@ -11,7 +11,7 @@ fn names_on_the_list_are_answered_and_others_do_not_exist() {
 #[ignore = "run by the test above in a network of its own"]
 fn inside_nxdomain() {
     let setup = setup("nxdomain");
-    setup.run(async |_| {
+    setup.run(async |named| {
         assert_eq!(dig("aws.com"), "NOERROR 198.51.100.80");
         assert_eq!(dig("+tcp aws.com"), "NOERROR 198.51.100.80");
         assert_eq!(dig("AWS.com"), "NOERROR 198.51.100.80");
@@ -22,6 +22,9 @@ fn inside_nxdomain() {
             assert_eq!(dig(name), "NXDOMAIN ", "{name}");
             assert_eq!(dig(&format!("+dnssec {name} TXT")), "NXDOMAIN ", "{name}");
         }
+        let counts = named.counts().await.unwrap();
+        // wg-server itself has asked for a name of the list.
+        assert!((21..=22).contains(&counts.questions) && (counts.denied, counts.failed) == (14, 0), "{counts:?}");
         // Nothing that was denied has left the host.
         let asked = setup.log("upstream/query.log");
         assert!(

@@ -21,9 +21,8 @@ fn inside_starter() {
         std::fs::create_dir_all(setup.dir.path().join("log")).unwrap();
         let lists = AllowLists::load(&setup.config).unwrap();
         let dir = setup.dir.path().join("named");
-        for file in
-            named_conf::files(&setup.config, lists.all(), &dir, &Secret::random(), ([127, 0, 0, 1], 5353).into())
-        {
+        let ports = Ports { forwarder: ([127, 0, 0, 1], 5353).into(), statistics: statistics::free_port().unwrap() };
+        for file in named_conf::files(&setup.config, lists.all(), &dir, &Secret::random(), ports) {
             std::fs::write(dir.join(file.name), file.text).unwrap();
         }
         let listener = starter::bind(&socket_path).unwrap();
