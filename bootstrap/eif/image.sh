@@ -114,6 +114,10 @@ build_program() {
         --config 'profile.release.panic="abort"'
         --config profile.release.opt-level=1
         --config profile.release.package.orchestrator.opt-level=3
+        --config profile.release.package.ethereum.opt-level=3
+        --config profile.release.package.self-test.opt-level=3
+        --config profile.release.package.signer.opt-level=3
+        --config profile.release.package.signer-api.opt-level=3
     )
     cargo_home=$(cd "${CARGO_HOME:-$HOME/.cargo}" && pwd)
     flags=(

@@ -126,7 +126,8 @@ impl Config {
         }
         let (rules, lookups) = egress::rules(&tunnel, &name_servers, &probe, signing.as_ref(), services, &file.egress)?;
         let digest = sha256(text.as_bytes());
-        let logs = file.logs.unwrap_or(Logs { to_parent: true });
+        // A parent that is not the gateway is trusted with less.
+        let logs = file.logs.unwrap_or(Logs { to_parent: tunnel.gateway_key.is_none() });
         Ok(Self { digest, tunnel, name_servers, probe, signing, services, rules, lookups, logs })
     }
 

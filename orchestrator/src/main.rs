@@ -74,7 +74,7 @@ fn init() -> Result<Infallible> {
     let network = network::up(&runtime, &booted.config)?;
     let supervisor = Supervisor::new(booted, network);
     let reason = runtime.block_on(supervisor.run())?;
-    power::down(&format!("power off: {reason}"))
+    power::off(reason)
 }
 
 /// Runs one of PID 1's child processes. PID 1 decides whether to start it again when it exits.

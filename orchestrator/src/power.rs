@@ -20,9 +20,19 @@ pub(crate) fn guard() {
     set_cad_enabled(false).ok();
 }
 
-/// Prints the reason and reboots, which ends the enclave on Nitro.
-pub(crate) fn down(reason: &str) -> ! {
-    console::print_error(&format!("{reason}\n"));
+/// Prints the error and reboots, which ends the enclave on Nitro.
+pub(crate) fn down(error: &str) -> ! {
+    console::print_error(&format!("{error}\n"));
+    reboot_now()
+}
+
+/// The same for an orderly end.
+pub(crate) fn off(reason: &str) -> ! {
+    console::print(&format!("power off: {reason}\n"));
+    reboot_now()
+}
+
+fn reboot_now() -> ! {
     console::drain();
     loop {
         // Returns only without CAP_SYS_BOOT. PID 1 must not exit even then.

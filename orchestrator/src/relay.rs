@@ -30,7 +30,7 @@ const UDP_FD: i32 = 4;
 /// Absent if the log stays in the enclave.
 const LOG_FD: i32 = 5;
 
-/// Runs until PID 1 closes the link; dials both streams again without a limit.
+/// Runs until PID 1 closes the link; dials all streams again without a limit.
 ///
 /// # Errors
 /// The sandbox, or a socket that PID 1 should have left.

@@ -336,7 +336,9 @@ impl Supervisor {
         }
     }
 
+    /// All but the relay, which carries the last lines and ends with the machine.
     async fn end_all(&mut self, children: &mut tokio::signal::unix::Signal) {
+        self.running.retain(|_, child| *child != Child::Role(Role::Relay));
         self.signal_all(Signal::SIGTERM);
         let deadline = tokio::time::Instant::now() + GRACE;
         while !self.running.is_empty() {

@@ -289,13 +289,12 @@ FAULTS = [
         ends(rf"^signer_.*{OF_SIGNER}"),
         to(0, rf"^up\{{.*{OF_SIGNER}"),
     ),
-    # It takes two values to see that a counter grows.
     fault(
         "SignerNotReady",
-        11,
+        10,
         SIGNER,
         f"The signer of {WHO} has not loaded all of its keys.",
-        outcome("signer_requests_total", 'route="/ready",outcome="not_ready"', lambda since: 6 * since + 6),
+        to(1, rf"^signer_keys_missing\{{.*{OF_SIGNER}"),
     ),
     fault(
         "SignerInternalError",
@@ -330,16 +329,16 @@ FAULTS = [
     ),
     fault(
         "SignerErrors",
-        13,
+        12,
         SIGNER,
-        f"The signer of {WHO} answers 2.017 requests a second with errors.",
-        a_minute(120, rf'requests_total\{{.*{OF_SIGNER}.*outcome="key_unavailable"'),
+        f"The signer of {WHO} answers 16.77% of the requests with errors.",
+        a_minute(120, rf'^signer_requests_total\{{.*{OF_SIGNER}.*outcome="key_unavailable"'),
     ),
     fault(
         "SignerErrors",
-        13,
+        11,
         SIGNER,
-        f"The signer of {WHO} answers 2.017 requests a second with errors.",
+        f"The signer of {WHO} answers 28.57% of the requests with errors.",
         has("signer_rpc_calls_total", 'method="eth_sendTransaction",outcome="busy"', 1),
         a_minute(120, "rpc_calls_total.*busy"),
     ),

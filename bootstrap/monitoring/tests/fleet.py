@@ -113,6 +113,7 @@ def of_signer() -> dict[str, Values]:
         "signer_key_cache_hits_total{%s}": grows(600),
         "signer_key_cache_misses_total{%s}": grows(1),
         "signer_keys_cached{%s}": constant(3),
+        "signer_keys_missing{%s}": constant(0),
         "signer_nonce_runs_common{%s}": constant(500),
         "signer_nonce_runs_common_limit{%s}": constant(1000),
         "signer_ledger_ready{%s}": constant(1),

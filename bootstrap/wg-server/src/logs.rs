@@ -1,16 +1,15 @@
 //! `wg-server logs`: writes the enclaves' console lines to this host's journal.
 //!
-//! A process of its own: a flood of lines costs wg-server neither time nor lines of its own in the journal, and whoever breaks it
-//! has not broken wg-server. It works beside `wg-server run` and beside `wg-server relay`.
+//! A process of its own: a flood of lines costs wg-server no time, and a program that breaks it has not broken wg-server. It works beside `wg-server run` and beside `wg-server relay`.
 
 mod journal;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tunnel::control::{self, ControlError};
 use tunnel::log::{self, Line, MAX_TEXT};
@@ -18,12 +17,15 @@ use tunnel::port::{Cid, Port};
 use tunnel::vsock::Stream;
 
 use crate::accept::{self, Waiting};
-use crate::preface::within_deadline;
 use crate::{ports, service_manager, signals};
 use journal::Journal;
 
 /// Of one stream. An orchestrator sends half of it at most; what sends more waits.
-const LINES_PER_SECOND: u32 = 200;
+const LINES_PER_SECOND: usize = 200;
+const BYTES_PER_SECOND: usize = 256 << 10;
+const SECOND: Duration = Duration::from_secs(1);
+/// From the connection to the end of the header.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run() -> Result<()> {
@@ -42,7 +44,7 @@ async fn serve(stop: CancellationToken) -> Result<()> {
 
 /// A stream counts as one that has not identified itself for as long as it lives, so there are few of each enclave.
 async fn serve_enclave(mut stream: Stream, cid: Cid, _waiting: Waiting<Cid>) {
-    let end = match within_deadline(header(&mut stream)).await {
+    let end = match timeout(DEADLINE, header(&mut stream)).await.context("wait for the header").flatten() {
         Ok(()) => {
             tracing::info!(enclave = %cid, "log stream open");
             let journal = Journal::of(cid);
@@ -52,6 +54,8 @@ async fn serve_enclave(mut stream: Stream, cid: Cid, _waiting: Waiting<Cid>) {
     };
     let reason = end.map_or_else(|error| format!("{error:#}"), |()| "the enclave closed it".to_owned());
     tracing::info!(enclave = %cid, reason, "log stream ended");
+    // A new stream starts with a new second, so this one keeps its place for as long.
+    sleep(SECOND).await;
 }
 
 async fn header(stream: &mut (impl AsyncRead + Unpin)) -> Result<()> {
@@ -62,19 +66,21 @@ async fn header(stream: &mut (impl AsyncRead + Unpin)) -> Result<()> {
 
 /// Reads lines until the enclave closes the stream.
 async fn read(stream: &mut (impl AsyncRead + Unpin), write: impl Fn(Line) -> Result<()>) -> Result<()> {
-    let mut second = (Instant::now(), 0);
+    let (mut begin, mut lines, mut bytes) = (Instant::now(), 0, 0);
     loop {
         let line: Line = match control::read(stream).await {
             Ok(line) => line,
             Err(ControlError::Closed) => return Ok(()),
-            Err(error) => return Err(error).context("read a line"),
+            Err(ControlError::Stream(error)) => return Err(error).context("read a line"),
+            Err(ControlError::Message(error)) => return Err(error).context("read a line"),
         };
         ensure!(line.text.len() <= MAX_TEXT, "a line of {} bytes, expected at most {MAX_TEXT}", line.text.len());
+        lines += 1;
+        bytes += line.text.len();
         write(line)?;
-        second.1 += 1;
-        if second.1 >= LINES_PER_SECOND {
-            sleep_until((second.0 + Duration::from_secs(1)).into()).await;
-            second = (Instant::now(), 0);
+        if lines >= LINES_PER_SECOND || bytes >= BYTES_PER_SECOND {
+            sleep_until(begin + SECOND).await;
+            (begin, lines, bytes) = (Instant::now(), 0, 0);
         }
     }
 }

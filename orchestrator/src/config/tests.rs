@@ -66,6 +66,10 @@ fn the_console_s_lines_go_to_the_parent_unless_the_file_says_no() {
     let to_parent = |table: &str| parse(&format!("{GOOD}{table}")).map(|config| config.logs.to_parent);
     assert!(to_parent("").unwrap() && to_parent("[logs]\nto_parent = true\n").unwrap());
     assert!(!to_parent("[logs]\nto_parent = false\n").unwrap());
+    let blind =
+        GOOD.replace("mtu = 15360", "mtu = 15360\ngateway_key = \"2qHzCH9mm9HBHNMUHGVZ5ZiZE7QBVtLVdJFz0yPtlXI=\"");
+    assert!(!parse(&blind).unwrap().logs.to_parent);
+    assert!(parse(&format!("{blind}[logs]\nto_parent = true\n")).unwrap().logs.to_parent);
     let error = to_parent("[logs]\nto_parent = \"no\"\n").unwrap_err().to_string();
     assert!(error.contains("`to_parent = \"no\"`: invalid type: string \"no\", expected a boolean"), "{error}");
     let error = to_parent("[logs]\n").unwrap_err().to_string();

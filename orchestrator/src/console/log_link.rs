@@ -1,6 +1,7 @@
 //! This process's end of the log: a datagram socket, as standard output, to the relay. See [`tunnel::log`].
 
 use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::libc::STDOUT_FILENO;
@@ -25,17 +26,20 @@ pub(crate) fn inherit() {
 
 /// Sends the lines now or not at all, and counts those that are lost.
 pub(super) fn send(level: LogLevel, text: &str) {
-    if !IS_LOG.load(Ordering::Relaxed) {
-        return;
+    if IS_LOG.load(Ordering::Relaxed) {
+        send_on(STDOUT_FILENO, &LOST, level, text);
     }
+}
+
+fn send_on(socket: RawFd, lost_before: &AtomicU64, level: LogLevel, text: &str) {
     let uptime = since_boot();
     for piece in pieces(text).filter(|piece| !piece.is_empty()) {
-        let lost = LOST.swap(0, Ordering::Relaxed);
+        let lost = lost_before.swap(0, Ordering::Relaxed);
         let line = Line { level, uptime, lost, text: piece.to_owned() };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let sent = message::encode(&line).is_ok_and(|bytes| send_to(STDOUT_FILENO, &bytes, flags).is_ok());
+        let sent = message::encode(&line).is_ok_and(|bytes| send_to(socket, &bytes, flags).is_ok());
         if !sent {
-            LOST.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
+            lost_before.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
         }
     }
 }
@@ -71,5 +75,41 @@ impl Write for Event {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::link::{self, Link};
+
+    async fn read(relay: &Link) -> (String, u64) {
+        let line: Line = relay.receive().await.unwrap().unwrap();
+        (line.text, line.lost)
+    }
+
+    #[tokio::test]
+    async fn a_process_does_not_wait_and_its_next_line_says_how_many_were_lost() {
+        let (ours, theirs) = link::pair().unwrap();
+        let (relay, lost) = (Link::new(theirs).unwrap(), AtomicU64::new(0));
+        let send = |text: &str| send_on(ours.as_raw_fd(), &lost, LogLevel::Info, text);
+        send("one\n\ntwo\n");
+        assert_eq!(read(&relay).await, ("one".to_owned(), 0));
+        assert_eq!(read(&relay).await, ("two".to_owned(), 0));
+        let mut sent = 0;
+        while lost.load(Ordering::Relaxed) < 3 {
+            send(&"x".repeat(1000));
+            sent += 1;
+        }
+        for _ in 0..sent - 3 {
+            assert_eq!(read(&relay).await.1, 0);
+        }
+        send("after");
+        assert_eq!(read(&relay).await, ("after".to_owned(), 3));
+        drop(relay);
+        send("nobody is there\nat all");
+        assert_eq!(lost.load(Ordering::Relaxed), 2);
     }
 }

@@ -68,8 +68,8 @@ impl Log {
                     self.backlog.borrow_mut().push(line);
                     self.has_line.notify_one();
                 }
-                // A process that was taken over may write anything, also an empty datagram, and neither the relay nor the
-                // stream must end for it.
+                // A process that was taken over may write anything, also an empty datagram, or shut the socket down for all.
+                // Neither the relay nor the stream may end for it.
                 Ok(_) | Err(_) => self.backlog.borrow_mut().garbage += 1,
             }
         }

@@ -68,7 +68,8 @@ fn the_parent_sees_ciphertext_and_nothing_else() {
         assert_eq!(captures.unexpected(), Vec::<String>::new());
         let parent = shared.lab.parent().unwrap();
         assert_eq!(parent.output(&["ip", "-o", "link", "show", "type", "wireguard"]).unwrap(), "");
-        // logs.to_parent is false in this image.
+        // With a gateway's key, logs.to_parent is false.
+        assert_eq!(parent.output(&["systemctl", "is-active", "wg-logs"]).unwrap(), "active\n");
         let since = "$(systemctl show -P ActiveEnterTimestamp wg-relay | cut -d' ' -f2-3)";
         let said = parent.shell(&format!("journalctl -q -o cat -t enclave@17 --since \"{since}\"")).unwrap();
         assert_eq!(said, "", "lines have left the enclave");

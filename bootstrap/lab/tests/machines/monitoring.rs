@@ -79,6 +79,8 @@ fn faults(shared: &SharedLab, parent: &Parent, prometheus: &Prometheus, known: &
     });
     parent.output(&["/usr/local/bin/wg-server", "drain", "--undo"]).unwrap();
     wait("the end of the drain", WITHIN, || !alerts(prometheus).contains("HostDraining"));
+    // wg0 goes with it, and the way to the signer.
+    known.insert("SignerDown".to_owned());
     only(prometheus, known, "WgServerDown", || {
         parent.output(&["systemctl", "stop", "wg-server"]).unwrap();
     });

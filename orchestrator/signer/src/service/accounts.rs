@@ -20,6 +20,7 @@ use super::home::random;
 use crate::cache::Id;
 use crate::config::ConfiguredKey;
 use crate::keys::{Attestor, KeyError, Keys};
+use crate::metrics::{Collect, Snapshot};
 use crate::permission::{Caller, Denied};
 
 /// Keys that are loaded at once at the start: the others leave room for what clients ask for.
@@ -172,6 +173,12 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
         self.accounts.check(reference, address, None)?;
         self.accounts.learn(reference, address);
         Ok(address)
+    }
+}
+
+impl Collect for Accounts {
+    fn collect(&self, snapshot: &Snapshot) {
+        snapshot.gauge("signer_keys_missing", "Configured keys that are not loaded.", self.missing().len());
     }
 }
 

@@ -165,8 +165,16 @@ impl<K: Keys, A: Attestor> Shared<K, A> {
                 caller.is_known()?;
                 let (nonces, windows) = self.spent().metrics(Instant::now());
                 let cache = self.cache.metrics();
-                let others: [&dyn Collect; 7] =
-                    [&cache, &nonces, &windows, &*self.seats, &self.closings, &self.homes, &self.upstreams];
+                let others: [&dyn Collect; 8] = [
+                    &cache,
+                    &nonces,
+                    &windows,
+                    &self.accounts,
+                    &*self.seats,
+                    &self.closings,
+                    &self.homes,
+                    &self.upstreams,
+                ];
                 let ledger = self.ledger.as_ref().map(|ledger| -> &dyn Collect { ledger });
                 let page = self.metrics.page(&others.into_iter().chain(ledger).collect::<Vec<_>>());
                 Ok(Answer::new(prometheus::TEXT_FORMAT, page.into_bytes()))

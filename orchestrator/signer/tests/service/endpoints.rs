@@ -227,9 +227,12 @@ async fn health_and_metrics_are_there() {
     client.sign(0, "prod/wallet").await;
     let answer = client.get("/metrics").await;
     let page = String::from_utf8(answer.body).unwrap();
-    for line in
-        ["signer_requests_total{outcome=\"ok\",route=\"/\"} 1", "signer_signatures_total 1", "signer_keys_cached 1"]
-    {
+    for line in [
+        "signer_requests_total{outcome=\"ok\",route=\"/\"} 1",
+        "signer_signatures_total 1",
+        "signer_keys_cached 1",
+        "signer_keys_missing 0",
+    ] {
         assert!(page.lines().any(|has| has == line), "{line} is not in {page}");
     }
     assert!(answer.head.contains("content-type: text/plain; version=0.0.4"));
