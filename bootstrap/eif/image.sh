@@ -22,7 +22,7 @@ readonly target=x86_64-unknown-linux-gnu
 kernel=bzImage
 program=orchestrator
 # The hypervisor loads the image at each start of an enclave. Programs of services do not count.
-readonly max_bytes=$((12 << 20))
+readonly max_bytes=$((13 << 20))
 
 main() {
     case ${1:-} in
