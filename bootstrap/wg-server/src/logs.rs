@@ -1,6 +1,7 @@
 //! `wg-server logs`: writes the enclaves' console lines to this host's journal.
 //!
-//! A process of its own: a flood of lines costs wg-server no time, and a program that breaks it has not broken wg-server. It works beside `wg-server run` and beside `wg-server relay`.
+//! A process of its own: a flood of lines costs wg-server no time, and a program that breaks it has not broken wg-server. It works
+//! beside `wg-server run` and beside `wg-server relay`.
 
 mod journal;
 
